@@ -7,7 +7,7 @@ A number that cannot be computed is ``None`` (in JSON) or NaN (in tables) beside
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -124,7 +124,7 @@ class Measurements:
 # ── findings ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Verdict(str, Enum):
+class Verdict(StrEnum):
     """Verdict of one contrast, from its interval and adjusted p against the declared margin."""
 
     MATERIAL = "disparity_material"

@@ -83,9 +83,10 @@ class Family(Generic[Member]):
     def __len__(self) -> int:
         return len(self._members)
 
-    def _imported(self, path: str) -> Any:
+    def _imported(self, path: str) -> Member:
         module_name, _, attribute = path.partition(":")
         try:
-            return getattr(importlib.import_module(module_name), attribute)
+            member: Member = getattr(importlib.import_module(module_name), attribute)
+            return member
         except (ImportError, AttributeError) as error:
             raise InputError(f"{self.title}: {path!r} cannot be imported: {error}") from error
