@@ -1,0 +1,322 @@
+"""The run folder: measured shards, each written whole or not at all, so that a killed run loses one shard at most.
+
+    runs/<name>/
+      run.json               what this folder belongs to: digests, model, plan, versions, device, seed, command
+      images/000017.parquet  one row per image
+      regions/000017.parquet one row per image x method x target x region
+      maps/000017.parquet    coarse maps for display (see ``Measurements.maps``)
+      receipts/000017.json   rows and sha256 of each part; its presence means "finished"
+      thumbs/                thumbnails of the gallery, with index.json
+      result.json report.html
+
+A part is written under a temporary name in its own folder, synced and renamed; the receipt comes last.  A shard
+without a receipt was not finished and is measured again; a part whose digest differs from its receipt is damage and
+is reported, never read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gradaudit.errors import RunError
+from gradaudit.records import IMAGE_COLUMNS, TABLE_COLUMNS, Measurements
+
+PARTS = ("images", "regions", "maps")
+_TEXT_COLUMNS = frozenset({
+    "image_id", "path", "label", "predicted", "cluster", "status", "reason", "message", "heat_status",
+    "method", "target", "region", "role", "kind", "name",
+})  # fmt: skip
+_MAP_COLUMNS = ("image_id", "kind", "name", "height", "width", "values")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Rows ``start`` to ``stop`` (exclusive) of the manifest."""
+
+    index: int
+    start: int
+    stop: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.index:06d}"
+
+
+@dataclass(frozen=True)
+class ShardTables:
+    """The three parts of one shard."""
+
+    images: pd.DataFrame
+    regions: pd.DataFrame
+    maps: pd.DataFrame
+
+
+def cut_into_shards(rows: int, shard_size: int) -> tuple[Shard, ...]:
+    """Cut ``rows`` manifest rows, in order, into shards of ``shard_size`` (the last may be smaller)."""
+    return tuple(Shard(k, start, min(start + shard_size, rows)) for k, start in enumerate(range(0, rows, shard_size)))
+
+
+def digest_of(value: Any) -> str:
+    """sha256 of a JSON-able value in canonical form (sorted keys, no spaces)."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":"), default=str).encode()).hexdigest()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write ``content`` so that ``path`` holds either its old bytes or all of the new ones, also after a power loss."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+class RunFolder:
+    """One run folder, opened for a given identity (what is measured); see ``open_run``."""
+
+    def __init__(self, path: Path, run: Mapping[str, Any]) -> None:
+        self.path = path
+        self.run = dict(run)
+
+    @property
+    def plan_id(self) -> str:
+        return str(self.run["plan_id"])
+
+    def shards(self) -> tuple[Shard, ...]:
+        return cut_into_shards(int(self.run["rows"]), int(self.run["shard_size"]))
+
+    def finished(self, shard: Shard) -> bool:
+        """True where a receipt of this very plan exists and every part is as the receipt says."""
+        receipt = self._receipt(shard)
+        if receipt is None or receipt.get("plan_id") != self.plan_id or receipt.get("range") != [shard.start, shard.stop]:
+            return False
+        return all(self._part_is_whole(part, shard, receipt) for part in PARTS)
+
+    def pending(self) -> tuple[Shard, ...]:
+        return tuple(shard for shard in self.shards() if not self.finished(shard))
+
+    def commit(self, shard: Shard, tables: ShardTables) -> None:
+        """Write the parts of one shard, then its receipt."""
+        parts: dict[str, dict[str, Any]] = {}
+        for part in PARTS:
+            frame: pd.DataFrame = getattr(tables, part)
+            content = _parquet_bytes(frame, part)
+            write_atomically(self._part(part, shard), content)
+            parts[part] = {"rows": len(frame), "sha256": hashlib.sha256(content).hexdigest()}
+        receipt = {"plan_id": self.plan_id, "range": [shard.start, shard.stop], "parts": parts}
+        write_atomically(self.path / "receipts" / f"{shard.name}.json", _json_bytes(receipt))
+
+    def update_run(self, **fields: Any) -> None:
+        """Add or replace fields of run.json (never those that make its identity)."""
+        self.run.update(fields)
+        write_atomically(self.path / "run.json", _json_bytes(self.run))
+
+    def measurements(self) -> Measurements:
+        """Read every shard, in manifest order.
+
+        Errors: ``RunError`` naming the shards that are not finished, or whose parts are damaged.
+        """
+        shards = self.shards()
+        missing = [shard for shard in shards if not self.finished(shard)]
+        if missing:
+            names = ", ".join(f"{s.name} (rows {s.start + 1}-{s.stop})" for s in missing[:5])
+            raise RunError(
+                f"{len(missing)} of {len(shards)} shards of {self.path} are not finished or damaged: {names}"
+                f"{', ...' if len(missing) > 5 else ''}. Run `gradaudit measure` (or `report`) on the same manifest again: "
+                "it measures just those."
+            )
+        tables = {part: self._read_part(part, shards) for part in PARTS}
+        return Measurements(tables["regions"], tables["images"], tables["maps"], self.run, self.path)
+
+    def _read_part(self, part: str, shards: Sequence[Shard]) -> pd.DataFrame:
+        if not shards:
+            return pd.DataFrame(columns=list({"images": IMAGE_COLUMNS, "regions": TABLE_COLUMNS, "maps": _MAP_COLUMNS}[part]))
+        tables = [pq.read_table(self._part(part, shard)) for shard in shards]
+        return tables_to_frame(pa.concat_tables(tables, promote_options="permissive"))
+
+    def _part(self, part: str, shard: Shard) -> Path:
+        return self.path / part / f"{shard.name}.parquet"
+
+    def _receipt(self, shard: Shard) -> dict[str, Any] | None:
+        path = self.path / "receipts" / f"{shard.name}.json"
+        try:
+            receipt: dict[str, Any] = json.loads(path.read_bytes())
+        except (OSError, ValueError):
+            return None
+        return receipt
+
+    def _part_is_whole(self, part: str, shard: Shard, receipt: Mapping[str, Any]) -> bool:
+        try:
+            content = self._part(part, shard).read_bytes()
+        except OSError:
+            return False
+        return bool(hashlib.sha256(content).hexdigest() == receipt["parts"].get(part, {}).get("sha256"))
+
+
+def open_run(path: str | Path, run: Mapping[str, Any], *, fresh: bool = False) -> RunFolder:
+    """Open or create the run folder for the identity in ``run``.
+
+    ``run``: JSON-able; ``run["identity"]`` maps each ingredient (manifest, model, plan, version ...) to its digest,
+    ``run["rows"]`` and ``run["shard_size"]`` fix the shards.  ``plan_id`` is derived from the identity.
+    ``fresh``: throw away what was measured there before.
+
+    Errors: ``RunError`` where the folder belongs to another identity (naming what differs), or holds files that are
+    not a run.
+    """
+    path = Path(path)
+    identity = dict(run["identity"])
+    record = {**run, "plan_id": digest_of(identity)}
+    existing = _existing_run(path)
+    if existing is not None and existing.get("plan_id") != record["plan_id"] and not fresh:
+        raise RunError(_what_differs(path, existing.get("identity", {}), identity))
+    if existing is None and path.exists() and any(path.iterdir()):
+        raise RunError(f"{path} exists, holds files, and is not a run folder (it has no run.json). Name another folder with --run.")
+    if fresh and existing is not None:
+        _clear_run(path)
+        existing = None
+    folder = RunFolder(path, {**existing, **record} if existing else record)
+    folder.update_run()
+    return folder
+
+
+def read_run(path: str | Path) -> RunFolder:
+    """Open a run folder to read it, as it stands.
+
+    Errors: ``RunError`` where there is no readable run.json.
+    """
+    path = Path(path)
+    existing = _existing_run(path)
+    if existing is None:
+        raise RunError(f"{path} is not a run folder: there is no run.json in it. `gradaudit measure MANIFEST --run {path}` makes one.")
+    return RunFolder(path, existing)
+
+
+def shard_tables(images: Sequence[Mapping[str, Any]], regions: Sequence[Mapping[str, Any]], maps: Sequence[Mapping[str, Any]]) -> ShardTables:
+    """Rows as the engine gives them -> the three tables of a shard, with the same types whatever their content."""
+    frames = [
+        tables_to_frame(_typed_table(pd.DataFrame(list(rows), columns=_columns(rows, leading))))
+        for rows, leading in ((images, IMAGE_COLUMNS), (regions, TABLE_COLUMNS), (maps, _MAP_COLUMNS))
+    ]
+    return ShardTables(*frames)
+
+
+def joined_tables(parts: Sequence[ShardTables]) -> ShardTables:
+    """Shards in memory, one after the other, typed as if they had been read from a run folder."""
+    return ShardTables(*(pd.concat([getattr(p, part) for p in parts], ignore_index=True) for part in PARTS))
+
+
+def tables_to_frame(table: pa.Table) -> pd.DataFrame:
+    """Arrow to pandas with text as ``object`` (missing: None), booleans nullable, numbers float or int."""
+    frame: pd.DataFrame = table.to_pandas(types_mapper=_pandas_type)
+    for column in frame.columns:
+        if isinstance(frame[column].dtype, pd.StringDtype):
+            text = frame[column].astype(object)
+            frame[column] = text.where(text.notna(), None)
+    return frame
+
+
+def _pandas_type(kind: pa.DataType) -> Any:
+    return pd.BooleanDtype() if kind == pa.bool_() else None
+
+
+def _columns(rows: Sequence[Mapping[str, Any]], leading: Sequence[str]) -> list[str]:
+    seen: dict[str, None] = dict.fromkeys(leading)
+    for row in rows:
+        seen.update(dict.fromkeys(row))
+    return list(seen)
+
+
+def _typed_table(frame: pd.DataFrame) -> pa.Table:
+    arrays = [_typed_array(frame[name], str(name)) for name in frame.columns]
+    return pa.table(dict(zip((str(c) for c in frame.columns), arrays, strict=True)))
+
+
+def _typed_array(values: pd.Series[Any], name: str) -> pa.Array:
+    if name == "values":
+        return pa.array(list(values), type=pa.binary())
+    if name in _TEXT_COLUMNS or name.startswith(("subgroup.", "meta.")):
+        return pa.array([None if _missing(v) else str(v) for v in values], type=pa.string())
+    if name == "correct":
+        return pa.array([None if _missing(v) else bool(v) for v in values], type=pa.bool_())
+    if name in ("height", "width", "index"):
+        return pa.array([int(v) for v in values], type=pa.int64())
+    return pa.array([float("nan") if _missing(v) else float(v) for v in values], type=pa.float64())
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, float) and value != value)
+
+
+def _parquet_bytes(frame: pd.DataFrame, part: str) -> bytes:
+    sink = io.BytesIO()
+    table = _typed_table(frame)
+    # The compression level and the absence of pandas metadata are part of "same plan, same bytes".
+    pq.write_table(table, sink, compression="zstd", compression_level=3 if part != "maps" else 9)
+    return sink.getvalue()
+
+
+def _json_bytes(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True, default=str) + "\n").encode()
+
+
+def _existing_run(path: Path) -> dict[str, Any] | None:
+    try:
+        content = (path / "run.json").read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RunError(f"{path / 'run.json'} cannot be read: {error.strerror or error}") from error
+    try:
+        existing = json.loads(content)
+    except ValueError as error:
+        raise RunError(f"{path / 'run.json'} is damaged (not JSON). --fresh starts the run over.") from error
+    if not isinstance(existing, dict) or "identity" not in existing:
+        raise RunError(f"{path / 'run.json'} is not the record of a gradaudit run.")
+    return existing
+
+
+def _what_differs(path: Path, before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    lines = "\n".join(f"  - {key}: was {_short(before.get(key))}, is {_short(now.get(key))}" for key in keys)
+    return (
+        f"The run folder {path} belongs to another run; {len(keys)} thing{' differs' if len(keys) == 1 else 's differ'}:\n{lines}\n"
+        "Name another folder with --run, or start this one over with --fresh."
+    )
+
+
+def _short(value: str | None) -> str:
+    text = "absent" if value is None else str(value)
+    return text if len(text) <= 48 else text[:12]
+
+
+def _clear_run(path: Path) -> None:
+    """Remove what a run writes and nothing else: the folder may hold a user's own notes."""
+    for folder, pattern in ((*((part, "*.parquet") for part in PARTS), ("receipts", "*.json"), ("thumbs", "*"))):
+        for file in (path / folder).glob(pattern):
+            file.unlink()
+    for name in ("run.json", "result.json", "report.html"):
+        (path / name).unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
