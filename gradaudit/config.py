@@ -220,6 +220,18 @@ def read_plan(path: str | Path) -> Plan:
     return build_plan(data, origin=str(path))
 
 
+def find_plan(plan: str | Path | None, manifest: str | Path) -> tuple[Plan, Path]:
+    """The plan and the folder that its relative paths start from.
+
+    ``plan`` a path: that file.  None: ``audit.toml`` beside the manifest, or the defaults where there is none.
+    """
+    if plan is not None:
+        return read_plan(plan), Path(plan).parent
+    beside = Path(manifest).parent
+    default = beside / "audit.toml"
+    return (read_plan(default) if default.exists() else Plan()), beside
+
+
 def build_plan(data: dict[str, Any], origin: str = "the plan") -> Plan:
     """Check a nested dict against the plan's rules; all problems in one ``PlanError``."""
     try:

@@ -1,0 +1,54 @@
+# Two commands do everything on a fresh machine: `make report` and `make test`.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: report test lint reports objects digits benchmarks clean
+
+# pip takes the CPU build of torch where one lies on the machine; constraints.txt pins the tested pair.
+$(VENV)/report.stamp: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(VENV)/test.stamp: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[test]'
+	touch $@ $(VENV)/report.stamp
+
+DEMO := data_manifests/dermoscopy/build
+
+# The main job on data with a known answer: the model that learned a shortcut is found, its clean twin is cleared.
+report: $(VENV)/report.stamp
+	$(BIN)/gradaudit demo $(DEMO)
+	$(BIN)/gradaudit report $(DEMO)/manifest.csv --config $(DEMO)/shortcut.toml --run runs/dermoscopy-shortcut; test $$? -eq 1
+	$(BIN)/gradaudit report $(DEMO)/manifest.csv --config $(DEMO)/clean.toml --run runs/dermoscopy-clean
+	@echo "The shortcut model's criteria are not met, its clean twin's are met: runs/dermoscopy-shortcut/report.html, runs/dermoscopy-clean/report.html"
+
+test: $(VENV)/test.stamp
+	$(BIN)/ruff check gradaudit tests benchmarks data_manifests
+	$(BIN)/mypy
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup
+
+# Real input; prepare.py says what it installs and builds.
+objects digits: $(VENV)/report.stamp
+	$(BIN)/python data_manifests/$@/prepare.py
+	$(BIN)/gradaudit report data_manifests/$@/build/manifest.csv --config data_manifests/$@/audit.toml --run runs/$@ --allow-insufficient || test $$? -eq 1
+
+# The reports kept in the repository.
+reports: report objects digits
+	cp runs/dermoscopy-shortcut/report.html reports/dermoscopy-shortcut.html
+	cp runs/dermoscopy-clean/report.html reports/dermoscopy-clean.html
+	cp runs/objects/report.html reports/objects.html
+	cp runs/digits/report.html reports/digits.html
+
+lint: $(VENV)/test.stamp
+	$(BIN)/ruff check gradaudit tests benchmarks data_manifests
+	$(BIN)/mypy
+
+benchmarks: $(VENV)/test.stamp
+	$(BIN)/python benchmarks/engine.py
+
+clean:
+	rm -rf $(VENV) runs data_manifests/*/build

@@ -1,0 +1,330 @@
+"""The command line: arguments to calls.  Progress and problems go to stderr; stdout has one line of summary.
+
+Exit codes: 0 criteria met, or none declared; 1 criteria not met; 2 usage, configuration or data error;
+3 insufficient evidence (``--allow-insufficient`` maps it to 0).
+"""
+
+# Rooms are imported inside the commands: `gradaudit --help` and `gradaudit analyze` must not load torch.
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from gradaudit.config import Plan, find_plan, read_plan
+from gradaudit.errors import GradauditError, PlanError
+from gradaudit.records import AUDIT_STATE_WORDS
+
+if TYPE_CHECKING:
+    from gradaudit.measuring import Progress as MeasureProgress
+    from gradaudit.result import AuditResult
+
+EXIT_CODES = {"met": 0, "none_declared": 0, "not_met": 1, "insufficient": 3}
+DATA_ERROR = 2
+
+app = typer.Typer(
+    name="gradaudit",
+    help="Audit where an image classifier looks, region by region and subgroup by subgroup, with statistics that hold.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+ManifestArgument = Annotated[Path, typer.Argument(metavar="MANIFEST", help="CSV, TSV, Parquet or JSON Lines: one row per image.")]
+ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="Audit plan. Default: audit.toml beside the manifest.")]
+ModelOption = Annotated[str | None, typer.Option("--model", "-m", help="torchvision:NAME, timm:NAME or factory:file.py:function.")]
+WeightsOption = Annotated[str | None, typer.Option("--weights", help="State dict: .safetensors, .pt, .pth (read with weights_only).")]
+LayerOption = Annotated[str | None, typer.Option("--layer", help="Layer to explain, or auto.")]
+MethodOption = Annotated[str | None, typer.Option("--method", help="Explanation method, e.g. gradcam.")]
+TargetOption = Annotated[str | None, typer.Option("--target", help="predicted, label or class:NAME.")]
+MarginOption = Annotated[float | None, typer.Option("--margin", help="Largest disparity in heat share held to be immaterial (0-1).")]
+DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
+BatchOption = Annotated[int | None, typer.Option("--batch-size", help="Images per forward pass.")]
+RunOption = Annotated[Path | None, typer.Option("--run", help="Run folder, resumed if it exists. Default: runs/<name of the manifest>.")]
+FreshOption = Annotated[bool, typer.Option("--fresh", help="Throw away what the run folder holds and measure again.")]
+StrictOption = Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be used.")]
+OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Report: .html, .md or .json. Default: report.html in the run folder.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")]
+AllowOption = Annotated[bool, typer.Option("--allow-insufficient", help="Exit 0 instead of 3 where the evidence is insufficient.")]
+AuditorOption = Annotated[str | None, typer.Option("--auditor", help="Name printed in the report's header.")]
+PrintConfigOption = Annotated[bool, typer.Option("--print-config", help="Print the resolved plan as TOML and stop.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"gradaudit {metadata.version('gradaudit')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def report(
+    manifest: ManifestArgument,
+    config: ConfigOption = None,
+    model: ModelOption = None,
+    weights: WeightsOption = None,
+    layer: LayerOption = None,
+    method: MethodOption = None,
+    target: TargetOption = None,
+    margin: MarginOption = None,
+    device: DeviceOption = None,
+    batch_size: BatchOption = None,
+    auditor: AuditorOption = None,
+    run: RunOption = None,
+    output: OutputOption = None,
+    fresh: FreshOption = False,
+    strict: StrictOption = False,
+    allow_insufficient: AllowOption = False,
+    as_json: JsonOption = False,
+    print_config: PrintConfigOption = False,
+) -> None:
+    """Measure, analyse and write the report: the whole audit. A run that was interrupted goes on where it stopped."""
+    plan, root = _plan_with_flags(
+        manifest, config, weights=weights, layer=layer, method=method, target=target, margin=margin, device=device, batch_size=batch_size,
+        auditor=auditor, model=model,
+    )  # fmt: skip
+    if print_config:
+        print(_plan_toml(plan), end="")
+        return
+    from gradaudit.auditing import audit
+
+    run = run or _default_run(manifest, config)
+    with _progress("measuring") as progress:
+        result = audit(
+            manifest, _loaded_model(plan, root), plan, run, fresh=fresh, strict=strict, progress=progress, command=_command_line()
+        )  # fmt: skip
+    _finish(result, run, output, as_json, allow_insufficient)
+
+
+@app.command()
+def measure(
+    manifest: ManifestArgument,
+    config: ConfigOption = None,
+    model: ModelOption = None,
+    weights: WeightsOption = None,
+    layer: LayerOption = None,
+    method: MethodOption = None,
+    target: TargetOption = None,
+    device: DeviceOption = None,
+    batch_size: BatchOption = None,
+    run: RunOption = None,
+    fresh: FreshOption = False,
+    strict: StrictOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure only: explain every image and write the run folder. `gradaudit analyze RUN` makes the report later."""
+    plan, root = _plan_with_flags(
+        manifest, config, weights=weights, layer=layer, method=method, target=target, device=device, batch_size=batch_size, model=model
+    )  # fmt: skip
+    from gradaudit.auditing import measure_with_gallery
+    from gradaudit.manifest import read_manifest
+
+    run = run or _default_run(manifest, config)
+    table = read_manifest(manifest, plan)
+    with _progress("measuring") as progress:
+        meas = measure_with_gallery(
+            table, _loaded_model(plan, root), plan, run, fresh=fresh, strict=strict, progress=progress, command=_command_line()
+        )
+    failed = int((meas.images["status"] != "ok").sum())
+    summary = {"run": str(run), "images": len(meas.images), "failed": failed, "rows": len(meas.table), "layer": meas.run["model"]["layer"]}
+    if as_json:
+        print(json.dumps(summary))
+    else:
+        print(f"{summary['images']} images measured ({failed} failed), {summary['rows']} rows, layer {summary['layer']}: {run}")
+
+
+@app.command()
+def analyze(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder written by `gradaudit measure` or `report`.")],
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="Audit plan. Default: the one recorded in the run.")] = None,
+    margin: MarginOption = None,
+    auditor: AuditorOption = None,
+    output: OutputOption = None,
+    allow_insufficient: AllowOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Analyse a run folder and write the report; needs neither the model nor the images, and loads no torch."""
+    from gradaudit.result import build_result
+    from gradaudit.storage import read_run
+
+    folder = read_run(run)
+    plan = read_plan(config) if config is not None else Plan.model_validate(folder.run["plan"])
+    plan = _with_flags(plan, {"criteria": {"margin": margin}, "report": {"auditor": auditor}})
+    result = build_result(folder.measurements(), plan)
+    _finish(result, run, output, as_json, allow_insufficient)
+
+
+@app.command()
+def validate(
+    manifest: ManifestArgument,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a manifest (and its plan) and list every problem at once, with its rows and what to do."""
+    from gradaudit.manifest import read_manifest, render_problems
+
+    plan, _ = find_plan(config, manifest)
+    table = read_manifest(manifest, plan)
+    if table.warnings:
+        stderr.print(escape(render_problems(table.warnings)))
+    clusters = table.table["cluster"].nunique()
+    summary = {
+        "images": len(table), "clusters": int(clusters), "attributes": list(table.attributes), "regions": list(table.region_names),
+        "warnings": len(table.warnings),
+    }  # fmt: skip
+    if as_json:
+        print(json.dumps(summary))
+    else:
+        print(
+            f"{manifest}: {len(table)} images in {clusters} clusters, {len(table.attributes)} attributes, {len(table.region_names)} regions, "
+            f"{len(table.warnings)} warnings: ready to be measured"
+        )
+
+
+@app.command()
+def init(
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="An existing table of images.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Plan to write. Default: audit.toml beside the table.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing plan.")] = False,
+) -> None:
+    """Look at a table's columns and write a starting plan, with the reason for each guess."""
+    from gradaudit.manifest import suggest_plan
+    from gradaudit.storage import write_atomically
+
+    path = output or table.parent / "audit.toml"
+    if path.exists() and not force:
+        raise PlanError(f"{path} exists. Name another file with --output, or overwrite it with --force.")
+    write_atomically(path, suggest_plan(table).encode())
+    print(f"{path}: a starting plan; read it, then run `gradaudit validate {table} --config {path}`")
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Folder to write the demo data, networks and plans to.")] = Path("gradaudit-demo"),
+    seed: Annotated[int, typer.Option(help="Everything follows from it.")] = 0,
+) -> None:
+    """Render dermoscopy-like images with a known answer, train two small networks on them, and write their manifests."""
+    from gradaudit.demo import write_demo
+
+    with _progress("rendering and training") as progress:
+        write_demo(folder, seed=seed, progress=progress)
+    print(f"{folder}: try `gradaudit report {folder}/manifest.csv --config {folder}/shortcut.toml`, then with clean.toml")
+
+
+def main() -> None:
+    """Entry point of the console script: every error of ours is its message and exit code 2, without a traceback."""
+    try:
+        app(standalone_mode=True)
+    except GradauditError as error:
+        stderr.print("[bold red]error:[/] " + escape(str(error)))
+        sys.exit(DATA_ERROR)
+    except KeyboardInterrupt:
+        stderr.print("interrupted: what was measured so far is kept; the same command goes on from there")
+        sys.exit(130)
+
+
+def _finish(result: AuditResult, run: Path, output: Path | None, as_json: bool, allow_insufficient: bool) -> None:
+    result.write(run / "result.json")
+    path = result.write(output or run / "report.html")
+    state = result.document.verdict.state
+    if as_json:
+        print(json.dumps({"verdict": state, "headline": result.document.verdict.headline, "report": str(path), "run": str(run)}))
+    else:
+        print(f"{AUDIT_STATE_WORDS[state]}: {result.document.verdict.headline} [{path}]")
+    code = 0 if state == "insufficient" and allow_insufficient else EXIT_CODES[state]
+    if code:
+        raise typer.Exit(code)
+
+
+def _plan_with_flags(manifest: Path, config: Path | None, **flags: Any) -> tuple[Plan, Path]:
+    plan, root = find_plan(config, manifest)
+    weights = flags.get("weights")
+    if weights is not None and Path(weights).exists():
+        weights = str(Path(weights).resolve())  # typed at the shell: relative to where the user stands, not to the plan
+    source = flags.get("model")
+    sections = {
+        "model": {"source": source, "weights": weights, "layer": flags.get("layer")},
+        "explain": {"method": flags.get("method"), "target": flags.get("target")},
+        "criteria": {"margin": flags.get("margin")},
+        "run": {"device": flags.get("device"), "batch_size": flags.get("batch_size")},
+        "report": {"auditor": flags.get("auditor")},
+    }
+    if source is not None and weights is None and plan.model.weights is not None:
+        stderr.print(f"note: --model replaces the plan's model; its weights ({escape(plan.model.weights)}) are still used")
+    return _with_flags(plan, sections), root
+
+
+def _with_flags(plan: Plan, sections: dict[str, dict[str, Any]]) -> Plan:
+    given = {name: {key: value for key, value in fields.items() if value is not None} for name, fields in sections.items()}
+    given = {name: fields for name, fields in given.items() if fields}
+    return plan.updated(**given) if given else plan
+
+
+def _loaded_model(plan: Plan, root: Path) -> Any:
+    from gradaudit.auditing import classifier_of
+
+    source = plan.model.source or ""
+    if source.startswith("factory:"):
+        stderr.print(f"note: running the Python that you named: {escape(source.removeprefix('factory:'))}")
+    return classifier_of(plan, root)
+
+
+def _default_run(manifest: Path, config: Path | None) -> Path:
+    """runs/<manifest's name>; a manifest that is just called manifest takes its folder's name; a named plan is appended."""
+    name = manifest.stem
+    if name == "manifest":
+        parents = [p.name for p in manifest.resolve().parents if p.name not in ("", "build")]
+        name = parents[0] if parents else name
+    if config is not None and config.stem != "audit":
+        name = f"{name}-{config.stem}"
+    return Path("runs") / name
+
+
+def _plan_toml(plan: Plan) -> str:
+    import tomli_w
+
+    return tomli_w.dumps(_without_none(plan.model_dump(mode="json")))
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    if isinstance(value, (list, tuple)):
+        return [_without_none(item) for item in value]
+    return value
+
+
+def _command_line() -> str:
+    return shlex.join(["gradaudit", *sys.argv[1:]])
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[MeasureProgress]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=stderr, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield show

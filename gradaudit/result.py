@@ -1,0 +1,176 @@
+"""Measurements in, result document out: findings, tables, gallery and the record of the run, joined without torch."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from gradaudit.analysis import QUESTIONS, analyze, audit_verdict
+from gradaudit.config import Plan
+from gradaudit.description import describe, suppressed_levels
+from gradaudit.errors import RunError
+from gradaudit.gallery import gallery_items, pick_images, shown_name
+from gradaudit.metrics import METRICS
+from gradaudit.records import CriteriaFacts, DataFacts, Finding, Measurements, MethodFacts, ModelFacts, ResultDocument, RunRecord
+from gradaudit.report import render_fragment, render_html, to_json, write_report
+from gradaudit.storage import digest_of
+
+
+class AuditResult:
+    """The outcome of an audit: findings, verdict and every render of them.
+
+    ``document`` is the content of result.json; ``measurements`` what it was computed from.
+    """
+
+    def __init__(self, document: ResultDocument, measurements: Measurements | None = None) -> None:
+        self.document = document
+        self.measurements = measurements
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        return self.document.findings
+
+    @property
+    def verdict(self) -> str:
+        """met | not_met | insufficient | none_declared"""
+        return self.document.verdict.state
+
+    def to_json(self) -> str:
+        return to_json(self.document)
+
+    def to_html(self) -> str:
+        return render_html(self.document)
+
+    def write(self, path: str | Path) -> Path:
+        """Write the report; the suffix chooses the render: .html, .json or .md."""
+        return write_report(self.document, path)
+
+    def _repr_html_(self) -> str:
+        return render_fragment(self.document)
+
+    def __repr__(self) -> str:
+        return f"AuditResult({self.document.verdict.headline!r}, {len(self.findings)} findings)"
+
+
+def build_result(meas: Measurements, plan: Plan | None = None) -> AuditResult:
+    """Analyse measurements and assemble the result.
+
+    ``plan``: roles, criteria, subgroups and privacy may differ from those in force while measuring (a colleague's
+    re-analysis); None takes the plan that the run recorded.
+    Errors: ``RunError`` where ``meas`` carries no run record (a bare table can be given to ``analyze``).
+    """
+    if "model" not in meas.run:
+        raise RunError("These measurements carry no run record (model, data, versions), which a report needs. Use ga.analyze for a bare table.")
+    plan = plan or Plan.model_validate(meas.run["plan"])
+    meas = _with_roles(meas, plan)
+    findings = tuple(analyze(meas, plan))
+    parts = describe(meas, plan, findings)
+    attributes = parts["attributes"]
+    picks = pick_images(meas, plan, attributes, suppressed_levels(meas, plan))
+    document = ResultDocument(
+        audit_id=digest_of([meas.run.get("plan_id"), plan.model_dump(mode="json")])[:12],
+        created=_created(),
+        tool_version=metadata.version("gradaudit"),
+        title=plan.report.title or f"Audit of {meas.run['model']['source']} on {meas.run['data']['name']}",
+        auditor=plan.report.auditor,
+        notice=plan.report.notice,
+        model=ModelFacts(**{**meas.run["model"], "grid": _grid(meas)}),
+        data=_data_facts(meas),
+        criteria=_criteria(plan),
+        verdict=audit_verdict(findings, plan),
+        findings=findings,
+        gallery=gallery_items(meas, plan, picks, meas.folder),
+        method=_method(meas, plan, findings),
+        plan=plan.model_dump(mode="json"),
+        run=_run_record(meas),
+        min_cell=plan.privacy.min_cell,
+        images_shown=plan.privacy.images != "none",
+        **_with_shown_names(parts, plan),
+    )
+    return AuditResult(document, meas)
+
+
+def _with_roles(meas: Measurements, plan: Plan) -> Measurements:
+    """Roles are the plan's of today: they are a reading of the numbers, not a measurement."""
+    table = meas.table.assign(role=[plan.region_role(str(name)) for name in meas.table["region"]])
+    return Measurements(table, meas.images, meas.maps, meas.run, meas.folder)
+
+
+def _with_shown_names(parts: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
+    exclusions = tuple(e.model_copy(update={"examples": tuple(shown_name(name, plan) for name in e.examples)}) for e in parts["exclusions"])
+    return {**parts, "exclusions": exclusions}
+
+
+def _created() -> str:
+    """Now, in UTC; SOURCE_DATE_EPOCH (reproducible-builds.org) replaces it, so that a build can be repeated to the byte."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    moment = datetime.datetime.fromtimestamp(int(epoch), datetime.UTC) if epoch else datetime.datetime.now(datetime.UTC)
+    return moment.isoformat(timespec="seconds")
+
+
+def _grid(meas: Measurements) -> tuple[int, ...]:
+    if meas.maps is None or not (meas.maps["kind"] == "heat").any():
+        return ()
+    first = meas.maps.loc[meas.maps["kind"] == "heat"].iloc[0]
+    return int(first["height"]), int(first["width"])
+
+
+def _data_facts(meas: Measurements) -> DataFacts:
+    data = meas.run["data"]
+    return DataFacts(
+        name=str(data["name"]),
+        digest=str(data["digest"]),
+        n_images=len(meas.images),
+        n_clusters=int(meas.images["cluster"].nunique()),
+        cluster_declared=bool(data["cluster_declared"]),
+    )
+
+
+def _criteria(plan: Plan) -> CriteriaFacts | None:
+    if plan.criteria is None:
+        return None
+    declared_on = plan.criteria.declared_on.isoformat() if plan.criteria.declared_on else ""
+    return CriteriaFacts(**{**plan.criteria.model_dump(), "declared_on": declared_on})
+
+
+def _method(meas: Measurements, plan: Plan, findings: tuple[Finding, ...]) -> MethodFacts:
+    cards = meas.run.get("cards", {})
+    adjusted = dict.fromkeys(name for finding in findings for name in finding.adjusted_for)
+    return MethodFacts(
+        explain_method=plan.explain.method,
+        explain_target=plan.explain.target,
+        alpha=plan.analysis.alpha,
+        permutations=plan.analysis.permutations,
+        seed=plan.run.seed,
+        unit="cluster" if meas.run["data"]["cluster_declared"] else "image",
+        confirmatory_contrasts=sum(f.test.family == "confirmatory" for f in findings),
+        exploratory_contrasts=sum(f.test.family == "exploratory" for f in findings),
+        adjusted_for=tuple(adjusted),
+        cards={
+            "Explanation": tuple(cards[key] for key in ("method", "target") if key in cards),
+            METRICS.title: tuple(vars(card) for card in METRICS.cards()),
+            QUESTIONS.title: tuple(vars(card) for card in QUESTIONS.cards()),
+        },
+    )
+
+
+def _run_record(meas: Measurements) -> RunRecord:
+    run = meas.run
+    status = meas.images["status"].value_counts()
+    return RunRecord(
+        command=str(run.get("command", "")),
+        plan_id=str(run.get("plan_id", "")),
+        digests={key: str(value) for key, value in run["identity"].items()},
+        versions=run.get("versions", {}),
+        device=str(run.get("device", "")),
+        dtype=str(run.get("dtype", "")),
+        seed=int(run.get("seed", 0)),
+        started=str(run.get("started", "")),
+        finished=str(run.get("finished", "")),
+        seconds=run.get("seconds"),
+        counts={f"images {name}": int(count) for name, count in sorted(status.items())},
+    )
