@@ -1,0 +1,724 @@
+"""Regions: where in an image something is; every way to say so becomes one (H, W) mask of 0 and 1.
+
+What a cell of a ``region.<name>`` column may hold:
+
+| text | inside the region |
+|---|---|
+| ``masks/a.png`` | pixels that are not 0 (JPEG: at least half of the range, because compression blurs edges) |
+| ``labels.png#3`` | pixels whose stored value is 3 (palette index, not colour; 8- or 16-bit) |
+| ``cutout.png#alpha`` | pixels that are at least half opaque |
+| ``scan.nii.gz#12``, ``scan.nii.gz#12=2`` | slice 12 of a NIfTI volume, not 0 or equal to 2 (local files) |
+| ``box:x0,y0,x1,y1`` | pixel edges, x1 and y1 exclusive |
+| ``xywh:x,y,width,height`` | the same box as COCO writes it |
+| ``polygon:x0,y0 x1,y1 x2,y2`` | rings separated by ``;``; a point is inside by the even-odd rule, so a ring in a ring is a hole |
+| ``rle:{"size": [h, w], "counts": ...}`` | COCO RLE, compressed or a list; also ``rle:480x640:COUNTS``, ``rle:COUNTS`` (size of the image) |
+| ``[[x0, y0, x1, y1, ...]]``, ``{"size": ...}`` | a COCO ``segmentation`` cell as it stands (rings are united, not even-odd) |
+| ``whole`` / ``absent`` | every pixel / none: the region was looked for and is not in this image |
+
+Coordinates are pixels of the image as displayed (EXIF orientation applied), from the upper left corner of the upper left
+pixel; a pixel belongs to a shape if its centre does.  A shape that holds no pixel centre keeps the pixel under its own
+centre, so that annotated never turns into absent.  In a mask with colours a pixel is inside if any channel is not 0 and
+it is not fully transparent.  Region masks follow the image's own orientation: EXIF of a mask file is applied too.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import struct
+import warnings
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, Any, Literal, cast
+
+import fsspec
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+from scipy import ndimage
+from skimage.draw import polygon as polygon_pixels
+
+from gradaudit.config import Plan
+from gradaudit.errors import ImageError, InputError, MissingExtraError
+from gradaudit.records import Sample
+
+Mask = npt.NDArray[np.float32]
+Inside = npt.NDArray[np.bool_]
+Size = tuple[int, int]
+
+LOSSY_TYPES = (".jpg", ".jpeg")
+MASK_TYPES = (".png", ".bmp", ".gif", ".tif", ".tiff", ".pbm", ".pgm", ".ppm", *LOSSY_TYPES)
+VOLUME_TYPES = (".nii", ".nii.gz")
+MAX_PIXELS = 178_956_970
+"""Larger masks are refused before they are decoded (twice Pillow's own warning limit, as Pillow's error does)."""
+OVERHANG = 0.02
+"""Boxes and polygons may reach over the image's edge by this fraction of its side (at least 2 pixels) and are clipped."""
+
+
+class RegionTextError(InputError):
+    """A region's text breaks the rule ``rule``; the message says what was expected, and holds no single value."""
+
+    def __init__(self, rule: str, message: str) -> None:
+        super().__init__(message)
+        self.rule = rule
+
+
+@dataclass(frozen=True)
+class RegionSource:
+    """Where one region of one image is: parsed, nothing loaded.
+
+    ``path``, ``value`` ("alpha" or a stored value; None: not 0) and ``slice_index``: mask files.
+    ``rings``: flat x, y, x, y coordinates of each ring (a box is one ring of two corners); ``united``: rings are parts, not holes.
+    ``counts`` and ``size`` (height, width; None: the image's): run lengths down the columns, beginning outside.
+    """
+
+    kind: Literal["file", "volume", "box", "polygon", "rle", "whole", "absent"]
+    path: str = ""
+    value: int | Literal["alpha"] | None = None
+    slice_index: int | None = None
+    rings: tuple[tuple[float, ...], ...] = ()
+    united: bool = False
+    counts: tuple[int, ...] = ()
+    size: Size | None = None
+
+
+def is_url(path: str) -> bool:
+    """True for what fsspec opens (``s3://...``, ``https://...``), False for a path on this machine."""
+    return "://" in path
+
+
+# ── text to source ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def parse_region(text: str) -> RegionSource:
+    """The source that a cell's text names; the forms are in this module's table.
+
+    Errors: ``RegionTextError`` (an ``InputError``) with the rule that is broken.
+    """
+    text = text.strip()
+    if text == "whole":
+        return RegionSource("whole")
+    if text == "absent":
+        return RegionSource("absent")
+    if text[:1] == "{":
+        return _parse_rle(text)
+    if text[:1] == "[":
+        return _parse_coco_polygon(text)
+    kind, colon, body = text.partition(":")
+    match kind.lower() if colon else "":
+        case "box":
+            return _parse_box(body, "x0,y0,x1,y1", corners=True)
+        case "xywh":
+            return _parse_box(body, "x,y,width,height", corners=False)
+        case "polygon":
+            return _parse_polygon(body)
+        case "rle":
+            return _parse_rle(body.strip())
+    if not colon or len(kind) == 1 or is_url(text):  # a path, a Windows drive, a URL
+        return _parse_path(text)
+    raise RegionTextError(
+        "region_kind",
+        "there is no such kind of region; known are box:x0,y0,x1,y1, xywh:x,y,width,height (as COCO's bbox), polygon:, rle:, "
+        "whole, absent, or the path of a mask",
+    )
+
+
+def _parse_path(text: str) -> RegionSource:
+    path, mark, part = text.rpartition("#")
+    if not mark or not path.lower().endswith(MASK_TYPES + VOLUME_TYPES):
+        path, part = text, ""
+    if path.lower().endswith(VOLUME_TYPES):
+        return _parse_volume(path, part)
+    if not path.lower().endswith(MASK_TYPES):
+        raise RegionTextError("mask_type", f"a mask is an image file ({', '.join(MASK_TYPES)}) or a NIfTI volume (.nii, .nii.gz)")
+    if part == "alpha":
+        return RegionSource("file", path, "alpha")
+    if mark and path != text and not _is_whole_number(part):
+        raise RegionTextError("label_value", "after # stands one stored value of the index mask, a whole number from 0, or 'alpha'")
+    if part and path.lower().endswith(LOSSY_TYPES):
+        raise RegionTextError("label_value", "JPEG does not keep values: an index mask must be a PNG, GIF or TIFF")
+    return RegionSource("file", path, int(part) if part else None)
+
+
+def _parse_volume(path: str, part: str) -> RegionSource:
+    index, equals, value = part.partition("=")
+    if (part and not _is_whole_number(index)) or (equals and not _is_whole_number(value)):
+        raise RegionTextError("label_value", "after # of a volume stands the slice, a whole number from 0, or slice=value: scan.nii.gz#12=2")
+    if is_url(path):
+        raise RegionTextError("mask_type", "NIfTI volumes are read from local files only; copy the volume beside the manifest")
+    return RegionSource("volume", path, int(value) if value else None, int(index) if index else None)
+
+
+def _is_whole_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 10
+
+
+def _numbers(text: str, rule: str, expected: str) -> tuple[float, ...]:
+    try:
+        values = tuple(float(word) for word in text.strip().strip("[]()").replace(",", " ").split())
+    except ValueError:
+        raise RegionTextError(rule, f"a coordinate is not a number; expected {expected}") from None
+    if not all(map(math.isfinite, values)):
+        raise RegionTextError(rule, f"a coordinate is not finite; expected {expected}")
+    return values
+
+
+def _parse_box(body: str, form: str, corners: bool) -> RegionSource:
+    values = _numbers(body, "box_malformed", f"four numbers {form}")
+    if len(values) != 4:
+        raise RegionTextError("box_malformed", f"expected four numbers {form}")
+    x0, y0, x1, y1 = values
+    if not corners:
+        x1, y1 = x0 + x1, y0 + y1
+    if x1 <= x0 or y1 <= y0:
+        hint = "x1 must be above x0 and y1 above y0 (if the cell is COCO's x,y,width,height, write xywh:)"
+        raise RegionTextError("box_empty", hint if corners else "width and height must be above 0")
+    if x1 <= 0 or y1 <= 0:
+        raise RegionTextError("box_outside", "the box ends before the image begins (coordinates count from the upper left corner)")
+    if max(values) <= 1 and any(value % 1 for value in values):
+        raise RegionTextError("box_fractions", "the coordinates are fractions of the image; write pixels (multiply by width and height)")
+    return RegionSource("box", rings=((x0, y0, x1, y1),))
+
+
+def _parse_polygon(body: str) -> RegionSource:
+    expected = "x,y pairs separated by spaces, rings by ';'"
+    rings = tuple(_numbers(part, "polygon_malformed", expected) for part in body.split(";") if part.strip())
+    return _polygon(rings, united=False)
+
+
+def _parse_coco_polygon(text: str) -> RegionSource:
+    form = "expected a COCO segmentation [[x0, y0, x1, y1, ...], ...]; a box is written box:x0,y0,x1,y1 or xywh:x,y,width,height"
+    try:
+        rings = tuple(tuple(float(value) for value in ring) for ring in json.loads(text))
+    except (ValueError, TypeError, RecursionError):
+        raise RegionTextError("polygon_malformed", form) from None
+    if not all(math.isfinite(value) for ring in rings for value in ring):
+        raise RegionTextError("polygon_malformed", f"a coordinate is not finite; {form}")
+    return _polygon(rings, united=True)
+
+
+def _polygon(rings: tuple[tuple[float, ...], ...], united: bool) -> RegionSource:
+    if any(len(ring) % 2 for ring in rings):
+        raise RegionTextError("polygon_malformed", "a ring has an odd number of coordinates; every point has an x and a y")
+    if not rings or any(len(ring) < 6 for ring in rings):
+        raise RegionTextError("polygon_points", "a ring needs at least three points")
+    values = [value for ring in rings for value in ring]
+    if max(values) <= 1 and any(value % 1 for value in values):
+        raise RegionTextError("box_fractions", "the coordinates are fractions of the image; write pixels (multiply by width and height)")
+    if max(values[0::2]) <= 0 or max(values[1::2]) <= 0:
+        raise RegionTextError("box_outside", "the polygon ends before the image begins (coordinates count from the upper left corner)")
+    return RegionSource("polygon", rings=rings, united=united)
+
+
+def _parse_rle(body: str) -> RegionSource:
+    size: Size | None = None
+    counts: Any = body
+    if body[:1] == "{":
+        size, counts = _rle_object(body)
+    else:
+        head, colon, rest = body.partition(":")
+        height, cross, width = head.partition("x")
+        if colon and cross and _is_whole_number(height) and _is_whole_number(width):
+            size, counts = (int(height), int(width)), rest.strip()
+        if counts[:1] == "[" and counts[-1:] == "]":
+            counts = _json(counts)
+    runs = _compressed_counts(counts) if isinstance(counts, str) else _listed_counts(counts)
+    if size is not None and (size[0] < 1 or size[1] < 1 or size[0] * size[1] > MAX_PIXELS):
+        raise RegionTextError("rle_malformed", f"size is [height, width] in pixels, each at least 1, together at most {MAX_PIXELS:,} pixels")
+    if size is not None and sum(runs) != size[0] * size[1]:
+        raise RegionTextError("rle_size", "the run lengths do not add up to height x width (size is [height, width], not [width, height])")
+    return RegionSource("rle", counts=runs, size=size)
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        form = '{"size": [height, width], "counts": ...} (in CSV, double the quotes)'
+        raise RegionTextError("rle_malformed", f"not valid JSON; expected {form}") from None
+
+
+def _rle_object(text: str) -> tuple[Size, Any]:
+    data = _json(text)
+    size = data.get("size")
+    if not (isinstance(size, list) and len(size) == 2 and all(type(side) is int for side in size)) or "counts" not in data:
+        raise RegionTextError("rle_malformed", 'expected {"size": [height, width], "counts": a string or a list of whole numbers}')
+    return (size[0], size[1]), data["counts"]
+
+
+def _listed_counts(counts: Any) -> tuple[int, ...]:
+    if not isinstance(counts, list) or not all(type(count) is int and count >= 0 for count in counts):
+        raise RegionTextError("rle_malformed", "counts is a list of whole numbers from 0, or COCO's compressed string")
+    return tuple(counts)
+
+
+def _compressed_counts(text: str) -> tuple[int, ...]:
+    """Run lengths of a COCO compressed string: 5 bits a character, least first, bit 6 continues; from the fourth on, differences.
+
+    Decoded here and summed before anything is filled, because the C code of pycocotools trusts its input.
+    Source: ``rleFrString`` in https://github.com/cocodataset/cocoapi/blob/master/common/maskApi.c
+    """
+    codes = np.frombuffer(text.encode("utf-8"), np.uint8).astype(np.int64) - 48
+    broken = RegionTextError("rle_malformed", "counts is not a COCO compressed string (characters '0' to 'o', cut off nowhere)")
+    if codes.size == 0 or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
+        raise broken
+    ends = np.flatnonzero((codes & 32) == 0)
+    lengths = np.diff(ends, prepend=-1)
+    if lengths.max() > 7:
+        raise broken
+    starts = ends - lengths + 1
+    place = np.arange(codes.size) - np.repeat(starts, lengths)
+    runs = np.add.reduceat((codes & 31) << (5 * place), starts)
+    runs -= np.where(codes[ends] & 16, np.int64(1) << (5 * lengths), 0)
+    runs[1::2] = np.cumsum(runs[1::2])
+    runs[2::2] = np.cumsum(runs[2::2])
+    if runs.min() < 0:
+        raise broken
+    return tuple(runs.tolist())
+
+
+# ── source to mask ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def load_region(text: str, root: Path, size: Size) -> Mask:
+    """The mask (H, W) float32 of 0 and 1 that ``text`` names, in pixels of the displayed image of ``size`` (H, W).
+
+    A mask of another size is stretched (nearest neighbour) if its aspect is the image's within rounding.
+    Errors: ``InputError`` for broken text; ``ImageError`` with reason missing_mask, unreadable_mask or mask_size;
+    ``MissingExtraError`` for NIfTI without nibabel.
+    """
+    return _load(parse_region(text), root, size, {}).astype(np.float32)
+
+
+def _load(source: RegionSource, root: Path, size: Size, files: dict[str, npt.NDArray[Any]]) -> Inside:
+    """``files`` keeps decoded files, so that five values of one index mask cost one decoding."""
+    match source.kind:
+        case "whole":
+            return np.ones(size, np.bool_)
+        case "absent":
+            return np.zeros(size, np.bool_)
+        case "box" | "polygon":
+            return _draw(source, size)
+        case "rle":
+            return _fit(_run_lengths(source, size), size, "the RLE")
+        case "volume":
+            inside = _volume_slice(source, root)
+            return _fit(inside, size, f"the slice of {source.path}")
+        case "file":
+            if source.path not in files:
+                files[source.path] = _decode(source.path, root, size)
+            return _fit(_inside(files[source.path], source), size, f"the mask {source.path}")
+
+
+def _run_lengths(source: RegionSource, size: Size) -> Inside:
+    height, width = source.size or size
+    runs = np.asarray(source.counts, np.int64)
+    if runs.sum() != height * width:
+        raise ImageError("mask_size", f"the RLE has no size and covers {runs.sum():,} pixels; the image has {height} x {width} = {height * width:,}")
+    values = np.repeat(np.arange(runs.size) % 2 == 1, runs)
+    return cast(Inside, values.reshape((height, width), order="F"))
+
+
+def _draw(source: RegionSource, size: Size) -> Inside:
+    xs = [x for ring in source.rings for x in ring[0::2]]
+    ys = [y for ring in source.rings for y in ring[1::2]]
+    _check_reach(source.kind, (min(xs), min(ys), max(xs), max(ys)), size)
+    inside = np.zeros(size, np.bool_)
+    for ring in source.rings:
+        if source.kind == "box":
+            x0, y0, x1, y1 = (max(0, math.ceil(edge - 0.5)) for edge in ring)  # first pixel whose centre is at or past the edge
+            inside[y0:y1, x0:x1] = True
+            continue
+        part = np.zeros(size, np.bool_)
+        rows, columns = np.asarray(ring[1::2]) - 0.5, np.asarray(ring[0::2]) - 0.5
+        part[polygon_pixels(rows, columns, size)] = True  # type: ignore[no-untyped-call]
+        inside = inside | part if source.united else inside ^ part
+    if not inside.any():
+        row, column = (min(max(math.floor((min(edge) + max(edge)) / 2), 0), side - 1) for edge, side in zip((ys, xs), size, strict=True))
+        inside[row, column] = True
+    return inside
+
+
+def _check_reach(kind: str, extent: tuple[float, float, float, float], size: Size) -> None:
+    """Coordinates far outside mean that they were written for the image at another size: clipping would hide it."""
+    x0, y0, x1, y1 = extent
+    height, width = size
+    slack_x, slack_y = max(2.0, OVERHANG * width), max(2.0, OVERHANG * height)
+    if x0 >= width or y0 >= height or x0 < -slack_x or y0 < -slack_y or x1 > width + slack_x or y1 > height + slack_y:
+        raise ImageError(
+            "mask_size",
+            f"the {kind} spans x {x0:g} to {x1:g} and y {y0:g} to {y1:g}, but the image is {width} wide and {height} high; "
+            "write pixels of the image as displayed, cut at its edges",
+        )
+
+
+def _decode(path: str, root: Path, size: Size) -> npt.NDArray[Any]:
+    """Pixels of a mask file as stored: (h, w) or (h, w, channels), EXIF orientation applied; the size is checked before decoding."""
+    try:
+        with _open(path, root) as stream, warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            scale = _png_scale(stream)
+            with Image.open(stream) as image:
+                pages = getattr(image, "n_frames", 1)
+                if pages > 1:
+                    raise ImageError("unreadable_mask", f"the mask {path} holds {pages} pages or frames; save the one that is meant")
+                _check_size(_nearer(image.size, size), size, f"the mask {path}")
+                upright = ImageOps.exif_transpose(image)
+                plain = upright.mode in ("1", "L", "LA", "P", "I", "F", "RGB", "RGBA") or ";16" in upright.mode
+                pixels: npt.NDArray[Any] = np.asarray(upright if plain else upright.convert("RGB"))
+                jpeg = image.format == "JPEG"
+    except (ImageError, MissingExtraError):
+        raise
+    except FileNotFoundError as error:
+        raise ImageError("missing_mask", f"the mask {path} does not exist") from error
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise ImageError("unreadable_mask", f"the mask {path} is refused: it declares more pixels than the limit") from error
+    except Exception as error:  # decoders raise anything on damaged bytes: SyntaxError, struct.error, zlib.error, ...
+        damage = f"it is damaged, cut off or no image ({type(error).__name__})"
+        raise ImageError("unreadable_mask", f"the mask {path} cannot be read: {damage}") from error
+    return _exact_values(pixels, path, jpeg, scale)
+
+
+def _exact_values(pixels: npt.NDArray[Any], path: str, jpeg: bool, scale: int) -> npt.NDArray[Any]:
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        raise ImageError("unreadable_mask", f"the mask {path} holds values that are not finite")
+    if jpeg and 0 < pixels.max() < 128:
+        raise ImageError("unreadable_mask", f"the JPEG mask {path} is dark everywhere (at most {pixels.max()} of 255); save it as PNG")
+    return pixels >= 128 if jpeg else pixels // scale if scale > 1 else pixels
+
+
+def _nearer(stored: tuple[int, int], size: Size) -> Size:
+    """Height and width of a file before its EXIF orientation is known: as stored, or turned where only that fits."""
+    width, height = stored
+    as_stored, turned = (abs(h * size[1] - w * size[0]) for h, w in ((height, width), (width, height)))
+    return (height, width) if as_stored <= turned else (width, height)
+
+
+def _open(path: str, root: Path) -> IO[bytes]:
+    if not is_url(path):
+        return (root / path).open("rb")
+    try:
+        return cast(IO[bytes], fsspec.open(path, "rb").open())
+    except ImportError as error:
+        raise MissingExtraError(f"Reading {path.partition('://')[0]}:// masks", "remote", str(error)) from error
+
+
+def _png_scale(stream: IO[bytes]) -> int:
+    """Factor by which Pillow stretches 2- and 4-bit grey PNG to 0-255 (an index 3 would read 255 or 51); 1 for anything else.
+
+    16-bit colour PNG is refused: Pillow keeps the high byte only, so small values would turn into 0.
+    """
+    header = stream.read(26)
+    stream.seek(0)
+    if header[:8] != b"\x89PNG\r\n\x1a\n" or len(header) < 26:
+        return 1
+    depth, colour = struct.unpack("BB", header[24:26])
+    if depth == 16 and colour != 0:
+        raise ImageError("unreadable_mask", "the mask is a 16-bit PNG with colours or alpha; save it with one grey channel")
+    return {2: 85, 4: 17}.get(depth, 1) if colour == 0 else 1
+
+
+def _inside(pixels: npt.NDArray[Any], source: RegionSource) -> Inside:
+    path, value = source.path, source.value
+    channels = pixels.shape[2] if pixels.ndim == 3 else 1
+    if value == "alpha":
+        if channels not in (2, 4):
+            raise ImageError("unreadable_mask", f"{path} has no alpha channel, and #alpha asks for it")
+        return pixels[..., -1] >= 128
+    opaque: Inside = pixels[..., -1] > 0 if channels in (2, 4) else np.ones(pixels.shape[:2], np.bool_)
+    colours = pixels[..., : channels - (channels in (2, 4))] if channels > 1 else pixels[..., None]
+    if value is not None:
+        if not (colours == colours[..., :1]).all():
+            raise ImageError("unreadable_mask", f"{path} is a colour picture; '#{value}' needs an index mask of one channel (grey or palette)")
+        labelled: Inside = (colours[..., 0] == value) & opaque
+        return labelled
+    inside: Inside = colours.any(axis=-1) & opaque
+    if not inside.any() and not opaque.all() and opaque.any():
+        advice = f"if its alpha channel is the mask, write {path}#alpha"
+        raise ImageError("unreadable_mask", f"{path} is black everywhere and partly transparent; {advice}")
+    return inside
+
+
+def _volume_slice(source: RegionSource, root: Path) -> Inside:
+    """Slice k of the third axis as stored, rows along the second axis: ``SimpleITK.GetArrayFromImage(volume)[k]``."""
+    try:
+        import nibabel
+    except ImportError as error:
+        raise MissingExtraError("Reading NIfTI masks", "nifti", "nibabel") from error
+    path, index = source.path, source.slice_index
+    try:
+        volume: Any = nibabel.load(root / path)
+        shape = tuple(side for side in volume.shape if side != 1 or len(volume.shape) <= 3)
+        if index is None and len(shape) != 2:
+            raise ImageError("unreadable_mask", f"{path} has the shape {shape}; choose one slice of its third axis: {path}#0")
+        if index is not None and (len(shape) != 3 or index >= shape[2]):
+            raise ImageError("unreadable_mask", f"{path} has the shape {shape} and no slice {index} (counted from 0)")
+        values = np.asarray(volume.dataobj).reshape(shape) if index is None else np.asarray(volume.dataobj[:, :, index]).reshape(shape[:2])
+    except ImageError:
+        raise
+    except FileNotFoundError as error:
+        raise ImageError("missing_mask", f"the volume {path} does not exist") from error
+    except Exception as error:  # as for images: a damaged file raises anything
+        raise ImageError("unreadable_mask", f"the volume {path} cannot be read ({type(error).__name__})") from error
+    if not np.isfinite(values).all():
+        raise ImageError("unreadable_mask", f"the volume {path} holds values that are not finite")
+    return cast(Inside, (values != 0 if source.value is None else values == source.value).T)
+
+
+def _check_size(found: Size, size: Size, what: str) -> None:
+    (h, w), (height, width) = found, size
+    if abs(h * width - w * height) < max(height, width, h, w):  # one side is off by less than one pixel of the smaller picture
+        return
+    message = f"{what} is {h} high and {w} wide, the image {height} high and {width} wide"
+    if (w, h) == size:
+        message += ": it is the image transposed; the mask was saved before or after a rotation that EXIF asks for"
+    raise ImageError("mask_size", message)
+
+
+def _fit(inside: Inside, size: Size, what: str) -> Inside:
+    _check_size((inside.shape[0], inside.shape[1]), size, what)
+    if inside.shape == size:
+        return inside
+    rows, columns = ((np.arange(side) * 2 + 1) * have // (2 * side) for side, have in zip(size, inside.shape, strict=True))
+    stretched: Inside = inside[rows[:, None], columns[None, :]]  # the pixel under each centre
+    return stretched
+
+
+# ── derived regions ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Term:
+    """One node of a derivation: an operation on terms and region names, and its width where it takes one."""
+
+    operation: str
+    terms: tuple[Term | str, ...]
+    width: float = 0.0
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """A parsed derivation; ``needs`` are the region names in it, each once, in order of appearance."""
+
+    text: str
+    term: Term | str
+    needs: tuple[str, ...]
+
+
+def _ring(masks: Sequence[Inside], size: Size, width: float) -> Inside:
+    """Pixels outside the region and at most width x sqrt(area of the region) pixels from it; at least one pixel wide.
+
+    Measured by the region's own size, so that the margin of a lesion means the same at every zoom.
+    """
+    region = masks[0]
+    if not region.any():
+        return np.zeros(size, np.bool_)
+    reach = max(1.0, width * math.sqrt(np.count_nonzero(region)))
+    rows, columns = np.flatnonzero(region.any(axis=1)), np.flatnonzero(region.any(axis=0))
+    pad = math.ceil(reach)
+    near = tuple(slice(max(0, int(line[0]) - pad), int(line[-1]) + pad + 1) for line in (rows, columns))
+    ring = np.zeros(size, np.bool_)
+    ring[near] = (ndimage.distance_transform_edt(~region[near]) <= reach) & ~region[near]
+    return ring
+
+
+def _frame(masks: Sequence[Inside], size: Size, width: float) -> Inside:
+    """The border of the image, width x its shorter side broad; at least one pixel."""
+    broad = max(1, round(width * min(size)))
+    frame = np.ones(size, np.bool_)
+    frame[broad:-broad, broad:-broad] = False
+    return frame
+
+
+@dataclass(frozen=True)
+class _Operation:
+    form: str
+    least: int
+    most: int
+    apply: Callable[[Sequence[Inside], Size, float], Inside]
+    width_limit: float = 0.0
+    keyword: str = ""
+
+
+OPERATIONS: dict[str, _Operation] = {
+    "complement": _Operation("complement(a)", 1, 1, lambda masks, size, _: ~masks[0]),
+    "union": _Operation("union(a, b, ...)", 1, 99, lambda masks, size, _: np.logical_or.reduce(masks)),
+    "intersection": _Operation("intersection(a, b, ...)", 1, 99, lambda masks, size, _: np.logical_and.reduce(masks)),
+    "difference": _Operation("difference(a, b, ...)", 2, 99, lambda masks, size, _: masks[0] & ~np.logical_or.reduce(masks[1:])),
+    "minus": _Operation("minus(a, b, ...)", 2, 99, lambda masks, size, _: masks[0] & ~np.logical_or.reduce(masks[1:])),
+    "ring": _Operation("ring(a, 0.1)", 1, 1, _ring, width_limit=5.0),
+    "frame": _Operation("frame(0.05)", 0, 0, _frame, width_limit=0.5),
+    "skin": _Operation("skin(minus=a)", 1, 1, lambda masks, size, _: ~masks[0], keyword="minus"),
+    "whole": _Operation("whole()", 0, 0, lambda masks, size, _: np.ones(size, np.bool_)),
+}
+"""Operations of ``derive``. ``skin(minus=lesion)`` is everything that is not lesion: right for close-ups that show skin
+everywhere else.  No colour rule decides what is skin, because such rules err more on some skin tones than on others."""
+
+
+@lru_cache(maxsize=1024)
+def parse_derivation(expr: str) -> Derivation:
+    """Parse ``ring(union(lesion, scar), 0.1)``; names that are no identifiers stand in quotes. Nothing is evaluated.
+
+    Errors: ``InputError`` saying which part is wrong and what is known.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python warns of odd literals in what is not Python here
+            tree = ast.parse(expr.strip(), mode="eval") if len(expr) <= 2000 else None
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        tree = None
+    if tree is None:
+        raise InputError(f"{_short(expr)} is no derivation; write for example {', '.join(item.form for item in OPERATIONS.values())}")
+    term = _term(tree.body, 0)
+    return Derivation(expr, term, tuple(dict.fromkeys(_names(term))))
+
+
+def _term(node: ast.expr, depth: int) -> Term | str:
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or depth > 50:
+        raise InputError(f"{_short(ast.unparse(node))} is neither a region nor an operation; known are {', '.join(OPERATIONS)}")
+    operation = OPERATIONS.get(node.func.id)
+    if operation is None:
+        raise InputError(f"there is no operation {node.func.id!r}; known are {', '.join(item.form for item in OPERATIONS.values())}")
+    arguments = list(node.args)
+    width = _width(node, arguments, operation) if operation.width_limit else 0.0
+    named = {word.arg: word.value for word in node.keywords if word.arg != "width" or not operation.width_limit}
+    if operation.keyword:
+        arguments += [named.pop(operation.keyword)] if operation.keyword in named and not arguments else []
+    if named or not operation.least <= len(arguments) <= operation.most:
+        raise InputError(f"{_short(ast.unparse(node))}: write {operation.form}")
+    return Term(node.func.id, tuple(_term(argument, depth + 1) for argument in arguments), width)
+
+
+def _width(node: ast.Call, arguments: list[ast.expr], operation: _Operation) -> float:
+    """Take the width out of the arguments: the last one, or ``width=``."""
+    given = [word.value for word in node.keywords if word.arg == "width"] or (arguments[-1:] if len(arguments) > operation.least else [])
+    if arguments and given and given[0] is arguments[-1]:
+        arguments.pop()
+    value = given[0].value if given and isinstance(given[0], ast.Constant) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= operation.width_limit:
+        raise InputError(f"{_short(ast.unparse(node))}: write {operation.form}; the width is a number above 0, at most {operation.width_limit:g}")
+    return float(value)
+
+
+def _names(term: Term | str) -> list[str]:
+    return [term] if isinstance(term, str) else [name for part in term.terms for name in _names(part)]
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+def derive(expr: str, masks: Mapping[str, npt.NDArray[Any]], size: Size) -> Mask:
+    """The region that ``expr`` builds from ``masks`` (each (H, W) = ``size``, above 0 is inside), float32 of 0 and 1.
+
+    Errors: ``InputError`` for a broken expression, a name that ``masks`` lacks, or a mask of another shape.
+    """
+    derivation = parse_derivation(expr)
+    inputs: dict[str, Inside] = {}
+    for name in derivation.needs:
+        if name not in masks:
+            raise InputError(f"{_short(expr)} needs the region {name!r}; given are {', '.join(masks) or 'none'}")
+        if masks[name].shape != size:
+            raise InputError(f"the mask of {name!r} has the shape {masks[name].shape}, expected {size}")
+        inputs[name] = masks[name] > 0
+    return _evaluate(derivation.term, inputs, size).astype(np.float32)
+
+
+def _evaluate(term: Term | str, inputs: Mapping[str, Inside], size: Size) -> Inside:
+    if isinstance(term, str):
+        return inputs[term]
+    return OPERATIONS[term.operation].apply([_evaluate(part, inputs, size) for part in term.terms], size, term.width)
+
+
+def derivation_faults(derivations: Mapping[str, str], columns: Collection[str]) -> list[tuple[str, str, str]]:
+    """Faults of a plan's derived regions, as (region, rule, what is wrong); ``columns`` are the regions of the manifest."""
+    faults: list[tuple[str, str, str]] = []
+    parsed: dict[str, Derivation] = {}
+    for name, expr in derivations.items():
+        try:
+            parsed[name] = parse_derivation(expr)
+        except InputError as error:
+            faults.append((name, "derive_syntax", str(error)))
+        if name in columns:
+            faults.append((name, "derive_and_column", f"{name!r} is derived in the plan and has a column region.{name}"))
+    known = {*columns, *derivations}
+    for name, derivation in parsed.items():
+        unknown = [need for need in derivation.needs if need not in known]
+        if unknown:
+            text = f"{', '.join(map(repr, unknown))} in {derivation.text!r} is no region of the manifest or the plan"
+            faults.append((name, "derive_unknown", text))
+        if _reaches(name, name, parsed, set()):
+            faults.append((name, "derive_cycle", f"{derivation.text!r} needs {name!r} itself, directly or through other derived regions"))
+    return faults
+
+
+def _reaches(start: str, goal: str, parsed: Mapping[str, Derivation], seen: set[str]) -> bool:
+    needs = parsed[start].needs if start in parsed and start not in seen else ()
+    seen.add(start)
+    return goal in needs or any(_reaches(need, goal, parsed, seen) for need in needs)
+
+
+def region_masks(sample: Sample, plan: Plan, root: Path, size: Size, names: Sequence[str]) -> dict[str, tuple[Mask | None, str]]:
+    """Every named region of one image: (mask (H, W), reason), or (None, reason) where there is no mask.
+
+    ``size`` (H, W) is the image as displayed.  An empty cell is "not_annotated"; a mask without a pixel inside comes with
+    "empty_mask"; a derived region lacks what its inputs lack.  Errors: ``InputError`` for cyclic derivations and text that
+    a checked manifest cannot hold; ``MissingExtraError``.
+    """
+    found: dict[str, tuple[Inside | None, str]] = {}
+    files: dict[str, npt.NDArray[Any]] = {}
+    for name in names:
+        _find(name, sample, plan, root, size, found, files, ())
+    return {name: _with_reason(*found[name]) for name in names}
+
+
+def _with_reason(inside: Inside | None, reason: str) -> tuple[Mask | None, str]:
+    if inside is None:
+        return None, reason
+    return inside.astype(np.float32), "" if inside.any() else "empty_mask"
+
+
+def _find(
+    name: str,
+    sample: Sample,
+    plan: Plan,
+    root: Path,
+    size: Size,
+    found: dict[str, tuple[Inside | None, str]],
+    files: dict[str, npt.NDArray[Any]],
+    trail: tuple[str, ...],
+) -> None:
+    """Put ``name`` and all that it is derived from into ``found``."""
+    if name in found:
+        return
+    if name in trail:
+        raise InputError(f"derived regions need each other in a circle: {' -> '.join((*trail, name))}")
+    expr = plan.regions[name].derive if name in plan.regions else None
+    if expr is None:
+        found[name] = _load_or_reason(sample.regions.get(name, ""), root, size, files)
+        return
+    derivation = parse_derivation(expr)
+    for need in derivation.needs:
+        _find(need, sample, plan, root, size, found, files, (*trail, name))
+    lacking = [found[need][1] for need in derivation.needs if found[need][0] is None]
+    if lacking:  # a broken file is said before a missing annotation: it can be repaired
+        found[name] = None, next((reason for reason in lacking if reason != "not_annotated"), "not_annotated")
+        return
+    inputs = {need: cast(Inside, found[need][0]) for need in derivation.needs}
+    found[name] = _evaluate(derivation.term, inputs, size), ""
+
+
+def _load_or_reason(text: str, root: Path, size: Size, files: dict[str, npt.NDArray[Any]]) -> tuple[Inside | None, str]:
+    if not text:
+        return None, "not_annotated"
+    try:
+        return _load(parse_region(text), root, size, files), ""
+    except ImageError as error:
+        return None, error.reason
