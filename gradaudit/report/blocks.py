@@ -1,0 +1,284 @@
+"""The blocks a report is made of, and the words for numbers in them.
+
+A section returns blocks; a template renders each kind in one way.  Blocks hold text as it is (escaping is the
+template's business) and numbers already worded: a share of 0.312 is "31.2 %", a difference of 0.19 is "+19.0".
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+from urllib.parse import quote
+
+from gradaudit.records import VERDICT_WORDS, GalleryItem, Interval, Verdict
+from gradaudit.report.figures import signed
+
+MISSING = "–"
+"""Stands for a number that does not exist; the table's note or the row says why."""
+
+WITHHELD = "withheld"
+"""Stands for a number that the small-cell rule hides."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """One piece of a section; ``kind`` names its rendering."""
+
+    kind: ClassVar[str] = "block"
+
+
+@dataclass(frozen=True)
+class Paragraph(Block):
+    kind = "paragraph"
+    text: str
+    small: bool = False
+
+
+@dataclass(frozen=True)
+class Heading(Block):
+    """A heading below the section's own; ``level`` 3 or 4."""
+
+    kind = "heading"
+    text: str
+    level: int = 3
+    anchor: str = ""
+
+
+@dataclass(frozen=True)
+class Note(Block):
+    """A boxed remark: how to read what follows, or a caution."""
+
+    kind = "note"
+    text: str
+    caution: bool = False
+
+
+@dataclass(frozen=True)
+class Listing(Block):
+    kind = "listing"
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Facts(Block):
+    """Terms and what they are, as a definition list; ``code`` terms are shown in fixed-width type."""
+
+    kind = "facts"
+    rows: tuple[tuple[str, str], ...]
+    code: bool = False
+
+
+@dataclass(frozen=True)
+class Column:
+    label: str
+    number: bool = False
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Text of a table cell, a second line below it, and (for a verdict) the icon's name."""
+
+    text: str
+    sub: str = ""
+    icon: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Cells in the order of the columns, the first one heads the row; ``group`` opens a row group when it changes."""
+
+    cells: tuple[Cell, ...]
+    anchor: str = ""
+    group: str = ""
+    muted: bool = False
+
+
+@dataclass(frozen=True)
+class Table(Block):
+    kind = "table"
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Drawing(Block):
+    """An SVG figure with its caption and the table of the same numbers."""
+
+    kind = "drawing"
+    svg: str
+    caption: str
+    table: Table | None = None
+
+
+@dataclass(frozen=True)
+class Details(Block):
+    """Blocks behind a summary line; opened in print."""
+
+    kind = "details"
+    summary: str
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True)
+class Code(Block):
+    kind = "code"
+    text: str
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file inside the report: its name, what it holds, and its content as a data URI."""
+
+    name: str
+    description: str
+    href: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Downloads(Block):
+    kind = "downloads"
+    files: tuple[Download, ...]
+
+
+@dataclass(frozen=True)
+class VerdictPanel(Block):
+    """First screen: the state in words and icon, sentences (each with the anchor it rests on), and what is not told."""
+
+    kind = "verdict"
+    state: str
+    words: str
+    meaning: str
+    headline: str
+    sentences: tuple[str, ...]
+    links: tuple[tuple[str, str], ...]
+    cannot_tell: tuple[str, ...]
+    exclusions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One gallery image, ready to show: pictures as data URIs ("" leaves it out), outlines as checked path data."""
+
+    item: GalleryItem
+    image: str
+    overlay: str
+    outlines: tuple[tuple[str, str, int], ...]
+    picked: tuple[str, ...]
+    verdict: str
+    lines: tuple[tuple[str, str], ...]
+    values: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Gallery(Block):
+    """Tiles, and the choices that the filters offer; complete without the filters."""
+
+    kind = "gallery"
+    tiles: tuple[Tile, ...]
+    regions: tuple[str, ...]
+    levels: tuple[tuple[str, tuple[str, ...]], ...] = field(default=())
+
+
+# ── words for numbers ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def defined(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def count(value: int | None, withheld: bool = False) -> str:
+    """A whole number with thin spaces between thousands: "12 480"."""
+    if value is None:
+        return WITHHELD if withheld else MISSING
+    return f"{value:,}".replace(",", "\u202f")
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A share as "31.2 %"."""
+    return f"{100 * value:.{digits}f}\u202f%" if value is not None and math.isfinite(value) else MISSING
+
+
+def decimal(value: float | None, digits: int = 2) -> str:
+    if value is None or not math.isfinite(value):
+        return MISSING
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
+
+
+def points(value: float | None) -> str:
+    """A difference of shares in percentage points: "+19.0"."""
+    return signed(value) if value is not None and math.isfinite(value) else MISSING
+
+
+def p_value(value: float | None) -> str:
+    if value is None or not math.isfinite(value):
+        return MISSING
+    return "<\u202f0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def span(interval: Interval, as_points: bool = False) -> str:
+    """The two ends of an interval, "14.1 to 24.0"; "" where there is none."""
+    if interval.low is None or interval.high is None or not defined(interval.low) or not defined(interval.high):
+        return ""
+    if as_points:
+        return f"{points(interval.low)} to {points(interval.high)}"
+    return f"{100 * interval.low:.1f} to {100 * interval.high:.1f}".replace("-", "−")
+
+
+def points_cell(interval: Interval) -> Cell:
+    return Cell(points(interval.estimate), span(interval, as_points=True))
+
+
+def percent_cell(interval: Interval) -> Cell:
+    return Cell(percent(interval.estimate), span(interval))
+
+
+def verdict_cell(verdict: Verdict, provisional: bool = False) -> Cell:
+    return Cell(VERDICT_WORDS[verdict], "provisional: few clusters" if provisional else "", icon=verdict.value)
+
+
+# ── files inside the report ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """CSV (RFC 4180) in which no text is taken for a formula by a spreadsheet; numbers stay numbers, ``None`` is empty.
+
+    A text that starts with = + - @ or a control character gets a leading apostrophe (OWASP, CSV injection).
+    """
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\r\n")
+    writer.writerow([_inert(name) for name in header])
+    writer.writerows([_inert(value) for value in row] for row in rows)
+    return buffer.getvalue()
+
+
+def _inert(value: object) -> object:
+    if isinstance(value, str) and value.lstrip(" ")[:1] in ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"):
+        return "'" + value if value.strip(" ") else value
+    if isinstance(value, float):
+        return repr(value) if math.isfinite(value) else ""
+    return "" if value is None else value
+
+
+def download(name: str, description: str, media_type: str, text: str) -> Download:
+    content = text.encode("utf-8")
+    href = f"data:{media_type};charset=utf-8;base64,{base64.b64encode(content).decode('ascii')}"
+    return Download(name, description, href, len(content))
+
+
+def anchor_id(text: str) -> str:
+    """Text as an element id: an id may hold anything but white space."""
+    return "-".join(text.split()) or "finding"
+
+
+def fragment_link(anchor: str) -> str:
+    return "#" + quote(anchor, safe="")

@@ -1,0 +1,811 @@
+"""Family SECTIONS: each function turns a ``ResultDocument`` into the blocks of one section; no blocks, no section.
+
+Nothing here computes a result.  What is worded, sorted, grouped or scaled for display comes from the document as it is.
+The card's ``label`` is the section's title, its ``summary`` the sentence below it, its ``source`` the document's fields.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import tomli_w
+
+from gradaudit.records import (
+    AUDIT_STATE_WORDS,
+    REASONS,
+    VERDICT_WORDS,
+    Exclusion,
+    Finding,
+    GalleryItem,
+    HeatRow,
+    Interval,
+    PerformanceRow,
+    ResultDocument,
+    Verdict,
+)
+from gradaudit.registry import Family
+from gradaudit.report.blocks import (
+    MISSING,
+    WITHHELD,
+    Block,
+    Cell,
+    Code,
+    Column,
+    Details,
+    Download,
+    Downloads,
+    Drawing,
+    Facts,
+    Gallery,
+    Heading,
+    Listing,
+    Note,
+    Paragraph,
+    Row,
+    Table,
+    Tile,
+    VerdictPanel,
+    anchor_id,
+    count,
+    csv_text,
+    decimal,
+    download,
+    fragment_link,
+    p_value,
+    percent,
+    percent_cell,
+    points_cell,
+    span,
+    verdict_cell,
+)
+from gradaudit.report.figures import (
+    ForestRow,
+    IntervalPanel,
+    IntervalRow,
+    Lane,
+    MapTile,
+    Panel,
+    distribution_plot,
+    forest_plot,
+    heat_overlay,
+    interval_plot,
+    mean_map_plot,
+    svg_markup,
+)
+
+SECTIONS: Family[Callable[[ResultDocument], list[Block]]] = Family("report section")
+
+STATE_MEANINGS: dict[str, str] = {
+    "met": "Every comparison that was declared decisive shows that the groups differ by less than the declared margin.",
+    "not_met": "At least one disparity in region heat between subgroups goes beyond the declared margin.",
+    "insufficient": "The data neither show a disparity beyond the declared margin nor exclude one.",
+    "none_declared": "Disparities are described; nobody declared how large one may be, so none is judged.",
+}
+
+GENERAL_LIMITS = (
+    "Where the heat lies is not what the model uses. A heat gap and a change of the score when the region is removed "
+    "are evidence together; a heat gap alone is not proof of use.",
+    "Maps made after training can point to the wrong place, and no test in this report makes one right.",
+    "Maps localise worse on small regions and better where the model is confident. Region size and confidence can "
+    "therefore produce a gap by themselves; the adjusted difference takes account of size and class, not of everything.",
+    "The quality of the explanation itself may differ between groups, and so may the quality of the region masks.",
+)
+"""Limits of the method, printed in every report."""
+
+MEASURED_OUTCOMES = {
+    "heat_share": "share of heat",
+    "undefined": "share of images with undefined heat",
+    "absent": "share of images without the region",
+}
+PERCENT_METRICS = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "precision", "recall", "ppv", "npv", "prevalence")
+DECISIVE = ("GA101", "GA102", "GA103", "GA104")
+OUTCOMES_OF_THEIR_OWN = ("GA111", "GA112")
+KINDS = {"GA102": "trend over the ordered levels", "GA103": "from the 10 % to the 90 % point", "GA104": "departure from a straight trend"}
+
+Item = TypeVar("Item")
+
+
+# ── sections ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@SECTIONS.register(label="Verdict", summary="", source="verdict, exclusions")
+def verdict(document: ResultDocument) -> list[Block]:
+    """The first screen: state, sentences, what cannot be told, and what was left out."""
+    facts = document.verdict
+    return [
+        VerdictPanel(
+            state=facts.state,
+            words=AUDIT_STATE_WORDS[facts.state],
+            meaning=STATE_MEANINGS[facts.state],
+            headline=facts.headline,
+            sentences=facts.sentences,
+            links=tuple((fragment_link(anchor_id(a)), a) for a in _unique(facts.finding_anchors)),
+            cannot_tell=facts.cannot_tell,
+            exclusions=tuple(_exclusion_words(e) for e in document.exclusions) or ("No image was excluded.",),
+        )
+    ]
+
+
+@SECTIONS.register(
+    label="Scope", summary="What was audited: the model, the explained score, the regions, the groups and the criteria.", source="model, data, regions, attributes, criteria"
+)
+def scope(document: ResultDocument) -> list[Block]:
+    """Task, explained score, layer, regions with roles, groups, and who declared which criteria when."""
+    model, method = document.model, document.method
+    facts = (
+        ("Model", model.source),
+        ("Classes", _listed(model.classes)),
+        ("Explained score", _target_words(method.explain_target)),
+        ("Map", f"{method.explain_method}, at layer {model.layer}{_in_brackets(_grid_words(model.grid))}"),
+        ("Why this layer", model.layer_reason),
+        ("Input", _size_words(model.input_size)),
+        ("Data", f"{document.data.name}: {count(document.data.n_images)} images of {_clusters_words(document)}"),
+        ("Unit of analysis", method.unit),
+    )
+    blocks: list[Block] = [Facts(tuple((term, text) for term, text in facts if text))]
+    if model.preprocess:
+        rows = tuple((key, str(value)) for key, value in sorted(model.preprocess.items()) if value is not None)
+        blocks.append(Details("How an image becomes the network's input", (Facts(rows, code=True),)))
+    return [*blocks, _region_table(document), _attribute_table(document), *_criteria(document)]
+
+
+@SECTIONS.register(
+    label="Data by subgroup", summary="How many images of each group came through every step, and how the groups differ besides.", source="flow, exclusions"
+)
+def data_by_subgroup(document: ResultDocument) -> list[Block]:
+    """Flow from manifest to analysis, composition of the groups, exclusions by reason."""
+    note = f"Withheld: fewer than {document.min_cell} images or clusters, or a number from which such a cell could be derived."
+    steps = ("Manifest", "Readable", "Mask usable", "Heat usable", "Analysed", "Clusters")
+    columns = (Column("Group"), *(Column(step, number=True) for step in steps))
+    rows = []
+    for row in document.flow:
+        numbers = (row.n_manifest, row.n_readable, row.n_mask_usable, row.n_heat_usable, row.n_analysed, row.n_clusters)
+        cells = (Cell(row.level), *(Cell(count(n, row.suppressed)) for n in numbers))
+        rows.append(Row(cells, group=_words(row.attribute), muted=row.suppressed))
+    hidden = any(row.suppressed for row in document.flow)
+    blocks: list[Block] = [Table("Images that came through each step", columns, tuple(rows), note if hidden else "")] if rows else []
+    return [*blocks, *_composition(document), *_exclusions(document)]
+
+
+@SECTIONS.register(
+    label="Heat", summary="Where the model's heat falls, region by region, and how far the groups differ.", source="findings, heat, mean_maps"
+)
+def heat(document: ResultDocument) -> list[Block]:
+    """Contrasts, distributions and mean maps; apart for every map method and explained score that was analysed."""
+    pairs = _unique((f.method, f.target) for f in document.findings) or _unique((h.method, h.target) for h in document.heat)
+    blocks: list[Block] = []
+    for index, (method, target) in enumerate(pairs):
+        if len(pairs) > 1:
+            blocks.append(Heading(f"{method}, {_target_words(target)}"))
+        blocks += contrast_blocks(document, method, target, f"{index + 1}" if index else "")
+        blocks += _distributions(document, method, target, f"{index + 1}" if index else "")
+    return [*blocks, *_mean_maps(document), *_other_findings(document)]
+
+
+@SECTIONS.register(
+    label="Model performance", summary="How well the model classifies the same groups. This is beside heat, not a part of the verdict.", source="performance"
+)
+def performance(document: ResultDocument) -> list[Block]:
+    """Accuracy, sensitivity, specificity, AUC per subgroup with intervals."""
+    blocks: list[Block] = []
+    for index, (attribute, rows) in enumerate(_grouped(document.performance, lambda r: r.attribute).items()):
+        metrics = _unique(r.metric for r in rows)
+        panels = tuple(IntervalPanel(_words(m), tuple(_interval_row(r) for r in rows if r.metric == m), m in PERCENT_METRICS) for m in metrics)
+        title = f"Model performance by {_words(attribute)}"
+        text = f"A dot per group with its {_level(document)} interval; panels: {_listed([_words(m) for m in metrics])}."
+        svg = svg_markup(interval_plot(panels), f"performance-{index + 1}", title, text)
+        blocks.append(Drawing(svg, f"{title}. Dots: estimates; lines: {_level(document)} intervals that respect clusters.", _performance_table(title, rows, metrics)))
+    return blocks
+
+
+@SECTIONS.register(
+    label="Gallery", summary="Single images, to see what the numbers are made of. Pictures illustrate; the verdict rests on all images.", source="gallery, images_shown"
+)
+def gallery(document: ResultDocument) -> list[Block]:
+    """A random sample and the extremes, labelled as which."""
+    if not document.images_shown:
+        return [Paragraph("The plan withholds images: this report holds no picture of any person or object, not even reduced.")]
+    if not document.gallery:
+        return []
+    names = tuple(r.name for r in document.regions)
+    levels = tuple((a.name, _unique(i.levels[a.name] for i in document.gallery if a.name in i.levels)) for a in document.attributes)
+    return [
+        Paragraph(
+            "Each image is labelled with how it was picked: at random (with the run's seed), or because it is an extreme of its group. "
+            "Extremes are not typical. The overlay is the positive part of the map, enlarged bilinearly and scaled to the image's own "
+            "maximum for display only; all numbers use the map as it was measured. Outlines show the regions.",
+        ),
+        Gallery(tuple(_tile(item, names) for item in document.gallery), names, levels),
+    ]
+
+
+@SECTIONS.register(
+    label="Checks", summary="What was checked about the data and the explanation, passed or not, and what was not checked.", source="checks"
+)
+def checks(document: ResultDocument) -> list[Block]:
+    """Every check with its state and reason, also those that did not run."""
+    if not document.checks:
+        return []
+    words = {"passed": "passed", "issue": "issue", "not_applicable": "not applicable", "skipped": "did not run"}
+    rows = tuple(
+        Row((Cell(c.name, sub=c.code), Cell(words[c.state], icon=f"check-{c.state}"), Cell(c.detail)), muted=c.state in ("not_applicable", "skipped"))
+        for c in sorted(document.checks, key=lambda c: ("issue", "passed", "skipped", "not_applicable").index(c.state))
+    )
+    return [Table("Checks", (Column("Check"), Column("Outcome"), Column("Detail")), rows)]
+
+
+@SECTIONS.register(label="Method", summary="How the numbers came about, with formulas and sources.", source="method")
+def method(document: ResultDocument) -> list[Block]:
+    """Protocol settings, the rule behind each verdict, and the cards of what was used."""
+    facts = document.method
+    rows = (
+        ("Unit", facts.unit),
+        ("Test", f"studentised permutation test, {count(facts.permutations)} permutations, seed {facts.seed}; the interval comes from the same permutations"),
+        ("Level", f"α = {facts.alpha:g}, so intervals cover {_level(document)}"),
+        ("Adjusted for", _listed(facts.adjusted_for) or "nothing"),
+        (
+            "Multiplicity",
+            f"{facts.confirmatory_contrasts} confirmatory comparisons: Holm; {facts.exploratory_contrasts} exploratory ones: Benjamini–Hochberg, worded as signals",
+        ),
+    )
+    blocks: list[Block] = [Facts(rows), _verdict_rule()]
+    for family, cards in sorted(facts.cards.items()):
+        blocks.append(_card_table(family, cards))
+    return blocks
+
+
+@SECTIONS.register(label="Limits", summary="What no reader should conclude from this report.", source="limits")
+def limits(document: ResultDocument) -> list[Block]:
+    """The limits of every such audit, then those found in this data."""
+    found: Block = Listing(document.limits) if document.limits else Paragraph("None beyond the general ones was found by the checks that ran.")
+    return [Heading("Of every audit of this kind"), Listing(GENERAL_LIMITS), Heading("Found in this data"), found]
+
+
+@SECTIONS.register(
+    label="Reproduction", summary="What is needed to run this audit again and to check every number.", source="run, plan, and the whole document"
+)
+def reproduction(document: ResultDocument) -> list[Block]:
+    """Command, digests, versions, plan; the data files follow in the page itself (see ``data_files``)."""
+    run = document.run
+    facts = [
+        ("Started", run.started),
+        ("Finished", run.finished),
+        ("Duration", f"{run.seconds:.0f} s" if run.seconds is not None else ""),
+        ("Device", " ".join(part for part in (run.device, run.dtype) if part)),
+        ("Seed", str(run.seed)),
+        ("Plan id", run.plan_id),
+        *((f"{name} digest", digest) for name, digest in sorted(run.digests.items())),
+        *((_words(name), count(number)) for name, number in sorted(run.counts.items())),
+    ]
+    blocks: list[Block] = [Code(run.command, "Command")] if run.command else []
+    blocks.append(Facts(tuple((term, text) for term, text in facts if text)))
+    if run.versions:
+        blocks.append(Details("Versions of the software", (Facts(tuple(sorted(run.versions.items())), code=True),)))
+    blocks.append(Details("The resolved plan (TOML)", (Code(plan_toml(document.plan)),)))
+    blocks.append(Downloads(data_files(document)))
+    return blocks
+
+
+# ── words ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _unique(items: Iterable[Item]) -> tuple[Item, ...]:
+    return tuple(dict.fromkeys(items))
+
+
+def _grouped(items: Iterable[Item], key: Callable[[Item], str]) -> dict[str, list[Item]]:
+    groups: dict[str, list[Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
+
+
+def _listed(items: Sequence[str]) -> str:
+    return ", ".join(items)
+
+
+def _in_brackets(text: str) -> str:
+    return f" ({text})" if text else ""
+
+
+def _grid_words(grid: tuple[int, ...]) -> str:
+    return f"a grid of {' × '.join(map(str, grid))} cells" if grid else ""
+
+
+def _size_words(size: tuple[int, ...]) -> str:
+    return f"{' × '.join(map(str, size))} pixels (height × width)" if size else ""
+
+
+def _clusters_words(document: ResultDocument) -> str:
+    data = document.data
+    if data.cluster_declared:
+        return f"{count(data.n_clusters)} clusters (e.g. patients)"
+    return "unknown origin: no clusters were declared, so each image counts as independent"
+
+
+def _target_words(target: str) -> str:
+    known = {"predicted": "the score of the class that the model predicts", "label": "the score of the image's own label"}
+    if target in known:
+        return known[target]
+    return f"the score of class {target.removeprefix('class:')}" if target.startswith("class:") else target
+
+
+def _level(document: ResultDocument) -> str:
+    return f"{100 * (1 - document.method.alpha):g}\u202f%"
+
+
+def _exclusion_words(exclusion: Exclusion) -> str:
+    number = WITHHELD if exclusion.count is None else count(exclusion.count)
+    where = f", region {exclusion.region}" if exclusion.region else ""
+    noun = "image" if exclusion.count == 1 else "images"
+    return f"{number} {noun}{where}: {exclusion.meaning}"
+
+
+def _comparison(finding: Finding) -> str:
+    if finding.code in KINDS:
+        extra = f" ({finding.group} against {finding.reference})" if finding.group and finding.reference else ""
+        return KINDS[finding.code] + extra
+    reference = "all others" if finding.reference == "rest" else finding.reference
+    return f"{finding.group} against {reference}" if reference else finding.group
+
+
+def _of_clusters(images: int, clusters: int) -> str:
+    return f"{count(images)}" if images == clusters else f"{count(images)} of {count(clusters)}"
+
+
+# ── scope ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _region_table(document: ResultDocument) -> Block:
+    roles = {"attend": "should draw heat", "avoid": "should not draw heat", "neutral": "no expectation"}
+    columns = (Column("Region"), Column("Role"), Column("What it is"), Column("Annotated", True, "images"), Column("Present", True, "images"), Column("Mean area", True, "of the image"))
+    rows = []
+    for region in document.regions:
+        about = "; ".join(part for part in (region.description, f"derived: {region.derive}" if region.derive else "") if part)
+        role = Cell(region.role, sub=roles.get(region.role, ""))
+        cells = (Cell(region.name), role, Cell(about or MISSING), Cell(count(region.n_annotated)), Cell(count(region.n_present)), Cell(percent(region.mean_area_share)))
+        rows.append(Row(cells))
+    return Table("Regions", columns, tuple(rows))
+
+
+def _attribute_table(document: ResultDocument) -> Block:
+    columns = (Column("Attribute"), Column("Kind"), Column("Groups"), Column("Compared with"), Column("Remarks"))
+    rows = []
+    for a in document.attributes:
+        remarks = [a.description] if a.description else []
+        remarks += ["labels estimated by an algorithm, not observed"] if a.inferred else []
+        remarks += ["may vary within a cluster"] if a.within else []
+        reference = "all others" if a.reference == "rest" else a.reference
+        rows.append(Row((Cell(a.name), Cell(a.kind), Cell(_listed(a.levels) or MISSING), Cell(reference), Cell("; ".join(remarks) or MISSING))))
+    return Table("Groups", columns, tuple(rows))
+
+
+def _criteria(document: ResultDocument) -> list[Block]:
+    criteria = document.criteria
+    if criteria is None:
+        return [Heading("Criteria"), Note("No criteria were declared: differences are shown with their uncertainty, and none is called acceptable or not.", caution=True)]
+    when = criteria.declared_on or "date not declared"
+    started = (document.run.started or document.created)[:10]
+    if criteria.declared_on and started:
+        order = "before" if criteria.declared_on < started else "on the day of" if criteria.declared_on == started else "after"
+        when = f"{criteria.declared_on}, {order} the measuring ({started})"
+    rows = (
+        ("Margin", f"{100 * criteria.margin:g} percentage points of heat: smaller disparities are held to be immaterial"),
+        ("Margin for undefined heat", f"{100 * criteria.undefined_margin:g} percentage points"),
+        ("Declared by", criteria.declared_by or "not stated"),
+        ("Declared on", when),
+        ("Rationale", criteria.rationale or "not stated"),
+    )
+    return [Heading("Criteria"), Facts(rows)]
+
+
+# ── data ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _composition(document: ResultDocument) -> list[Block]:
+    classes = _unique(name for row in document.flow for name in row.label_prevalence)
+    regions = _unique(name for row in document.flow for name in row.area_share)
+    confident = any(row.mean_confidence is not None for row in document.flow)
+    if not (classes or regions or confident):
+        return []
+    columns = [Column("Group")]
+    columns += [Column(f"Label {name}", True, "of images") for name in classes]
+    columns += [Column(f"Area of {name}", True, "of the image") for name in regions]
+    columns += [Column("Mean confidence", True)] if confident else []
+    rows = []
+    for row in document.flow:
+        values = [*(row.label_prevalence.get(name) for name in classes), *(row.area_share.get(name) for name in regions)]
+        values += [row.mean_confidence] if confident else []
+        texts = [WITHHELD if row.suppressed and value is None else percent(value) for value in values]
+        rows.append(Row((Cell(row.level), *(Cell(text) for text in texts)), group=_words(row.attribute), muted=row.suppressed))
+    note = "Groups that differ in label mix, region size or confidence can differ in heat for that reason alone."
+    return [Table("What the groups are made of", tuple(columns), tuple(rows), note)]
+
+
+def _exclusions(document: ResultDocument) -> list[Block]:
+    if not document.exclusions:
+        return [Paragraph("No image and no region was excluded.")]
+    columns = (Column("Reason"), Column("Region"), Column("Images", True), Column("Examples"))
+    rows, by_level = [], []
+    for e in document.exclusions:
+        number = WITHHELD if e.count is None else count(e.count)
+        rows.append(Row((Cell(e.meaning, sub=e.reason), Cell(e.region or "all"), Cell(number), Cell(_listed(e.examples) or MISSING))))
+        for attribute, levels in e.by_level.items():
+            for level, n in levels.items():
+                what = e.meaning + (f", region {e.region}" if e.region else "")
+                by_level.append(Row((Cell(level), Cell(what), Cell(count(n, withheld=True))), group=_words(attribute)))
+    blocks: list[Block] = [Table("Excluded images and regions, by reason", columns, tuple(rows))]
+    if by_level:
+        by_level.sort(key=lambda row: row.group)
+        inner = Table("Exclusions by group", (Column("Group"), Column("Reason"), Column("Images", True)), tuple(by_level))
+        blocks.append(Details("Exclusions by group", (inner,)))
+    return blocks
+
+
+# ── heat ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def contrast_blocks(document: ResultDocument, method: str, target: str, suffix: str) -> list[Block]:
+    """One forest plot and one table per region, over every attribute."""
+    chosen = [f for f in document.findings if f.code in DECISIVE and (f.method, f.target) == (method, target)]
+    if not chosen:
+        return []
+    margin = document.criteria.margin if document.criteria else None
+    blocks: list[Block] = [_reading_note(document)]
+    for index, (region, findings) in enumerate(_grouped(chosen, lambda f: f.region).items()):
+        role = next((r.role for r in document.regions if r.name == region), "")
+        title = f"Heat on {region}: difference between groups"
+        band = f" The shaded band is the declared margin of ±{100 * margin:g} points." if margin is not None else ""
+        text = " ".join(f.sentence for f in findings if f.sentence) or "One row per comparison with its interval."
+        rows = [_forest_row(f) for f in findings]
+        svg = svg_markup(forest_plot(rows, margin), f"forest{suffix}-{index + 1}", title, text)
+        caption = (
+            f"{title}. Marker and line: adjusted difference (raw where there is no adjustment) with its {_level(document)} interval; "
+            f"small tick above: raw difference; n: images of the group.{band}"
+        )
+        caption += " * provisional: fewer than 20 clusters." if any(r.provisional for r in rows) else ""
+        blocks += [Heading(f"{region}{_in_brackets(role)}"), Drawing(svg, caption), _contrast_table(document, title, findings), *_more_on(findings)]
+    return blocks
+
+
+def _reading_note(document: ResultDocument) -> Block:
+    return Note(
+        "How to read: the heat share is the part of an image's heat that falls on a region, from 0 to 100 %. A difference of +10 points means that "
+        "ten more of every hundred parts of heat fall there in this group than in the comparison. "
+        f"The adjusted difference compares at equal {_listed(document.method.adjusted_for) or 'nothing else'}."
+        if document.method.adjusted_for
+        else "How to read: the heat share is the part of an image's heat that falls on a region, from 0 to 100 %. A difference of +10 points means that "
+        "ten more of every hundred parts of heat fall there in this group than in the comparison."
+    )
+
+
+def _is_share(finding: Finding) -> bool:
+    return finding.outcome in MEASURED_OUTCOMES or finding.outcome in ("pointing_game", "relevance_rank_accuracy", "auc", "region_absent", "undefined_heat")
+
+
+def _difference_cell(finding: Finding, interval: Interval) -> Cell:
+    if finding.suppressed:
+        return Cell(WITHHELD)
+    if _is_share(finding):
+        return points_cell(interval)
+    both = f"{decimal(interval.low)} to {decimal(interval.high)}" if interval.low is not None and interval.high is not None else ""
+    return Cell(decimal(interval.estimate), both)
+
+
+def _mean_cell(finding: Finding, interval: Interval) -> Cell:
+    if finding.suppressed:
+        return Cell(WITHHELD)
+    return percent_cell(interval) if _is_share(finding) else Cell(decimal(interval.estimate))
+
+
+def _forest_row(f: Finding) -> ForestRow:
+    shown = f.adjusted if f.adjusted.estimate is not None else f.raw
+    if f.suppressed:
+        shown = Interval()
+    return ForestRow(
+        heading=_words(f.attribute),
+        label=_comparison(f),
+        n=WITHHELD if f.suppressed else count(f.n_images),
+        estimate=shown.estimate,
+        low=shown.low,
+        high=shown.high,
+        raw=f.raw.estimate if f.adjusted.estimate is not None and not f.suppressed else None,
+        verdict=f.verdict,
+        provisional=f.provisional,
+    )
+
+
+def _contrast_table(document: ResultDocument, title: str, findings: Sequence[Finding]) -> Table:
+    columns = (
+        Column("Comparison"),
+        Column("n", True, "images of clusters"),
+        Column("Group", True, "mean"),
+        Column("Compared with", True, "mean"),
+        Column("Raw", True, "difference"),
+        Column("Adjusted", True, "difference"),
+        Column("p", True, "adjusted below"),
+        Column("p equivalence", True, "adjusted below"),
+        Column("Detectable", True, "80 % power"),
+        Column("Verdict"),
+    )
+    note = f"Differences in percentage points, below each its {_level(document)} interval. Detectable: the smallest difference that data of this size would show in 80 % of audits."
+    return Table(title, columns, tuple(_contrast_row(f) for f in findings), note)
+
+
+def _contrast_row(f: Finding) -> Row:
+    if f.suppressed:
+        n, test, equivalence, detectable = Cell(WITHHELD, sub=WITHHELD), Cell(WITHHELD), Cell(WITHHELD), WITHHELD
+    else:
+        n = Cell(_of_clusters(f.n_images, f.n_clusters), sub=f"vs {_of_clusters(f.n_images_reference, f.n_clusters_reference)}")
+        test = Cell(p_value(f.test.p), sub=p_value(f.test.p_adjusted))
+        equivalence = Cell(p_value(f.test.p_equivalence), sub=p_value(f.test.p_equivalence_adjusted))
+        detectable = (f"{100 * f.mde80:.1f}" if _is_share(f) else decimal(f.mde80)) if f.mde80 is not None else MISSING
+    word = verdict_cell(f.verdict, f.provisional)
+    if f.verdict is Verdict.NOT_ASSESSED and f.reason:
+        word = Cell(word.text, sub=REASONS.get(f.reason, _words(f.reason)), icon=word.icon)
+    cells = (
+        Cell(_comparison(f)), n, _mean_cell(f, f.mean), _mean_cell(f, f.mean_reference),
+        _difference_cell(f, f.raw), _difference_cell(f, f.adjusted), test, equivalence, Cell(detectable), word,
+    )  # fmt: skip
+    return Row(cells, anchor=anchor_id(f.anchor), group=_words(f.attribute), muted=f.suppressed)
+
+
+def _more_on(findings: Sequence[Finding]) -> list[Block]:
+    """The sentences, and the effect sizes and test details that the table has no room for."""
+    blocks: list[Block] = []
+    sentences = tuple(" ".join((f.sentence, *f.notes)) for f in findings if f.sentence or f.notes)
+    if sentences:
+        blocks.append(Listing(sentences))
+    columns = (
+        Column("Comparison"), Column("Ratio", True), Column("Standardised", True, "difference"), Column("Cliff's δ", True), Column("Test"),
+        Column("Statistic", True), Column("df", True), Column("Clusters needed", True), Column("Adjusted for"),
+    )  # fmt: skip
+    rows = []
+    for f in findings:
+        ratio = Cell(decimal(f.effect.ratio.estimate), sub=_ratio_span(f.effect.ratio))
+        numbers = [decimal(f.effect.standardised_difference), decimal(f.effect.cliffs_delta)]
+        tested = [decimal(f.test.statistic), decimal(f.test.df, 1), count(f.clusters_needed)]
+        cells = (
+            Cell(_comparison(f)), ratio, *(Cell(x) for x in numbers), Cell(f.test.name or MISSING, sub=f.test.family),
+            *(Cell(x) for x in tested), Cell(_listed(f.adjusted_for) or MISSING),
+        )  # fmt: skip
+        rows.append(Row(cells if not f.suppressed else (cells[0], *(Cell(WITHHELD),) * 8), group=_words(f.attribute), muted=f.suppressed))
+    blocks.append(Table("Effect sizes and tests", columns, tuple(rows)))
+    return [Details("In sentences, with effect sizes and test details", tuple(blocks))]
+
+
+def _ratio_span(ratio: Interval) -> str:
+    return f"{decimal(ratio.low)} to {decimal(ratio.high)}" if ratio.low is not None and ratio.high is not None else ""
+
+
+def _distributions(document: ResultDocument, method: str, target: str, suffix: str) -> list[Block]:
+    """Per attribute: a lane per group, a panel per region."""
+    chosen = [h for h in document.heat if (h.method, h.target) == (method, target)]
+    blocks: list[Block] = []
+    for index, (attribute, rows) in enumerate(_grouped(chosen, lambda h: h.attribute).items()):
+        panels = tuple(Panel(region, tuple(_lane(h) for h in own)) for region, own in _grouped(rows, lambda h: h.region).items())
+        title = f"Distribution of the heat share by {_words(attribute)}"
+        text = "One lane per group and one panel per region: a histogram, quantiles and the mean. The table below holds the numbers."
+        svg = svg_markup(distribution_plot(panels), f"distribution{suffix}-{index + 1}", title, text)
+        caption = (
+            f"{title}. Bars: clusters (each counts once), scaled to the tallest bar of the lane; triangle: mean; "
+            "below: median (ring), middle half (thick) and 5 to 95 % (thin)."
+        )
+        blocks.append(Drawing(svg, caption, _heat_table(document, title, rows)))
+    return [Heading("Distributions"), *blocks] if blocks else []
+
+
+def _lane(row: HeatRow) -> Lane:
+    if row.suppressed:
+        return Lane(row.level, WITHHELD, note="withheld: too few images")
+    note = "" if row.mean is not None or any(row.histogram) else "no defined heat share"
+    return Lane(row.level, f"n = {count(row.n_images)}", row.histogram, row.quantiles, row.mean, note)
+
+
+def _heat_table(document: ResultDocument, title: str, rows: Sequence[HeatRow]) -> Table:
+    names = ("5 %", "25 %", "50 %", "75 %", "95 %")
+    columns = (
+        Column("Group"), Column("n", True, "images of clusters"), Column("Mean", True, f"{_level(document)} interval"), Column("Adjusted mean", True), Column("SD", True, "points"),
+        *(Column(name, True, "quantile") for name in names), Column("Lift", True, "share ÷ area"), Column("Pointing game", True, "hits"), Column("Undefined", True, "of images"),
+    )  # fmt: skip
+    return Table(title, columns, tuple(_heat_row(h) for h in rows))
+
+
+def _heat_row(h: HeatRow) -> Row:
+    if h.suppressed:
+        return Row((Cell(h.level), *(Cell(WITHHELD),) * 12), group=h.region, muted=True)
+    quantiles = h.quantiles if len(h.quantiles) == 5 else (None,) * 5
+    cells = (
+        Cell(h.level), Cell(_of_clusters(h.n_images or 0, h.n_clusters or 0)), percent_cell(Interval(estimate=h.mean, low=h.ci_low, high=h.ci_high)),
+        Cell(percent(h.adjusted_mean)), Cell(f"{100 * h.sd:.1f}" if h.sd is not None else MISSING), *(Cell(percent(q)) for q in quantiles),
+        Cell(decimal(h.mean_lift)), Cell(percent(h.pointing_game)), Cell(percent(h.undefined_share)),
+    )  # fmt: skip
+    return Row(cells, group=h.region)
+
+
+def _mean_maps(document: ResultDocument) -> list[Block]:
+    """Per attribute: the mean map of every group on one scale; pixels of heat, never of an image."""
+    blocks: list[Block] = []
+    for index, (attribute, maps) in enumerate(_grouped(document.mean_maps, lambda m: m.attribute).items()):
+        tiles = [MapTile(m.level, f"n = {count(m.n_images)}", m.heat, dict(m.regions)) for m in maps]
+        title = f"Mean heat by {_words(attribute)}"
+        svg = svg_markup(mean_map_plot(tiles), f"maps-{index + 1}", title, "Mean heat map of every group on one colour scale, with region outlines.")
+        caption = (
+            f"{title}: each image's heat sums to one, then images are averaged. 1× is the value of heat spread evenly over the image; "
+            "all groups share the scale. Outlines: where a region covers at least half of its highest mean coverage."
+        )
+        blocks.append(Drawing(svg, caption, _map_table(title, maps)))
+    return [Heading("Mean maps"), *blocks] if blocks else []
+
+
+def _map_table(title: str, maps: Sequence[Any]) -> Table | None:
+    width = max(len(line) for m in maps for line in m.heat)
+    if width > 14:
+        return None  # a finer grid is not for reading; its numbers are in result.json
+    columns = (Column("Grid row, from the top"), *(Column(f"{i + 1}", True) for i in range(width)))
+    rows = []
+    for m in maps:
+        cells = len(m.heat) * len(m.heat[0])
+        for number, line in enumerate(m.heat):
+            rows.append(Row((Cell(str(number + 1)), *(Cell(decimal(v * cells)) for v in line)), group=m.level))
+    return Table(f"{title}: values of the grid, times an even spread", columns, tuple(rows))
+
+
+def _other_findings(document: ResultDocument) -> list[Block]:
+    """Undefined heat and absent regions, then everything exploratory."""
+    own = [f for f in document.findings if f.code in OUTCOMES_OF_THEIR_OWN]
+    rest = [f for f in document.findings if f.code not in DECISIVE + OUTCOMES_OF_THEIR_OWN]
+    blocks: list[Block] = []
+    if own:
+        blocks += [
+            Heading("Undefined heat and absent regions"),
+            Paragraph("Images without a defined heat share are not counted as zero. Whether they are more frequent in a group is a finding of its own."),
+        ]
+        blocks += _tables_by_outcome(document, own)
+    if rest:
+        blocks += [
+            Heading("Exploratory signals"),
+            Paragraph("Not declared beforehand as decisive; p-values are adjusted by Benjamini–Hochberg. A signal here is a reason to look, not a verdict."),
+            Details(f"{len(rest)} exploratory comparisons", tuple(_tables_by_outcome(document, rest))),
+        ]
+    return blocks
+
+
+def _tables_by_outcome(document: ResultDocument, findings: Sequence[Finding]) -> list[Block]:
+    tables: list[Block] = []
+    for key, own in _grouped(findings, lambda f: f"{MEASURED_OUTCOMES.get(f.outcome, _words(f.outcome))}{f', {f.region}' if f.region else ''}").items():
+        tables.append(_contrast_table(document, key[:1].upper() + key[1:], own))
+    return tables
+
+
+# ── performance, gallery, method ────────────────────────────────────────────────────────────────────────────────────
+
+
+def _interval_row(row: PerformanceRow) -> IntervalRow:
+    note = WITHHELD if row.suppressed else REASONS.get(row.reason, _words(row.reason)) if row.estimate is None else ""
+    estimate = None if row.suppressed else row.estimate
+    return IntervalRow(row.level, estimate, row.low, row.high, note)
+
+
+def _performance_table(title: str, rows: Sequence[PerformanceRow], metrics: Sequence[str]) -> Table:
+    columns = (Column("Group"), Column("n", True, "images of clusters"), *(Column(_words(m), True) for m in metrics))
+    lines = []
+    for level, own in _grouped(rows, lambda r: r.level).items():
+        by_metric = {r.metric: r for r in own}
+        hidden = all(r.suppressed for r in own)
+        largest = max(own, key=lambda r: r.n_images or 0)
+        n = WITHHELD if hidden or largest.n_images is None else _of_clusters(largest.n_images, largest.n_clusters or largest.n_images)
+        lines.append(Row((Cell(level), Cell(n), *(_performance_cell(by_metric.get(m)) for m in metrics)), muted=hidden))
+    return Table(title, columns, tuple(lines))
+
+
+def _performance_cell(row: PerformanceRow | None) -> Cell:
+    if row is None:
+        return Cell(MISSING)
+    if row.suppressed:
+        return Cell(WITHHELD)
+    if row.estimate is None:
+        return Cell(MISSING, sub=REASONS.get(row.reason, _words(row.reason)))
+    interval = Interval(estimate=row.estimate, low=row.low, high=row.high)
+    if row.metric in PERCENT_METRICS:
+        return Cell(percent(row.estimate), span(interval))
+    return Cell(decimal(row.estimate), _ratio_span(interval))
+
+
+def _tile(item: GalleryItem, regions: Sequence[str]) -> Tile:
+    # Only embedded pictures and plain path data pass: a result file may come from elsewhere.
+    image = item.image if re.fullmatch(r"data:image/(jpeg|png|webp);base64,[A-Za-z0-9+/=]+", item.image) else ""
+    outlines = tuple(
+        (name, path, regions.index(name) % 4 if name in regions else 0)
+        for name, path in item.outlines.items()
+        if path and re.fullmatch(r"[MLHVCSQTAZmlhvcsqtaz0-9eE+\-., \n]*", path)
+    )
+    overlay = heat_overlay(item.heat, item.width, item.height)
+    right = {True: "right", False: "wrong", None: "not judged"}[item.correct]
+    chance = f" ({percent(item.probability, 0)})" if item.probability is not None else ""
+    lines = [("Label", item.label or "unknown"), ("Predicted", f"{item.predicted}{chance}, {right}")]
+    lines += [(_words(name), level) for name, level in item.levels.items()]
+    lines += [(f"Heat on {name}", percent(value)) for name, value in item.values.items()]
+    picked = tuple(_words(p) for p in item.picked)
+    return Tile(item, image, overlay, outlines, picked, right, tuple(lines), dict(item.values))
+
+
+def _verdict_rule() -> Block:
+    conditions = {
+        Verdict.MATERIAL: "a difference is shown, and its whole interval lies beyond the margin",
+        Verdict.SIZE_UNCERTAIN: "a difference is shown, and its interval reaches both beyond and within the margin",
+        Verdict.WITHIN_MARGIN: "a difference is shown, and so is that it is smaller than the margin",
+        Verdict.EQUIVALENT: "no difference is shown, and it is shown that any difference is smaller than the margin",
+        Verdict.INCONCLUSIVE: "neither is shown: the data do not suffice",
+        Verdict.NOT_ASSESSED: "too few clusters, or too few that vary: numbers only",
+        Verdict.SHOWN: "a difference is shown, and no margin was declared to judge it by",
+    }
+    rows = tuple(Row((Cell(VERDICT_WORDS[v], icon=v.value), Cell(text))) for v, text in conditions.items())
+    return Table("What each verdict means", (Column("Verdict"), Column("Condition, after adjustment for multiplicity")), rows)
+
+
+def _card_table(family: str, cards: Sequence[dict[str, str]]) -> Block:
+    columns = (Column("Name"), Column("What it says"), Column("Formula"), Column("Range"), Column("Source"))
+    rows = []
+    for card in cards:
+        about = Cell(card.get("summary", "") or MISSING, sub=card.get("caveat", ""))
+        extent = ", ".join(card[key] for key in ("range", "unit", "direction") if card.get(key))
+        name = Cell(card.get("label") or card.get("name", ""), sub=card.get("name", ""))
+        rows.append(Row((name, about, Cell(card.get("formula") or MISSING), Cell(extent or MISSING), Cell(card.get("source") or MISSING))))
+    return Table(f"{family[:1].upper()}{_words(family[1:])}", columns, tuple(rows))
+
+
+# ── files ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def plan_toml(plan: dict[str, Any]) -> str:
+    """The plan as TOML; settings without a value are left out, as TOML has no null."""
+
+    def kept(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {str(key): kept(inner) for key, inner in value.items() if inner is not None}
+        if isinstance(value, list | tuple):
+            return [kept(inner) for inner in value if inner is not None]
+        return value
+
+    return tomli_w.dumps(kept(plan))
+
+
+def data_files(document: ResultDocument) -> tuple[Download, ...]:
+    """The tables as CSV and the whole document as JSON (without the pictures, which the page already holds)."""
+    tables = (
+        ("contrasts.csv", "every comparison", document.findings),
+        ("heat.csv", "heat share by group and region", document.heat),
+        ("flow.csv", "images by group and step", document.flow),
+        ("performance.csv", "model performance by group", document.performance),
+        ("exclusions.csv", "exclusions by reason", document.exclusions),
+    )
+    files = [download(name, about, "text/csv", _csv(rows)) for name, about, rows in tables if rows]
+    bare = document.model_copy(update={"gallery": tuple(item.model_copy(update={"image": ""}) for item in document.gallery)})
+    text = bare.model_dump_json(exclude_defaults=True)
+    return (download("result.json", "the whole result, without the gallery's pictures", "application/json", text), *files)
+
+
+def _csv(records: Sequence[Any]) -> str:
+    """Records as flat columns: nested fields are joined with a dot, lists with a semicolon."""
+    flat = [_flat(record.model_dump()) for record in records]
+    header = _unique(name for row in flat for name in row)
+    return csv_text(header, ([row.get(name) for name in header] for row in flat))
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for name, inner in value.items():
+        if isinstance(inner, dict):
+            row |= _flat(inner, f"{prefix}{name}.")
+        elif isinstance(inner, list | tuple):
+            row[prefix + name] = "; ".join("" if v is None else str(v) for v in inner)
+        else:
+            row[prefix + name] = inner
+    return row
