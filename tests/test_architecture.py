@@ -16,15 +16,15 @@ FLOORS = (
     ("metrics", "regions", "manifest", "stats", "storage", "dermoscopy"),
     ("images", "capture", "targets", "cams", "perturbation", "pixels", "concepts", "models", "subgroups", "report.figures", "report.blocks"),
     (
-        "engine", "measuring", "checks", "analysis", "performance", "description", "gallery",
+        "engine", "measuring", "checks", "analysis", "performance", "privacy", "description", "gallery",
         "report.sections", "report.build", "report", "result",
     ),
     ("auditing", "demo"),
-    ("", "__main__", "cli"),
+    ("", "cli", "__main__"),
 )  # fmt: skip
 TORCH_WING = {"images", "capture", "targets", "cams", "perturbation", "pixels", "concepts", "models", "engine", "measuring", "checks"}
 TABLE_WING = {
-    "subgroups", "performance", "description", "gallery", "analysis", "result",
+    "subgroups", "performance", "privacy", "description", "gallery", "analysis", "result",
     "report.figures", "report.blocks", "report.sections", "report.build", "report",
 }  # fmt: skip
 JOINERS = {"auditing", "demo", "", "__main__", "cli"}
@@ -61,7 +61,9 @@ def imported_rooms(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            inner = {name for name in whole if name.removeprefix("gradaudit.") in rooms()}
+            names |= inner if inner == whole else inner | {node.module}  # "from package import room" needs the room alone
         elif isinstance(node, ast.ImportFrom) and node.level:
             pytest.fail(f"{path}: relative import; write the room's whole name")
     known = rooms()
