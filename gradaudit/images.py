@@ -1,0 +1,740 @@
+"""From a file to the network's input: decode, preprocess, and take the region masks through the same geometry.
+
+Decoding rules, the same for every image of an audit:
+
+- EXIF orientation is applied; masks are read in those displayed pixels.
+- 8-bit images stay 8 bits until they are normalised.  16-bit grey is divided by 65535 (the full range of the file, never the
+  image's own maximum, so that two exposures stay two exposures).  Float pixels must lie in [0, 1].
+- Transparency (alpha, a transparent palette entry or colour key) is composited over white.  CMYK is converted without a colour
+  profile; a CMYK JPEG is taken as inverted, as Adobe writes them.  Colour profiles are ignored, as training pipelines do.
+- Of an animation or a multi-page TIFF the first picture is read.  A multi-frame DICOM is refused: which frame is meant is not ours to guess.
+- JPEG ``draft`` and ``reducing_gap`` would decode large photographs faster and move pixels by several grey levels; they are not used.
+
+A resized image equals what ``torchvision.transforms`` and timm's evaluation transform make of the same Pillow image.  A mask is
+not resampled but measured: each output pixel holds the fraction of its own footprint that the region covers, so areas are exact.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from scipy import sparse
+from torch.utils.data import DataLoader, Dataset
+
+from gradaudit.config import Plan, PreprocessPlan
+from gradaudit.errors import GradauditError, ImageError, InputError, MissingExtraError, PlanError
+from gradaudit.records import Sample
+from gradaudit.regions import region_masks
+
+Size = tuple[int, int]
+FloatArray = NDArray[np.float32]
+
+_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+# ── preprocess ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a decoded image becomes the network's input, every field resolved.
+
+    resize : None (as decoded), the shorter side in pixels, or (height, width)
+    crop : None or (height, width) of the centre crop; an int makes a square.  What lies outside the resized image is black
+    fit : "shorter" resizes the shorter side (with a pair: until both sides are covered), keeping the aspect;
+        "exact" resizes to (height, width); "pad" resizes until the image fits inside and pads with the mean colour
+    antialias : False samples single source pixels as ``cv2.resize`` and ``tf.image.resize`` do (nearest and bilinear only)
+    mean, std : per channel, on values in [0, 1]; one value stands for all channels
+    channels : 3 (RGB) or 1 (luma, ITU-R 601-2, taken before resizing);  invert : 1 - value before normalising
+
+    Errors: ``InputError`` for sizes below 1, std <= 0, or a mean or std of the wrong length.
+    """
+
+    resize: int | Size | None = None
+    crop: int | Size | None = None
+    fit: Literal["shorter", "exact", "pad"] = "shorter"
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
+    antialias: bool = True
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    channels: Literal[1, 3] = 3
+    invert: bool = False
+
+    def __post_init__(self) -> None:
+        if self.fit not in ("shorter", "exact", "pad") or self.interpolation not in _FILTERS or self.channels not in (1, 3):
+            raise InputError(f"Preprocess: fit, interpolation or channels is not one of the known values: {self!r}")
+        if not self.antialias and self.interpolation not in ("nearest", "bilinear"):
+            raise InputError(f"Preprocess: antialias = False is defined for nearest and bilinear, not for {self.interpolation!r}.")
+        resize = self.resize if isinstance(self.resize, int | None) and self.fit == "shorter" else _pair("resize", self.resize)
+        settings: dict[str, Any] = {"resize": resize, "crop": _pair("crop", self.crop)}
+        for name in ("mean", "std"):
+            values = tuple(float(value) for value in getattr(self, name))
+            values = values * self.channels if len(values) == 1 else values
+            if len(values) != self.channels or (name == "std" and min(values) <= 0):
+                raise InputError(f"Preprocess: {name} needs {self.channels} values{' above 0' * (name == 'std')}, got {values}.")
+            settings[name] = values
+        if isinstance(resize, int) and resize < 1:
+            raise InputError(f"Preprocess: resize needs at least 1 pixel, got {resize}.")
+        for name, value in settings.items():
+            object.__setattr__(self, name, value)
+
+    def merged(self, plan: PreprocessPlan) -> Preprocess:
+        """This preprocess with the fields that the plan sets; a plan's [height, width] without a ``fit`` means "exact".
+
+        Errors: ``PlanError`` where the plan's sizes would leave a black border that nobody asked for, or where mean and std
+        do not fit the plan's number of channels.
+        """
+        changes = {name: value for name, value in plan.model_dump().items() if value is not None}
+        if isinstance(changes.get("resize"), tuple):
+            changes.setdefault("fit", "exact")
+        try:
+            merged = replace(self, **_one_channel_defaults(self, changes))
+        except InputError as error:
+            raise PlanError(f"[preprocess] of the plan does not fit what the model declares: {error}") from error
+        crop = cast(Size | None, merged.crop)
+        if crop and merged.resize and merged.fit != "pad" and {"resize", "crop", "fit"} & set(changes):
+            smallest = (merged.resize, merged.resize) if isinstance(merged.resize, int) else merged.resize
+            if smallest[0] < crop[0] or smallest[1] < crop[1]:
+                raise PlanError(
+                    f"[preprocess]: resize = {merged.resize} is smaller than crop = {list(crop)}, so the network would see a black border. "
+                    "Set both; crop comes from the model's own declaration where the plan has none."
+                )
+        return merged
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for the run record and the report; lists instead of tuples, as JSON has them."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @property
+    def output_size(self) -> Size | None:
+        """(height, width) of the network's input, or None where it follows each image's own size."""
+        if self.crop is not None:
+            return cast(Size, self.crop)
+        return cast(Size, self.resize) if self.fit in ("exact", "pad") and self.resize is not None else None
+
+    def geometry(self, size: Size) -> Geometry:
+        """Where a decoded image of ``size`` (height, width) lands in the network's input."""
+        scaled = self._scaled(size)
+        window = self.output_size
+        if window is None:
+            window = (max(size), max(size)) if self.fit == "pad" else scaled
+        top, left = (_centre_offset(length, part) for length, part in zip(scaled, window, strict=True))
+        return Geometry(source=size, scaled=scaled, top=top, left=left, size=window)
+
+    def _scaled(self, size: Size) -> Size:
+        height, width = size
+        if self.resize is None:
+            return size
+        if isinstance(self.resize, int):  # torchvision truncates the longer side, and so do we
+            short, long = min(size), int(self.resize * max(size) / min(size))
+            return (self.resize, long) if short == height else (long, self.resize)
+        if self.fit == "exact":
+            return self.resize
+        ratios = (height / self.resize[0], width / self.resize[1])
+        ratio = max(ratios) if self.fit == "pad" else min(ratios)
+        return max(1, round(height / ratio)), max(1, round(width / ratio))  # rounded, as timm does
+
+
+def _one_channel_defaults(base: Preprocess, changes: dict[str, Any]) -> dict[str, Any]:
+    """Going from three grey-alike channels to one, or back, keeps a mean and std that are equal in all channels."""
+    channels = changes.get("channels", base.channels)
+    if channels != base.channels:
+        for name in ("mean", "std"):
+            values = getattr(base, name)
+            if name not in changes and len(set(values)) == 1:
+                changes[name] = values[:1]
+    return changes
+
+
+def _pair(name: str, value: int | Sequence[int] | None) -> Size | None:
+    if value is None:
+        return None
+    pair = (value, value) if isinstance(value, int) else tuple(int(side) for side in value)
+    if len(pair) != 2 or min(pair) < 1:
+        raise InputError(f"Preprocess: {name} needs one or two whole numbers of at least 1, got {value!r}.")
+    return pair[0], pair[1]
+
+
+def _centre_offset(length: int, part: int) -> int:
+    """First of ``part`` pixels centred in ``length``; negative where padding comes first.  torchvision ``center_crop``."""
+    return -((part - length) // 2) if part > length else round((length - part) / 2.0)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """One map from a decoded image to the network's input: scale ``source`` to ``scaled``, then take a window of ``size``.
+
+    All sizes are (height, width).  ``top`` and ``left`` place the window in the scaled image; negative means padding.
+    """
+
+    source: Size
+    scaled: Size
+    top: int
+    left: int
+    size: Size
+
+    @property
+    def covered(self) -> tuple[int, int, int, int]:
+        """Left, top, right, bottom of the window's part that lies inside the scaled image, in scaled pixels."""
+        right, bottom = min(self.left + self.size[1], self.scaled[1]), min(self.top + self.size[0], self.scaled[0])
+        return max(self.left, 0), max(self.top, 0), right, bottom
+
+    def warp_mask(self, mask: FloatArray) -> FloatArray:
+        """Fraction of each output pixel's footprint that the mask covers.
+
+        mask : (H, W) of the decoded image, in [0, 1]      returns : (h, w) float32 in [0, 1]; padding is 0
+
+        Exact area weighting, separable and sparse: the mean of the output times its footprint is the mask's area in the window.
+        """
+        if self.scaled == self.source == self.size:
+            return np.asarray(mask, dtype=np.float32)
+        rows = _coverage_weights(self.source[0], self.scaled[0], self.top, self.size[0])
+        columns = _coverage_weights(self.source[1], self.scaled[1], self.left, self.size[1])
+        part = np.ascontiguousarray((rows @ np.asarray(mask, dtype=np.float32)).T)
+        return np.ascontiguousarray((columns @ part).T, dtype=np.float32)
+
+
+@lru_cache(maxsize=256)
+def _coverage_weights(source: int, scaled: int, offset: int, size: int) -> Any:
+    """Sparse (size, source): share of output pixel i's footprint that lies in source pixel j; rows sum to 1, or less in padding."""
+    step = source / scaled
+    edges = np.round(np.clip((offset + np.arange(size + 1)) * step, 0, source), 9)
+    first = np.floor(edges[:-1]).astype(np.int64)
+    count = np.ceil(edges[1:]).astype(np.int64) - first
+    row = np.repeat(np.arange(size), count)
+    column = first[row] + np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+    overlap = np.minimum(edges[row + 1], column + 1) - np.maximum(edges[row], column)
+    keep = overlap > 1e-6
+    return sparse.csr_matrix(((overlap / step)[keep].astype(np.float32), (row[keep], column[keep])), shape=(size, source))
+
+
+# ── decoding ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, eq=False)
+class DecodedImage:
+    """One upright picture.  ``raster``: Pillow "RGB" or "L" (8 bits a channel) or "F" (grey in [0, 1], from deeper files).
+
+    ``mode`` is the file's own pixel mode and ``orientation`` its EXIF orientation (1: stored upright), for the record.
+    """
+
+    raster: Image.Image
+    mode: str
+    orientation: int = 1
+
+    @property
+    def size(self) -> Size:
+        """(height, width) as displayed."""
+        return self.raster.height, self.raster.width
+
+    @property
+    def pixels(self) -> FloatArray:
+        """(H, W, 3) float32 in [0, 1]; grey repeats in three channels."""
+        values = np.asarray(self.raster)
+        scaled = values if self.raster.mode == "F" else values.astype(np.float32) / np.float32(255)
+        return np.ascontiguousarray(np.broadcast_to(scaled[..., None], (*scaled.shape, 3))) if scaled.ndim == 2 else scaled
+
+
+def decode_image(source: str | Path, root: Path | None = None) -> DecodedImage:
+    """Read one image: a path (relative ones start at ``root``), or a URL that fsspec opens (``s3://``, ``gs://``, ``https://``).
+
+    Errors: ``ImageError`` with reason ``missing_file``, ``truncated``, ``decompression_bomb`` (more than twice
+    ``PIL.Image.MAX_IMAGE_PIXELS``, Pillow's own limit) or ``unreadable``; ``MissingExtraError`` for DICOM without pydicom.
+    """
+    content = _read_bytes(source, root)
+    if not content:
+        raise ImageError("truncated", f"{source}: the file is empty")
+    is_dicom = content[128:132] == b"DICM" or str(source).lower().endswith((".dcm", ".dicom"))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a damaged EXIF block or a large picture is not the caller's warning
+            return _decode_dicom(content, str(source)) if is_dicom else _decode_pillow(content)
+    except ImageError as error:
+        raise ImageError(error.reason, f"{source}: {error}") from error
+    except (GradauditError, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:
+        raise ImageError("decompression_bomb", f"{source}: {_plain_text(error)}") from error
+    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...; each means: this file is damaged
+        reason = "truncated" if _ends_early(content, error) else "unreadable"
+        raise ImageError(reason, f"{source}: {_plain_text(error)}") from error
+
+
+def _read_bytes(source: str | Path, root: Path | None) -> bytes:
+    try:
+        if "://" in str(source):
+            return _read_url(str(source))
+        return ((root or Path()) / source).read_bytes()
+    except FileNotFoundError as error:
+        raise ImageError("missing_file", f"{source}: no such file") from error
+    except GradauditError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
+        text = error.strerror if isinstance(error, OSError) and error.strerror else _plain_text(error)
+        raise ImageError("unreadable", f"{source}: {text}") from error
+
+
+def _read_url(url: str) -> bytes:
+    import fsspec
+
+    try:
+        with fsspec.open(url, "rb") as stream:
+            return bytes(stream.read())
+    except ImportError as error:  # every image behind this protocol would fail alike: the run stops and says what to install
+        raise GradauditError(f"{url} cannot be opened: {error}") from error
+    except OSError:
+        raise
+    except Exception as error:  # remote file systems have errors of their own (credentials, HTTP status)
+        raise ImageError("unreadable", f"{url}: {type(error).__name__}: {_plain_text(error)}") from error
+
+
+def _plain_text(error: BaseException) -> str:
+    """An error's words without object addresses, so that two runs say the same."""
+    if isinstance(error, UnidentifiedImageError):
+        return "not a picture in a format that can be read"
+    text = re.sub(r"\s*<[^<>]* at 0x[0-9a-fA-F]+>", "", str(error)).strip()
+    return text or type(error).__name__
+
+
+def _ends_early(content: bytes, error: Exception) -> bool:
+    words = ("truncated", "not enough image data", "but only got", "unexpected end", "unexpected eof")
+    if isinstance(error, EOFError) or any(word in str(error).lower() for word in words):
+        return True
+    return content[:4] == b"RIFF" and int.from_bytes(content[4:8], "little") + 8 > len(content)  # WebP tells its own length
+
+
+_TRANSPOSITIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation -> what makes the stored picture upright (EXIF 2.32, tag 0x0112)."""
+
+
+def _decode_pillow(content: bytes) -> DecodedImage:
+    with Image.open(io.BytesIO(content)) as image:
+        image.load()
+        orientation = _orientation(image)
+        raster = _to_raster(image)
+        mode = image.mode
+    if orientation in _TRANSPOSITIONS:
+        raster = raster.transpose(_TRANSPOSITIONS[orientation])
+    return DecodedImage(raster, mode, orientation)
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation, 1 where there is none or the EXIF block is damaged (the picture itself is not)."""
+    try:
+        value = image.getexif().get(0x0112, 1)
+    except Exception:
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _to_raster(image: Image.Image) -> Image.Image:
+    """Any Pillow mode as "RGB", "L" or "F" in [0, 1]; see the rules at the top of this file."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        return Image.fromarray(np.asarray(image).astype(np.float32) / np.float32(65535))
+    if image.mode in ("I", "F"):
+        return _checked_float(image)
+    if image.has_transparency_data:
+        return _over_white(image)
+    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+
+
+def _checked_float(image: Image.Image) -> Image.Image:
+    values = np.asarray(image)
+    low, high = float(values.min()), float(values.max())
+    if image.mode == "I" or not (low >= 0 and high <= 1):
+        kind = "32-bit integer" if image.mode == "I" else "float"
+        raise ImageError(
+            "unreadable",
+            f"{kind} pixels from {low:g} to {high:g} have no declared white. Store them as 8 or 16 bits, or as floats in [0, 1].",
+        )
+    return image.copy()
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    rgba = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
+    if rgba.getchannel("A").getextrema() == (255, 255):
+        return rgba.convert("RGB")
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+
+
+# ── DICOM ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _decode_dicom(content: bytes, name: str) -> DecodedImage:
+    """One-frame DICOM: modality rescale, then the file's first window (or the full range of its bits), MONOCHROME1 inverted."""
+    try:
+        from pydicom import dcmread
+        from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
+        from pydicom.pixels.utils import pixel_array
+    except ImportError as error:
+        raise MissingExtraError(f"Reading the DICOM file {name}", "dicom", "pydicom") from error
+    data = dcmread(io.BytesIO(content), force=True)
+    frames, pixels = int(data.get("NumberOfFrames") or 1), int(data.get("Rows") or 0) * int(data.get("Columns") or 0)
+    if not pixels or "PixelData" not in data:
+        raise ImageError("unreadable", "a DICOM file without pixel data")
+    if frames > 1:
+        raise ImageError("unreadable", f"a DICOM file of {frames} frames; write the frame that is meant to a file of its own")
+    limit = 2 * (Image.MAX_IMAGE_PIXELS or pixels)
+    if pixels > limit:
+        raise Image.DecompressionBombError(f"Image size ({pixels} pixels) exceeds limit of {limit} pixels")
+    mode = str(data.get("PhotometricInterpretation", ""))
+    values = pixel_array(data)
+    if mode == "PALETTE COLOR":
+        values = apply_color_lut(values, data)
+    if np.ndim(values) == 3:
+        depth = 2 ** (8 * values.dtype.itemsize) - 1 if mode == "PALETTE COLOR" else 2 ** int(data.BitsStored) - 1
+        return DecodedImage(Image.fromarray(np.round(values * (255.0 / depth)).astype(np.uint8)), mode)
+    grey = _windowed(apply_modality_lut(values, data).astype(np.float64), data)
+    return DecodedImage(Image.fromarray((1 - grey if mode == "MONOCHROME1" else grey).astype(np.float32)), mode)
+
+
+def _windowed(values: NDArray[np.float64], data: Any) -> NDArray[np.float64]:
+    """Stored intensities as shown, in [0, 1].  DICOM PS3.3 C.11.2.1.2 (LINEAR), C.11.2.1.3 (SIGMOID, LINEAR_EXACT)."""
+    if data.get("WindowCenter") is None or data.get("WindowWidth") is None:
+        return _full_range(values, data)
+    centre, width = (float(np.atleast_1d(data[name].value)[0]) for name in ("WindowCenter", "WindowWidth"))
+    function = str(data.get("VOILUTFunction") or "LINEAR")
+    if function == "SIGMOID":
+        return np.asarray(1 / (1 + np.exp(-4 * (values - centre) / width)))
+    if function == "LINEAR_EXACT":
+        return np.asarray(np.clip((values - centre) / width + 0.5, 0, 1))
+    if width <= 1:  # the standard's limit: a step
+        return (values > centre - 0.5).astype(np.float64)
+    return np.asarray(np.clip((values - (centre - 0.5)) / (width - 1) + 0.5, 0, 1))
+
+
+def _full_range(values: NDArray[np.float64], data: Any) -> NDArray[np.float64]:
+    """Scaled by what BitsStored can hold, never by the image's own extremes; a VOI look-up table is applied first where there is one."""
+    bits, signed = int(data.BitsStored), int(data.get("PixelRepresentation") or 0)
+    if "VOILUTSequence" in data:
+        from pydicom.pixels.processing import apply_voi
+
+        depth = int(data.VOILUTSequence[0].LUTDescriptor[2])
+        shown = np.asarray(apply_voi(values.astype(np.int64), data), dtype=np.float64)
+        return np.asarray(shown / (2**depth - 1))
+    slope, intercept = float(data.get("RescaleSlope", 1)), float(data.get("RescaleIntercept", 0))
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    low_out, high_out = sorted((low * slope + intercept, high * slope + intercept))
+    return np.asarray(np.clip((values - low_out) / (high_out - low_out), 0, 1))
+
+
+# ── pixels to the network's input ───────────────────────────────────────────────────────────────────────────────────
+
+
+def preprocess_image(image: DecodedImage, preprocess: Preprocess) -> FloatArray:
+    """The network's input for one image.
+
+    returns : (C, h, w) float32; (h, w) is ``preprocess.geometry(image.size).size``
+
+    Equal to torchvision's ``Resize``, ``CenterCrop``, ``ToTensor``, ``Normalize`` on the same Pillow image, bit for bit where
+    Pillow's fixed-point resampling is (8-bit images).
+    """
+    geometry = preprocess.geometry(image.size)
+    raster = image.raster.convert("L") if preprocess.channels == 1 and image.raster.mode == "RGB" else image.raster
+    values = np.asarray(_resample(raster, geometry, preprocess))
+    left, top, right, bottom = geometry.covered
+    inside = (slice(top - geometry.top, bottom - geometry.top), slice(left - geometry.left, right - geometry.left))
+    out = np.empty((preprocess.channels, *geometry.size), dtype=np.float32)
+    table = _levels(preprocess.mean, preprocess.std, preprocess.invert)
+    for channel in range(preprocess.channels):
+        plane = values if values.ndim == 2 else values[..., channel]
+        if values.shape[:2] != geometry.size:
+            out[channel] = table[channel, _fill_level(preprocess, channel)]
+        if raster.mode == "F":
+            bounded = np.clip(plane, 0, 1)  # bicubic and lanczos overshoot; 8-bit resampling clips as well
+            bounded = 1 - bounded if preprocess.invert else bounded
+            out[channel][inside] = (bounded - np.float32(preprocess.mean[channel])) / np.float32(preprocess.std[channel])
+        else:
+            out[channel][inside] = np.take(table[channel], plane, mode="clip")  # an index of 8 bits needs no bounds check
+    return out
+
+
+@lru_cache(maxsize=64)
+def _levels(mean: tuple[float, ...], std: tuple[float, ...], invert: bool) -> FloatArray:
+    """(C, 256): what each 8-bit level becomes, in the float32 steps of ``ToTensor`` and ``Normalize``, so equal to the last bit."""
+    level = np.arange(256, dtype=np.float32) / np.float32(255)
+    level = np.float32(1) - level if invert else level
+    return (level[None, :] - np.array(mean, np.float32)[:, None]) / np.array(std, np.float32)[:, None]
+
+
+def _fill_level(preprocess: Preprocess, channel: int) -> int:
+    """8-bit level outside the image: black for a crop that is too large, the mean colour (as timm rounds it) for "pad"."""
+    if preprocess.fit != "pad":
+        return 0
+    level = min(max(round(255 * preprocess.mean[channel]), 0), 255)
+    return 255 - level if preprocess.invert else level
+
+
+def _resample(raster: Image.Image, geometry: Geometry, preprocess: Preprocess) -> Image.Image:
+    """The part of the scaled image that the window shows.
+
+    Scaled whole and then cropped: Pillow's ``box`` would skip what the crop cuts away, and moves 0.2 % of the pixels by one level.
+    """
+    height, width = geometry.scaled
+    if geometry.scaled != geometry.source:
+        if preprocess.antialias:
+            raster = raster.resize((width, height), _FILTERS[preprocess.interpolation])
+        else:
+            affine = (geometry.source[1] / width, 0, 0, 0, geometry.source[0] / height, 0)
+            raster = raster.transform((width, height), Image.Transform.AFFINE, affine, _FILTERS[preprocess.interpolation])
+    return raster if geometry.covered == (0, 0, width, height) else raster.crop(geometry.covered)
+
+
+# ── batches ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, eq=False)
+class ImageBatch:
+    """N samples ready for the network; an image that cannot be read keeps its slot, so its neighbours' numbers do not move.
+
+    images : (N, C, H, W) float32, preprocessed; zeros where unreadable      masks : (N, R, H, W) float32 coverage in [0, 1]
+    reasons : N x R codes of ``records.REASONS``, "" where the mask is usable      failures : N x (reason, message), ("", "") if readable
+    sizes : N x (height, width) as decoded, (0, 0) if unreadable
+    """
+
+    images: torch.Tensor
+    masks: torch.Tensor
+    reasons: tuple[tuple[str, ...], ...]
+    failures: tuple[tuple[str, str], ...]
+    samples: tuple[Sample, ...]
+    region_names: tuple[str, ...]
+    sizes: tuple[Size, ...]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def readable(self) -> tuple[bool, ...]:
+        """Per image: was it read?"""
+        return tuple(reason == "" for reason, _ in self.failures)
+
+
+@dataclass(frozen=True, eq=False)
+class _Loaded:
+    """One sample on its way into a batch; ``image`` is None where it could not be read."""
+
+    image: FloatArray | None
+    masks: tuple[FloatArray | None, ...]
+    reasons: tuple[str, ...]
+    failure: tuple[str, str] = ("", "")
+    size: Size = (0, 0)
+
+
+def load_batch(
+    samples: Sequence[Sample], root: Path | None, preprocess: Preprocess | None, plan: Plan, region_names: Sequence[str]
+) -> ImageBatch:
+    """Decode, preprocess and mask N samples; Pillow, numpy and scipy only, so it may run in a worker process.
+
+    ``preprocess`` None takes images as decoded (RGB in [0, 1]).  A batch without one readable image, under a preprocess that
+    fixes no size, has H = W = 0.
+
+    Errors: ``InputError`` where the images of the batch end up in different sizes.
+    """
+    settings = preprocess or Preprocess()
+    names = tuple(region_names)
+    loaded = [_load_sample(sample, root, settings, plan, names) for sample in samples]
+    height, width = _common_size(samples, loaded, settings)
+    images = np.zeros((len(loaded), settings.channels, height, width), dtype=np.float32)
+    masks = np.zeros((len(loaded), len(names), height, width), dtype=np.float32)
+    for row, item in enumerate(loaded):
+        if item.image is not None:
+            images[row] = item.image
+        for column, mask in enumerate(item.masks):
+            if mask is not None:
+                masks[row, column] = mask
+    return ImageBatch(
+        images=torch.from_numpy(images),
+        masks=torch.from_numpy(masks),
+        reasons=tuple(item.reasons for item in loaded),
+        failures=tuple(item.failure for item in loaded),
+        samples=tuple(samples),
+        region_names=names,
+        sizes=tuple(item.size for item in loaded),
+    )
+
+
+def _load_sample(sample: Sample, root: Path | None, preprocess: Preprocess, plan: Plan, names: tuple[str, ...]) -> _Loaded:
+    try:
+        image = decode_image(sample.image, root)
+    except ImageError as error:
+        return _Loaded(None, (None,) * len(names), (error.reason,) * len(names), (error.reason, str(error)))
+    masks = _load_masks(sample, root, preprocess, plan, names, image.size)
+    return _Loaded(
+        preprocess_image(image, preprocess),
+        tuple(masks[name][0] for name in names),
+        tuple(masks[name][1] for name in names),
+        size=image.size,
+    )
+
+
+def _load_masks(
+    sample: Sample, root: Path | None, preprocess: Preprocess, plan: Plan, names: tuple[str, ...], size: Size
+) -> dict[str, tuple[FloatArray | None, str]]:
+    if not names:
+        return {}
+    geometry = preprocess.geometry(size)
+    found = region_masks(sample, plan, root or Path(), size, names)
+    return {name: _warp_region(*found[name], geometry) for name in names}
+
+
+def _warp_region(mask: FloatArray | None, reason: str, geometry: Geometry) -> tuple[FloatArray | None, str]:
+    """The mask in the network's pixels and its reason: a region that the crop cuts away is not one that was never there."""
+    if mask is None:
+        return None, reason
+    if not mask.any():
+        return None, reason or "empty_mask"
+    warped = geometry.warp_mask(mask)
+    return warped, reason or ("" if warped.any() else "empty_after_crop")
+
+
+def _common_size(samples: Sequence[Sample], loaded: Sequence[_Loaded], preprocess: Preprocess) -> Size:
+    by_size: dict[Size, list[str]] = {}
+    for sample, item in zip(samples, loaded, strict=True):
+        if item.image is not None:
+            by_size.setdefault((item.image.shape[1], item.image.shape[2]), []).append(sample.id)
+    if len(by_size) > 1:
+        listing = ", ".join(f"{h}x{w} ({len(ids)} images, e.g. {ids[0]})" for (h, w), ids in sorted(by_size.items()))
+        raise InputError(
+            f"{len(loaded)} images of one batch end up in {len(by_size)} sizes (height x width): {listing}. "
+            "Declare a preprocess that fixes the size, e.g. crop = 224 or resize = [224, 224] under [preprocess]."
+        )
+    return next(iter(by_size), preprocess.output_size or (0, 0))
+
+
+def iterate_batches(
+    chunks: Sequence[Sequence[Sample]],
+    root: Path | None,
+    preprocess: Preprocess | None,
+    plan: Plan,
+    region_names: Sequence[str],
+    workers: int = 0,
+) -> Iterator[ImageBatch]:
+    """``load_batch`` of every chunk, in order; the same batches for every number of ``workers``.
+
+    ``workers`` > 0 decodes ahead in that many processes, two batches each, while the caller computes.  They end with the
+    generator, also when it is closed early.
+
+    Errors: ``load_batch``'s own, from workers too; ``GradauditError`` where a worker dies.
+    """
+    if workers < 0:
+        raise InputError(f"workers must be at least 0, got {workers}.")
+    dataset = _Batches(chunks, root, preprocess, plan, tuple(region_names))
+    if workers == 0 or len(chunks) < 2:
+        yield from map(dataset.load, chunks)
+        return
+    loader = DataLoader(
+        dataset,
+        batch_size=None,
+        num_workers=min(workers, len(chunks)),
+        prefetch_factor=2,
+        collate_fn=_as_is,
+        worker_init_fn=_start_worker,
+        generator=torch.Generator(),  # the loader draws a seed; from here, so that the caller's random state stays as it is
+    )
+    batches = iter(loader)
+    try:
+        for _ in chunks:
+            yield _received(batches)
+    finally:
+        del batches  # the loader's finaliser ends its processes and waits for them
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """What went wrong in a worker, as text: an exception of another library may not survive the way between processes."""
+
+    kind: type[GradauditError]
+    message: str
+
+
+class _Batches(Dataset["ImageBatch | _Failure"]):
+    """One item is one whole batch, so that a batch is built where it is decoded."""
+
+    def __init__(
+        self, chunks: Sequence[Sequence[Sample]], root: Path | None, preprocess: Preprocess | None, plan: Plan, region_names: tuple[str, ...]
+    ) -> None:
+        self.chunks = chunks
+        self.settings = (root, preprocess, plan, region_names)
+
+    def __len__(self) -> int:
+        return len(self.chunks)
+
+    def load(self, chunk: Sequence[Sample]) -> ImageBatch:
+        return load_batch(chunk, *self.settings)
+
+    def __getitem__(self, index: int) -> ImageBatch | _Failure:
+        try:
+            return self.load(self.chunks[index])
+        except GradauditError as error:
+            return _Failure(InputError if isinstance(error, InputError) else GradauditError, str(error))
+        except Exception:
+            first, last = self.chunks[index][0].id, self.chunks[index][-1].id
+            return _Failure(GradauditError, f"Images {first} to {last} could not be loaded:\n{traceback.format_exc()}")
+
+
+def _start_worker(worker: int) -> None:
+    torch.set_num_threads(1)  # the processes are the parallelism; threads of theirs would take the network's cores
+
+
+def _as_is(batch: Any) -> Any:
+    return batch
+
+
+def _received(batches: Iterator[ImageBatch | _Failure]) -> ImageBatch:
+    try:
+        batch = next(batches)
+    except RuntimeError as error:
+        raise GradauditError(
+            f"A process that reads images ended by itself, which the system does when memory runs out: {_plain_text(error)} "
+            "Use fewer workers or a smaller batch size; with workers = 0 the images are read in the main process."
+        ) from error
+    if isinstance(batch, _Failure):
+        raise batch.kind(batch.message)
+    return batch
+
+
+def thumbnail(
+    sample: Sample, root: Path | None, preprocess: Preprocess | None, plan: Plan, region_names: Sequence[str], side: int
+) -> tuple[Image.Image, dict[str, FloatArray]]:
+    """What the network sees of one sample, before normalising: the picture with its longer side at ``side``, and its usable masks.
+
+    returns : Pillow RGB; {region: (h, w) float32 coverage of the thumbnail's pixels}, without regions that have no usable mask
+
+    Errors: ``ImageError`` where the image cannot be read.
+    """
+    settings = preprocess or Preprocess()
+    image = decode_image(sample.image, root)
+    values = preprocess_image(image, settings)
+    mean, std = (np.array(part, np.float32)[:, None, None] for part in (settings.mean, settings.std))
+    shown = np.round(np.clip(values * std + mean, 0, 1) * 255).astype(np.uint8)
+    picture = Image.fromarray(np.ascontiguousarray(np.broadcast_to(shown, (3, *shown.shape[1:])).transpose(1, 2, 0)))
+    height, width = (max(1, round(length * side / max(shown.shape[1:]))) for length in shown.shape[1:])
+    masks = _load_masks(sample, root, settings, plan, tuple(region_names), image.size)
+    fitted = Geometry(source=(picture.height, picture.width), scaled=(height, width), top=0, left=0, size=(height, width))
+    resized = picture.resize((width, height), Image.Resampling.BICUBIC)
+    return resized, {name: fitted.warp_mask(mask) for name, (mask, reason) in masks.items() if mask is not None and not reason}
