@@ -360,7 +360,9 @@ def _to_raster(image: Image.Image) -> Image.Image:
         return _checked_float(image)
     if image.has_transparency_data:
         return _over_white(image)
-    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+    if image.mode in ("L", "RGB"):
+        return image  # the common case keeps its pixels where they are; ``convert`` would copy them
+    return image.convert("L" if image.mode == "1" else "RGB")
 
 
 def _checked_float(image: Image.Image) -> Image.Image:
@@ -606,10 +608,10 @@ def _warp_region(mask: FloatArray | None, reason: str, geometry: Geometry) -> tu
     """The mask in the network's pixels and its reason: a region that the crop cuts away is not one that was never there."""
     if mask is None:
         return None, reason
-    if not mask.any():
-        return None, reason or "empty_mask"
+    if reason:
+        return None, reason
     warped = geometry.warp_mask(mask)
-    return warped, reason or ("" if warped.any() else "empty_after_crop")
+    return (warped, "") if warped.any() else (None, "empty_after_crop")
 
 
 def _common_size(samples: Sequence[Sample], loaded: Sequence[_Loaded], preprocess: Preprocess) -> Size:
