@@ -1,0 +1,649 @@
+"""The only room with hooks: one pass through a network, and the network back exactly as it was.
+
+``capture`` runs the trunk without a graph, cuts it at one layer and lets autograd record only what follows (the head).
+``Capture`` holds what the methods in ``cams`` read: activations, gradients, scores, and the means to replay the head.
+``choose_layer`` finds the layer worth explaining by tracing one real batch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map
+
+from gradaudit.errors import LayerError, TargetError
+
+Inputs = Tensor | tuple[Any, ...] | Mapping[str, Any]
+"""What the module is called with: one tensor, positional arguments, or keyword arguments."""
+
+_HALF = (torch.float16, torch.bfloat16)
+_MOST_PREFIX_TOKENS = 16  # class, distillation and register tokens before the patches; the largest known model has 9
+
+
+class Score(Protocol):
+    """The explained score: the module's output -> (N,) or (N, K).
+
+    ``fixed`` pins what depends on the unperturbed output (which class is predicted); ``row`` narrows to one image.
+    """
+
+    def __call__(self, output: Any) -> Tensor: ...
+    def fixed(self, output: Any) -> Score: ...
+    def row(self, index: int) -> Score: ...
+
+
+# ── lending and giving back ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def borrowed(module: nn.Module) -> Iterator[ExitStack]:
+    """Evaluation mode inside; afterwards training flags, gradients, grad mode, autocast and RNG are what they were.
+
+    Flags are set per module and not by ``eval()``, which a subclass may override with effects of its own.
+    Whatever is pushed on the yielded stack (hooks, patched forwards) is undone first, also after an exception.
+    """
+    flags = [(m, m.training) for m in module.modules() if m.training]
+    gradients = [(p, p.grad, p.requires_grad) for p in module.parameters()]
+    devices = sorted({p.device.index or 0 for p, _, _ in gradients if p.device.type == "cuda"})
+    kinds = ("cpu", "cuda") if devices else ("cpu",)
+    autocasts = [(kind, torch.is_autocast_enabled(kind)) for kind in kinds]
+    grad_mode = torch.is_grad_enabled()
+    try:
+        for submodule, _ in flags:
+            submodule.training = False
+        with torch.random.fork_rng(devices), torch.inference_mode(False), ExitStack() as stack:
+            yield stack
+    finally:
+        for submodule, training in flags:
+            submodule.training = training
+        for parameter, gradient, requires in gradients:
+            if parameter.grad is not gradient:
+                parameter.grad = gradient
+            if parameter.requires_grad != requires:
+                parameter.requires_grad_(requires)
+        for kind, enabled in autocasts:
+            torch.set_autocast_enabled(kind, enabled)
+        torch.set_grad_enabled(grad_mode)
+
+
+def call(module: nn.Module, inputs: Inputs) -> Any:
+    """The module's output for one tensor, a tuple of positional or a mapping of keyword arguments."""
+    if isinstance(inputs, Tensor):
+        return module(inputs)
+    return module(**inputs) if isinstance(inputs, Mapping) else module(*inputs)
+
+
+def first_tensor(output: Any, key: str | int | None = None) -> Tensor:
+    """The tensor of scores in a module's output: itself, entry ``key``, ``logits``, or the first tensor of a tuple or mapping.
+
+    Errors: ``TargetError`` when there is none, listing what there is.
+    """
+    if key is not None:
+        try:
+            entries: Any = output
+            output = entries[key] if isinstance(output, (Mapping, tuple, list)) else getattr(output, str(key))
+        except (KeyError, IndexError, AttributeError, TypeError) as error:
+            raise TargetError(f"The model's output has no entry {key!r}; it is {_describe(output)}. Set `output` to one of its entries.") from error
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, Mapping):
+        values = [output["logits"]] if "logits" in output else list(output.values())
+    else:
+        values = list(output) if isinstance(output, (tuple, list)) else []
+    for value in values:
+        if isinstance(value, Tensor):
+            return value
+    raise TargetError(
+        f"The model's output holds no tensor to explain: it is {_describe(output)}. Name the entry with `output`, or give a callable target."
+    )
+
+
+def _describe(output: Any) -> str:
+    if isinstance(output, Mapping):
+        return f"a mapping with keys {', '.join(map(repr, output))}"
+    if isinstance(output, (tuple, list)):
+        return f"a {type(output).__name__} of {', '.join(type(value).__name__ for value in output)}"
+    return f"a {type(output).__name__}"
+
+
+def batch_size(inputs: Inputs) -> int:
+    return int(first_tensor(inputs).shape[0])
+
+
+def map_tensors(function: Callable[[Tensor], Tensor], inputs: Any) -> Any:
+    """Apply to every tensor of nested inputs or outputs; everything else passes as it is."""
+    return tree_map(lambda leaf: function(leaf) if isinstance(leaf, Tensor) else leaf, inputs)
+
+
+# ── where the positions are in a layer's output ─────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a layer's output holds a spatial grid; ``prefix`` counts the class and register tokens before the patches."""
+
+    kind: Literal["nchw", "nhwc", "tokens"]
+    grid: tuple[int, ...]
+    channels: int
+    prefix: int = 0
+
+    def positions(self, output: Tensor) -> Tensor:
+        """(N, C, P) view of the output, P = product of the grid, prefix tokens left out."""
+        if self.kind == "nchw":
+            return output.flatten(2)
+        flat = output.flatten(1, -2) if self.kind == "nhwc" else output[:, self.prefix :]
+        return flat.transpose(1, 2)
+
+    def output(self, positions: Tensor, original: Tensor) -> Tensor:
+        """The layer's output with other values at its positions; inverse of ``positions``, prefix tokens from ``original``."""
+        if self.kind == "nchw":
+            return positions.reshape(len(positions), *original.shape[1:])
+        flat = positions.transpose(1, 2)
+        if self.kind == "nhwc":
+            return flat.reshape(len(positions), *original.shape[1:])
+        return torch.cat([original[:, : self.prefix].expand(len(positions), -1, -1), flat], dim=1)
+
+
+def layout_of(shape: Sequence[int], size: Sequence[int], channels_last: bool = False) -> Layout | None:
+    """Read a layer's output shape against the input's (H, W) or (D, H, W); ``None`` where no grid larger than 1x1 fits.
+
+    A grid fits when it keeps the input's aspect to within one cell. Where both orders of axes fit (e.g. 64x64x64),
+    channels come first unless ``channels_last`` says that the layer normalises or maps its last axis.
+    """
+    if len(shape) == len(size) + 2:
+        options: list[tuple[Literal["nchw", "nhwc"], tuple[int, ...], int]] = [
+            ("nchw", tuple(shape[2:]), shape[1]),
+            ("nhwc", tuple(shape[1:-1]), shape[-1]),
+        ]
+        fitting = [o for o in (reversed(options) if channels_last else options) if _fits(o[1], size)]
+        return Layout(fitting[0][0], fitting[0][1], fitting[0][2]) if fitting else None
+    if len(shape) == 3 and len(size) == 2:
+        return _token_layout(shape[1], shape[2], size)
+    return None
+
+
+def _fits(grid: Sequence[int], size: Sequence[int]) -> bool:
+    if max(grid) < 2 or any(cells > pixels for cells, pixels in zip(grid, size, strict=True)):
+        return False
+    strides = [pixels / cells for cells, pixels in zip(grid, size, strict=True)]
+    coarse = min(range(len(grid)), key=lambda axis: grid[axis])  # the axis with the fewest cells decides how far rounding can move the stride
+    low, high = (size[coarse] / (grid[coarse] + step) for step in (1.0, -1.0)) if grid[coarse] > 1 else (strides[coarse] / 2, float("inf"))
+    return all(low <= stride <= high for stride in strides)
+
+
+def _token_layout(tokens: int, channels: int, size: Sequence[int]) -> Layout | None:
+    height, width = size
+    for exact in (True, False):
+        for prefix in range(min(_MOST_PREFIX_TOKENS, tokens // 2) + 1):
+            patches = tokens - prefix
+            ideal = (patches * height / width) ** 0.5
+            for rows in sorted({int(ideal), int(ideal) + 1} - {0}, key=lambda r: abs(r - ideal)):
+                columns, rest = divmod(patches, rows)
+                same_stride = height * columns == width * rows
+                if rest == 0 and (same_stride or (not exact and abs(height / rows - width / columns) < 1.0)) and _fits((rows, columns), size):
+                    return Layout("tokens", (rows, columns), channels, prefix)
+    return None
+
+
+def _normalises_last_axis(module: nn.Module) -> bool:
+    return isinstance(module, (nn.Linear, nn.LayerNorm)) and "2d" not in type(module).__name__
+
+
+# ── the cut ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _Float32(TorchFunctionMode):
+    """Runs the head in float32 although its weights are half precision (or inference tensors), without touching them."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        if name in ("__get__", "__set__", "to", "float", "half", "bfloat16", "is_inference") or (name.endswith("_") and not name.startswith("__")):
+            return func(*args, **(kwargs or {}))
+        args, kwargs = map_tensors(_widened, (args, kwargs or {}))
+        return func(*args, **kwargs)
+
+
+def _widened(tensor: Tensor) -> Tensor:
+    if tensor.dtype in _HALF:
+        return tensor.float()
+    return tensor.clone() if tensor.is_inference() else tensor
+
+
+class _Cut:
+    """Forward hook: the layer's output becomes a leaf, and only what follows it is recorded.
+
+    The head receives a clone, so that an in-place operation right after the layer cannot change the record.
+    """
+
+    def __init__(self, layer: str, stack: ExitStack, widen: bool) -> None:
+        self.layer, self.stack, self.widen = layer, stack, widen
+        self.leaf: Tensor | None = None
+
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
+        if self.leaf is not None:
+            raise LayerError(f"The layer {self.layer!r} runs twice or more in one forward pass, so its map is not defined. Name the block around it.")
+        tensor = first_tensor(output)
+        for kind in ("cpu", "cuda"):
+            torch.set_autocast_enabled(kind, False)
+        if tensor.dtype in _HALF or self.widen:
+            self.stack.enter_context(_Float32())
+        record = tensor.detach().float() if tensor.dtype in _HALF else tensor.detach()
+        self.leaf = record.clone().requires_grad_()
+        torch.set_grad_enabled(True)
+        return _replaced(output, tensor, self.leaf.clone())
+
+
+def _replaced(output: Any, old: Tensor, new: Tensor) -> Any:
+    return new if output is old else tree_map(lambda leaf: new if leaf is old else leaf, output)
+
+
+@dataclass(frozen=True)
+class Capture:
+    """One pass: what a method reads to make a map. P positions of the layer's grid, K scores per image.
+
+    ``activations`` (N, C, P) and ``gradients`` (N, K, C, P) of the layer, ``scores`` (N, K), ``output`` the module's
+    own output without graph, ``single`` whether one score per image was asked for. ``head`` and ``evaluate`` give the
+    scores of altered activations or inputs, for the classes of the unaltered image.
+    """
+
+    module: nn.Module
+    inputs: Inputs
+    score: Score
+    output: Any
+    scores: Tensor
+    layer: str = ""
+    layout: Layout | None = None
+    activations: Tensor = field(default_factory=lambda: torch.empty(0))
+    gradients: Tensor = field(default_factory=lambda: torch.empty(0))
+    original: Tensor = field(default_factory=lambda: torch.empty(0))
+    single: bool = True
+    chunk: int = 32
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        return self.layout.grid if self.layout else tuple(first_tensor(self.inputs).shape[2:])
+
+    def on_grid(self, positions: Tensor) -> Tensor:
+        """(N, K, P) -> (N, K, *grid)."""
+        return positions.reshape(*positions.shape[:-1], *self.grid)
+
+    @cached_property
+    def pinned(self) -> Score:
+        return self.score.fixed(self.output)
+
+    def image(self, index: int) -> Inputs:
+        """The inputs of one image, batch of one."""
+        rows = len(self.scores)
+        narrowed: Inputs = map_tensors(lambda t: t[index : index + 1] if t.ndim and len(t) == rows else t, self.inputs)
+        return narrowed
+
+    def evaluate(self, images: Tensor, index: int) -> Tensor:
+        """Scores (M, K) of M altered versions (M, C, H, W) of image ``index``."""
+        inputs = _with_images(self.image(index), images)
+        with borrowed(self.module), torch.no_grad():
+            return as_scores(self.pinned.row(index)(call(self.module, inputs))).detach()
+
+    def head(self, activations: Tensor, index: int) -> Tensor:
+        """Scores (M, K) of image ``index`` with the layer's activations (M, C, P) put in place of its own; only the head runs."""
+        assert self.layout is not None
+        original = self.original[index : index + 1]
+        return self._replay(self.layout.output(activations.to(original.dtype), original), index)
+
+    @cached_property
+    def _trunk(self) -> _Trunk:
+        return _record_trunk(self.module, self.layer, self.inputs)
+
+    def _replay(self, output: Tensor, index: int, dense: bool = False) -> Tensor:
+        image = self.image(index)
+        inputs = _with_images(image, first_tensor(image).expand(len(output), *first_tensor(image).shape[1:]))
+        trunk = self._trunk
+        try:
+            with borrowed(self.module) as stack, torch.no_grad():
+                trunk.patch(stack, output, index, dense)
+                return as_scores(self.pinned.row(index)(call(self.module, inputs))).detach()
+        except RuntimeError as error:
+            if dense or "single memory location" not in str(error):
+                raise
+        return self._replay(output, index, dense=True)  # the model writes in place into a repeated record: give it real copies
+
+
+def _with_images(inputs: Inputs, images: Tensor) -> Inputs:
+    """Inputs of one image with its image tensor replaced by M images, every other tensor repeated to match."""
+    picture = first_tensor(inputs)
+
+    def widened(t: Tensor) -> Tensor:
+        return t.expand(len(images), *t.shape[1:]) if t.ndim and len(t) == 1 else t
+
+    replaced: Inputs = map_tensors(lambda t: images if t is picture else widened(t), inputs)
+    return replaced
+
+
+def checked_scores(scores: Tensor, rows: int) -> Tensor:
+    """The scores, or ``TargetError`` where they are not one row per image."""
+    if scores.ndim not in (1, 2) or len(scores) != rows or not scores.is_floating_point():
+        raise TargetError(f"The target gave {scores.dtype} scores of shape {tuple(scores.shape)}; expected floats ({rows},) or ({rows}, K).")
+    return scores
+
+
+def as_scores(scores: Tensor) -> Tensor:
+    """(N,) or (N, K) scores as (N, K) float32 (float64 stays)."""
+    scores = scores.float() if scores.dtype in _HALF else scores
+    return scores[:, None] if scores.ndim == 1 else scores
+
+
+def capture(module: nn.Module, layer: str, inputs: Inputs, score: Score, *, autocast: torch.dtype | None = None) -> Capture:
+    """Run once, differentiate only the head, give the module back.
+
+    module : any nn.Module    layer : name in ``module.named_modules()``    inputs : batch of N
+    score : module's output -> (N,) or (N, K)    autocast : dtype of the trunk on its device; the head stays float32
+    Errors: ``LayerError`` for an unknown layer, one that runs twice, has no grid, or does not reach the score.
+    """
+    target = find_layer(module, layer)
+    with borrowed(module):
+        leaf, output, scores = _forward_from(module, target, layer, inputs, score, autocast, everywhere=False)
+        if not scores.requires_grad:  # a `with no_grad()` of the model itself ended after the layer and switched ours back on
+            leaf, output, scores = _forward_from(module, target, layer, inputs, score, autocast, everywhere=True)
+        single, scores = scores.ndim == 1, as_scores(scores)
+        gradients = head_gradients(scores, leaf, layer)
+        layout = _layout_or_error(leaf, inputs, layer, target)
+        stacked = layout.positions(gradients.flatten(0, 1))
+        return Capture(
+            module, inputs, score, map_tensors(Tensor.detach, output), scores.detach(), layer, layout,
+            layout.positions(leaf.detach()), stacked.reshape(*scores.shape, *stacked.shape[1:]), leaf.detach(), single,
+        )  # fmt: skip
+
+
+def capture_scores(module: nn.Module, inputs: Inputs, score: Score) -> Capture:
+    """The pass of methods that read neither activations nor gradients of a layer."""
+    with borrowed(module), torch.no_grad():
+        output = call(module, inputs)
+        scores = checked_scores(score(output), batch_size(inputs))
+        return Capture(module, inputs, score, output, as_scores(scores), single=scores.ndim == 1)
+
+
+def find_layer(module: nn.Module, layer: str) -> nn.Module:
+    """The submodule called ``layer``; ``LayerError`` names the nearest ones."""
+    layers = dict(module.named_modules())
+    if layer in layers and layer:
+        found: nn.Module = layers[layer]
+        return found
+    near = difflib.get_close_matches(layer, list(layers), n=5) or [name for name in layers if name][-5:]
+    raise LayerError(f"The model has no layer {layer!r}; near names: {', '.join(near)}. `gradaudit layers` lists all that can be explained.")
+
+
+def _forward_from(
+    module: nn.Module, target: nn.Module, layer: str, inputs: Inputs, score: Score, autocast: torch.dtype | None, everywhere: bool
+) -> tuple[Tensor, Any, Tensor]:
+    with ExitStack() as inner:
+        cut = _Cut(layer, inner, widen=any(t.is_inference() for t in (*module.parameters(), *module.buffers())))
+        inner.callback(target.register_forward_hook(cut).remove)
+        if autocast is not None:
+            inner.enter_context(torch.autocast(first_tensor(inputs).device.type, dtype=autocast))
+        torch.set_grad_enabled(everywhere)
+        output = call(module, inputs)
+        if cut.leaf is None:
+            raise LayerError(f"The layer {layer!r} does not run in this model's forward pass. `gradaudit layers` lists those that do.")
+        with torch.enable_grad():
+            scores = checked_scores(score(output), batch_size(inputs))
+    return cut.leaf, output, scores
+
+
+def _layout_or_error(leaf: Tensor, inputs: Inputs, layer: str, target: nn.Module) -> Layout:
+    size = tuple(first_tensor(inputs).shape[2:])
+    layout = layout_of(leaf.shape, size, _normalises_last_axis(target))
+    if layout is None:
+        raise LayerError(
+            f"The layer {layer!r} gives {tuple(leaf.shape)}, which holds no grid of positions larger than 1x1 for an input of {size}. "
+            "Choose an earlier layer."
+        )
+    return layout
+
+
+def head_gradients(scores: Tensor, leaf: Tensor, layer: str, create_graph: bool = False) -> Tensor:
+    """d score[n, k] / d leaf[n] as (N, K, *leaf.shape[1:]): all K in one sweep, one by one where an operator refuses."""
+    count = scores.shape[1]
+    if not scores.requires_grad:
+        raise LayerError(
+            f"The score does not depend on the layer {layer!r}, or the model cuts the graph after it: no gradient. Choose another layer."
+        )
+    if count == 1:
+        (gradient,) = torch.autograd.grad(scores.sum(), leaf, allow_unused=True, create_graph=create_graph)
+        return _reached(gradient, layer)[:, None]
+    seeds = torch.eye(count, dtype=scores.dtype, device=scores.device)[:, None].expand(count, *scores.shape)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # vmap warns of operators that it runs one by one; slower, and as exact
+            (gradient,) = torch.autograd.grad(
+                scores, leaf, seeds, is_grads_batched=True, retain_graph=True, allow_unused=True, create_graph=create_graph
+            )
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        parts = [torch.autograd.grad(scores, leaf, seed, retain_graph=True, allow_unused=True, create_graph=create_graph)[0] for seed in seeds]
+        gradient = torch.stack([_reached(part, layer) for part in parts])
+    return _reached(gradient, layer).transpose(0, 1)
+
+
+def _reached(gradient: Tensor | None, layer: str) -> Tensor:
+    if gradient is None:
+        raise LayerError(f"The score does not depend on the layer {layer!r}. Choose a layer on the way from the image to the score.")
+    return gradient
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True for the device's and the host's out-of-memory errors, whatever their type."""
+    text = str(error).lower()
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "out of memory" in text or "can't allocate memory" in text
+
+
+# ── replaying the head ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class _Trunk:
+    """Outputs of everything that ran before the layer, so that a replay computes nothing but the head."""
+
+    layer: nn.Module
+    rows: int
+    result: Any  # the layer's own output, its first tensor to be replaced
+    outputs: Mapping[nn.Module, list[Any]]
+
+    def patch(self, stack: ExitStack, output: Tensor, index: int, dense: bool) -> None:
+        """Until the stack unwinds, modules before the layer answer with their record of image ``index``, the layer with ``output``."""
+
+        def narrow(t: Tensor) -> Tensor:
+            if not t.ndim or len(t) != self.rows:
+                return t
+            repeated = t[index : index + 1].expand(len(output), *t.shape[1:])
+            return repeated.clone() if dense else repeated
+
+        for module, outputs in self.outputs.items():
+            _answer(stack, module, [map_tensors(narrow, value) for value in outputs])
+        old = first_tensor(self.result)
+        _answer(stack, self.layer, [map_tensors(lambda leaf: output if leaf is old else narrow(leaf), self.result)])
+
+
+def _answer(stack: ExitStack, module: nn.Module, outputs: list[Any]) -> None:
+    """The module's next calls return ``outputs`` one after the other, later ones run as ever."""
+    waiting, forward, own = iter(outputs), module.forward, module.__dict__.get("forward")
+    nothing = object()
+
+    def replay(*args: Any, **kwargs: Any) -> Any:
+        known = next(waiting, nothing)
+        return forward(*args, **kwargs) if known is nothing else known
+
+    def restore() -> None:
+        if own is None:
+            del module.__dict__["forward"]
+        else:
+            module.__dict__["forward"] = own
+
+    module.__dict__["forward"] = replay
+    stack.callback(restore)
+
+
+def _record_trunk(module: nn.Module, layer: str, inputs: Inputs) -> _Trunk:
+    """Run once more and keep the outputs of the largest modules that end before the layer does."""
+    names = {submodule: name for name, submodule in module.named_modules() if not (layer == name or layer.startswith(name + ".") or name == "")}
+    target = find_layer(module, layer)
+    outputs: dict[nn.Module, list[Any]] = {}
+    result: list[Any] = []
+
+    def record(submodule: nn.Module, args: Any, output: Any) -> None:
+        if result:
+            return
+        for inside in submodule.modules():  # what ran inside is covered by this output
+            if inside is not submodule:
+                outputs.pop(inside, None)
+        outputs.setdefault(submodule, []).append(output)
+
+    with borrowed(module) as stack, torch.no_grad():
+        for submodule in names:
+            stack.callback(submodule.register_forward_hook(record).remove)
+        stack.callback(target.register_forward_hook(lambda m, args, output: result.append(output)).remove)
+        call(module, inputs)
+    kept = {submodule: kept for submodule, kept in outputs.items() if not names[submodule].startswith(layer + ".")}
+    return _Trunk(target, batch_size(inputs), result[0], kept)
+
+
+# ── choosing a layer ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A layer with a grid: ``reached`` says whether the gradient at its positions is anywhere different from zero."""
+
+    name: str
+    layout: Layout
+    reached: bool
+
+
+@dataclass(frozen=True)
+class LayerChoice:
+    """The layer to explain and why; ``candidates`` in the order in which they run."""
+
+    name: str
+    grid: tuple[int, ...]
+    kind: str
+    reason: str
+    candidates: tuple[Candidate, ...]
+    prefix: int = 0
+    channels: int = 0
+
+
+@dataclass
+class _Trace:
+    calls: dict[str, list[Tensor | None]] = field(default_factory=dict)
+    weighted: list[str] = field(default_factory=list)  # layers with parameters of their own, in the order in which they ran
+
+
+_TRACED_IMAGES = 2
+_NOT_A_FEATURE = (
+    nn.Identity, nn.Softmax, nn.Flatten, nn.modules.dropout._DropoutNd, nn.modules.pooling._AdaptiveAvgPoolNd, nn.modules.pooling._AdaptiveMaxPoolNd,
+    nn.modules.pooling._AvgPoolNd, nn.modules.pooling._MaxPoolNd,
+)  # fmt: skip
+_STEM_SHARE = 0.25
+
+
+def choose_layer(module: nn.Module, inputs: Inputs, output: str | int | None = None) -> LayerChoice:
+    """The last layer that has a grid larger than 1x1 and a spatial gradient that is not exactly zero, from one traced batch.
+
+    Left aside: pooling, dropout, layers inside attention, layers that run twice, and maps of class scores (one channel per class).
+    Errors: ``LayerError`` listing the candidates when none is left, or when what is left is a stem (first quarter of the network).
+    """
+    trace, scores = _Trace(), torch.empty(0)
+    with borrowed(module) as stack:
+        names = dict(module.named_modules())
+        inner = {name for name in names if any("attention" in _kind(names, part) or "attn" in _kind(names, part) for part in _ancestors(name))}
+        for name, submodule in names.items():
+            if name:
+                stack.callback(submodule.register_forward_hook(_tracer(trace, name)).remove)
+        stack.enter_context(torch.enable_grad())
+        few = map_tensors(lambda t: t[:_TRACED_IMAGES].detach().clone().requires_grad_(t.is_floating_point()), inputs)
+        size = tuple(first_tensor(few).shape[2:])
+        scores = first_tensor(call(module, few), output)
+        scores = scores.reshape(*scores.shape[:2], -1).float().mean(-1) if scores.ndim > 1 else scores.float()[:, None]
+        if not scores.requires_grad:
+            raise LayerError(
+                "The model cuts its own graph (its forward runs under no_grad or detaches), so no layer has a gradient. Use method 'occlusion'."
+            )
+        candidates = _candidates(trace, names, inner, size, scores)
+    return _choice(candidates, trace, size)
+
+
+def _tracer(trace: _Trace, name: str) -> Callable[[nn.Module, Any, Any], None]:
+    def hook(module: nn.Module, args: Any, output: Any) -> None:
+        try:
+            tensor = first_tensor(output)
+        except TargetError:
+            tensor = None
+        trace.calls[name] = [*trace.calls.pop(name, []), tensor]  # popped, so that the order is that of the last call
+        if any(True for _ in module.parameters(recurse=False)):
+            trace.weighted.append(name)
+
+    return hook
+
+
+def _ancestors(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:n]) for n in range(1, len(parts))]
+
+
+def _kind(names: Mapping[str, nn.Module], name: str) -> str:
+    return type(names[name]).__name__.lower() if name in names else ""
+
+
+def _candidates(trace: _Trace, names: Mapping[str, nn.Module], inner: set[str], size: tuple[int, ...], scores: Tensor) -> tuple[Candidate, ...]:
+    found: list[tuple[str, Layout, Tensor]] = []
+    for name, tensors in trace.calls.items():
+        tensor = tensors[0]
+        if len(tensors) > 1 or name in inner or isinstance(names[name], _NOT_A_FEATURE) or tensor is None or not tensor.requires_grad:
+            continue
+        layout = layout_of(tensor.shape, size, _normalises_last_axis(names[name])) if tensor.ndim >= 3 else None
+        if layout is not None:
+            found.append((name, layout, tensor))
+    gradients = torch.autograd.grad(scores.max(1).values.sum(), [tensor for _, _, tensor in found], allow_unused=True) if found else ()
+    kept = []
+    for (name, layout, _), gradient in zip(found, gradients, strict=True):
+        positions = layout.positions(gradient) if gradient is not None else None
+        channels = int(positions.ne(0).any(-1).any(0).sum()) if positions is not None else 0
+        scores_map = layout.channels == scores.shape[1] > 2 and 0 < channels <= _TRACED_IMAGES
+        if not scores_map and gradient is not None:
+            kept.append(Candidate(name, layout, reached=channels > 0))
+    return tuple(kept)
+
+
+def _choice(candidates: tuple[Candidate, ...], trace: _Trace, size: tuple[int, ...]) -> LayerChoice:
+    reached = [c for c in candidates if c.reached]
+    if not reached:
+        raise LayerError(f"No layer can be explained: {_listed(candidates)}. Name one with `layer=`, or use method 'occlusion' or 'rise'.")
+    best = reached[-1]
+    ran = list(trace.calls)
+    before = {name for name in trace.weighted if ran.index(name) <= ran.index(best.name)}
+    weighted = len(set(trace.weighted))
+    if weighted >= 8 and len(before) < _STEM_SHARE * weighted:
+        raise LayerError(
+            f"The only layers with a grid and a gradient belong to the stem ({best.name!r} is layer {len(before)} of {weighted} with weights), "
+            f"which sees edges and colours, not the class. Name a layer with `layer=` if you mean it. {_listed(candidates)}"
+        )
+    grid = "x".join(map(str, best.layout.grid))
+    skipped = len([c for c in candidates[candidates.index(best) :] if not c.reached])
+    reason = f"last of {len(reached)} layers with a grid and a gradient: {grid} positions for an input of {'x'.join(map(str, size))}"
+    reason += f", {best.layout.prefix} prefix tokens left out" if best.layout.prefix else ""
+    reason += f"; {skipped} later layers have a spatial gradient of exactly zero" if skipped else ""
+    return LayerChoice(best.name, best.layout.grid, best.layout.kind, reason, candidates, best.layout.prefix, best.layout.channels)
+
+
+def _listed(candidates: Sequence[Candidate]) -> str:
+    if not candidates:
+        return "no layer gives a grid larger than 1x1 on the way to the score"
+    lines = [f"{c.name} ({'x'.join(map(str, c.layout.grid))}, gradient {'present' if c.reached else 'exactly zero'})" for c in candidates[-12:]]
+    return f"{len(candidates)} layers with a grid, the last ones: {'; '.join(lines)}"
