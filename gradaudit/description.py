@@ -55,8 +55,12 @@ def attribute_facts(meas: Measurements, plan: Plan) -> tuple[AttributeFacts, ...
     Kinds as in ``subgroups.attribute_kind``.  Levels: the plan's order, else numbers by size and text by alphabet; of a
     continuous attribute, ranges between quartiles.
     """
+    return _attribute_facts(meas, plan, level_groups(meas, plan))
+
+
+def _attribute_facts(meas: Measurements, plan: Plan, groups: Mapping[str, pd.Series[Any]]) -> tuple[AttributeFacts, ...]:
     facts = []
-    for name, levels in level_groups(meas, plan).items():
+    for name, levels in groups.items():
         declared = plan.subgroups.get(name)
         known = tuple(str(level) for level in levels.cat.categories if level != UNKNOWN)
         facts.append(
@@ -97,14 +101,15 @@ def _levels_of(column: pd.Series[Any], name: str, plan: Plan) -> pd.Series[Any]:
 
 def _kind(column: pd.Series[Any], name: str, plan: Plan) -> Literal["categorical", "ordered", "continuous"]:
     declared = plan.subgroups.get(name)
-    return attribute_kind(_texts(column).dropna(), declared.kind if declared else None, declared.order if declared else None)
+    distinct = _texts(pd.Series(column.unique())).dropna()
+    return attribute_kind(distinct, declared.kind if declared else None, declared.order if declared else None)
 
 
 def _texts(column: pd.Series[Any]) -> pd.Series[Any]:
     """Cells as the manifest would write them, None where empty."""
-    missing = column.isna().to_numpy(dtype=bool)
-    text = [None if gone else level_text(value).strip() or None for value, gone in zip(column, missing, strict=True)]
-    return pd.Series(text, index=column.index, dtype=object)
+    codes, distinct = pd.factorize(column)  # text is made once per value: a table repeats its few values many times
+    words = np.array([*(level_text(value).strip() or None for value in distinct), None], dtype=object)
+    return pd.Series(words[codes], index=column.index, dtype=object)
 
 
 def _numbers(column: pd.Series[Any]) -> pd.Series[Any]:
@@ -181,7 +186,8 @@ class Census:
 
 def method_targets(meas: Measurements, plan: Plan) -> list[tuple[str, str]]:
     """Method and target pairs of the table, the plan's own first."""
-    pairs = list(dict.fromkeys(zip(meas.table["method"].astype(str), meas.table["target"].astype(str), strict=True)))
+    found = meas.table[["method", "target"]].drop_duplicates().astype(str)
+    pairs = list(zip(found["method"], found["target"], strict=True))
     own = (plan.explain.method, plan.explain.target)
     return sorted(pairs, key=lambda pair: pair != own) or [own]
 
@@ -189,8 +195,8 @@ def method_targets(meas: Measurements, plan: Plan) -> list[tuple[str, str]]:
 def take_census(meas: Measurements, plan: Plan, pair: tuple[str, str] | None = None) -> Census:
     """Arrange the table of one (method, target) over images and regions; default: the plan's own."""
     method, target = pair or method_targets(meas, plan)[0]
-    table = meas.table.loc[(meas.table["method"].astype(str) == method) & (meas.table["target"].astype(str) == target)]
-    regions = tuple(str(name) for name in dict.fromkeys(meas.table["region"].dropna()))
+    table = meas.table.loc[(meas.table["method"] == method) & (meas.table["target"] == target)]
+    regions = tuple(str(name) for name in meas.table["region"].dropna().unique())
     index = pd.Index(meas.images["image_id"].astype(str))
     rows = index.get_indexer(pd.Index(table["image_id"].astype(str)))
     columns = pd.Index(regions, dtype=object).get_indexer(pd.Index(table["region"].astype(object)))
@@ -332,7 +338,7 @@ def _exclusions(census: Census, hidden: Mapping[str, set[str]]) -> tuple[Exclusi
 
 def _table_of(census: Census) -> pd.DataFrame:
     table = census.meas.table
-    return table.loc[(table["method"].astype(str) == census.method) & (table["target"].astype(str) == census.target)]
+    return table.loc[(table["method"] == census.method) & (table["target"] == census.target)]
 
 
 def _codes(values: Array) -> list[str]:
@@ -365,7 +371,11 @@ def heat_table(meas: Measurements, plan: Plan, findings: Sequence[Finding] = ())
     ``histogram``: clusters in ``BINS`` bins of [0, 1].  ``undefined_share``: readable images with the region in place
     whose heat map is unusable.  ``adjusted_mean``: the finding's mean at equal region size and class, where there is one.
     """
-    rows = [row for pair in method_targets(meas, plan) for row in _heat_rows(take_census(meas, plan, pair), plan)]
+    return _heat_table([take_census(meas, plan, pair) for pair in method_targets(meas, plan)], plan, findings)
+
+
+def _heat_table(censuses: Sequence[Census], plan: Plan, findings: Sequence[Finding]) -> tuple[HeatRow, ...]:
+    rows = [row for census in censuses for row in _heat_rows(census, plan)]
     means = adjusted_means(findings)
     return tuple(r.model_copy(update={"adjusted_mean": means.get((r.attribute, r.level, r.region, r.method, r.target))}) for r in rows)
 
@@ -587,14 +597,15 @@ def describe(meas: Measurements, plan: Plan, findings: Sequence[Finding] = ()) -
 
     Keys: regions, attributes, flow, exclusions, heat, performance, mean_maps, checks, limits.
     """
-    census = take_census(meas, plan)
+    censuses = [take_census(meas, plan, pair) for pair in method_targets(meas, plan)]
+    census = censuses[0]
     hidden = _suppressed_levels(census, plan)
     references = {name: _reference(name, plan) for name in census.groups}
     parts = apply_min_cell(
         {
             "flow": _flow_table(census),
             "exclusions": _exclusions(census, hidden),
-            "heat": heat_table(meas, plan, findings),
+            "heat": _heat_table(censuses, plan, findings),
             "performance": performance_table(meas, plan, census.groups, references) + _heat_by_correctness(census, plan),
             "mean_maps": _mean_maps(census),
         },
@@ -602,7 +613,7 @@ def describe(meas: Measurements, plan: Plan, findings: Sequence[Finding] = ()) -
         references,
         plan.privacy.min_cell,
     )
-    attributes, regions = attribute_facts(meas, plan), _region_facts(census, plan)
+    attributes, regions = _attribute_facts(meas, plan, census.groups), _region_facts(census, plan)
     parts = {"regions": regions, "attributes": attributes, **parts}
     checks = data_checks(meas, plan, parts)
     return {**parts, "checks": checks, "limits": limits_found(meas, plan, parts, checks)}
