@@ -17,6 +17,7 @@ import math
 import pickle
 import re
 import sys
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -170,18 +171,14 @@ class Classifier:
 
 def unwrap(module: nn.Module) -> nn.Module:
     """The network inside ``DataParallel``, ``DistributedDataParallel`` and ``torch.compile``; TorchScript is refused."""
-    while True:
-        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            module = module.module
-        elif isinstance(module, nn.Module) and isinstance(module._modules.get("_orig_mod"), nn.Module):
-            module = module._modules["_orig_mod"]  # type: ignore[assignment]
-        else:
-            break
     if isinstance(module, torch.jit.ScriptModule):
         raise ModelError(f"{_TORCHSCRIPT} Wrap the Python module that it was scripted from.")
     if not isinstance(module, nn.Module):
         raise ModelError(f"A torch.nn.Module is needed, got {type(module).__module__}.{type(module).__qualname__}.")
-    return module
+    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return unwrap(module.module)
+    compiled = module._modules.get("_orig_mod")
+    return module if compiled is None else unwrap(compiled)
 
 
 _TORCHSCRIPT = "This is a TorchScript module: its layers cannot be hooked, so no heat map can be taken."
@@ -234,10 +231,6 @@ class _Request:
     name: str
     weights: str | None
     root: Path
-
-    @property
-    def spec(self) -> str:
-        return self.name
 
     def file(self, text: str) -> Path:
         return self.root / text
@@ -564,6 +557,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise ModelError(f"There is no weights file {path}.")
+    with path.open("rb") as stream:
+        if stream.read(24) == b"version https://git-lfs.":
+            raise ModelError(f"{path} is a Git LFS pointer; the weights themselves were not fetched (git lfs pull).")
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -589,7 +585,9 @@ def _load_safely(path: Path) -> Any:
         "then name the architecture, e.g. factory:file.py:build."
     )
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of a TorchScript archive before it raises
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         what = f"the pickled object {named.group(1)}" if named else "pickled objects, or is damaged"
