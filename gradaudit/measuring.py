@@ -10,7 +10,6 @@ import dataclasses
 import datetime
 import io
 import json
-import math
 import os
 import platform
 import time
@@ -70,7 +69,7 @@ def measure(
     classifier, layer_reason = _with_layer(manifest, classifier, plan)
     record = _run_record(manifest, classifier, plan, layer_reason, command)
     folder = open_run(run, record, fresh=fresh) if run is not None else None
-    shards = cut_into_shards(len(manifest), _shard_size(plan))
+    shards = cut_into_shards(len(manifest), plan.run.shard_size)
     pending = folder.pending() if folder is not None else shards
     if progress is not None:
         progress(len(manifest) - sum(s.stop - s.start for s in pending), len(manifest))
@@ -138,12 +137,10 @@ def _measured_shards(
     """Run every batch of the pending shards, decoding ahead; yield each shard when it is whole."""
     samples = manifest.samples
     size = plan.run.batch_size
-    # Shards hold whole batches (see _shard_size), so cutting the pending rows into batches never crosses a shard's
-    # border: which images share a batch is part of what a run is.
+    # Batches never cross a shard's border: which images share a batch is part of what a run is.
     layout = [(shard, samples[i : min(i + size, shard.stop)]) for shard in pending for i in range(shard.start, shard.stop, size)]
-    rows = [sample for _, chunk in layout for sample in chunk]
     workers = _workers(plan, len(layout))
-    batches = iterate_batches(rows, manifest.root, classifier.preprocess, plan, manifest.region_names, size, workers)
+    batches = iterate_batches([chunk for _, chunk in layout], manifest.root, classifier.preprocess, plan, manifest.region_names, workers)
     extra = _carried_columns(manifest)
     done = len(samples) - sum(s.stop - s.start for s in pending)
     images: list[dict[str, Any]] = []
@@ -162,11 +159,6 @@ def _measured_shards(
         if chunk[-1].index == shard.stop - 1:
             yield shard, shard_tables(images, regions, maps)
             images, regions, maps = [], [], []
-
-
-def _shard_size(plan: Plan) -> int:
-    """The plan's shard size, rounded up to whole batches."""
-    return math.ceil(plan.run.shard_size / plan.run.batch_size) * plan.run.batch_size
 
 
 def _carried_columns(manifest: Manifest) -> list[dict[str, str | None]]:
@@ -240,13 +232,13 @@ def _run_record(manifest: Manifest, classifier: Classifier, plan: Plan, layer_re
         "layer": classifier.layer,
         "preprocess": digest_of(preprocess),
         "plan": digest_of({**measured, "derived": derived, "output": classifier.output}),
-        "batches": f"{plan.run.batch_size} of {_shard_size(plan)}",
+        "batches": f"{plan.run.batch_size} of {plan.run.shard_size}",
         "gradaudit": version,
     }
     return {
         "identity": identity,
         "rows": len(manifest),
-        "shard_size": _shard_size(plan),
+        "shard_size": plan.run.shard_size,
         "model": {
             "source": classifier.source,
             "digest": classifier.digest,

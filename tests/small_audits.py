@@ -1,4 +1,4 @@
-"""Small audits on disk for tests: pictures with a bright square, a tiny network whose evidence is known, manifests, plans."""
+"""Small audits on disk for tests: pictures with a coloured square, a tiny network whose evidence is known, manifests, plans."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 FACTORY = '''
-"""A tiny network: class "right" where the right half of the picture is brighter than the left."""
+"""A tiny network: class "warm" where the picture holds more red than blue; its evidence is the coloured square."""
 import os
 import signal
 
@@ -17,35 +17,35 @@ import torch
 from torch import nn
 
 
-class Halves(nn.Module):
+class Colours(nn.Module):
     def __init__(self):
         super().__init__()
-        self.features = nn.Conv2d(3, 4, 3, stride=4, padding=1)
-        self.pool = nn.AdaptiveAvgPool2d((1, 2))
-        self.head = nn.Linear(8, 2)
+        self.features = nn.Conv2d(3, 2, 4, stride=4)
+        self.head = nn.Linear(2, 2)
         self.seen = 0
 
     def forward(self, images):
         self.seen += len(images)
         if self.seen > int(os.environ.get("TEST_KILL_AFTER", "1000000000")):
             os.kill(os.getpid(), signal.SIGKILL)
-        return self.head(self.pool(torch.relu(self.features(images))).flatten(1))
+        return self.head(torch.relu(self.features(images)).mean((2, 3)))
 
 
 def build():
-    generator = torch.Generator().manual_seed(3)
-    module = Halves()
+    module = Colours()
     with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.copy_(torch.rand(parameter.shape, generator=generator) * 0.2)
-        module.head.weight.copy_(torch.tensor([[1.0, -1.0] * 4, [-1.0, 1.0] * 4]))
-    return module, {"resize": [32, 32], "fit": "exact", "mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
+        redder = torch.tensor([1.0, 0.0, -1.0]).view(1, 3, 1, 1).expand(1, 3, 4, 4) / 16
+        module.features.weight.copy_(torch.cat([redder, -redder]))
+        module.features.bias.fill_(-0.1)
+        module.head.weight.copy_(torch.tensor([[20.0, -20.0], [-20.0, 20.0]]))
+        module.head.bias.zero_()
+    return module
 '''
 
 PLAN = """
 [model]
 source = "factory:network.py:build"
-classes = ["left", "right"]
+classes = ["warm", "cold"]
 
 [preprocess]
 resize = [32, 32]
@@ -80,14 +80,14 @@ def write_audit(folder: Path, images: int = 48, seed: int = 0) -> Path:
     (folder / "audit.toml").write_text(PLAN)
     rows = []
     for i in range(images):
-        right = bool(rng.random() < 0.5)
-        pixels = rng.integers(0, 60, (40, 40, 3), dtype=np.uint8)
-        x, y = int(rng.integers(2, 8)) + 20 * right, int(rng.integers(2, 26))
+        warm = bool(rng.random() < 0.5)
+        pixels = np.repeat(rng.integers(60, 120, (40, 40, 1), dtype=np.uint8), 3, axis=2)
+        x, y = (int(v) for v in rng.integers(2, 26, 2))
         side = int(rng.integers(7, 12))
-        pixels[y : y + side, x : x + side] = rng.integers(180, 255, 3, dtype=np.uint8)
+        pixels[y : y + side, x : x + side] = (240, 90, 40) if warm else (40, 90, 240)
         Image.fromarray(pixels).save(folder / "images" / f"{i:03d}.png")
         rows.append({
-            "image": f"images/{i:03d}.png", "label": "right" if right else "left", "cluster": f"patient-{i // 2}",
+            "image": f"images/{i:03d}.png", "label": "warm" if warm else "cold", "cluster": f"patient-{i // 2}",
             "subgroup.site": ("north", "south")[(i // 2) % 2],
             "region.square": f"box:{x},{y},{min(x + side, 40)},{min(y + side, 40)}", "camera": f"c{i % 3}",
         })  # fmt: skip

@@ -13,10 +13,10 @@ ROOT = PACKAGE.parent
 # Floor by floor, from the ground up; a room may import rooms of lower floors, and on its own floor those to its left.
 FLOORS = (
     ("errors", "registry", "records", "config"),
-    ("metrics", "regions", "manifest", "stats", "storage", "dermoscopy"),
+    ("metrics", "derivations", "regions", "manifest", "stats", "storage", "dermoscopy"),
     ("images", "capture", "targets", "cams", "perturbation", "pixels", "concepts", "models", "subgroups", "report.figures", "report.blocks"),
     (
-        "engine", "measuring", "checks", "analysis", "performance", "privacy", "description", "gallery",
+        "engine", "measuring", "checks", "analysis", "performance", "privacy", "limits", "description", "gallery",
         "report.sections", "report.build", "report", "result",
     ),
     ("auditing", "demo"),
@@ -24,7 +24,7 @@ FLOORS = (
 )  # fmt: skip
 TORCH_WING = {"images", "capture", "targets", "cams", "perturbation", "pixels", "concepts", "models", "engine", "measuring", "checks"}
 TABLE_WING = {
-    "subgroups", "performance", "privacy", "description", "gallery", "analysis", "result",
+    "subgroups", "performance", "privacy", "limits", "description", "gallery", "analysis", "result",
     "report.figures", "report.blocks", "report.sections", "report.build", "report",
 }  # fmt: skip
 JOINERS = {"auditing", "demo", "", "__main__", "cli"}
