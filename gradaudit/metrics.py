@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def _double(array: Array) -> Array:
 
 
 def _flat(array: Array, keep: int) -> Array:
-    return array.reshape(*array.shape[:keep], -1)
+    return array.reshape(*array.shape[:keep], prod(array.shape[keep:]))
 
 
 # ── masses ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -198,30 +199,6 @@ def _per_region(heat: Array, masks: Array, ranking: Ranking | None, formula: Cal
 
 
 @METRICS.register(
-    label="pointing game",
-    summary="probability that the hottest pixel lies in the region (ties drawn at random)",
-    formula="P(argmax h in R)",
-    range="0 to 1",
-    source="Zhang et al. 2018, IJCV 126:1084",
-    unit="probability",
-)
-def pointing_game(heat: Array, masks: Array, ranking: Ranking | None = None) -> Array:
-    """1 if the hottest pixel lies in the region, else 0; the fraction of hottest pixels inside where several tie.
-
-    heat : (N, H, W) float, >= 0      masks : (N, R, H, W), inside from 0.5
-    returns : (N, R) float64; NaN where the heat is zero or the region holds no pixel
-    Source: Zhang et al. 2018 (without the 15-pixel tolerance: masks are exact here)
-    """
-
-    def formula(ranked: Ranking, region: int) -> Array:
-        top = ranked.values == ranked.values[:, -1:]
-        hits = (ranked.members(region) * top).sum(1)
-        return _where_defined(hits / _double(top).sum(1), ranked.sizes[:, region])
-
-    return _per_region(heat, masks, ranking, formula)
-
-
-@METRICS.register(
     label="rank accuracy",
     summary="fraction of the |R| hottest pixels that lie in the region of |R| pixels",
     formula="|top-|R| and R| / |R|",
@@ -251,6 +228,30 @@ def relevance_rank_accuracy(heat: Array, masks: Array, ranking: Ranking | None =
         needed = size - (count - last[:, 0])
         hits = above + tied * needed / (last - first)[:, 0]
         return _where_defined(hits / xp.where(size > 0, size, xp.ones_like(size)), size, below=count)
+
+    return _per_region(heat, masks, ranking, formula)
+
+
+@METRICS.register(
+    label="pointing game",
+    summary="probability that the hottest pixel lies in the region (ties drawn at random)",
+    formula="P(argmax h in R)",
+    range="0 to 1",
+    source="Zhang et al. 2018, IJCV 126:1084",
+    unit="probability",
+)
+def pointing_game(heat: Array, masks: Array, ranking: Ranking | None = None) -> Array:
+    """1 if the hottest pixel lies in the region, else 0; the fraction of hottest pixels inside where several tie.
+
+    heat : (N, H, W) float, >= 0      masks : (N, R, H, W), inside from 0.5
+    returns : (N, R) float64; NaN where the heat is zero or the region holds no pixel
+    Source: Zhang et al. 2018 (without the 15-pixel tolerance: masks are exact here)
+    """
+
+    def formula(ranked: Ranking, region: int) -> Array:
+        top = ranked.values == ranked.values[:, -1:]
+        hits = (ranked.members(region) * top).sum(1)
+        return _where_defined(hits / _double(top).sum(1), ranked.sizes[:, region])
 
     return _per_region(heat, masks, ranking, formula)
 

@@ -29,7 +29,7 @@ def close(a, b, tolerance=1e-9):
 def test_every_metric_has_a_replica_and_a_full_card():
     assert set(METRIC_REPLICAS) == set(METRICS)
     for card in METRICS.cards():
-        assert card.label and card.summary and card.formula and card.range and card.source, card.name
+        assert all((card.label, card.summary, card.formula, card.range, card.source)), card.name
 
 
 @pytest.mark.parametrize("name", list(METRICS))
