@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from gradaudit.config import Plan
+from gradaudit.contrasts import MIN_PATIENTS, PROVISIONAL
 from gradaudit.performance import ALL
 from gradaudit.privacy import UNKNOWN, Parts
 from gradaudit.records import AttributeFacts, CheckOutcome, FlowRow, Measurements
-from gradaudit.subgroups import MIN_PATIENTS, PROVISIONAL
 
 FAILED_SHARE = 0.01
 ANALYSED_GAP = 0.05

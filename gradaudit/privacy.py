@@ -2,7 +2,9 @@
 
 A *cell* is a subgroup (level of an attribute) or a part of it: by step of the flow, by reason of exclusion, by label, by
 region measured.  Totals over the whole data set are no cells, and neither is what the model made of people (right or
-wrong, low or high heat), whose rates are the audit's subject and are shown where their base is large enough.
+wrong, low or high heat), whose rates are the audit's subject and are shown where their base is large enough.  The base
+of a heat row is printed, always, because a mean without it says little: so how many images one region's base lacks
+against another's can be had by subtraction.
 The rule is the CMS cell size suppression policy (no cell of 1 to 10; zero is allowed; nor derivable from others).
 
 Hiding a cell is not enough where the others and the total are printed, so cells are hidden together:
