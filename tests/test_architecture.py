@@ -14,9 +14,9 @@ ROOT = PACKAGE.parent
 FLOORS = (
     ("errors", "registry", "records", "config"),
     ("metrics", "derivations", "regions", "manifest", "stats", "storage", "dermoscopy"),
-    ("images", "capture", "targets", "cams", "perturbation", "pixels", "concepts", "models", "subgroups", "report.figures", "report.blocks"),
+    ("images", "capture", "targets", "cams", "perturbation", "pixels", "concepts", "models", "contrasts", "subgroups", "report.figures", "report.blocks"),
     (
-        "engine", "measuring", "checks", "analysis", "performance", "privacy", "limits", "description", "gallery",
+        "engine", "measuring", "checks", "performance", "privacy", "limits", "description", "analysis", "gallery",
         "report.sections", "report.build", "report", "result",
     ),
     ("auditing", "demo"),
@@ -24,7 +24,7 @@ FLOORS = (
 )  # fmt: skip
 TORCH_WING = {"images", "capture", "targets", "cams", "perturbation", "pixels", "concepts", "models", "engine", "measuring", "checks"}
 TABLE_WING = {
-    "subgroups", "performance", "privacy", "limits", "description", "gallery", "analysis", "result",
+    "contrasts", "subgroups", "performance", "privacy", "limits", "description", "gallery", "analysis", "result",
     "report.figures", "report.blocks", "report.sections", "report.build", "report",
 }  # fmt: skip
 JOINERS = {"auditing", "demo", "", "__main__", "cli"}
