@@ -19,8 +19,8 @@ import pandas as pd
 
 from gradaudit.config import Plan
 from gradaudit.limits import data_checks, limits_found
-from gradaudit.performance import ALL, performance_table
-from gradaudit.privacy import UNKNOWN, Cell, Parts, apply_min_cell, small_levels, withheld_cells
+from gradaudit.performance import ALL, performance_table, predictions
+from gradaudit.privacy import UNKNOWN, Cell, Parts, apply_min_cell, is_small, small_levels, withheld_cells
 from gradaudit.records import (
     REASONS,
     AttributeFacts,
@@ -175,6 +175,13 @@ class Census:
     def analysed(self) -> Array:
         return np.asarray(self.defined.any(axis=1))
 
+    @cached_property
+    def anchored(self) -> Array:
+        """Images with a heat share in the region that has most of them: a base whose size the heat table prints."""
+        if not len(self.regions):
+            return np.zeros_like(self.readable)
+        return np.asarray(self.defined[:, int(np.argmax(self.defined.sum(axis=0)))])
+
     def cells(self) -> list[tuple[str, str, Array]]:
         """(attribute, level, member mask), the whole data set first."""
         found = [(ALL, ALL, np.ones(len(self.readable), dtype=bool))]
@@ -266,9 +273,9 @@ def flow_table(meas: Measurements, plan: Plan) -> tuple[FlowRow, ...]:
     """How many images of each level came through each step; the first row, "(all)" / "(all)", is the whole data set.
 
     Steps: manifest; readable; with at least one usable region mask; with usable heat; with at least one heat share.
-    ``n_clusters`` counts clusters of analysed images, ``label_prevalence`` is over readable images (more than
-    ``LABELS_SHOWN`` labels: the rarer ones are "(other)"), ``area_share`` over images whose heat share exists, and
-    ``mean_confidence``, the mean probability of the predicted class, over readable images.
+    ``n_clusters`` counts clusters of analysed images.  ``label_prevalence`` is over the images with a heat share in the
+    region that has most of them (more than ``LABELS_SHOWN`` labels: the rarer ones are "(other)"), ``area_share`` over
+    those with one in the region, ``mean_confidence``, the mean probability of the predicted class, over readable images.
     """
     return _flow_table(take_census(meas, plan))
 
@@ -280,7 +287,8 @@ def _flow_table(census: Census) -> tuple[FlowRow, ...]:
     rows = []
     for attribute, level, members in census.cells():
         counts = [int((members & step).sum()) for step in steps]
-        prevalence = np.bincount(labels[members & census.readable], minlength=len(names)) / max(counts[1], 1)
+        among = members & census.anchored
+        prevalence = np.bincount(labels[among], minlength=len(names)) / max(among.sum(), 1)
         rows.append(
             FlowRow(
                 attribute=attribute,
@@ -291,7 +299,7 @@ def _flow_table(census: Census) -> tuple[FlowRow, ...]:
                 n_heat_usable=counts[3],
                 n_analysed=counts[4],
                 n_clusters=_count_distinct(census.cluster[members & census.analysed]),
-                label_prevalence=dict(zip(names, prevalence.tolist(), strict=True)) if counts[1] else {},
+                label_prevalence=dict(zip(names, prevalence.tolist(), strict=True)) if among.any() else {},
                 area_share={name: _mean(census.area[members & census.defined[:, r], r]) for r, name in enumerate(census.regions)},
                 mean_confidence=_mean(confidence[members & census.readable]),
             )
@@ -497,12 +505,11 @@ def _mean_maps(census: Census) -> tuple[MeanMap, ...]:
     maps = census.meas.maps
     if maps is None or maps.empty or not len(census.regions):
         return ()
-    anchor = int(np.argmax(census.defined.sum(axis=0)))
     index = pd.Index(census.meas.images["image_id"].astype(str))
     heat, rows = _stack(maps.loc[(maps["kind"] == "heat") & maps["name"].isin([census.target, _first_name(maps, census.target)])], index, np.float32)
     heat = np.where(np.isfinite(heat), np.maximum(heat, 0.0), 0.0)
     mass = heat.sum(axis=(1, 2))
-    kept = (mass > 0) & census.defined[rows, anchor]
+    kept = (mass > 0) & census.anchored[rows]
     heat, rows = heat[kept] / mass[kept][:, None, None], rows[kept]
     covers = {name: _stack(maps.loc[(maps["kind"] == "region") & (maps["name"] == name)], index, np.uint8) for name in census.regions}
     found = []
@@ -573,6 +580,27 @@ def _suppressed_levels(census: Census, plan: Plan) -> dict[str, set[str]]:
     return found
 
 
+def _narrowed(census: Census, plan: Plan) -> dict[tuple[str, str], Array]:
+    """Levels whose performance is taken over the anchored images alone, because its own base, printed beside that of the
+    heat, would give away how few images were lost in between; with a companion, as the total of the bases is printed too."""
+    labelled = np.isin(np.arange(len(census.readable)), predictions(census.meas, plan)[1])
+    found: dict[tuple[str, str], Array] = {}
+    for name in census.groups:
+        cells = {level: members for attribute, level, members in census.cells() if attribute == name}
+        gaps = {level: _gaps_to(int((members & labelled).sum()), members, census) for level, members in cells.items()}
+        close = [level for level, gap in gaps.items() if any(is_small(g, plan.privacy.min_cell) for g in gap)]
+        if len(close) == 1:
+            others = [level for level in cells if level not in close and (cells[level] & labelled).any()]
+            close += sorted(others, key=lambda level: int(cells[level].sum()))[-1:]
+        found |= {(name, level): cells[level] & census.anchored for level in close}
+    return found
+
+
+def _gaps_to(base: int, members: Array, census: Census) -> list[int]:
+    printed = [int((members & census.defined[:, r]).sum()) for r in range(len(census.regions))]
+    return [abs(base - n) for n in [*printed, int((members & census.analysed).sum())]]
+
+
 def suppressed_cells(meas: Measurements, plan: Plan) -> set[Cell]:
     """(attribute, level, region, method, target) of every heat row that is withheld; what the findings must not show."""
     return withheld_cells(describe(meas, plan)["heat"])
@@ -606,7 +634,7 @@ def describe(meas: Measurements, plan: Plan, findings: Sequence[Finding] = ()) -
             "flow": _flow_table(census),
             "exclusions": _exclusions(census, hidden),
             "heat": _heat_table(censuses, plan, findings),
-            "performance": performance_table(meas, plan, census.groups, references) + _heat_by_correctness(census, plan),
+            "performance": performance_table(meas, plan, census.groups, references, _narrowed(census, plan)) + _heat_by_correctness(census, plan),
             "mean_maps": _mean_maps(census),
         },
         hidden,

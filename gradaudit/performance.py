@@ -33,6 +33,9 @@ METRICS_SHOWN = ("accuracy", "sensitivity", "specificity", "ppv", "auc", "brier"
 DIFFERENCE = "_difference"
 """Suffix of the rows that compare a level with its reference: ``accuracy_difference``."""
 
+OVER_ANALYSED = "over images with a heat share"
+"""Reason on rows of a level that was narrowed down to them."""
+
 _NEGATIVE_WORDS = frozenset({
     "0", "-1", "n", "no", "false", "none", "negative", "neg", "normal", "healthy", "benign", "control", "absent", "background", "other",
 })  # fmt: skip
@@ -407,12 +410,17 @@ def positive_class(classes: tuple[str, ...], plan: Plan) -> tuple[str | None, st
 
 
 def performance_table(
-    meas: Measurements, plan: Plan, groupings: Mapping[str, pd.Series[Any]], references: Mapping[str, str]
+    meas: Measurements,
+    plan: Plan,
+    groupings: Mapping[str, pd.Series[Any]],
+    references: Mapping[str, str],
+    narrowed: Mapping[tuple[str, str], Array] | None = None,
 ) -> tuple[PerformanceRow, ...]:
     """Every figure over all images, in each level of each attribute, and as a difference to the level's reference.
 
     groupings : attribute -> level of each row of ``meas.images`` (an ordered categorical without gaps).
     references : attribute -> a level, or "rest" (everyone else).
+    narrowed : (attribute, level) -> the images (bool per row of ``meas.images``) to which the level is narrowed down.
     returns : rows whose ``reason`` says why an estimate is missing, or what it averages; ``n_images`` is the number
     of images that the figure is a share of.
     """
@@ -423,17 +431,22 @@ def performance_table(
     for attribute, levels in groupings.items():
         codes = levels.cat.codes.to_numpy()[rows]
         names = [str(level) for level in levels.cat.categories]
-        parts = {level: whole[codes == k] for k, level in enumerate(names)}
+        parts = {level: whole[(codes == k) & _kept((narrowed or {}).get((attribute, level)), rows)] for k, level in enumerate(names)}
         reference = references.get(attribute, "rest")
-        for level, members in parts.items():
-            others = parts[reference] if reference in parts else np.setdiff1d(whole, members)
+        for k, (level, members) in enumerate(parts.items()):
+            others = parts[reference] if reference in parts else whole[codes != k]
+            remark = OVER_ANALYSED if (attribute, level) in (narrowed or {}) else ""
             for name, figure in FIGURES.items():
                 mine = figure(data.take(members), alpha)
-                table.append(_row(attribute, level, name, mine))
+                table.append(_row(attribute, level, name, mine, remark))
                 if level != reference:
                     theirs = figure(data.take(others), alpha)
                     table.append(_difference_row(attribute, level, name, (mine, members), (theirs, others), data, reference))
     return tuple(table)
+
+
+def _kept(narrowed: Array | None, rows: Array) -> Array:
+    return np.ones(len(rows), dtype=bool) if narrowed is None else narrowed[rows]
 
 
 def predictions(meas: Measurements, plan: Plan) -> tuple[Predictions, Array]:
@@ -469,7 +482,7 @@ def _classes(meas: Measurements) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def _row(attribute: str, level: str, metric: str, figure: Figure) -> PerformanceRow:
+def _row(attribute: str, level: str, metric: str, figure: Figure, remark: str = "") -> PerformanceRow:
     return PerformanceRow(
         attribute=attribute,
         level=level,
@@ -479,7 +492,7 @@ def _row(attribute: str, level: str, metric: str, figure: Figure) -> Performance
         high=figure.high,
         n_images=figure.n_images,
         n_clusters=figure.n_clusters,
-        reason=figure.reason,
+        reason="; ".join(filter(None, (figure.reason, remark))),
     )
 
 

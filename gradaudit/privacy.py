@@ -136,7 +136,7 @@ def _plan_of_all(parts: Parts, min_cell: int) -> Withheld:
         if row.attribute == ALL:
             if any(is_small(count, min_cell) for count in (row.n_manifest, row.n_analysed, row.n_clusters)):
                 plan.levels.add(ALL)
-            if _has_small_label(row, min_cell):
+            if _has_small_label(row, _bases([r for r in parts["heat"] if r.attribute == ALL]).get(ALL, 0), min_cell):
                 plan.prevalence.add(ALL)
     plan.labels |= {row.level for row in parts["performance"] if row.attribute == ALL and _is_small_class(row, min_cell)}
     plan.cells |= {_cell_of(row) for row in parts["heat"] if row.attribute == ALL and _is_small_row(row, min_cell)}
@@ -155,10 +155,11 @@ def _plan_of(name: str, parts: Parts, levels: set[str], reference: str, min_cell
     plan.analysed = plan.steps if any(found["analysed"] for found in gaps.values()) else set()
     plan.clusters = plan.steps if any(found["clusters"] for found in gaps.values()) else set()
     plan.labels = {row.level for row in performance if row.level not in levels and _is_small_class(row, min_cell)}
-    small = {level for level, row in flow.items() if level not in levels and _has_small_label(row, min_cell)}
+    bases = _bases(heat)
+    small = {level for level, row in flow.items() if level not in levels and _has_small_label(row, bases.get(level, 0), min_cell)}
     plan.prevalence = small | plan.labels
     _add_companion(plan.prevalence, levels, flow)
-    plan.bases = plan.steps | plan.prevalence
+    plan.bases = {level for level, found in gaps.items() if found["labelled"]} | plan.prevalence
     _add_companion(plan.bases, levels, flow)
     return plan
 
@@ -208,6 +209,7 @@ def _gaps(row: FlowRow, parts: Parts, heat: list[HeatRow], performance: list[Per
     return {
         "steps": any(is_small(abs(gap), min_cell) for gap in around) or any(is_small(n, min_cell) for n in [*excluded, *undefined]),
         "cells": any(level == row.level for level, *_ in plan.cells),
+        "labelled": any(is_small(abs(q - n), min_cell) for q in labelled for n in [*bases, steps[-1]]),
         "analysed": any(is_small(abs(steps[-1] - n), min_cell) for n in bases),
         "clusters": any(is_small(abs((row.n_clusters or 0) - (r.n_clusters or 0)), min_cell) for r in shown),
     }
@@ -230,8 +232,18 @@ def _is_small_class(row: PerformanceRow, min_cell: int) -> bool:
     return row.metric in ("sensitivity", "specificity") and _is_small_row(row, min_cell)
 
 
-def _has_small_label(row: FlowRow, min_cell: int) -> bool:
-    return any(share is not None and is_small(round(share * (row.n_readable or 0)), min_cell) for share in row.label_prevalence.values())
+def _has_small_label(row: FlowRow, base: int, min_cell: int) -> bool:
+    return any(share is not None and is_small(round(share * base), min_cell) for share in row.label_prevalence.values())
+
+
+def _bases(heat: list[HeatRow]) -> dict[str, int]:
+    """Base of the label prevalence per level: that of the plan's method in the region measured most often."""
+    first = [row for row in heat if heat and (row.method, row.target) == (heat[0].method, heat[0].target)]
+    totals: dict[str, int] = {}
+    for row in first:
+        totals[row.region] = totals.get(row.region, 0) + (row.n_images or 0)
+    most = max(totals, key=lambda region: totals[region], default="")
+    return {row.level: row.n_images or 0 for row in first if row.region == most}
 
 
 def _cell_of(row: HeatRow) -> tuple[str, str, str, str]:
@@ -248,7 +260,6 @@ def _flow_row(row: FlowRow, plan: Withheld) -> FlowRow:
     change: dict[str, Any] = {}
     if row.level in plan.steps:
         change |= dict.fromkeys(STEPS[:-1])
-        change["label_prevalence"] = {name: None if share is None else round(share, 2) for name, share in row.label_prevalence.items()}
     if row.level in plan.analysed:
         change["n_analysed"] = None
     if row.level in plan.clusters:
