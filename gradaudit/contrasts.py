@@ -36,6 +36,7 @@ class Contrast:
 
     kind : level (group against reference), trend (slope, first to last level), continuous (slope, P10 to P90),
     departure and nonlinear (joint tests without an estimate), additivity (cell against its additive prediction).
+    Slopes and joint tests belong to everybody: all are counted as the group, and the reference has none.
     method : "permutation", "sign flip" or "t"; ``critical`` is the q of the interval estimate +- q SE.
     """
 

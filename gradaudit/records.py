@@ -219,6 +219,7 @@ class Finding(Record):
     notes: tuple[str, ...] = ()
     sentence: str = ""
     suppressed: bool = False
+    n_withheld: bool = False  # the numbers stand, their counts (0 here) do not: they would give a small cell away
 
 
 # ── result.json ─────────────────────────────────────────────────────────────────────────────────────────────────────

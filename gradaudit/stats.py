@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from gradaudit.records import Verdict
 from gradaudit.registry import Family
@@ -284,20 +285,31 @@ def reference_t(
     chunk : permutations held at once (memory only: the result does not depend on it)
     returns : (B, k), and one (B,) per joint hypothesis.  A t* with zero standard error is infinite, or 0 where t* = 0/0.
     """
-    n, k = weights.shape
+    n = len(weights)
     factor = leverage_factor(fit.leverage)[:, None]
     pairs = [(a, b) for group in joint for i, a in enumerate(group) for b in group[i + 1 :]]
     variance = weights**2 * factor
     if pairs:
         cross = np.column_stack([weights[:, a] * weights[:, b] for a, b in pairs]) * factor
         variance = np.hstack([variance, cross])
-    basis = fit.basis()
+    with _one_thread().limit(limits=1, user_api="blas"):
+        return _permuted(
+            fit.basis(), residuals, weights, variance, pairs, joint, _draws(n, permutations, seed, flip, chunk or _chunk(n)), permutations
+        )
+
+
+def _permuted(
+    basis: Floats, residuals: Floats, weights: Floats, variance: Floats, pairs: list[tuple[int, int]], joint: Sequence[Sequence[int]],
+    draws: Iterator[NDArray[Any]], permutations: int,
+) -> tuple[Floats, list[Floats]]:  # fmt: skip
+    """The loop of ``reference_t`` over blocks of row orders (integers) or signs (int8)."""
+    k = weights.shape[1]
     both = np.hstack([basis, weights])
     out, walds = np.empty((permutations, k)), [np.empty(permutations) for _ in joint]
     floor = 1e-20 * float(np.max(residuals**2, initial=0.0)) * np.sum(weights**2, axis=0) + 1e-300
     done = 0
-    for block in _draws(n, permutations, seed, flip, chunk or max(16, _CHUNK_VALUES // max(n, 1))):
-        drawn = residuals * block if flip else residuals[block]
+    for block in draws:
+        drawn = residuals * block if block.dtype == np.int8 else residuals[block]
         product = drawn @ both
         left = drawn - product[:, : basis.shape[1]] @ basis.T
         np.multiply(left, left, out=left)
@@ -308,6 +320,16 @@ def reference_t(
             wald[done:end] = _wald_rows(top, square, group, pairs, k)
         done = end
     return out, walds
+
+
+def _chunk(n: int) -> int:
+    return max(16, _CHUNK_VALUES // max(n, 1))
+
+
+@lru_cache(maxsize=1)
+def _one_thread() -> ThreadpoolController:
+    """Blocks fit the cache of one core: threads on top make it slower (16 s against 6 s on two shared cores)."""
+    return ThreadpoolController()
 
 
 def _ratio(top: Floats, square: Floats, floor: Floats) -> Floats:

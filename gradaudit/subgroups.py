@@ -44,6 +44,7 @@ OVERLAP = 0.80
 PATIENTS_PER_COLUMN = 20
 CONTINUOUS_DISTINCT = 10
 CROSS = " × "
+NO_MEAN = (np.nan, np.nan, np.nan)
 
 
 # ── what comes out ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -334,7 +335,7 @@ def _with_columns(rows: _Rows, klass: pd.Series | None, covariates: pd.DataFrame
         names.append("class")
         if rows.count >= PATIENTS_PER_COLUMN * ((1 + factor.shape[1]) * (1 + bend.shape[1]) - 1):
             parts.extend(parts[0] * factor[:, [j]] for j in range(factor.shape[1]) if bend.shape[1])
-    for name, column in (() if covariates is None else covariates.items()):
+    for name, column in () if covariates is None else covariates.items():
         numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
         parts.append(column.to_numpy(dtype=np.float64)[:, None] if numeric else _dummies(column, rows))
         names.append(str(name))
@@ -521,19 +522,17 @@ def _restricted(patients: Patients, rows: _Rows, pair: tuple[int, int | None], i
                    notes=(*contrast.notes, note))  # fmt: skip
 
 
-def _slope_shell(patients: Patients, kind: Kind, group: str, reference: str, half: tuple[Bools, Bools]) -> tuple[Contrast, bool]:
-    """Counts of a slope, guarded like two sides of half the patients each; whether Student's t will do."""
+def _slope_shell(patients: Patients, kind: Kind, group: str, reference: str) -> tuple[Contrast, bool]:
+    """A slope belongs to everybody: all are counted on the group's side, guarded like two sides of half the patients each."""
     n = len(patients.y)
     reason, provisional, analytic = guard(patients.y, n // 2, n - n // 2)
-    counts = [int(patients.images[side].sum()) for side in half], [int(side.sum()) for side in half]
-    return Contrast(kind, group, reference, counts[0][0], counts[1][0], counts[0][1], counts[1][1], reason=reason, provisional=provisional), analytic
+    return Contrast(kind, group, reference, int(patients.images.sum()), n, 0, 0, reason=reason, provisional=provisional), analytic
 
 
 def _trend(patients: Patients, levels: Sequence[str], ask: Settings) -> Contrast:
     """Slope over the positions of ordered levels, quoted from the first level that has patients to the last."""
     first, last = int(patients.codes.min()), int(patients.codes.max())
-    sides = patients.codes == last, patients.codes == first
-    shell, analytic = _slope_shell(patients, "trend", levels[last], levels[first], sides)
+    shell, analytic = _slope_shell(patients, "trend", levels[last], levels[first])
     if shell.reason:
         return shell
     columns = np.column_stack([patients.x, patients.z])
@@ -545,8 +544,7 @@ def _departure(patients: Patients, levels: Sequence[str], ask: Settings) -> Cont
     """Whether the levels depart from a straight line: joint test of what the level effects have beside their slope."""
     place, width = _model_levels(patients.codes, len(levels))
     large = [k for k in range(len(levels)) if np.count_nonzero(patients.codes == k) >= MIN_PATIENTS]
-    shell, analytic = _slope_shell(patients, "departure", levels[int(patients.codes.max())], levels[int(patients.codes.min())],
-                                   (patients.codes == patients.codes.max(), patients.codes == patients.codes.min()))  # fmt: skip
+    shell, analytic = _slope_shell(patients, "departure", levels[int(patients.codes.max())], levels[int(patients.codes.min())])
     if shell.reason or len(large) < 3:
         return replace(shell, reason=shell.reason or f"fewer than three levels have {MIN_PATIENTS} clusters")
     line = np.column_stack([np.ones(len(large)), large])
@@ -564,8 +562,7 @@ def _continuous_contrasts(patients: Patients, ask: Settings) -> list[Contrast]:
     if len(patients.y) == 0 or np.ptp(patients.x) == 0:
         return []
     low, high = np.quantile(patients.x, [0.1, 0.9])
-    sides = patients.x >= high, patients.x <= low
-    shell, analytic = _slope_shell(patients, "continuous", f"P90 ({high:.4g})", f"P10 ({low:.4g})", sides)
+    shell, analytic = _slope_shell(patients, "continuous", f"P90 ({high:.3g})", f"P10 ({low:.3g})")
     bends = stats.spline_basis(patients.x)
     bent = replace(shell, kind="nonlinear")
     if shell.reason:
@@ -603,7 +600,7 @@ def _within_contrasts(rows: _Rows, ask: Settings) -> list[Contrast]:
 def _within_slope(rows: _Rows, ask: Settings) -> Contrast:
     """Mean of the patients' own slopes; patients whose x hardly varies (under a quarter of the median spread) are left out."""
     low, high = (np.quantile(rows.x, [0.1, 0.9])) if ask.continuous else (rows.x.min(), rows.x.max())
-    names = f"P90 ({high:.4g})", f"P10 ({low:.4g})"
+    names = f"P90 ({high:.3g})", f"P10 ({low:.3g})"
     if not ask.continuous:
         names = rows.levels[int(high)], rows.levels[int(low)]
     blocks = int(rows.blocks.max()) + 1
@@ -612,11 +609,10 @@ def _within_slope(rows: _Rows, ask: Settings) -> Contrast:
     enough = spread > 0.25 * np.median(spread[spread > 0]) if (spread > 0).any() else spread > 0
     functional = np.where(enough[rows.blocks], (high - low) * centred / np.where(enough, spread, 1.0)[rows.blocks], 0.0)
     kind: Kind = "continuous" if ask.continuous else "trend"
-    inside = enough[rows.blocks]
-    return _one_sample(rows, functional, kind, names, (inside & (rows.x >= high), inside & (rows.x <= low)), ask)
+    return _one_sample(rows, functional, kind, names, None, ask)
 
 
-def _one_sample(rows: _Rows, functional: Floats, kind: Kind, names: tuple[str, str], sides: tuple[Bools, Bools], ask: Settings) -> Contrast:
+def _one_sample(rows: _Rows, functional: Floats, kind: Kind, names: tuple[str, str], sides: tuple[Bools, Bools] | None, ask: Settings) -> Contrast:
     """Mean over patients of sum_i functional_i y_i within blocks, tested by flipping the signs of its residuals."""
     blocks = int(rows.blocks.max()) + 1
     used = np.bincount(rows.blocks, weights=np.abs(functional), minlength=blocks) > 0
@@ -629,8 +625,8 @@ def _one_sample(rows: _Rows, functional: Floats, kind: Kind, names: tuple[str, s
     noise = 1e-12 * np.abs(rows.z).max(axis=0, initial=1e-300)
     z = np.where(np.abs(difference[:, 1:]) < noise, 0.0, difference[:, 1:])
     reason, provisional, analytic = guard(difference[:, 0], n, n)
-    facts = [_side(rows, side, ask.alpha) for side in sides]
-    shell = Contrast(kind, *names, facts[0][0], facts[0][1], facts[1][0], facts[1][1], facts[0][2], facts[1][2],
+    facts = [_side(rows, side, ask.alpha) for side in sides or (used[rows.blocks], np.zeros(len(rows.y), dtype=bool))]
+    shell = Contrast(kind, *names, facts[0][0], facts[0][1], facts[1][0], facts[1][1], facts[0][2] if sides else NO_MEAN, facts[1][2],
                      reason=reason, provisional=provisional, notes=(f"differences within {n} {'pairs' if ask.paired else 'clusters'}",))  # fmt: skip
     if reason:
         return shell
@@ -642,7 +638,7 @@ def _one_sample(rows: _Rows, functional: Floats, kind: Kind, names: tuple[str, s
 def _side(rows: _Rows, side: Bools, alpha: float) -> tuple[int, int, tuple[float, float, float]]:
     """Images, patients and mean of patient means on one side of a within-patient comparison."""
     if not side.any():
-        return 0, 0, (np.nan, np.nan, np.nan)
+        return 0, 0, NO_MEAN
     patients = _collapse(rows.keep(side))
     return int(side.sum()), len(patients.y), stats.mean_interval(patients.y, alpha)
 
@@ -689,6 +685,6 @@ def _additivity(patients: Patients, levels: Sequence[str], ask: Settings) -> lis
         if np.abs(on).max() < 1e-9 or shell.reason:
             continue
         analytic = guard(patients.y, int(a.sum()), int(b.sum()))[2]
-        shell = replace(shell, kind="additivity", reference="additive prediction", mean_reference=(np.nan, np.nan, np.nan))
+        shell = replace(shell, kind="additivity", reference="additive prediction", mean_reference=NO_MEAN)
         hypotheses.append(Hypothesis(shell, on, np.zeros(used.z.shape[1]), None, analytic))
     return estimate_all(used, codes, used.z, hypotheses, ask) if hypotheses else []

@@ -1,0 +1,267 @@
+"""Findings in plain words: one function writes the sentence of every finding, from its numbers alone.
+
+Differences of shares are given in points (hundredths of the heat), always signed, with their interval; every sentence
+says its n, or that it is withheld.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gradaudit.config import Plan
+from gradaudit.records import REASONS, AuditState, Finding, Interval, Verdict
+
+_RATIO_OUTCOMES = {"mass_lift": "mean lift (heat share divided by area share)"}
+_SHARE_OUTCOMES = {
+    "heat_share": "heat falls on",
+    "heat_share_correct": "heat falls on",
+    "relevance_rank_accuracy": "top-ranked pixels lie on",
+    "pointing_game": "maxima lie on",
+    "auc": "ranking (AUC) separates",
+}
+_SEVERITY = {
+    Verdict.MATERIAL: 0, Verdict.SIZE_UNCERTAIN: 1, Verdict.SHOWN: 2, Verdict.INCONCLUSIVE: 3, Verdict.NOT_ASSESSED: 4,
+    Verdict.WITHIN_MARGIN: 5, Verdict.EQUIVALENT: 6,
+}  # fmt: skip
+_LONGEST_SUMMARY = 5
+
+
+def sentence(f: Finding, alpha: float = 0.05) -> str:
+    """The finding in one to three plain sentences: numbers with interval and n, then what they decide."""
+    if f.suppressed:
+        return f"{_subject(f)}: withheld, because a group of this comparison holds too few images or clusters to be shown."
+    if f.verdict is Verdict.NOT_ASSESSED:
+        counts = f" ({_n(f)})" if f.n_images or f.n_withheld else ""
+        return f"{_subject(f)}{_where(f)}: not assessed, {REASONS.get(f.reason, f.reason) or 'no numbers to compare'}{counts}."
+    said = f"{_numbers(f, alpha)} {_decision(f)}"
+    return said + (" Provisional: fewer than 20 clusters on one side." if f.provisional else "")
+
+
+def _subject(f: Finding) -> str:
+    slope = f.reference not in ("", "rest") and not f.n_clusters_reference and not f.n_withheld
+    if slope:
+        return f"{_words(f.attribute)}, from {f.reference} to {f.group}"
+    return f"{_words(f.attribute)} {f.group}"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ").capitalize()
+
+
+def _other(f: Finding) -> str:
+    return "all others" if f.reference == "rest" else f.reference
+
+
+def _where(f: Finding) -> str:
+    known = {"undefined": ", images without a defined heat map", "absent": f", images without {f.region}"}
+    return known.get(f.outcome, f", {_words(f.outcome).lower()} on {f.region}" if f.region else "")
+
+
+def _n(f: Finding, reference: bool = False) -> str:
+    if f.n_withheld:
+        return "n withheld"
+    images, clusters = (f.n_images_reference, f.n_clusters_reference) if reference else (f.n_images, f.n_clusters)
+    return f"n = {images:,}" + (f" images of {clusters:,} clusters" if clusters != images else "")
+
+
+def _numbers(f: Finding, alpha: float) -> str:
+    """The half of the sentence that says how large the difference is."""
+    if f.code == "GA104":
+        departs = "departs" if f.verdict is Verdict.SHOWN else "is not shown to depart"
+        return f"{_subject(f)}: {_measure(f)} {departs} from a straight line ({_n(f)})."
+    if _best(f).estimate is None:
+        return f"{_subject(f)}{_where(f)}: rates withheld, because they would give a small count away."
+    if f.reference == "additive prediction":
+        return f"{_subject(f)}: {_measure(f)} differs from what the two attributes add up to by {_difference(f, _best(f))} ({_n(f)})."
+    if f.mean.estimate is None:
+        return f"{_subject(f)}: {_measure(f)} changes by {_difference(f, _best(f))}{_at_equal(f)} ({_n(f)})."
+    group = f"{_subject(f)}: {_mean_words(f, f.mean)} ({_mean_interval(f, f.mean, alpha)}{_n(f)})"
+    first = f"{group}; {_other(f)}: {_value(f, f.mean_reference.estimate)} ({_n(f, True)})"
+    if f.adjusted.estimate is None:
+        return f"{first}: a difference of {_difference(f, f.raw)}."
+    equal = f"{_at_equal(f).removeprefix(', ')} {_difference(f, f.adjusted)}"
+    return f"{first}: a difference of {_difference(f, f.raw)}; {equal}." if f.raw.estimate is not None else f"{first}: {equal}."
+
+
+def _best(f: Finding) -> Interval:
+    return f.adjusted if f.adjusted.estimate is not None else f.raw
+
+
+def _at_equal(f: Finding) -> str:
+    return f", at equal {' and '.join(f.adjusted_for)}" if f.adjusted.estimate is not None else ""
+
+
+def _measure(f: Finding) -> str:
+    if f.outcome in ("heat_share", "heat_share_correct"):
+        return f"the share of heat on {f.region}"
+    return {"undefined": "the share of images without a defined heat map", "absent": f"the share of images without {f.region}"}.get(
+        f.outcome, f"the {_words(f.outcome).lower()} on {f.region}"
+    )
+
+
+def _mean_words(f: Finding, mean: Interval) -> str:
+    value = _value(f, mean.estimate)
+    if f.outcome == "undefined":
+        return f"{value} of images have no defined heat map"
+    if f.outcome == "absent":
+        return f"{value} of images do not show {f.region}"
+    if f.outcome in _RATIO_OUTCOMES:
+        return f"{_RATIO_OUTCOMES[f.outcome]} on {f.region} {value}"
+    if f.outcome in ("heat_share", "heat_share_correct"):
+        return f"{value} of the heat falls on {f.region}"
+    return f"{_words(f.outcome).lower()} on {f.region} {value}"
+
+
+def _mean_interval(f: Finding, mean: Interval, alpha: float) -> str:
+    if mean.low is None or mean.high is None:
+        return ""
+    low, high = (mean.low, mean.high) if _is_ratio(f) else (max(mean.low, 0.0), min(mean.high, 1.0))
+    return f"{100 * (1 - alpha):g} % CI {_value(f, low).removesuffix(' %')}–{_value(f, high).removesuffix(' %')}, "
+
+
+def _is_ratio(f: Finding) -> bool:
+    return f.outcome in _RATIO_OUTCOMES or f.outcome not in (*_SHARE_OUTCOMES, "undefined", "absent")
+
+
+def _value(f: Finding, value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.2f}" if _is_ratio(f) else f"{100 * value:.{0 if abs(value) >= 0.1 else 1}f} %"
+
+
+def _difference(f: Finding, interval: Interval) -> str:
+    """ "+19 points (+14 to +24)"; ratios without "points"."""
+    if interval.estimate is None:
+        return "an unknown amount"
+    digits = 0 if not _is_ratio(f) and abs(interval.estimate) >= 0.1 else 1
+    both = (
+        f" ({_signed(f, interval.low, digits)} to {_signed(f, interval.high, digits)})"
+        if interval.low is not None and interval.high is not None
+        else ""
+    )
+    return f"{_signed(f, interval.estimate, digits)}{'' if _is_ratio(f) else ' points'}{both}"
+
+
+def _signed(f: Finding, value: float, digits: int) -> str:
+    text = f"{value:+.2f}" if _is_ratio(f) else f"{100 * value:+.{digits}f}"
+    return text.replace("-", "−")
+
+
+def _points(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.3g}"
+
+
+def _p(value: float | None) -> str:
+    return "" if value is None else " (adjusted p < 0.001)" if value < 0.001 else f" (adjusted p = {value:.3f})"
+
+
+def _decision(f: Finding) -> str:
+    """What the numbers decide, for every verdict."""
+    p, margin = _p(f.test.p_adjusted), f"the declared margin of {_points(f.margin)} points"
+    if f.test.family == "exploratory":
+        return f"A signal{p}, not a verdict." if f.verdict is Verdict.SHOWN else f"No signal{p}."
+    if f.verdict is Verdict.MATERIAL:
+        adverse = {"avoid": 1, "attend": -1}.get(f.role, 0) * (_best(f).estimate or 0.0) > 0 and f.code == "GA101"
+        side = "; the group has the adverse side of it" if adverse else ""
+        return f"A disparity is shown{p}, and its whole interval lies beyond {margin}{side}."
+    if f.verdict is Verdict.SIZE_UNCERTAIN:
+        return f"A disparity is shown{p}; whether it exceeds {margin} stays open."
+    if f.verdict is Verdict.WITHIN_MARGIN:
+        return f"A disparity is shown{p}, and it lies within {margin}."
+    if f.verdict is Verdict.EQUIVALENT:
+        return f"No disparity is shown, and any that exists lies within {margin}{_p(f.test.p_equivalence_adjusted)}."
+    if f.verdict is Verdict.SHOWN:
+        return f"A disparity is shown{p}; no margin was declared, so its importance is not judged."
+    return f"Inconclusive{p}: {_power(f)}"
+
+
+def _power(f: Finding) -> str:
+    if f.mde80 is None:
+        return "neither a disparity nor its absence is shown."
+    text = f"data of this size would show a difference of {_points(f.mde80)} points in 80 % of audits"
+    if f.clusters_needed is not None and f.margin is not None and f.clusters_needed > f.n_clusters:
+        text += f"; to show one of {_points(f.margin)} points takes about {f.clusters_needed:,} clusters in the group"
+    return text + "."
+
+
+# ── the audit as a whole ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _rank(f: Finding) -> tuple[int, int, float]:
+    return _SEVERITY[f.verdict], int(f.outcome != "heat_share"), -abs(_best(f).estimate or 0.0)
+
+
+def summary_sentences(decisive: Sequence[Finding], findings: Sequence[Finding]) -> tuple[list[Finding], tuple[str, ...]]:
+    """Three to five sentences, worst first, and the findings that they come from."""
+    told = [f for f in sorted(decisive, key=_rank) if f.verdict is not Verdict.NOT_ASSESSED and not f.suppressed]
+    worst = [f for f in told if f.verdict in (Verdict.MATERIAL, Verdict.SIZE_UNCERTAIN, Verdict.SHOWN, Verdict.INCONCLUSIVE)]
+    chosen = (worst or told)[: _LONGEST_SUMMARY - 2]
+    lines = [f.sentence for f in chosen]
+    lines.append(_tally(decisive))
+    undefined = [f for f in decisive if f.code == "GA111" and f.verdict not in (Verdict.NOT_ASSESSED, Verdict.EQUIVALENT)]
+    signals = sum(f.test.family == "exploratory" and f.verdict is Verdict.SHOWN for f in findings)
+    explored = sum(f.test.family == "exploratory" and f.verdict is not Verdict.NOT_ASSESSED for f in findings)
+    if undefined and undefined[0] not in chosen:
+        lines.append(undefined[0].sentence)
+    elif explored:
+        lines.append(
+            f"Of {explored} exploratory comparisons, {signals} {'gives' if signals == 1 else 'give'} a signal: a reason to look, not a verdict."
+        )
+    if len(lines) < 3:
+        lines.append("Nothing else was compared.")
+    return chosen, tuple(lines[:_LONGEST_SUMMARY])
+
+
+def _tally(decisive: Sequence[Finding]) -> str:
+    heat = [f for f in decisive if f.outcome == "heat_share"]
+    if not heat:
+        return "No comparison of the heat share in a declared region was possible."
+    counts = {
+        "beyond the margin": sum(f.verdict is Verdict.MATERIAL for f in heat),
+        "shown, of uncertain size": sum(f.verdict is Verdict.SIZE_UNCERTAIN for f in heat),
+        "shown, without a margin to judge them by": sum(f.verdict is Verdict.SHOWN for f in heat),
+        "within the margin": sum(f.verdict in (Verdict.EQUIVALENT, Verdict.WITHIN_MARGIN) for f in heat),
+        "inconclusive": sum(f.verdict is Verdict.INCONCLUSIVE for f in heat),
+        "not assessed": sum(f.verdict is Verdict.NOT_ASSESSED for f in heat),
+    }
+    said = ", ".join(f"{n} {words}" for words, n in counts.items() if n)
+    return f"Of {len(heat)} confirmatory comparison{'s' if len(heat) != 1 else ''} of the heat share: {said}."
+
+
+def headline(state: AuditState, decisive: Sequence[Finding]) -> str:
+    """One line beside the state, which stands in its own words already."""
+    told = [f for f in sorted(decisive, key=_rank) if f.verdict is not Verdict.NOT_ASSESSED and not f.suppressed]
+    heat = [f for f in decisive if f.outcome == "heat_share"]
+    if state == "met":
+        return f"all {len(heat)} comparisons of the heat share lie within the declared margin"
+    if state == "insufficient":
+        open_ = sum(f.verdict not in (Verdict.EQUIVALENT, Verdict.WITHIN_MARGIN) for f in heat)
+        return f"{open_} of {len(heat)} comparisons of the heat share stay open" if heat else "no comparison of the heat share was possible"
+    if state == "none_declared" and not any(f.verdict is Verdict.SHOWN for f in told):
+        return f"no disparity is shown in {len(heat)} comparisons of the heat share" if heat else "no comparison of the heat share was possible"
+    worst = told[0]
+    what = f"heat on {worst.region}" if worst.region else "undefined heat"
+    return f"{what} differs by {_difference(worst, Interval(estimate=_best(worst).estimate))}: {_subject(worst)} against {_other(worst)}"
+
+
+def what_cannot_be_told(decisive: Sequence[Finding], plan: Plan) -> tuple[str, ...]:
+    """What this audit cannot tell: the general lines, then those of these data."""
+    lines = [
+        "A difference in heat is evidence about the explanation, not proof that the model uses the region.",
+        "A group whose region masks are worse would show a difference of its own: mask quality by group comes first.",
+    ]
+    gone = sorted(
+        {f"{_words(f.attribute)} {f.group}" for f in decisive if f.verdict is Verdict.NOT_ASSESSED and f.code == "GA101" and not f.suppressed}
+    )
+    if gone:
+        shown = ", ".join(gone[:5]) + (f" and {len(gone) - 5} more" if len(gone) > 5 else "")
+        lines.append(f"Nothing can be said about {shown} in every declared region: see the reasons beside each comparison.")
+    hidden = sorted({f"{_words(f.attribute)} {f.group}" for f in decisive if f.suppressed})
+    if hidden:
+        lines.append(f"Withheld, because a group is too small to be shown: {', '.join(hidden[:5])}.")
+    unsure = [f for f in decisive if any("the verdict could change" in note for note in f.notes)]
+    if unsure:
+        lines.append(f"Images without a defined heat map could change {len(unsure)} of the verdicts, depending on why they have none.")
+    if plan.criteria is None:
+        lines.append("Without a declared margin, no difference can be called important or unimportant.")
+    return tuple(lines)
