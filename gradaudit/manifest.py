@@ -30,16 +30,20 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice, repeat
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import fsspec
+import numpy as np
 import pandas as pd
+from pycocotools import mask as coco_mask
 
 from gradaudit.config import Plan, SubgroupPlan, build_plan
-from gradaudit.errors import ManifestError
+from gradaudit.errors import ImageError, InputError, ManifestError
 from gradaudit.records import Problem, Sample
-from gradaudit.regions import MASK_TYPES, OPERATIONS, RegionSource, RegionTextError, derivation_faults, is_url, parse_region
+from gradaudit.regions import MASK_TYPES, OPERATIONS, RegionSource, RegionTextError, derivation_faults, is_url, load_region, parse_region
 
 UNKNOWN_WORDS = frozenset({"", "na", "n/a", "nan", "null", "<na>", "unknown"})
 DOUBTFUL_WORDS = frozenset({"none", "-", "--", "?", ".", "-1", "missing", "not available", "not reported", "unspecified"})
@@ -68,7 +72,7 @@ COLUMN_WORDS = {
     "id": ("id", "isic_id", "image_id", "image_name", "md5hash", "ddi_id", "sop_instance_uid", "uid", "name"),
 }  # fmt: skip
 """Names under which existing tables keep each part, likeliest first."""
-FEW_LEVELS, TRIED_ROWS = 12, 40
+FEW_LEVELS, TRIED_ROWS, FOLDERS_TRIED = 12, 40, 50
 _MASK_SUFFIXES = ("", "_segmentation", "_Segmentation", "_mask", "-mask", "_seg", "_gt", "_lesion", "_label")
 _MASK_WORD = re.compile("mask|seg|annot|ground.?truth|_gt|label", re.I)
 _GROUP_WORD = re.compile(
@@ -179,7 +183,7 @@ RULES: dict[str, Rule] = {
     "absolute_path": Rule("The path is absolute, so the manifest works on this machine only.", "Write it relative to {root}.", warning=True),
     "duplicate_image": Rule("The same image stands in several rows.", "Delete the repetitions, or add a column 'id' that tells the rows apart."),
     "repeated_image": Rule(
-        "The same image stands in several rows (with different ids); they count as one cluster only if 'cluster' says so.",
+        "The same image stands in several rows with different ids, and they count as independent of each other.",
         "Give them the same cluster, or delete the repetitions.",
         warning=True,
     ),
@@ -410,25 +414,26 @@ def _manifest(draft: _Draft, digest: str, warnings: Sequence[Problem]) -> Manife
     declared = "cluster" in draft.table
     ids = draft.table["id"] if "id" in draft.table else draft.table["image"]
     clusters = [given or f"image:{own}" for given, own in zip(draft.table["cluster"], ids, strict=True)] if declared else list(ids)
-    attributes, regions = draft.names("subgroup."), draft.names("region.")
+    attributes, regions = tuple(draft.names("subgroup.")), tuple(draft.names("region."))
     labels = draft.table.get("label", [""] * len(ids))
     columns: dict[str, list[str]] = {"id": list(ids), "image": draft.table["image"], "label": labels, "cluster": clusters}
     columns |= {name: cells for name, cells in draft.table.items() if name not in columns}
-    columns |= {name: [_known(cell, ()) for cell in cells] for name, cells in draft.raw.items() if name not in columns}
-    groups = [draft.table[f"subgroup.{name}"] for name in attributes]
-    places = [draft.table[f"region.{name}"] for name in regions]
+    columns |= {name: [_known(cell.strip()) for cell in cells] for name, cells in draft.raw.items() if name not in columns}
+    known = {name: [cell or None for cell in cells] for name, cells in columns.items()}
+    groups = zip(*(known[f"subgroup.{name}"] for name in attributes), strict=True) if attributes else repeat(())
+    places = zip(*(known[f"region.{name}"] for name in regions), strict=True) if regions else repeat(())
+    rows = zip(ids, draft.table["image"], known["label"], clusters, groups, places, strict=False)  # repeat() has no end
     samples = tuple(
         Sample(
-            index, ids[index], image, labels[index] or None, clusters[index],
-            {name: cells[index] or None for name, cells in zip(attributes, groups, strict=True)},
-            {name: cells[index] for name, cells in zip(regions, places, strict=True) if cells[index]},
+            index, own, image, label, cluster, dict(zip(attributes, levels, strict=True)),
+            {name: cell for name, cell in zip(regions, texts, strict=True) if cell},
         )
-        for index, image in enumerate(draft.table["image"])
+        for index, (own, image, label, cluster, levels, texts) in enumerate(rows)
     )  # fmt: skip
     derived = [name for name, region in draft.plan.regions.items() if region.derive is not None]
     return Manifest(
-        path=draft.path, root=draft.root, table=pd.DataFrame({name: [cell or None for cell in cells] for name, cells in columns.items()}),
-        samples=samples, attributes=tuple(attributes), region_names=(*regions, *derived), cluster_declared=declared, digest=digest,
+        path=draft.path, root=draft.root, table=pd.DataFrame(known),
+        samples=samples, attributes=attributes, region_names=(*regions, *derived), cluster_declared=declared, digest=digest,
         warnings=tuple(warnings),
     )  # fmt: skip
 
@@ -488,7 +493,7 @@ def _read_delimited(data: bytes, path: Path, problems: list[Problem]) -> tuple[_
     for line, row in records[1:]:
         while len(row) > len(header) and not row[-1].strip():
             row.pop()
-        if not any(cell.strip() for cell in row):
+        if not row or (not row[0].strip() and not any(map(str.strip, row))):
             blank.append(line)
         elif len(row) != len(header):
             ragged.append((line, len(row)))
@@ -600,7 +605,10 @@ def _read_json(data: bytes, path: Path, problems: list[Problem]) -> tuple[_Colum
     except (ValueError, RecursionError) as error:
         problems.append(_problem("file_format", why=f"no valid JSON ({error})"))
         return None, []
-    records = content if isinstance(content, list) else _coco_records(content)
+    try:
+        records = content if isinstance(content, list) else _coco_records(content)
+    except (AttributeError, TypeError, ValueError):  # parts of another shape than COCO's
+        records = None
     if records is None or not all(isinstance(record, dict) for record in records):
         problems.append(_problem("file_format", why="the JSON is neither a list of records nor a COCO annotation file"))
         return None, []
@@ -629,20 +637,23 @@ def _coco_records(content: Any) -> list[dict[str, Any]] | None:
 
 
 def _coco_region(items: Sequence[Mapping[str, Any]], image: Mapping[str, Any]) -> Any:
-    shapes = [item.get("segmentation") or _ring(item.get("bbox", [])) for item in items]
+    """One cell for all objects: their rings, or the RLE of their union; a broken shape stands as it is, for the checks to name."""
+    shapes = [item.get("segmentation") or _ring(item.get("bbox") or ()) for item in items]
     if all(isinstance(shape, list) for shape in shapes):
         return [ring for shape in shapes for ring in shape] or None
     if len(shapes) == 1:
         return shapes[0]
-    from pycocotools import mask as coco
-
-    height, width = image["height"], image["width"]
-    codes = [code for shape in shapes for code in _as_list(coco.frPyObjects(shape, height, width))]
-    return {"size": [height, width], "counts": coco.merge(codes)["counts"].decode()}
-
-
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
+    height, width = image.get("height"), image.get("width")
+    if type(height) is not int or type(width) is not int or min(height, width) < 1:
+        return {"size": [height, width], "counts": "the union of several objects needs the image's height and width"}
+    union = np.zeros((height, width), np.bool_)
+    for shape in shapes:
+        try:
+            union |= load_region(json.dumps(shape), Path(), (height, width)) > 0
+        except (InputError, ImageError):
+            return shape
+    code = coco_mask.encode(np.asfortranarray(union.astype(np.uint8)))
+    return {"size": [height, width], "counts": code["counts"].decode()}
 
 
 def _ring(bbox: Sequence[float]) -> list[list[float]]:
@@ -674,7 +685,9 @@ def _plain(value: Any) -> Any:
         return None
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
-    return value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, np.ndarray | list):
+        return [_plain(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value
 
 
 _READERS: dict[str, Callable[[bytes, Path, list[Problem]], tuple[_Columns | None, list[int]]]] = {
@@ -715,16 +728,18 @@ def _arranged(path: Path, plan: Plan, raw: _Columns, lines: Sequence[int], probl
 
 def _cleaned(part: str, cells: Sequence[str], plan: Plan, lines: Sequence[int], problems: list[Problem]) -> list[str]:
     """Cells without outer spaces, "" where they mean unknown; declared levels and classes always mean themselves."""
-    stripped = [cell.strip() for cell in cells]
-    spaced = [i for i, (cell, clean) in enumerate(zip(cells, stripped, strict=True)) if len(cell) != len(clean)]
+    padded = {cell for cell in set(cells) if cell != cell.strip()}
+    spaced = [i for i, cell in enumerate(cells) if cell in padded] if padded else []
     if spaced:
         problems.append(_problem("spaces", (lines[i] for i in spaced), part, f"row {lines[spaced[0]]}: {cells[spaced[0]][:80]!r}"))
     setting = plan.subgroups.get(part.removeprefix("subgroup.")) if part.startswith("subgroup.") else None
     declared = frozenset((plan.model.classes or ()) if part == "label" else (setting and setting.order) or ())
-    known = [_known(cell, declared) for cell in stripped]
+    meaning = {cell: _known(cell.strip(), declared) for cell in set(cells)}
+    known = [meaning[cell] for cell in cells]
     if not part.startswith("subgroup."):
         return known
-    doubtful = [i for i, cell in enumerate(known) if len(cell) <= 13 and cell.casefold() in DOUBTFUL_WORDS and cell not in declared]
+    words = {cell for cell in set(known) if cell.casefold() in DOUBTFUL_WORDS and cell not in declared}
+    doubtful = [i for i, cell in enumerate(known) if cell in words] if words else []
     dropped = bool(setting and (setting.order or setting.kind == "continuous"))
     if dropped and not declared:
         doubtful = [i for i in doubtful if _number(known[i]) is None]
@@ -878,22 +893,28 @@ def _check_images(draft: _Draft) -> Iterator[Problem]:
     given = {i: cell for i, cell in enumerate(images) if cell}
     problems, broken = _check_files(draft, "image", given, "missing_image", "image_is_folder")
     yield from problems
-    odd = [i for i, cell in given.items() if i not in broken and not cell.lower().endswith(IMAGE_TYPES) and not _is_picture(cell, draft.root)]
+    other = [i for i, cell in given.items() if not cell.endswith(IMAGE_TYPES) and not cell.lower().endswith(IMAGE_TYPES)]
+    odd = [i for i in other if i not in broken and not _is_picture(given[i], draft.root)]
     if odd:
         yield draft.problem("image_type", odd, "image")
     dicom = [i for i, cell in given.items() if cell.lower().endswith((".dcm", ".dicom"))]
     if dicom and not _installed("pydicom"):
         yield draft.problem("missing_package", dicom, "image", why="DICOM needs pydicom", package="'gradaudit[dicom]'")
-    absolute = [i for i, cell in given.items() if os.path.isabs(cell)]
+    absolute = [i for i, cell in given.items() if cell[0] in "/\\" or cell[1:2] == ":"]
     if absolute:
         yield draft.problem("absolute_path", absolute, "image")
-    repeated = _repeats({i: cell if is_url(cell) else os.path.normpath(cell) for i, cell in given.items()})
+    repeated = _repeats({i: os.path.normpath(cell) if ("./" in cell or "//" in cell) and not is_url(cell) else cell for i, cell in given.items()})
+    if "id" in draft.table:  # one cluster for all rows of an image already says that they depend on each other
+        clusters = draft.table.get("cluster", list(map(str, range(len(images)))))
+        repeated = [rows for rows in repeated if not clusters[rows[0]] or len({clusters[i] for i in rows}) > 1]
     if repeated:
         remark = f"also in row {draft.lines[repeated[0][1]]}"
         yield draft.problem("repeated_image" if "id" in draft.table else "duplicate_image", [i for rows in repeated for i in rows], "image", remark)
 
 
 def _repeats(cells: Mapping[int, str]) -> list[list[int]]:
+    if len(set(cells.values())) == len(cells):
+        return []
     same: dict[str, list[int]] = defaultdict(list)
     for i, cell in cells.items():
         same[cell].append(i)
@@ -1004,15 +1025,13 @@ def _check_levels(draft: _Draft, column: str, levels: Counter[str], setting: Sub
 def _check_clusters_of(draft: _Draft, column: str, setting: SubgroupPlan) -> Iterator[Problem]:
     if setting.within or "cluster" not in draft.table:
         return
-    found: dict[str, set[str]] = defaultdict(set)
-    for cluster, cell in zip(draft.table["cluster"], draft.table[column], strict=True):
-        if cluster and cell:
-            found[cluster].add(cell)
-    several = {cluster for cluster, cells in found.items() if len(cells) > 1}
+    pairs = {pair for pair in zip(draft.table["cluster"], draft.table[column], strict=True) if all(pair)}
+    several = {cluster for cluster, count in Counter(cluster for cluster, _ in pairs).items() if count > 1}
     rows = [i for i, cluster in enumerate(draft.table["cluster"]) if cluster in several]
     if rows:
         cluster = draft.table["cluster"][rows[0]]
-        remark = f"cluster {cluster!r} has {', '.join(map(repr, sorted(found[cluster])))}; {len(several):,} such clusters"
+        found = ", ".join(sorted(repr(cell) for other, cell in pairs if other == cluster))
+        remark = f"cluster {cluster!r} has {found}; {len(several):,} such clusters"
         yield draft.problem("spread_attribute", rows, column, remark, name=column.removeprefix("subgroup."))
 
 
@@ -1116,16 +1135,17 @@ def _check_files(draft: _Draft, column: str, given: Mapping[int, str], missing: 
 
 def _absent(paths: Iterable[str], root: Path) -> dict[str, str]:
     """Of local paths, those that are no file: "missing" or "folder". Folders with many of them are listed once, not asked per file."""
-    folders: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    folders: dict[str, list[str]] = defaultdict(list)
     for path in set(paths):
-        folder, name = os.path.split(os.path.join(root, path))
-        folders[folder].append((name, path))
+        folders[path[: path.rfind("/") + 1]].append(path)
     absent: dict[str, str] = {}
     for folder, wanted in folders.items():
-        files = _file_names(folder) if len(wanted) >= LIST_FROM else frozenset()
-        for name, path in wanted:
-            if name not in files and not os.path.isfile(os.path.join(folder, name)):
-                absent[path] = "folder" if os.path.isdir(os.path.join(folder, name)) else "missing"
+        files = _file_names(os.path.join(root, folder)) if len(wanted) >= LIST_FROM else frozenset()
+        start = len(folder)
+        for path in wanted if not files else [path for path in wanted if path[start:] not in files]:
+            whole = os.path.join(root, path)
+            if not os.path.isfile(whole):
+                absent[path] = "folder" if os.path.isdir(whole) else "missing"
     return absent
 
 
@@ -1212,6 +1232,13 @@ def suggest_plan(path: str | Path) -> str:
     return "\n".join(text)
 
 
+_NO_REGIONS = """\
+# No masks were found. Regions come from columns (region.lesion = path, box, polygon or RLE), from [columns.region_templates]
+# (lesion = "masks/{image_id}.png"), or from nothing but the image:
+# [regions.border]
+# derive = "frame(0.1)"
+# role = "avoid"
+"""
 _PLAN_END = """
 # [model]
 # source = "torchvision:resnet50"        # or timm:NAME, factory:file.py:function
@@ -1253,13 +1280,14 @@ def _guess_files(raw: _Columns, root: Path, used: set[str]) -> tuple[list[str], 
     folders = _folders_near(root)
     best: tuple[int, str, str, str] = (0, "", "", "")
     for column in dict.fromkeys([*words, *raw]):
-        cells = [cell for cell in raw[column] if cell]
-        tried = cells[:: max(1, len(cells) // TRIED_ROWS)][:TRIED_ROWS]
-        endings = ("",) if sum(cell.lower().endswith(IMAGE_TYPES) for cell in tried) > len(tried) / 2 else IMAGE_TYPES
-        if "" in endings and any(is_url(cell) for cell in tried):
-            best = max(best, (1, "", column, ""), key=lambda item: item[0])
+        tried = _tried(raw[column])
+        paths = sum(cell.lower().endswith(IMAGE_TYPES) for cell in tried) > len(tried) / 2
+        if len(set(tried)) < len(tried) or _MASK_WORD.search(column) or column.startswith(("region.", "subgroup.")):
+            continue
+        if paths and is_url(tried[0]):
+            best = max(best, (1, "", column, ""), key=itemgetter(0))
         for folder, names in folders.items():
-            for ending in endings:
+            for ending in ("",) if paths else IMAGE_TYPES:
                 hits = sum(_is_there(root, folder, cell + ending, names) for cell in tried)
                 if hits > best[0] and not _MASK_WORD.search(folder):
                     best = hits, folder, column, ending
@@ -1268,16 +1296,20 @@ def _guess_files(raw: _Columns, root: Path, used: set[str]) -> tuple[list[str], 
         near = [name for name in words if name.casefold() in COLUMN_WORDS["image"]]
         return [f"# image = {json.dumps(near[0] if near else '...')}  # no image file was found near the table: name the column of paths"], {}
     used.add(column)
-    template = f"{folder}/{{{column}}}{ending}".removeprefix("./")
+    template = f"{folder}/{{{column}}}{ending}".removeprefix("./").removeprefix("/")
     masks = _guess_masks(raw[column], column, root, folders, template)
-    why = f"such files are there for {hits} of {min(len(raw[column]), TRIED_ROWS)} rows tried" if not is_url(raw[column][0]) else "URLs"
+    tried = _tried(raw[column])
+    elsewhere = {place: sum(_is_there(root, place, cell + ending, names) for cell in tried) for place, names in folders.items() if place != folder}
+    more = ", ".join(f"{count} in {place}" for place, count in elsewhere.items() if count and not _MASK_WORD.search(place) and hits < len(tried))
+    why = f"such files are there for {hits} of {len(tried)} rows tried" + (f"; {more}: bring them into one folder" if more else "")
+    why = why if folder else "it holds URLs"
     if template != f"{{{column}}}":
         return [_entry("image_template", template, why)], masks
     return ([] if column == "image" else [_entry("image", column, why)]), masks
 
 
 def _guess_masks(cells: Sequence[str], column: str, root: Path, folders: Mapping[str, frozenset[str]], image: str) -> dict[str, str]:
-    tried = [cell for cell in cells if cell][:: max(1, len(cells) // TRIED_ROWS)][:TRIED_ROWS]
+    tried = _tried(cells)
     whole = all(cell.lower().endswith(IMAGE_TYPES) for cell in tried)
     masks: dict[str, str] = {}
     for folder, names in folders.items():
@@ -1293,10 +1325,25 @@ def _guess_masks(cells: Sequence[str], column: str, root: Path, folders: Mapping
 
 def _folders_near(root: Path) -> dict[str, frozenset[str]]:
     """Folders beside and below the table, as relative paths, and the files in them; two levels down, one up."""
-    found = ["."]
-    for pattern in ("*", "*/*", "../*"):
-        found += [os.path.relpath(folder, root) for folder in sorted(root.glob(pattern)) if folder.is_dir()][:100]
-    return {folder.replace(os.sep, "/"): _file_names(os.path.join(root, folder)) for folder in dict.fromkeys([*found, ".."])}
+    found = [".", *_subfolders(root, ".")]
+    found += [inner for folder in found[1:] for inner in _subfolders(root, folder)][:FOLDERS_TRIED]
+    found += ["..", *_subfolders(root, "..")]
+    return {folder: _file_names(os.path.join(root, folder)) for folder in found if folder != f"../{root.name}"}
+
+
+def _subfolders(root: Path, folder: str) -> list[str]:
+    try:
+        with os.scandir(root / folder) as entries:
+            names = sorted(entry.name for entry in islice(entries, 100_000) if entry.is_dir() and not entry.name.startswith("."))
+    except OSError:
+        return []
+    return [f"{folder}/{name}".removeprefix("./") for name in names[:FOLDERS_TRIED]]
+
+
+def _tried(cells: Sequence[str]) -> list[str]:
+    """Some of the cells, spread over the table."""
+    given = [cell for cell in cells if cell]
+    return given[:: max(1, len(given) // TRIED_ROWS)][:TRIED_ROWS]
 
 
 def _is_there(root: Path, folder: str, name: str, names: frozenset[str]) -> bool:
@@ -1314,7 +1361,8 @@ def _guess_parts(raw: _Columns, used: set[str]) -> list[str]:
             continue
         used.add(near[0])
         levels = dict.fromkeys(filter(None, raw[near[0]]))
-        why = "unique" if part == "id" else f"its name; {len(levels):,} values in {len(raw[near[0]]):,} rows: {_listed(levels)}"
+        why = "unique" if part == "id" else f"its name; {len(levels):,} values in {len(raw[near[0]]):,} rows"
+        why += f": {_listed(levels)}" if part == "label" else ""  # clusters may be names of patients
         also = f"; also there: {', '.join(near[1:])}" if near[1:] else ""
         if near[0] != part:
             entries.append(_entry(part, near[0], why + also))
@@ -1336,7 +1384,7 @@ def _guess_subgroups(raw: _Columns, used: set[str]) -> tuple[list[str], list[str
         name = column.removeprefix("subgroup.") if native else re.sub(r"\W+", "_", column.casefold()).strip("_") or "attribute"
         why = f"{len(levels)} levels: {_listed(level for level, _ in levels.most_common())}"
         if len(levels) > FEW_LEVELS:
-            why = f"numbers, {len(levels)} different ones"
+            why = f"numbers from {min(map(float, levels)):g} to {max(map(float, levels)):g}"
             settings += ["", f"[subgroups.{_key(name)}]", _entry("kind", "continuous", why)]
         elif _ORDER_WORD.search(column):
             order = sorted((level for level in levels if level.casefold() not in DOUBTFUL_WORDS), key=_rank)
@@ -1359,7 +1407,9 @@ def _rank(level: str) -> tuple[float, str]:
 
 
 def _guess_regions(names: Sequence[str]) -> list[str]:
-    sections = []
+    sections: list[str] = []
+    if not names:
+        sections += ["", *_NO_REGIONS.splitlines()]
     for name in names:
         role = "attend" if _ATTEND_WORD.search(name.replace("_", " ")) else "avoid" if _AVOID_WORD.search(name.replace("_", " ")) else "neutral"
         why = "guessed from its name" if role != "neutral" else "attend: evidence belongs here; avoid: a shortcut or protected trait"

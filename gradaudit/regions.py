@@ -127,16 +127,18 @@ def parse_region(text: str) -> RegionSource:
 
 
 def _parse_path(text: str) -> RegionSource:
+    if text.lower().endswith(MASK_TYPES):
+        return RegionSource("file", text)
     path, mark, part = text.rpartition("#")
-    if not mark or not path.lower().endswith(MASK_TYPES + VOLUME_TYPES):
-        path, part = text, ""
+    if not mark or not path.lower().endswith((*MASK_TYPES, *VOLUME_TYPES)):
+        path, mark, part = text, "", ""
     if path.lower().endswith(VOLUME_TYPES):
         return _parse_volume(path, part)
     if not path.lower().endswith(MASK_TYPES):
         raise RegionTextError("mask_type", f"a mask is an image file ({', '.join(MASK_TYPES)}) or a NIfTI volume (.nii, .nii.gz)")
     if part == "alpha":
         return RegionSource("file", path, "alpha")
-    if mark and path != text and not _is_whole_number(part):
+    if mark and not _is_whole_number(part):
         raise RegionTextError("label_value", "after # stands one stored value of the index mask, a whole number from 0, or 'alpha'")
     if part and path.lower().endswith(LOSSY_TYPES):
         raise RegionTextError("label_value", "JPEG does not keep values: an index mask must be a PNG, GIF or TIFF")
