@@ -21,12 +21,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
 from gradaudit.errors import LayerError, TargetError
-
-Inputs = Tensor | tuple[Any, ...] | Mapping[str, Any]
-"""What the module is called with: one tensor, positional arguments, or keyword arguments."""
+from gradaudit.layouts import Inputs, Layout, batch_size, first_tensor, layout_of, map_tensors, normalises_last_axis
 
 _HALF = (torch.float16, torch.bfloat16)
-_MOST_PREFIX_TOKENS = 16  # class, distillation and register tokens before the patches; the largest known model has 9
 
 
 class Score(Protocol):
@@ -79,122 +76,6 @@ def call(module: nn.Module, inputs: Inputs) -> Any:
     if isinstance(inputs, Tensor):
         return module(inputs)
     return module(**inputs) if isinstance(inputs, Mapping) else module(*inputs)
-
-
-def first_tensor(output: Any, key: str | int | None = None) -> Tensor:
-    """The tensor of scores in a module's output: itself, entry ``key``, ``logits``, or the first tensor of a tuple or mapping.
-
-    Errors: ``TargetError`` when there is none, listing what there is.
-    """
-    if key is not None:
-        try:
-            entries: Any = output
-            output = entries[key] if isinstance(output, (Mapping, tuple, list)) else getattr(output, str(key))
-        except (KeyError, IndexError, AttributeError, TypeError) as error:
-            raise TargetError(f"The model's output has no entry {key!r}; it is {_describe(output)}. Set `output` to one of its entries.") from error
-    if isinstance(output, Tensor):
-        return output
-    if isinstance(output, Mapping):
-        values = [output["logits"]] if "logits" in output else list(output.values())
-    else:
-        values = list(output) if isinstance(output, (tuple, list)) else []
-    for value in values:
-        if isinstance(value, Tensor):
-            return value
-    raise TargetError(
-        f"The model's output holds no tensor to explain: it is {_describe(output)}. Name the entry with `output`, or give a callable target."
-    )
-
-
-def _describe(output: Any) -> str:
-    if isinstance(output, Mapping):
-        return f"a mapping with keys {', '.join(map(repr, output))}"
-    if isinstance(output, (tuple, list)):
-        return f"a {type(output).__name__} of {', '.join(type(value).__name__ for value in output)}"
-    return f"a {type(output).__name__}"
-
-
-def batch_size(inputs: Inputs) -> int:
-    return int(first_tensor(inputs).shape[0])
-
-
-def map_tensors(function: Callable[[Tensor], Tensor], inputs: Any) -> Any:
-    """Apply to every tensor of nested inputs or outputs; everything else passes as it is."""
-    return tree_map(lambda leaf: function(leaf) if isinstance(leaf, Tensor) else leaf, inputs)
-
-
-# ── where the positions are in a layer's output ─────────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How a layer's output holds a spatial grid; ``prefix`` counts the class and register tokens before the patches."""
-
-    kind: Literal["nchw", "nhwc", "tokens"]
-    grid: tuple[int, ...]
-    channels: int
-    prefix: int = 0
-
-    def positions(self, output: Tensor) -> Tensor:
-        """(N, C, P) view of the output, P = product of the grid, prefix tokens left out."""
-        if self.kind == "nchw":
-            return output.flatten(2)
-        flat = output.flatten(1, -2) if self.kind == "nhwc" else output[:, self.prefix :]
-        return flat.transpose(1, 2)
-
-    def output(self, positions: Tensor, original: Tensor) -> Tensor:
-        """The layer's output with other values at its positions; inverse of ``positions``, prefix tokens from ``original``."""
-        if self.kind == "nchw":
-            return positions.reshape(len(positions), *original.shape[1:])
-        flat = positions.transpose(1, 2)
-        if self.kind == "nhwc":
-            return flat.reshape(len(positions), *original.shape[1:])
-        return torch.cat([original[:, : self.prefix].expand(len(positions), -1, -1), flat], dim=1)
-
-
-def layout_of(shape: Sequence[int], size: Sequence[int], channels_last: bool = False) -> Layout | None:
-    """Read a layer's output shape against the input's (H, W) or (D, H, W); ``None`` where no grid larger than 1x1 fits.
-
-    A grid fits when it keeps the input's aspect to within one cell. Where both orders of axes fit (e.g. 64x64x64),
-    channels come first unless ``channels_last`` says that the layer normalises or maps its last axis.
-    """
-    if len(shape) == len(size) + 2:
-        options: list[tuple[Literal["nchw", "nhwc"], tuple[int, ...], int]] = [
-            ("nchw", tuple(shape[2:]), shape[1]),
-            ("nhwc", tuple(shape[1:-1]), shape[-1]),
-        ]
-        fitting = [o for o in (reversed(options) if channels_last else options) if _fits(o[1], size)]
-        return Layout(fitting[0][0], fitting[0][1], fitting[0][2]) if fitting else None
-    if len(shape) == 3 and len(size) == 2:
-        return _token_layout(shape[1], shape[2], size)
-    return None
-
-
-def _fits(grid: Sequence[int], size: Sequence[int]) -> bool:
-    if max(grid) < 2 or any(cells > pixels for cells, pixels in zip(grid, size, strict=True)):
-        return False
-    strides = [pixels / cells for cells, pixels in zip(grid, size, strict=True)]
-    coarse = min(range(len(grid)), key=lambda axis: grid[axis])  # the axis with the fewest cells decides how far rounding can move the stride
-    low, high = (size[coarse] / (grid[coarse] + step) for step in (1.0, -1.0)) if grid[coarse] > 1 else (strides[coarse] / 2, float("inf"))
-    return all(low <= stride <= high for stride in strides)
-
-
-def _token_layout(tokens: int, channels: int, size: Sequence[int]) -> Layout | None:
-    height, width = size
-    for exact in (True, False):
-        for prefix in range(min(_MOST_PREFIX_TOKENS, tokens // 2) + 1):
-            patches = tokens - prefix
-            ideal = (patches * height / width) ** 0.5
-            for rows in sorted({int(ideal), int(ideal) + 1} - {0}, key=lambda r: abs(r - ideal)):
-                columns, rest = divmod(patches, rows)
-                same_stride = height * columns == width * rows
-                if rest == 0 and (same_stride or (not exact and abs(height / rows - width / columns) < 1.0)) and _fits((rows, columns), size):
-                    return Layout("tokens", (rows, columns), channels, prefix)
-    return None
-
-
-def _normalises_last_axis(module: nn.Module) -> bool:
-    return isinstance(module, (nn.Linear, nn.LayerNorm)) and "2d" not in type(module).__name__
 
 
 # ── the cut ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -297,6 +178,21 @@ class Capture:
         original = self.original[index : index + 1]
         return self._replay(self.layout.output(activations.to(original.dtype), original), index)
 
+    def curvature(self) -> Tensor:
+        """Hessian of each score times the activations, (N, K, C, P); zeros where the head is linear in them."""
+        assert self.layout is not None
+        with borrowed(self.module):
+            target = find_layer(self.module, self.layer)
+            leaf, _, scores = _forward_from(self.module, target, self.layer, self.inputs, self.pinned, None, everywhere=False)
+            gradients = head_gradients(as_scores(scores), leaf, self.layer, create_graph=True)
+            products = torch.zeros_like(gradients)
+            for k in range(gradients.shape[1]):
+                if gradients.requires_grad:
+                    (product,) = torch.autograd.grad((gradients[:, k] * leaf.detach()).sum(), leaf, retain_graph=True, allow_unused=True)
+                    products[:, k] = 0.0 if product is None else product
+            stacked = self.layout.positions(products.flatten(0, 1).detach())
+            return stacked.reshape(*self.scores.shape, *stacked.shape[1:])
+
     @cached_property
     def _trunk(self) -> _Trunk:
         return _record_trunk(self.module, self.layer, self.inputs)
@@ -369,6 +265,78 @@ def capture_scores(module: nn.Module, inputs: Inputs, score: Score) -> Capture:
         return Capture(module, inputs, score, output, as_scores(scores), single=scores.ndim == 1)
 
 
+@dataclass(frozen=True)
+class InputPass:
+    """Gradients of (N, K) scores with respect to the image tensor, (N, K, C, H, W), and to watched layers' outputs by name."""
+
+    gradients: Tensor
+    watched: Mapping[str, Tensor]
+    rectifiers: int
+
+
+def input_gradients(
+    module: nn.Module, inputs: Inputs, score: Score, *, rule: Literal["", guided, deconvnet] = "", watch: Sequence[str] = ()
+) -> InputPass:  # fmt: skip
+    """One pass with a graph through the whole network; ``rule`` changes how gradients pass ReLUs, in modules and in functions alike.
+
+    guided : the gradient passes where both it and the input are positive    deconvnet : where the gradient is positive
+    ``rectifiers`` counts the ReLUs met under a rule.  Errors: ``LayerError`` where the score does not depend on the image.
+    """
+    images = first_tensor(inputs).detach().clone().requires_grad_()
+    mode, outputs = _RectifierRule(rule), {name: torch.empty(0) for name in watch}
+    with borrowed(module) as stack, torch.enable_grad():
+        for name in watch:
+            stack.callback(find_layer(module, name).register_forward_hook(_watcher(outputs, name)).remove)
+        if rule:
+            stack.enter_context(mode)
+        scores = as_scores(
+            checked_scores(score(call(module, map_tensors(lambda t: images if t is first_tensor(inputs) else t, inputs))), len(images))
+        )
+        wanted = [images, *outputs.values()]
+        parts = [torch.autograd.grad(scores[:, k].sum(), wanted, retain_graph=True, allow_unused=True) for k in range(scores.shape[1])]
+    found = [
+        torch.stack([torch.zeros_like(w) if g is None else g for g in grads], 1) for w, grads in zip(wanted, zip(*parts, strict=True), strict=True)
+    ]
+    return InputPass(found[0].detach(), dict(zip(watch, (g.detach() for g in found[1:]), strict=True)), mode.count)
+
+
+def _watcher(outputs: dict[str, Tensor], name: str) -> Callable[[nn.Module, Any, Any], Any]:
+    def hook(module: nn.Module, args: Any, output: Any) -> Any:
+        if outputs[name].numel():
+            raise LayerError(f"The layer {name!r} runs twice or more in one forward pass, so its gradient is not defined.")
+        outputs[name] = first_tensor(output)
+        return _replaced(output, outputs[name], outputs[name].clone())  # an in-place operation after the layer must not change the record
+
+    return hook
+
+
+class _RectifierRule(TorchFunctionMode):
+    """Gives every ReLU another backward rule for the length of a pass; nothing in the module is touched."""
+
+    def __init__(self, rule: str) -> None:
+        super().__init__()
+        self.rule, self.count = rule, 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in ("relu", "relu_") and self.rule:
+            self.count += 1
+            return _Rectifier.apply(args[0], self.rule)  # type: ignore[no-untyped-call]
+        return func(*args, **(kwargs or {}))
+
+
+class _Rectifier(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, rule: str) -> Tensor:
+        ctx.rule = rule
+        ctx.save_for_backward(values > 0)
+        return values.clamp_min(0)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        passed = gradient.clamp_min(0)
+        return (passed * ctx.saved_tensors[0] if ctx.rule == "guided" else passed), None
+
+
 def find_layer(module: nn.Module, layer: str) -> nn.Module:
     """The submodule called ``layer``; ``LayerError`` names the nearest ones."""
     layers = dict(module.named_modules())
@@ -398,7 +366,7 @@ def _forward_from(
 
 def _layout_or_error(leaf: Tensor, inputs: Inputs, layer: str, target: nn.Module) -> Layout:
     size = tuple(first_tensor(inputs).shape[2:])
-    layout = layout_of(leaf.shape, size, _normalises_last_axis(target))
+    layout = layout_of(leaf.shape, size, normalises_last_axis(target))
     if layout is None:
         raise LayerError(
             f"The layer {layer!r} gives {tuple(leaf.shape)}, which holds no grid of positions larger than 1x1 for an input of {size}. "
@@ -607,7 +575,7 @@ def _candidates(trace: _Trace, names: Mapping[str, nn.Module], inner: set[str], 
         tensor = tensors[0]
         if len(tensors) > 1 or name in inner or isinstance(names[name], _NOT_A_FEATURE) or tensor is None or not tensor.requires_grad:
             continue
-        layout = layout_of(tensor.shape, size, _normalises_last_axis(names[name])) if tensor.ndim >= 3 else None
+        layout = layout_of(tensor.shape, size, normalises_last_axis(names[name])) if tensor.ndim >= 3 else None
         if layout is not None:
             found.append((name, layout, tensor))
     gradients = torch.autograd.grad(scores.max(1).values.sum(), [tensor for _, _, tensor in found], allow_unused=True) if found else ()

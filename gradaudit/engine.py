@@ -7,7 +7,7 @@ against any masks.  ``measure_batch`` does both for a batch of an audit, the hea
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -16,11 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gradaudit.cams import CAMS, NO_LAYER
-from gradaudit.capture import Inputs, batch_size, capture, capture_scores, first_tensor, is_out_of_memory, map_tensors
+from gradaudit import perturbation, pixels  # noqa: F401  (they register their methods)
+from gradaudit.cams import CAMS, NO_LAYER, SCORES, components, contributions
+from gradaudit.capture import Capture, Score, capture, capture_scores, is_out_of_memory
 from gradaudit.config import Plan
-from gradaudit.errors import ImageError, InputError, ModelError
+from gradaudit.errors import ImageError, InputError, ModelError, TargetError
 from gradaudit.images import ImageBatch
+from gradaudit.layouts import Inputs, batch_size, first_tensor, map_tensors
 from gradaudit.metrics import (
     METRICS,
     MOST_REGIONS,
@@ -87,6 +89,8 @@ def explain(
     *,
     chunk: int | None = None,
     dtype: torch.dtype | None = None,
+    aug: bool = False,
+    eigen: bool = False,
 ) -> Explanation:
     """Heat maps of a batch, on the layer's own grid.
 
@@ -95,6 +99,8 @@ def explain(
         from the model's output to (N,) or (N, K)    method : a name in ``cams.CAMS``    sign : -1 for the evidence against
     labels : (N,) class ids, for the target "label"    chunk : most images in one pass; out of memory halves it and goes on
     dtype : run the trunk under autocast in bfloat16 or float16; the head stays float32
+    aug : average with the map of the mirrored image, turned back    eigen : first principal component of the channels' contributions
+        instead of their sum (methods that weight channels only)
     Errors: ``InputError``, ``LayerError``, ``TargetError``; ``ModelError`` when the model itself fails.
     """
     clf = clf if isinstance(clf, Classifier) else Classifier(unwrap(clf))
@@ -102,26 +108,71 @@ def explain(
         raise InputError(f"sign: expected 1 (evidence for) or -1 (evidence against); got {sign!r}.")
     images = _on_device(clf.module, _checked(images))
     function = CAMS.get(method)
-    needs_layer = CAMS.card(method).needs != NO_LAYER
+    needs_layer = not CAMS.card(method).needs.startswith(NO_LAYER)
     if needs_layer and clf.layer == "auto":
         clf, _ = resolve_layer(clf, cast(Tensor, images))
     count = batch_size(images)
     wanted = ("negated", target) if sign == -1 else target
     ids = None if labels is None else torch.as_tensor(labels).long()
 
+    def mapped(inputs: Inputs, score: Score) -> tuple[Tensor, Capture]:
+        captured = capture(clf.module, clf.layer, inputs, score, autocast=dtype) if needs_layer else capture_scores(clf.module, inputs, score)
+        return captured.on_grid(components(contributions(method, captured))) if eigen else function(captured), captured
+
     def work(rows: slice) -> tuple[Tensor, Tensor, Tensor]:
         context = TargetContext(None if ids is None else ids[rows], clf.class_index, clf.output)
-        score = resolve_target(narrowed(wanted, rows, count), context)
+        score = SCORES.get(method, _same)(resolve_target(narrowed(wanted, rows, count), context))
         part = map_tensors(lambda t: t[rows] if t.ndim and len(t) == count else t, images)
-        captured = capture(clf.module, clf.layer, part, score, autocast=dtype) if needs_layer else capture_scores(clf.module, part, score)
-        maps, scores = function(captured).float(), captured.scores.float() * sign
+        maps, captured = mapped(part, score)
+        if aug:
+            maps = (maps + mapped(_mirrored(part), captured.pinned)[0].flip(-1)) / 2
+        maps, scores = maps.float(), captured.scores.float() * sign
         if captured.single:
             maps, scores = maps[:, 0], scores[:, 0]
-        return maps, scores, first_tensor(captured.output, clf.output).float()
+        return maps, scores, _output_tensor(captured, clf.output)
 
     raw, score, outputs = (torch.cat(parts) for parts in zip(*_backed_off(work, count, chunk), strict=True))
     size = tuple(first_tensor(images).shape[2:])
     return Explanation(raw, score, outputs, _statuses(raw, score), clf.layer if needs_layer else "", method, size, str(dtype or torch.float32)[6:])
+
+
+def _same(score: Score) -> Score:
+    return score
+
+
+def _mirrored(inputs: Inputs) -> Inputs:
+    picture = first_tensor(inputs)
+    mirrored: Inputs = map_tensors(lambda t: t.flip(-1) if t is picture else t, inputs)
+    return mirrored
+
+
+def _output_tensor(captured: Capture, key: str | int | None) -> Tensor:
+    """The tensor of scores, or (N, 0) where the output holds none (detections)."""
+    try:
+        return first_tensor(captured.output, key).float()
+    except TargetError:
+        return torch.empty(len(captured.scores), 0)
+
+
+def fuse(explanations: Sequence[Explanation], how: str = "mean") -> Explanation:
+    """Maps of several layers of the same images as one, on the finest grid: the positive part of each, divided by its own maximum.
+
+    how : "mean", "max" or "product".  Layers have no common unit, so each is scaled to [0, 1] first; the result has none either.
+    Errors: ``InputError`` for an unknown rule or explanations of different images.
+    """
+    rules: dict[str, Callable[[Tensor], Tensor]] = {"mean": lambda t: t.mean(0), "max": lambda t: t.amax(0), "product": lambda t: t.prod(0)}
+    if how not in rules or not explanations or len({(e.score.shape, e.input_size) for e in explanations}) > 1:
+        raise InputError(f"fuse: needs explanations of the same images and one of {', '.join(rules)}; got {len(explanations)} and {how!r}.")
+    finest = max((e.raw.shape[-2:] for e in explanations), key=lambda grid: grid[0] * grid[1])
+    first, maps = explanations[0], []
+    for explanation in explanations:
+        top = explanation.heat().amax((-2, -1), keepdim=True)
+        scaled = explanation.heat() / torch.where(top > 0, top, torch.ones_like(top))
+        maps.append(upsample(scaled, (finest[0], finest[1])).float())
+    raw = rules[how](torch.stack(maps))
+    return replace(
+        first, raw=raw, status=_statuses(raw, first.score), layer=" + ".join(e.layer for e in explanations), method=f"{first.method}, {how}"
+    )
 
 
 def _checked(images: Inputs) -> Inputs:

@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from gradaudit.capture import Score, first_tensor
+from gradaudit.capture import Score
 from gradaudit.errors import GradauditError, InputError, TargetError
+from gradaudit.layouts import first_tensor
 from gradaudit.registry import Family
 
 TargetBuilder = Callable[..., Score]
@@ -307,6 +308,109 @@ class TokenScore:
         return replace(self, ids=ClassScore(self.ids).row(index).ids)
 
 
+@TARGETS.register(
+    label="score of a box",
+    summary="score of the detection of one class that overlaps a box best, for detectors that return boxes, labels and scores",
+    needs="class index, box (4,) or (N, 4) as x1, y1, x2, y2",
+    formula="max over detections of the class with IoU >= 1/2 of score * IoU",
+    source="Gildenblat 2022, pytorch-grad-cam (FasterRCNNBoxScoreTarget)",
+    caveat="wrap the detector in `AllDetections`, so that suppression does not decide which box is explained",
+)
+def box(context: TargetContext, name: Any, corners: Any) -> Score:
+    return BoxScore(context.index(name), torch.as_tensor(corners, dtype=torch.float32).reshape(-1, 4))
+
+
+@dataclass(frozen=True)
+class BoxScore:
+    index: int
+    corners: Tensor
+
+    def __call__(self, output: Any) -> Tensor:
+        if not isinstance(output, (list, tuple)) or not all(isinstance(o, dict) and {"boxes", "labels", "scores"} <= set(o) for o in output):
+            raise TargetError("The target 'box' needs a detector's output: a list with boxes, labels and scores for each image.")
+        corners = self.corners.expand(len(output), 4)
+        return torch.stack([self._best(n, found, corners[n]) for n, found in enumerate(output)])
+
+    def _best(self, n: int, found: dict[str, Tensor], corners: Tensor) -> Tensor:
+        overlap = _overlap(found["boxes"].detach(), corners.to(found["boxes"])) * (found["labels"] == self.index)
+        matching = overlap >= 0.5
+        if not matching.any():
+            raise TargetError(f"Image {n} has no detection of class {self.index} that overlaps the box {corners.tolist()} by half or more.")
+        return (found["scores"] * overlap)[matching].max()
+
+    def fixed(self, output: Any) -> BoxScore:
+        return self
+
+    def row(self, index: int) -> BoxScore:
+        return self if len(self.corners) == 1 else replace(self, corners=self.corners[index : index + 1])
+
+
+def _overlap(boxes: Tensor, corners: Tensor) -> Tensor:
+    """Intersection over union of boxes (M, 4) with one box."""
+    low, high = torch.maximum(boxes[:, :2], corners[:2]), torch.minimum(boxes[:, 2:], corners[2:])
+    shared = (high - low).clamp_min(0).prod(1)
+    return shared / ((boxes[:, 2:] - boxes[:, :2]).prod(1) + (corners[2:] - corners[:2]).prod() - shared)
+
+
+class AllDetections(nn.Module):
+    """A torchvision detector whose outputs are taken before suppression: every candidate box, also weak and overlapping ones."""
+
+    _LIMITS = (("nms_thresh", 1.0), ("score_thresh", 0.0), ("detections_per_img", 1_000_000))
+
+    def __init__(self, detector: nn.Module) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, images: Tensor) -> Any:
+        holder: Any = getattr(self.detector, "roi_heads", self.detector)
+        kept = {name: getattr(holder, name) for name, _ in self._LIMITS if hasattr(holder, name)}
+        try:
+            for name, value in self._LIMITS:
+                if name in kept:
+                    setattr(holder, name, value)
+            return self.detector(list(images))
+        finally:
+            for name, value in kept.items():
+                setattr(holder, name, value)
+
+
+# ── what methods make of a score ────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class FinerScore:
+    """A class's logit minus the mean logit of the classes with the nearest logits (Zhang et al. 2025, Finer-CAM)."""
+
+    inner: ClassScore
+    nearest: int = 3
+
+    def __call__(self, output: Any) -> Tensor:
+        scores = self.inner(output)
+        logits = class_logits(output, self.inner.key)
+        own = scores[:, None] if scores.ndim == 1 else scores
+        ids = self.inner.fixed(output).ids
+        assert ids is not None
+        distance = (logits.detach()[:, None] - own.detach()[..., None]).abs().scatter(2, ids.to(logits.device)[..., None], float("inf"))
+        others = distance.topk(min(self.nearest, logits.shape[1] - 1), dim=2, largest=False).indices
+        finer = own - logits[:, None].expand(-1, own.shape[1], -1).gather(2, others).mean(2)
+        return finer[:, 0] if scores.ndim == 1 else finer
+
+    def fixed(self, output: Any) -> FinerScore:
+        return replace(self, inner=self.inner.fixed(output))
+
+    def row(self, index: int) -> FinerScore:
+        return replace(self, inner=self.inner.row(index))
+
+
+def finer_score(score: Score) -> Score:
+    """The Finer-CAM score of a class score, inside a negation too; ``TargetError`` for scores that are no class's logit."""
+    if isinstance(score, ClassScore):
+        return FinerScore(score)
+    if isinstance(score, WeightedScore) and len(score.parts) == 1:
+        return replace(score, parts=(finer_score(score.parts[0]),))
+    raise TargetError("finercam compares a class with its nearest classes, so its target must be a class: predicted, label, class or class ids.")
+
+
 # ── from what the user wrote to a score ─────────────────────────────────────────────────────────────────────────────
 
 
@@ -346,7 +450,7 @@ def _built(name: str, arguments: Sequence[Any], context: TargetContext) -> Score
         raise TargetError(f"The target {name!r} cannot be built from {list(map(str, arguments))}: it needs {needs} ({error}).") from error
 
 
-_PER_IMAGE_FROM = {"negated": 1, "similarity": 2, "mask": 3}
+_PER_IMAGE_FROM = {"negated": 1, "similarity": 2, "box": 2, "mask": 3}
 """Arguments with this many axes and the batch's length are given per image."""
 
 

@@ -9,8 +9,9 @@ import torch
 from tiny_models import ChannelsLastNet, DeepHead, GapNet, PlantedPatch, SharedRelu, TinyViT, VolumeNet, images, seeded
 from torch import nn
 
-from gradaudit.capture import Layout, borrowed, capture, capture_scores, choose_layer, first_tensor, head_gradients, layout_of
+from gradaudit.capture import borrowed, capture, capture_scores, choose_layer, head_gradients
 from gradaudit.errors import LayerError, TargetError
+from gradaudit.layouts import Layout, first_tensor, layout_of
 from gradaudit.targets import ClassScore, FunctionScore
 
 PREDICTED = ClassScore()
