@@ -41,9 +41,10 @@ import pandas as pd
 from pycocotools import mask as coco_mask
 
 from gradaudit.config import Plan, SubgroupPlan, build_plan
+from gradaudit.derivations import OPERATIONS
 from gradaudit.errors import ImageError, InputError, ManifestError
 from gradaudit.records import Problem, Sample
-from gradaudit.regions import MASK_TYPES, OPERATIONS, RegionSource, RegionTextError, derivation_faults, is_url, load_region, parse_region
+from gradaudit.regions import MASK_TYPES, RegionSource, RegionTextError, derivation_faults, is_url, load_region, parse_region
 
 UNKNOWN_WORDS = frozenset({"", "na", "n/a", "nan", "null", "<na>", "unknown"})
 DOUBTFUL_WORDS = frozenset({"none", "-", "--", "?", ".", "-1", "missing", "not available", "not reported", "unspecified"})

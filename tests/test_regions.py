@@ -19,10 +19,10 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from gradaudit.config import build_plan
+from gradaudit.derivations import OPERATIONS
 from gradaudit.errors import ImageError, InputError, MissingExtraError
 from gradaudit.records import Sample
 from gradaudit.regions import (
-    OPERATIONS,
     RegionTextError,
     derivation_faults,
     derive,
