@@ -468,20 +468,25 @@ def _decoded(data: bytes, problems: list[Problem]) -> str:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         text = data.decode("cp1252", "replace")
-        escaped = data.decode("utf-8", "surrogateescape").split("\n")
+        escaped = _lines(data.decode("utf-8", "surrogateescape"))
         rows = [number for number, line in enumerate(escaped, 1) if re.search("[\udc80-\udcff]", line)]
-        example = f"row {rows[0]}: byte 0x{data[error.start]:02x} in {text.split(chr(10))[rows[0] - 1].strip()[:60]!r}"
+        example = f"row {rows[0]}: byte 0x{data[error.start]:02x} in {_lines(text)[rows[0] - 1].strip()[:60]!r}"
         problems.append(_problem("encoding", rows, example=example, why="probably Windows-1252 or Latin-1"))
     if "\0" in text:
-        rows = [number for number, line in enumerate(text.split("\n"), 1) if "\0" in line]
+        rows = [number for number, line in enumerate(_lines(text), 1) if "\0" in line]
         problems.append(_problem("nul_bytes", rows))
         text = text.replace("\0", "")
     return text
 
 
+def _lines(text: str) -> list[str]:
+    """Lines as an editor and the csv module count them; str.splitlines knows more separators."""
+    return re.split("\r\n|\r|\n", text)
+
+
 def _read_delimited(data: bytes, path: Path, problems: list[Problem]) -> tuple[_Columns | None, list[int]]:
     text = _decoded(data, problems)
-    first = next((line for line in text.splitlines() if line.strip()), "")
+    first = next((line for line in _lines(text[:100_000]) if line.strip()), "")
     delimiter = "\t" if path.suffix.lower() in (".tsv", ".tab") else max(",;\t", key=lambda mark: (first.count(mark), mark == ","))
     records = _records(text, delimiter, problems)
     if not records:
@@ -579,14 +584,14 @@ def _columns_of(records: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     """Records to columns of text; {"subgroup": {"sex": ...}} is the column subgroup.sex."""
     flat = [
         {
-            (f"{key}.{inner}" if nested else str(key)): value
+            (f"{key.strip()}.{inner}" if nested else key).strip(): value
             for key, cell in record.items()
-            for nested in [key in ("subgroup", "region") and isinstance(cell, dict)]
+            for nested in [key.strip() in ("subgroup", "region") and isinstance(cell, dict)]
             for inner, value in (cell.items() if nested else [("", cell)])
         }
         for record in records
     ]
-    names = dict.fromkeys(name.strip() for record in flat for name in record)
+    names = dict.fromkeys(name for record in flat for name in record)
     return {name: [_text(record.get(name)) for record in flat] for name in names}
 
 
@@ -667,10 +672,12 @@ def _ring(bbox: Sequence[float]) -> list[list[float]]:
 def _read_parquet(data: bytes, path: Path, problems: list[Problem]) -> tuple[_Columns | None, list[int]]:
     try:
         frame = pd.read_parquet(io.BytesIO(data))
+        frame = frame.reset_index(allow_duplicates=True) if any(frame.index.names) else frame  # a named index is a column
     except Exception as error:  # pyarrow raises its own and OSError on damaged files
         problems.append(_problem("file_format", why=f"no readable Parquet ({type(error).__name__})"))
         return None, []
-    columns = {str(name): [_text(_plain(value)) for value in _whole(frame[name])] for name in frame.columns}
+    names = _column_names([str(name).strip() for name in frame.columns], [], problems)
+    columns = {name: [_text(_plain(value)) for value in _whole(frame.iloc[:, place])] for place, name in enumerate(names)}
     return columns, list(range(1, len(frame) + 1))
 
 

@@ -360,6 +360,7 @@ def _decode(path: str, root: Path, size: Size) -> npt.NDArray[Any]:
     """Pixels of a mask file as stored: (h, w) or (h, w, channels), EXIF orientation applied; the size is checked before decoding."""
     try:
         with _open(path, root) as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd metadata, which a mask does not need
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             scale = _png_scale(stream)
             with Image.open(stream) as image:

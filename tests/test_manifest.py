@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -578,6 +579,36 @@ def test_folders_are_listed_once_and_files_not_asked_one_by_one(folder: Path, mo
     assert len(read_manifest(write(folder, "image\n" + "".join(f"many/{k}.png\n" for k in range(300))))) == 300
     assert len(listed) == 1
     assert not asked
+
+
+@given(st.data(), st.sampled_from(["m.csv", "m.tsv", "m.jsonl", "m.json", "m.parquet"]))
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_damaged_files_end_in_a_manifest_error(tmp_path: Path, data: st.DataObject, name: str) -> None:
+    """Bytes cut out of, or put into, a file that was right: read, or refused with reasons, and nothing else."""
+    whole = {
+        "m.csv": TWENTY.encode(), "m.tsv": as_csv(ROWS, delimiter="\t").encode(), "m.jsonl": FORMATS["lines.jsonl"].encode(),
+        "m.json": json.dumps(coco_file()).encode(), "m.parquet": FORMATS["table.parquet"],
+    }[name]  # fmt: skip
+    start = data.draw(st.integers(0, len(whole)))
+    stop = data.draw(st.integers(start, min(len(whole), start + 40)))
+    path = tmp_path / name
+    path.write_bytes(whole[:start] + data.draw(st.binary(max_size=6)) + whole[stop:])
+    for problem in problems_of(path):
+        assert problem.message
+        assert render_problems([problem])
+    with contextlib.suppress(ManifestError):
+        tomllib.loads(suggest_plan(path))
+
+
+def test_a_named_index_of_parquet_is_a_column(folder: Path) -> None:
+    pd.DataFrame({"image": ["a.png", "b.png"], "label": ["x", "y"]}).set_index("image").to_parquet(folder / "t.parquet")
+    assert [s.image for s in read_manifest(folder / "t.parquet").samples] == ["a.png", "b.png"]
+
+
+def test_rows_of_old_mac_files(folder: Path) -> None:
+    found = {p.rule: p.rows for p in problems_of(write(folder, b"image,n\ra.png,1\rb.png,\xfc\rgone.png,2\r"))}
+    assert found["encoding"] == (3,)
+    assert found["missing_image"] == (4,)
 
 
 # ── existing tables ─────────────────────────────────────────────────────────────────────────────────────────────────

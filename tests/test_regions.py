@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
@@ -263,6 +263,24 @@ def test_truncated_mask(tmp_path: Path, keep: int) -> None:
     data = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(data[: min(keep, len(data) - 40)])
     assert reason_of(name, tmp_path)[0] == "unreadable_mask"
+
+
+@given(st.data(), st.sampled_from(["png", "gif", "tif", "bmp", "jpg", "pgm"]))
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_damaged_masks_are_read_or_refused_with_a_reason(tmp_path: Path, data: st.DataObject, suffix: str) -> None:
+    name = save(blob() * np.uint8(255), tmp_path / f"m.{suffix}")
+    whole = (tmp_path / name).read_bytes()
+    start = data.draw(st.integers(0, len(whole)))
+    stop = data.draw(st.integers(start, len(whole)))
+    (tmp_path / name).write_bytes(whole[:start] + data.draw(st.binary(max_size=8)) + whole[stop:])
+    try:
+        mask = load_region(name, tmp_path, SIZE)
+    except ImageError as error:
+        reason = error.reason
+    else:
+        assert mask.shape == SIZE
+        reason = ""
+    assert reason in ("", "unreadable_mask", "mask_size")
 
 
 def test_text_that_calls_itself_png(tmp_path: Path) -> None:
