@@ -3,6 +3,7 @@
 import io
 import multiprocessing
 import os
+import pickle
 import random
 import signal
 import struct
@@ -670,6 +671,14 @@ def test_a_killed_worker_is_a_clear_error(folder, monkeypatch):
     with pytest.raises(GradauditError, match="workers = 0"):
         list(iterate_batches(chunks(), folder, Preprocess(crop=32), Plan(), [], workers=1))
     assert multiprocessing.active_children() == []
+
+
+def test_batches_survive_the_way_to_a_spawned_process(folder):
+    """Where processes are spawned and not forked, the data set itself is pickled."""
+    dataset = images._Batches(chunks(), folder, Preprocess(crop=32), Plan(), ("square",))
+    batch = pickle.loads(pickle.dumps(dataset))[0]
+    assert torch.equal(batch.images, dataset[0].images)
+    assert pickle.loads(pickle.dumps(batch)).reasons == batch.reasons
 
 
 def test_workers_are_single_threaded(folder, monkeypatch):

@@ -137,6 +137,17 @@ def test_wrap_unwraps():
         assert Classifier.wrap(wrapped).module is module
 
 
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
+@pytest.mark.filterwarnings("ignore")
+def test_wrap_unwraps_distributed(tmp_path):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
+    try:
+        module = small()
+        assert Classifier.wrap(nn.parallel.DistributedDataParallel(module)).module is module
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 def test_torchscript_and_others_are_refused():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
