@@ -587,7 +587,7 @@ def _narrowed(census: Census, plan: Plan) -> dict[tuple[str, str], Array]:
     found: dict[tuple[str, str], Array] = {}
     for name in census.groups:
         cells = {level: members for attribute, level, members in census.cells() if attribute == name}
-        gaps = {level: _gaps_to(int((members & labelled).sum()), members, census) for level, members in cells.items()}
+        gaps = {level: _gaps_to(members, labelled, census) for level, members in cells.items()}
         close = [level for level, gap in gaps.items() if any(is_small(g, plan.privacy.min_cell) for g in gap)]
         if len(close) == 1:
             others = [level for level in cells if level not in close and (cells[level] & labelled).any()]
@@ -596,9 +596,11 @@ def _narrowed(census: Census, plan: Plan) -> dict[tuple[str, str], Array]:
     return found
 
 
-def _gaps_to(base: int, members: Array, census: Census) -> list[int]:
-    printed = [int((members & census.defined[:, r]).sum()) for r in range(len(census.regions))]
-    return [abs(base - n) for n in [*printed, int((members & census.analysed).sum())]]
+def _gaps_to(members: Array, labelled: Array, census: Census) -> list[int]:
+    """From the labelled images to every base that is printed, and to the labelled ones among those of the prevalence."""
+    printed = [members & census.defined[:, r] for r in range(len(census.regions))]
+    printed += [members & census.analysed, members & census.anchored & labelled]
+    return [abs(int((members & labelled).sum()) - int(base.sum())) for base in printed]
 
 
 def suppressed_cells(meas: Measurements, plan: Plan) -> set[Cell]:

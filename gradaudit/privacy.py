@@ -28,7 +28,7 @@ from typing import Any
 
 import pandas as pd
 
-from gradaudit.performance import ALL, DIFFERENCE
+from gradaudit.performance import ALL, DIFFERENCE, OVER_ANALYSED
 from gradaudit.records import Exclusion, FlowRow, HeatRow, MeanMap, PerformanceRow
 
 UNKNOWN = "(unknown)"
@@ -150,7 +150,8 @@ def _plan_of(name: str, parts: Parts, levels: set[str], reference: str, min_cell
     plan = Withheld(levels=levels)
     plan.cells = _withheld_regions(heat, levels, reference, min_cell)
     gaps = {level: _gaps(row, parts, heat, performance, plan, min_cell) for level, row in flow.items() if level not in levels}
-    plan.steps = {level for level, found in gaps.items() if any(found.values())}
+    narrowed = {row.level for row in performance if OVER_ANALYSED in row.reason and row.level not in levels}
+    plan.steps = {level for level, found in gaps.items() if any(found.values())} | narrowed
     _add_companion(plan.steps, levels, flow)
     plan.analysed = plan.steps if any(found["analysed"] for found in gaps.values()) else set()
     plan.clusters = plan.steps if any(found["clusters"] for found in gaps.values()) else set()
@@ -191,7 +192,7 @@ def _with_companions(sizes: pd.DataFrame, levels: set[str], reference: str, min_
     while not _covered(present, hidden, min_cell):
         companion = _companion({str(k): int(v) for k, v in present["images"].items() if k not in hidden}, reference)
         if companion is None:
-            break
+            return {str(level) for level in sizes.index} - levels  # empty ones too: they would leave all to the others
         hidden.add(companion)
     return hidden - levels
 

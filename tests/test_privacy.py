@@ -31,10 +31,11 @@ def planted(sizes, seed, fail=0.02, cold=0.03, absent=0.3, unlabelled=0.01, imag
     label[rng.random(n) < unlabelled] = None
     score = np.clip(np.where(label == "malignant", 0.6, 0.4) + 0.2 * rng.standard_normal(n), 0.01, 0.99)
     predicted = np.where(score > 0.5, "malignant", "benign").astype(object)
+    correct = [bool(a == b) if r and a is not None else None for a, b, r in zip(label, predicted, readable, strict=True)]
     ids = np.array([f"i{k}" for k in range(n)], dtype=object)
     images = pd.DataFrame({
-        "image_id": ids, "path": ids, "label": label, "predicted": np.where(readable, predicted, None), "probability": np.where(readable, score, np.nan),
-        "correct": pd.array([bool(a == b) if r and a is not None else None for a, b, r in zip(label, predicted, readable, strict=True)], dtype="boolean"),
+        "image_id": ids, "path": ids, "label": label, "predicted": np.where(readable, predicted, None),
+        "probability": np.where(readable, score, np.nan), "correct": pd.array(correct, dtype="boolean"),
         "cluster": [f"c{k // images_per_cluster}" for k in range(n)], "status": np.where(readable, "ok", "failed"),
         "reason": np.where(readable, "", "unreadable"), "heat_status": np.where(hot, "ok", "no_positive_evidence"), "subgroup.tone": level,
         "probability.benign": np.where(readable, 1 - score, np.nan), "probability.malignant": np.where(readable, score, np.nan),
@@ -126,7 +127,7 @@ class Attacker:
     def range_of(self, sum_):
         ends = []
         for sign in (1, -1):
-            known = LinearConstraint(np.array(self.rows), self.low, self.high)
+            known = LinearConstraint(np.array(self.rows), self.low, self.high) if self.rows else ()
             solution = milp(sign * sum_, constraints=known, integrality=np.ones(len(sum_)), bounds=Bounds(0, 100_000))
             assert solution.status in (0, 3), solution.message  # solved, or without bound
             ends.append(sign * solution.fun if solution.status == 0 else sign * -np.inf)
