@@ -1296,7 +1296,7 @@ def _guess_files(raw: _Columns, root: Path, used: set[str]) -> tuple[list[str], 
             best = max(best, (1, "", column, ""), key=itemgetter(0))
         for folder, names in folders.items():
             for ending in ("",) if paths else IMAGE_TYPES:
-                hits = sum(_is_there(root, folder, cell + ending, names) for cell in tried)
+                hits = _hits(root, folder, names, tried, ending)
                 if hits > best[0] and not _MASK_WORD.search(folder):
                     best = hits, folder, column, ending
     hits, folder, column, ending = best
@@ -1307,7 +1307,7 @@ def _guess_files(raw: _Columns, root: Path, used: set[str]) -> tuple[list[str], 
     template = f"{folder}/{{{column}}}{ending}".removeprefix("./").removeprefix("/")
     masks = _guess_masks(raw[column], column, root, folders, template)
     tried = _tried(raw[column])
-    elsewhere = {place: sum(_is_there(root, place, cell + ending, names) for cell in tried) for place, names in folders.items() if place != folder}
+    elsewhere = {place: _hits(root, place, names, tried, ending) for place, names in folders.items() if place != folder}
     more = ", ".join(f"{count} in {place}" for place, count in elsewhere.items() if count and not _MASK_WORD.search(place) and hits < len(tried))
     why = f"such files are there for {hits} of {len(tried)} rows tried" + (f"; {more}: bring them into one folder" if more else "")
     why = why if folder else "it holds URLs"
@@ -1321,10 +1321,11 @@ def _guess_masks(cells: Sequence[str], column: str, root: Path, folders: Mapping
     whole = all(cell.lower().endswith(IMAGE_TYPES) for cell in tried)
     masks: dict[str, str] = {}
     for folder, names in folders.items():
-        for ending in ("",) if whole else [suffix + kind for suffix in _MASK_SUFFIXES for kind in MASK_TYPES]:
-            hits = sum(_is_there(root, folder, cell + ending, names) for cell in tried)
+        endings = [""] if whole else [suffix + kind for suffix in _MASK_SUFFIXES for kind in MASK_TYPES] if names else []
+        for ending in endings if _MASK_WORD.search(folder) else filter(_MASK_WORD.search, endings):
+            hits = _hits(root, folder, names, tried, ending)
             template = f"{folder}/{{{column}}}{ending}".removeprefix("./")
-            if hits and template != image and (_MASK_WORD.search(folder) or _MASK_WORD.search(ending)):
+            if hits and template != image:
                 name = "lesion" if any(cell.startswith("ISIC_") for cell in tried) else "object"
                 name = name if name not in masks else f"{name}_{len(masks) + 1}"
                 masks[name] = _entry(name, template, f"such files are there for {hits} of {len(tried)} rows tried")
@@ -1354,8 +1355,13 @@ def _tried(cells: Sequence[str]) -> list[str]:
     return given[:: max(1, len(given) // TRIED_ROWS)][:TRIED_ROWS]
 
 
-def _is_there(root: Path, folder: str, name: str, names: frozenset[str]) -> bool:
-    return (root / folder / name).is_file() if "/" in name else name in names
+def _hits(root: Path, folder: str, names: frozenset[str], cells: Sequence[str], ending: str) -> int:
+    """How many of ``cells`` + ``ending`` are files in the folder; paths into its subfolders are tried only if one of three is there."""
+    deep = [cell for cell in cells if "/" in cell]
+    found = sum(cell + ending in names for cell in cells) if names else 0
+    if any((root / folder / (cell + ending)).is_file() for cell in deep[:3]):
+        found += sum((root / folder / (cell + ending)).is_file() for cell in deep)
+    return found
 
 
 def _guess_parts(raw: _Columns, used: set[str]) -> list[str]:
