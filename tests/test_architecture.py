@@ -14,18 +14,23 @@ ROOT = PACKAGE.parent
 FLOORS = (
     ("errors", "registry", "records", "config"),
     ("metrics", "derivations", "regions", "manifest", "stats", "storage", "dermoscopy"),
-    ("images", "layouts", "capture", "targets", "cams", "perturbation", "pixels", "concepts", "layouts", "model_files", "models", "demo_network", "contrasts", "subgroups",
-     "report.figures", "report.blocks"),
     (
-        "engine", "measuring", "checks", "performance", "sentences", "privacy", "limits", "description", "sentences", "analysis",
+        "images", "layouts", "capture", "targets", "cams", "perturbation", "pixels", "concepts", "model_files", "models", "demo_network",
+        "contrasts", "subgroups", "report.figures", "report.blocks",
+    ),
+    (
+        "engine", "measuring", "checks", "performance", "sentences", "privacy", "limits", "description", "analysis",
         "gallery", "report.sections", "report.build", "report", "result",
     ),
     ("auditing", "demo"),
     ("", "cli", "__main__"),
 )  # fmt: skip
-TORCH_WING = {"images", "layouts", "model_files", "demo_network", "layouts", "capture", "targets", "cams", "perturbation", "pixels", "concepts", "layouts", "model_files", "models", "demo_network", "engine", "measuring", "checks"}
+TORCH_WING = {
+    "images", "layouts", "capture", "targets", "cams", "perturbation", "pixels", "concepts", "model_files", "models", "demo_network",
+    "engine", "measuring", "checks",
+}  # fmt: skip
 TABLE_WING = {
-    "contrasts", "subgroups", "sentences", "performance", "sentences", "privacy", "limits", "description", "gallery", "analysis", "result",
+    "contrasts", "subgroups", "sentences", "performance", "privacy", "limits", "description", "gallery", "analysis", "result",
     "report.figures", "report.blocks", "report.sections", "report.build", "report",
 }  # fmt: skip
 JOINERS = {"auditing", "demo", "", "__main__", "cli"}
