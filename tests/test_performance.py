@@ -105,7 +105,7 @@ def test_macro_averages_equal_scikit_learn():
 @pytest.mark.parametrize("metric", ["sensitivity", "specificity", "ppv", "auc"])
 def test_macro_influences_give_the_jackknife_variance(metric):
     """Leaving out one cluster at a time needs no formula; linearisation has to agree with it."""
-    meas = measurements(1500, ("x", "y", "z"), seed=3)
+    meas = measurements(600, ("x", "y", "z"), seed=3)
     images = meas.images
     label, guess = (images[c].map({"x": 0, "y": 1, "z": 2}).to_numpy(dtype=int) for c in ("label", "predicted"))
     p = images[["probability.x", "probability.y", "probability.z"]].to_numpy()
@@ -114,7 +114,7 @@ def test_macro_influences_give_the_jackknife_variance(metric):
     whole = FIGURES[metric](data, 0.05)
     left_out = np.array([FIGURES[metric](data.take(np.flatnonzero(cluster != c)), 0.05).estimate for c in range(cluster.max() + 1)])
     jackknife = (len(left_out) - 1) / len(left_out) * np.sum((left_out - left_out.mean()) ** 2)
-    assert clustered_variance(whole.influence, cluster) == pytest.approx(jackknife, rel=0.03)
+    assert clustered_variance(whole.influence, cluster) == pytest.approx(jackknife, rel=0.04)
 
 
 def test_calibration_slope_equals_statsmodels_with_clustered_errors():
