@@ -225,7 +225,7 @@ def mean_map_plot(tiles: Sequence[MapTile]) -> Figure:
             left, up = (index % per_row) * (side + gap), (index // per_row) * (height + 32) + 22
             axes = _axes(figure, left, up, side, height)
             _mean_map(axes, grid, tile, names, top)
-        _map_legend(figure, per_row * (side + gap) + 6, top, names)
+        _map_legend(figure, min(len(tiles), per_row) * (side + gap) + 6, top, names)
     return figure
 
 
@@ -280,7 +280,7 @@ def heat_overlay(heat: Sequence[Sequence[float]], width: int, height: int, longe
     """The positive part of a raw heat grid as a translucent inferno PNG (data URI) to lay over a thumbnail.
 
     Scaled to the image's own maximum, for display only; transparent where there is no heat.  "" where the map has no
-    positive or no finite value, so that nothing is drawn.  At most ``longest`` pixels a side and 32 levels: about 2 kB.
+    positive or no finite value, so that nothing is drawn.  At most ``longest`` pixels a side and 64 levels: about 2 kB.
     """
     grid = np.asarray(heat, dtype=float)
     if grid.ndim != 2 or grid.size == 0 or not np.isfinite(grid).all() or grid.max() <= 0:
@@ -288,14 +288,14 @@ def heat_overlay(heat: Sequence[Sequence[float]], width: int, height: int, longe
     ratio = min(1.0, longest / max(width, height))
     shape = max(1, round(height * ratio)), max(1, round(width * ratio))
     fine = bilinear(np.maximum(grid, 0), *shape)
-    steps = 32
+    steps = 64
     levels = np.rint(fine / fine.max() * (steps - 1)).astype(np.uint8)
     ramp = np.linspace(0, 1, steps)
     colours = (matplotlib.colormaps["inferno"](0.12 + 0.88 * ramp)[:, :3] * 255).round().astype(np.uint8)
     image = Image.frombytes("P", (levels.shape[1], levels.shape[0]), levels.tobytes())
     image.putpalette(colours.tobytes())
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True, transparency=bytes(np.rint(255 * np.sqrt(ramp)).astype(np.uint8)))
+    image.save(buffer, "PNG", optimize=True, transparency=bytes(np.rint(255 * np.minimum(1, 1.6 * ramp)).astype(np.uint8)))
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
@@ -331,7 +331,7 @@ def _only_x_axis(axes: Axes, label: str) -> None:
     axes.set_yticks([])
     for side in ("left", "right", "top"):
         axes.spines[side].set_visible(False)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5 if axes.get_position().width * WIDTH > 160 else 4, steps=[1, 2, 5, 10]))
     axes.tick_params(axis="x", length=3, labelsize=9.5, color=RULE)
     axes.set_xlabel(label, fontsize=9.5)
 
@@ -340,13 +340,13 @@ def _panel_grid(panels: int, height: float, per_row: int) -> tuple[Figure, list[
     """A figure with ``panels`` axes in rows; the flag says whether an axes is the first of its row (carries labels)."""
     columns = min(panels, per_row)
     rows = -(-panels // columns)
-    left, gap = 132.0, 22.0
+    left, gap = 132.0, 30.0
     width = (WIDTH - left - gap * columns) / columns
-    figure = _figure(rows * (height + 74))
+    figure = _figure(rows * (height + 64))
     places = []
     for index in range(panels):
         row, column = divmod(index, columns)
-        axes = _axes(figure, left + column * (width + gap), row * (height + 74) + 26, width, height)
+        axes = _axes(figure, left + column * (width + gap), row * (height + 64) + 26, width, height)
         places.append((axes, column == 0))
     return figure, places
 
@@ -413,7 +413,7 @@ def _forest_texts(figure: Figure, axes: Axes, placed: Sequence[tuple[float, Fore
         if row.heading != heading:
             heading = row.heading
             axes.text(at(0), y - 25, short(heading, 34), va="center", fontweight="bold", transform=across)
-        axes.text(at(8), y, short(row.label, 24), va="center", transform=across)
+        axes.text(at(8), y, short(row.label, 30), va="center", transform=across)
         axes.text(at(224), y, row.n, ha="right", va="center", color=MUTED, fontsize=9.5, transform=across)
         axes.text(at(520), y, _interval_words(row), va="center", fontsize=9.5, transform=across)
         word, name = VERDICT_MARKS[row.verdict][3], VERDICT_MARKS[row.verdict][1]
@@ -469,7 +469,8 @@ def _interval_limits(panel: IntervalPanel, unit: int) -> tuple[float, float]:
     step = unit / 10
     low = step * np.floor((min(values) - step / 5) / step)
     high = step * np.ceil((max(values) + step / 5) / step)
-    return (max(float(low), 0.0), min(float(high), 101.0)) if panel.percent else (float(low), float(high))
+    # Nothing is drawn beyond what can be: a share ends at 0 and at 100 %.
+    return max(float(low), min(0.0, min(values))), min(float(high), max(1.01 * unit, max(values)))
 
 
 def _mean_map(axes: Axes, grid: NDArray[np.float64], tile: MapTile, names: Sequence[str], top: float) -> None:

@@ -99,6 +99,7 @@ MEASURED_OUTCOMES = {
     "undefined": "share of images with undefined heat",
     "absent": "share of images without the region",
 }
+ROLES = {"attend": "should draw heat", "avoid": "should not draw heat", "neutral": "no expectation"}
 PERCENT_METRICS = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "precision", "recall", "ppv", "npv", "prevalence")
 DECISIVE = ("GA101", "GA102", "GA103", "GA104")
 OUTCOMES_OF_THEIR_OWN = ("GA111", "GA112")
@@ -192,11 +193,12 @@ def performance(document: ResultDocument) -> list[Block]:
     blocks: list[Block] = []
     for index, (attribute, rows) in enumerate(_grouped(document.performance, lambda r: r.attribute).items()):
         metrics = _unique(r.metric for r in rows)
-        panels = tuple(IntervalPanel(_words(m), tuple(_interval_row(r) for r in rows if r.metric == m), m in PERCENT_METRICS) for m in metrics)
+        panels = tuple(IntervalPanel(_metric(m), tuple(_interval_row(r) for r in rows if r.metric == m), m in PERCENT_METRICS) for m in metrics)
         title = f"Model performance by {_words(attribute)}"
-        text = f"A dot per group with its {_level(document)} interval; panels: {_listed([_words(m) for m in metrics])}."
+        text = f"A dot per group with its {_level(document)} interval; panels: {_listed([_metric(m) for m in metrics])}."
         svg = svg_markup(interval_plot(panels), f"performance-{index + 1}", title, text)
-        blocks.append(Drawing(svg, f"{title}. Dots: estimates; lines: {_level(document)} intervals that respect clusters.", _performance_table(title, rows, metrics)))
+        caption = f"{title}. Dots: estimates; lines: {_level(document)} intervals that respect clusters."
+        blocks += [Heading(f"By {_words(attribute)}"), Drawing(svg, caption, _performance_table(title, rows, metrics))]
     return blocks
 
 
@@ -244,7 +246,7 @@ def method(document: ResultDocument) -> list[Block]:
         ("Unit", facts.unit),
         ("Test", f"studentised permutation test, {count(facts.permutations)} permutations, seed {facts.seed}; the interval comes from the same permutations"),
         ("Level", f"α = {facts.alpha:g}, so intervals cover {_level(document)}"),
-        ("Adjusted for", _listed(facts.adjusted_for) or "nothing"),
+        ("Adjusted for", _together(facts.adjusted_for) or "nothing"),
         (
             "Multiplicity",
             f"{facts.confirmatory_contrasts} confirmatory comparisons: Holm; {facts.exploratory_contrasts} exploratory ones: Benjamini–Hochberg, worded as signals",
@@ -295,6 +297,10 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
+def _metric(name: str) -> str:
+    return {"auc": "AUC", "ppv": "PPV", "npv": "NPV"}.get(name, _words(name).capitalize())
+
+
 def _unique(items: Iterable[Item]) -> tuple[Item, ...]:
     return tuple(dict.fromkeys(items))
 
@@ -308,6 +314,11 @@ def _grouped(items: Iterable[Item], key: Callable[[Item], str]) -> dict[str, lis
 
 def _listed(items: Sequence[str]) -> str:
     return ", ".join(items)
+
+
+def _together(items: Sequence[str]) -> str:
+    """ "a, b and c" """
+    return " and ".join(part for part in (", ".join(items[:-1]), *items[-1:]) if part)
 
 
 def _in_brackets(text: str) -> str:
@@ -356,19 +367,18 @@ def _comparison(finding: Finding) -> str:
 
 
 def _of_clusters(images: int, clusters: int) -> str:
-    return f"{count(images)}" if images == clusters else f"{count(images)} of {count(clusters)}"
+    return f"{count(images)} / {count(clusters)}"
 
 
 # ── scope ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _region_table(document: ResultDocument) -> Block:
-    roles = {"attend": "should draw heat", "avoid": "should not draw heat", "neutral": "no expectation"}
     columns = (Column("Region"), Column("Role"), Column("What it is"), Column("Annotated", True, "images"), Column("Present", True, "images"), Column("Mean area", True, "of the image"))
     rows = []
     for region in document.regions:
         about = "; ".join(part for part in (region.description, f"derived: {region.derive}" if region.derive else "") if part)
-        role = Cell(region.role, sub=roles.get(region.role, ""))
+        role = Cell(region.role, sub=ROLES.get(region.role, ""))
         cells = (Cell(region.name), role, Cell(about or MISSING), Cell(count(region.n_annotated)), Cell(count(region.n_present)), Cell(percent(region.mean_area_share)))
         rows.append(Row(cells))
     return Table("Regions", columns, tuple(rows))
@@ -470,19 +480,21 @@ def contrast_blocks(document: ResultDocument, method: str, target: str, suffix: 
             f"small tick above: raw difference; n: images of the group.{band}"
         )
         caption += " * provisional: fewer than 20 clusters." if any(r.provisional for r in rows) else ""
-        blocks += [Heading(f"{region}{_in_brackets(role)}"), Drawing(svg, caption), _contrast_table(document, title, findings), *_more_on(findings)]
+        blocks += [Heading(f"Heat on {region}"), *_role_note(role), Drawing(svg, caption), _contrast_table(document, title, findings), *_more_on(findings)]
     return blocks
 
 
+def _role_note(role: str) -> list[Block]:
+    return [Paragraph(f"Role: {role} ({ROLES[role]}).", small=True)] if role in ROLES else []
+
+
 def _reading_note(document: ResultDocument) -> Block:
-    return Note(
-        "How to read: the heat share is the part of an image's heat that falls on a region, from 0 to 100 %. A difference of +10 points means that "
-        "ten more of every hundred parts of heat fall there in this group than in the comparison. "
-        f"The adjusted difference compares at equal {_listed(document.method.adjusted_for) or 'nothing else'}."
-        if document.method.adjusted_for
-        else "How to read: the heat share is the part of an image's heat that falls on a region, from 0 to 100 %. A difference of +10 points means that "
-        "ten more of every hundred parts of heat fall there in this group than in the comparison."
+    text = (
+        "How to read: the heat share is the part of an image's heat that falls on a region, from 0 to 100 %. A difference of +10 points means "
+        "that ten more of every hundred parts of heat fall there in this group than in the comparison."
     )
+    equal = document.method.adjusted_for
+    return Note(f"{text} The adjusted difference compares at equal {_together(equal)}." if equal else text)
 
 
 def _is_share(finding: Finding) -> bool:
@@ -498,10 +510,12 @@ def _difference_cell(finding: Finding, interval: Interval) -> Cell:
     return Cell(decimal(interval.estimate), both)
 
 
-def _mean_cell(finding: Finding, interval: Interval) -> Cell:
+def _mean_cell(finding: Finding) -> Cell:
     if finding.suppressed:
         return Cell(WITHHELD)
-    return percent_cell(interval) if _is_share(finding) else Cell(decimal(interval.estimate))
+    worded = percent if _is_share(finding) else decimal
+    reference = f"vs {worded(finding.mean_reference.estimate)}" if finding.mean_reference.estimate is not None else ""
+    return Cell(worded(finding.mean.estimate), sub=reference)
 
 
 def _forest_row(f: Finding) -> ForestRow:
@@ -524,17 +538,19 @@ def _forest_row(f: Finding) -> ForestRow:
 def _contrast_table(document: ResultDocument, title: str, findings: Sequence[Finding]) -> Table:
     columns = (
         Column("Comparison"),
-        Column("n", True, "images of clusters"),
-        Column("Group", True, "mean"),
-        Column("Compared with", True, "mean"),
+        Column("Verdict"),
+        Column("Mean", True, "compared with"),
         Column("Raw", True, "difference"),
         Column("Adjusted", True, "difference"),
         Column("p", True, "adjusted below"),
-        Column("p equivalence", True, "adjusted below"),
-        Column("Detectable", True, "80 % power"),
-        Column("Verdict"),
+        Column("p equiv.", True, "adjusted below"),
+        Column("Detectable", True, "difference"),
+        Column("n", True, "images / clusters"),
     )
-    note = f"Differences in percentage points, below each its {_level(document)} interval. Detectable: the smallest difference that data of this size would show in 80 % of audits."
+    note = (
+        f"Differences in percentage points, below each its {_level(document)} interval. p: that there is no difference; p equiv.: that the difference "
+        "reaches the margin; below each, after adjustment for the number of comparisons. Detectable: what data of this size would show in 80 % of audits."
+    )
     return Table(title, columns, tuple(_contrast_row(f) for f in findings), note)
 
 
@@ -550,8 +566,8 @@ def _contrast_row(f: Finding) -> Row:
     if f.verdict is Verdict.NOT_ASSESSED and f.reason:
         word = Cell(word.text, sub=REASONS.get(f.reason, _words(f.reason)), icon=word.icon)
     cells = (
-        Cell(_comparison(f)), n, _mean_cell(f, f.mean), _mean_cell(f, f.mean_reference),
-        _difference_cell(f, f.raw), _difference_cell(f, f.adjusted), test, equivalence, Cell(detectable), word,
+        Cell(_comparison(f)), word, _mean_cell(f), _difference_cell(f, f.raw), _difference_cell(f, f.adjusted),
+        test, equivalence, Cell(detectable), n,
     )  # fmt: skip
     return Row(cells, anchor=anchor_id(f.anchor), group=_words(f.attribute), muted=f.suppressed)
 
@@ -597,7 +613,7 @@ def _distributions(document: ResultDocument, method: str, target: str, suffix: s
             f"{title}. Bars: clusters (each counts once), scaled to the tallest bar of the lane; triangle: mean; "
             "below: median (ring), middle half (thick) and 5 to 95 % (thin)."
         )
-        blocks.append(Drawing(svg, caption, _heat_table(document, title, rows)))
+        blocks += [Heading(f"By {_words(attribute)}", level=4), Drawing(svg, caption, _heat_table(document, title, rows))]
     return [Heading("Distributions"), *blocks] if blocks else []
 
 
@@ -611,7 +627,7 @@ def _lane(row: HeatRow) -> Lane:
 def _heat_table(document: ResultDocument, title: str, rows: Sequence[HeatRow]) -> Table:
     names = ("5 %", "25 %", "50 %", "75 %", "95 %")
     columns = (
-        Column("Group"), Column("n", True, "images of clusters"), Column("Mean", True, f"{_level(document)} interval"), Column("Adjusted mean", True), Column("SD", True, "points"),
+        Column("Group"), Column("n", True, "images / clusters"), Column("Mean", True, f"{_level(document)} interval"), Column("Adjusted mean", True), Column("SD", True, "points"),
         *(Column(name, True, "quantile") for name in names), Column("Lift", True, "share ÷ area"), Column("Pointing game", True, "hits"), Column("Undefined", True, "of images"),
     )  # fmt: skip
     return Table(title, columns, tuple(_heat_row(h) for h in rows))
@@ -640,7 +656,7 @@ def _mean_maps(document: ResultDocument) -> list[Block]:
             f"{title}: each image's heat sums to one, then images are averaged. 1× is the value of heat spread evenly over the image; "
             "all groups share the scale. Outlines: where a region covers at least half of its highest mean coverage."
         )
-        blocks.append(Drawing(svg, caption, _map_table(title, maps)))
+        blocks += [Heading(f"By {_words(attribute)}", level=4), Drawing(svg, caption, _map_table(title, maps))]
     return [Heading("Mean maps"), *blocks] if blocks else []
 
 
@@ -694,7 +710,7 @@ def _interval_row(row: PerformanceRow) -> IntervalRow:
 
 
 def _performance_table(title: str, rows: Sequence[PerformanceRow], metrics: Sequence[str]) -> Table:
-    columns = (Column("Group"), Column("n", True, "images of clusters"), *(Column(_words(m), True) for m in metrics))
+    columns = (Column("Group"), Column("n", True, "images / clusters"), *(Column(_metric(m), True) for m in metrics))
     lines = []
     for level, own in _grouped(rows, lambda r: r.level).items():
         by_metric = {r.metric: r for r in own}
@@ -729,7 +745,7 @@ def _tile(item: GalleryItem, regions: Sequence[str]) -> Tile:
     overlay = heat_overlay(item.heat, item.width, item.height)
     right = {True: "right", False: "wrong", None: "not judged"}[item.correct]
     chance = f" ({percent(item.probability, 0)})" if item.probability is not None else ""
-    lines = [("Label", item.label or "unknown"), ("Predicted", f"{item.predicted}{chance}, {right}")]
+    lines = [("Label", item.label or "unknown"), ("Predicted", f"{item.predicted}{chance}")]
     lines += [(_words(name), level) for name, level in item.levels.items()]
     lines += [(f"Heat on {name}", percent(value)) for name, value in item.values.items()]
     picked = tuple(_words(p) for p in item.picked)
