@@ -275,7 +275,7 @@ class InputPass:
 
 
 def input_gradients(
-    module: nn.Module, inputs: Inputs, score: Score, *, rule: Literal["", guided, deconvnet] = "", watch: Sequence[str] = ()
+    module: nn.Module, inputs: Inputs, score: Score, *, rule: Literal["", "guided", "deconvnet"] = "", watch: Sequence[str] = ()
 ) -> InputPass:  # fmt: skip
     """One pass with a graph through the whole network; ``rule`` changes how gradients pass ReLUs, in modules and in functions alike.
 

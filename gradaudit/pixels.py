@@ -57,7 +57,8 @@ def guided_backprop(capture: Capture) -> Tensor:
 
 @CAMS.register(
     label="deconvnet", summary="gradient that passes a ReLU only where it is positive", formula="max_c |ds/dx_c| under the rule relu(g)",
-    needs=NO_LAYER + "; ReLUs", cost=_BACKWARD, source="Zeiler and Fergus 2014, ECCV, sec. 2.1", range=">= 0", caveat="as guided backprop",
+    needs=NO_LAYER + "; ReLUs", cost=_BACKWARD, source="Zeiler and Fergus 2014, ECCV, sec. 2.1", range=">= 0",
+    caveat="ignores which ReLUs were open, so behind few layers it hardly depends on the image",
 )  # fmt: skip
 def deconvnet(capture: Capture) -> Tensor:
     """max over colours of |deconvolved gradient|, (N, K, H, W).  Source: Zeiler and Fergus 2014."""
@@ -95,7 +96,7 @@ def smoothed_gradients(capture: Capture, samples: int = 25, spread: float = 0.15
     sigma = (spread * (flat.amax(1) - flat.amin(1))).reshape(-1, *[1] * (images.ndim - 1))
     generator, total = torch.Generator().manual_seed(seed), torch.zeros(())
     for _ in range(samples):
-        noise = torch.randn(images.shape, generator=generator).to(images)
+        noise = torch.randn(images.shape[1:], generator=generator).to(images)  # the same for every image, so that a map does not depend on its batch
         total = total.to(images.device) + pixel_gradients(capture, inputs=_moved(capture.inputs, images + sigma * noise))
     return total / samples
 

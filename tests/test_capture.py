@@ -380,7 +380,7 @@ def test_layout_positions_and_back():
         (GapNet, images(), "relu2", (8, 8), "nchw", 0), (DeepHead, images(), "tail", (4, 4), "nchw", 0),
         (SharedRelu, images(), "conv2", (16, 16), "nchw", 0), (TinyViT, images(), "blocks.1.norm1", (4, 4), "tokens", 1),
         (ChannelsLastNet, images(2, 64), "mix", (8, 8), "nhwc", 0), (VolumeNet, torch.randn(2, 1, 16, 16, 16), "features", (4, 4, 4), "nchw", 0),
-        (PlantedPatch, images(), "features", (4, 4), "nchw", 0),
+        (PlantedPatch, 3 * images(), "relu", (4, 4), "nchw", 0),
     ],
 )  # fmt: skip
 def test_choice_is_the_last_layer_with_a_spatial_gradient(build, x, name, grid, kind, prefix):

@@ -132,22 +132,23 @@ class VolumeNet(nn.Module):
 
 
 class PlantedPatch(nn.Module):
-    """The logit of class 1 is the amount of signal in one known channel; class 0 is constant. Its answer is known by hand.
+    """The logit of class 1 counts 8x8 cells whose first channel is above one half; class 0 is constant. Its answer is known by hand.
 
-    ``features`` are blurred copies of the input's first channel at stride 8 beside noise channels that the head ignores.
+    Three noise channels look at the other colours, and the head ignores them.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.features = nn.Conv2d(3, 4, 8, 8, bias=False)
+        self.features, self.relu = nn.Conv2d(3, 4, 8, 8), nn.ReLU()
         self.head = nn.Linear(4, 2)
         with torch.no_grad():
             self.features.weight.zero_()
             self.features.weight[0, 0] = 1 / 64
             self.features.weight[1:, 1:] = torch.randn(3, 2, 8, 8, generator=torch.Generator().manual_seed(0)) / 64
+            self.features.bias.copy_(torch.tensor([-0.5, 0.0, 0.0, 0.0]))
             self.head.weight.zero_()
-            self.head.weight[1, 0] = 4.0
+            self.head.weight[1, 0] = 400.0
             self.head.bias.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(torch.relu(self.features(x)).mean((2, 3)))
+        return self.head(self.relu(self.features(x)).mean((2, 3)))
