@@ -364,7 +364,7 @@ def _draws(n: int, permutations: int, seed: int, flip: bool, chunk: int) -> Iter
         whole = _draw_matrix(n, permutations, seed, flip)
         for start in range(0, permutations, chunk):
             block = whole[start : start + chunk]
-            yield block if flip else block.astype(np.intp)
+            yield block.astype(np.intp, copy=False) if block.dtype != np.int8 else block
         return
     rng = np.random.default_rng((seed, n))
     for start in range(0, permutations, chunk):
@@ -374,7 +374,8 @@ def _draws(n: int, permutations: int, seed: int, flip: bool, chunk: int) -> Iter
 @lru_cache(maxsize=2)
 def _draw_matrix(n: int, permutations: int, seed: int, flip: bool) -> NDArray[Any]:
     """The shared index matrix of one attribute: every region and outcome with the same rows meets the same permutations."""
-    return _draw_block(np.random.default_rng((seed, n)), n, permutations, flip, np.dtype(np.uint16))
+    small = n * permutations * np.dtype(np.intp).itemsize <= _CACHED_BYTES // 4
+    return _draw_block(np.random.default_rng((seed, n)), n, permutations, flip, np.dtype(np.intp if small else np.uint16))
 
 
 def _draw_block(rng: np.random.Generator, n: int, rows: int, flip: bool, dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -416,7 +417,7 @@ def equivalence_statistic(estimate: float, se: float, margin: float) -> float | 
 def detectable_difference(se: float, df: float, alpha: float = 0.05) -> float:
     """Smallest difference found with 80 % power at level alpha; se in the outcome's unit."""
     df = max(df, 1.0)
-    return float((stats.t.ppf(1 - alpha / 2, df) + stats.t.ppf(0.8, df)) * se)
+    return float((special.stdtrit(df, 1 - alpha / 2) + special.stdtrit(df, 0.8)) * se)
 
 
 @STATISTICS.register(
@@ -523,7 +524,7 @@ def mean_interval(values: Floats, alpha: float = 0.05) -> tuple[float, float, fl
     mean = float(np.mean(values))
     if n < 2:
         return mean, float("nan"), float("nan")
-    half = float(stats.t.ppf(1 - alpha / 2, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
+    half = float(special.stdtrit(n - 1, 1 - alpha / 2) * np.std(values, ddof=1) / np.sqrt(n))
     return mean, mean - half, mean + half
 
 

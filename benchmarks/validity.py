@@ -1,0 +1,396 @@
+"""Does the protocol keep its promises?  Worlds with a known answer, many times, through the public door.
+
+    python benchmarks/validity.py                      every check, 2000 replicates, B = 999: about an hour on two cores
+    python benchmarks/validity.py --only V05 V11       single checks        --replicates 400 --permutations 299   quicker
+    python benchmarks/validity.py --report             only write reports/validity.md from the stored figures
+
+Every check is a function (replicates, permutations, seed) -> rows, each row a figure beside its bound.  Figures are kept
+in reports/validity.json, so that checks can be run one at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
+import worlds  # noqa: E402
+from scipy import stats as scipy_stats  # noqa: E402
+from scipy.special import expit  # noqa: E402
+
+import gradaudit as ga  # noqa: E402
+from gradaudit import stats  # noqa: E402
+from gradaudit.records import Verdict  # noqa: E402
+from gradaudit.subgroups import intersections  # noqa: E402
+
+STORE = ROOT / "reports" / "validity.json"
+TYPE_ONE, COVERAGE = (0.035, 0.065), (0.935, 0.965)
+CALLED_SAME = (Verdict.EQUIVALENT, Verdict.WITHIN_MARGIN)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure: what was measured, over how many replicates, and the bounds that it has to keep."""
+
+    check: str
+    what: str
+    value: float
+    low: float | None
+    high: float | None
+    replicates: int
+    section: str = ""
+
+    @property
+    def kept(self) -> bool:
+        return bool((self.low is None or self.value >= self.low) and (self.high is None or self.value <= self.high))
+
+
+Check = Callable[[int, int, int], list[Row]]
+CHECKS: dict[str, Check] = {}
+NULL_ROWS = [f"V{i:02d}" for i in range(1, 14)]
+
+
+def check(name: str) -> Callable[[Check], Check]:
+    def add(function: Check) -> Check:
+        CHECKS[name] = function
+        return function
+
+    return add
+
+
+# ── one replicate ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def through_the_door(d: pd.DataFrame, **settings: object) -> ga.Disparity:
+    """``ga.disparity`` of a world's rows, with size and class where the world has them."""
+    known = {}
+    if d["log_area"].notna().all():
+        known["area_share"] = expit(d["log_area"])
+    if d["klass"].notna().all():
+        known["klass"] = d["klass"]
+    return ga.disparity(d["value"], d["group"], clusters=d["cluster"], **{**known, **settings})
+
+
+def simulate(draw: Callable[[np.random.Generator], pd.DataFrame], replicates: int, seed: int, **settings: object) -> pd.DataFrame:
+    """One row per replicate and contrast: p, estimate (signed as group 1 minus group 0), interval, verdict, notes."""
+    out = []
+    for r in range(replicates):
+        d = draw(np.random.default_rng((seed, r)))
+        for c in through_the_door(d, seed=r // 100, **settings).contrasts:
+            sign = -1.0 if c.kind == "level" and c.group == "0" and c.reference == "1" else 1.0
+            low, high = (c.ci_low, c.ci_high) if sign > 0 else (-c.ci_high, -c.ci_low)
+            row = {"replicate": r, "kind": c.kind, "group": c.group, "p": c.p, "adjusted": c.p_adjusted, "estimate": sign * c.estimate}
+            out.append(row | {"low": low, "high": high, "ratio": c.ratio, "verdict": c.verdict, "notes": len(c.notes), "provisional": c.provisional})
+    return pd.DataFrame(out)
+
+
+def rejected(p: Iterable[float], alpha: float = 0.05) -> float:
+    """Share of assessed replicates with p <= alpha (withheld verdicts do not count)."""
+    known = np.asarray(list(p), dtype=float)
+    known = known[np.isfinite(known)]
+    return float(np.mean(known <= alpha)) if len(known) else float("nan")
+
+
+def null_rows(name: str, found: pd.DataFrame, replicates: int, section: str, bounds: tuple[float, float] = TYPE_ONE) -> list[Row]:
+    known = found[found["p"].notna()]
+    covered = float(((known["low"] <= 0) & (known["high"] >= 0)).mean())
+    return [
+        Row(name, "type I error", rejected(found["p"]), *bounds, replicates, section),
+        Row(name, "coverage of the interval", covered, 1 - bounds[1], 1 - bounds[0], replicates, section),
+    ]
+
+
+# ── the worlds V01-V16 ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def world(name: str, replicates: int, permutations: int, seed: int) -> list[Row]:
+    found = simulate(partial(worlds.draw, name), replicates, seed, permutations=permutations)
+    withheld, section = float(found["p"].isna().mean()), "worlds"
+    if name == "V14":
+        return [Row(name, "verdict withheld", withheld, 0.99, None, replicates, section)]
+    if worlds.WORLDS[name].null:
+        rows = null_rows(name, found, replicates, section)
+        return [*rows, Row(name, "verdict withheld", withheld, 0.05, 0.20, replicates, section)] if name == "V09" else rows
+    power, mean, slack = {"V15": ((0.58, 0.68), -0.046, 0.003), "V16": ((0.82, 0.91), -0.080, 0.004)}[name]
+    estimate = float(found["estimate"].mean())
+    return [
+        Row(name, "power", rejected(found["p"]), *power, replicates, section),
+        Row(name, "mean estimate", estimate, mean - slack, mean + slack, replicates, section),
+    ]
+
+
+for _name in worlds.WORLDS:
+    CHECKS[_name] = partial(world, _name)
+
+
+# ── ordered and continuous attributes, families, equivalence ────────────────────────────────────────────────────────
+
+
+@check("five groups")
+def five_groups(replicates: int, permutations: int, seed: int) -> list[Row]:
+    order = [str(k) for k in range(5)]
+    rows, omnibus, ages = [], [], []
+    for r in range(replicates):
+        d = worlds.five_groups(np.random.default_rng((seed, r)))
+        found = through_the_door(d, order=order, permutations=permutations, seed=r // 100)
+        rows.append({f"{c.kind} {c.group if c.kind == 'level' else ''}".strip(): c.p for c in found.contrasts})
+        omnibus.append(found.omnibus["p"] if found.omnibus else np.nan)
+        age = ga.disparity(d["value"], d["age"], area_share=expit(d["log_area"]), klass=d["klass"], clusters=d["cluster"], continuous=True,
+                           permutations=permutations, seed=r // 100)  # fmt: skip
+        ages.append([c.p for c in age.contrasts])
+    p, age_p, n = pd.DataFrame(rows), np.array(ages), replicates
+    judged = p[[c for c in p if c != "departure"]].to_numpy()
+    family = float(np.mean([np.nanmin(stats.holm(line)) <= 0.05 for line in judged]))
+    out = [Row("five groups", f"type I: {column}", rejected(p[column]), *TYPE_ONE, n, "families") for column in p if column != "departure"]
+    out.append(Row("five groups", "type I: continuous", rejected(age_p[:, 0]), *TYPE_ONE, n, "families"))
+    out.append(Row("five groups", "family-wise error, Holm", family, None, 0.065, n, "families"))
+    out.append(Row("five groups", "type I: departure from trend", rejected(p["departure"]), *TYPE_ONE, n, "new"))
+    out.append(Row("five groups", "type I: non-linearity", rejected(age_p[:, 1]), *TYPE_ONE, n, "new"))
+    return [*out, Row("five groups", "type I: all levels equal (Wald)", rejected(omnibus), *TYPE_ONE, n, "new")]
+
+
+@check("66 contrasts")
+def family_of_66(replicates: int, permutations: int, seed: int) -> list[Row]:
+    hits, counted = [], []
+    for r in range(replicates):
+        attributes, regions, clusters = worlds.family(np.random.default_rng((seed, r)))
+        p = []
+        for share, hit, area in regions.values():
+            for values in (share, hit):
+                for groups in attributes.values():
+                    found = ga.disparity(values, groups, area_share=area, clusters=clusters, permutations=permutations, seed=r // 100, family=66, omnibus=False)
+                    p += [c.p for c in found.contrasts]
+        counted.append(len(p))
+        hits.append(np.nanmin(stats.holm(p)) <= 0.05)
+    assert set(counted) == {66}
+    return [Row("66 contrasts", "family-wise error, Holm", float(np.mean(hits)), None, 0.065, replicates, "families")]
+
+
+@check("false equivalence")
+def false_equivalence(replicates: int, permutations: int, seed: int) -> list[Row]:
+    """A true difference of exactly the margin: how often is it called equivalent?"""
+    out = []
+    for n1, n0 in ((50, 50), (100, 100), (20, 300), (200, 200)):
+        found = simulate(worlds.shifted(n1, n0, 0.05), replicates, seed, permutations=permutations, margin=0.05)
+        rate = float(found["verdict"].isin(CALLED_SAME).mean())
+        out.append(Row("false equivalence", f"{n1} against {n0} patients, true difference at the margin", rate, None, 0.05, replicates, "families"))
+    return out
+
+
+@check("true equivalence")
+def true_equivalence(replicates: int, permutations: int, seed: int) -> list[Row]:
+    """An equal group (SD .15, margin .05): how often is it called equivalent?  Bounds: what the design found, +- 5 points."""
+    out = []
+    for n, rate in ((50, 0.15), (100, 0.67), (200, 0.92)):  # against 300
+        found = simulate(worlds.shifted(n, 300, 0.0), replicates, seed, permutations=permutations, margin=0.05)
+        same = float(found["verdict"].isin(CALLED_SAME).mean())
+        out.append(Row("true equivalence", f"{n} against 300 patients", same, rate - 0.05, rate + 0.05, replicates, "families"))
+    return out
+
+
+@check("equivalence in a family")
+def equivalence_family(replicates: int, permutations: int, seed: int) -> list[Row]:
+    """Six outcomes, each with a true difference at the margin: Holm keeps any false equivalence, and "all within", at 5 %."""
+    any_, all_ = [], []
+    for r in range(replicates):
+        rng = np.random.default_rng((seed, r))
+        p = []
+        for k in range(6):
+            d = worlds.shifted(150, 150, 0.05 if k else 0.05)(rng)
+            p.append(through_the_door(d, permutations=permutations, margin=0.05, seed=r // 100, family=6).contrasts[0].p_equivalence)
+        any_.append(np.min(stats.holm(p)) <= 0.05)
+        one_at_margin = [p[0], *(through_the_door(worlds.shifted(400, 400, 0.0)(rng), margin=0.05, analytic=True).contrasts[0].p_equivalence for _ in range(3))]
+        all_.append(max(one_at_margin) <= 0.05)
+    return [
+        Row("equivalence in a family", "any of six false equivalences after Holm", float(np.mean(any_)), None, 0.05, replicates, "new"),
+        Row("equivalence in a family", "“all within the margin”, one of four at it", float(np.mean(all_)), None, 0.05, replicates, "new"),
+    ]
+
+
+# ── what the design had not simulated ───────────────────────────────────────────────────────────────────────────────
+
+
+@check("straight trend")
+def straight_trend(replicates: int, permutations: int, seed: int) -> list[Row]:
+    """A true linear trend: departure and non-linearity are null."""
+    order, p = [str(k) for k in range(5)], []
+    for r in range(replicates):
+        d = worlds.five_groups(np.random.default_rng((seed, r)), slope=0.03)
+        found = through_the_door(d, order=order, permutations=permutations, seed=r // 100, omnibus=False)
+        bent = ga.disparity(d["value"] + 0.002 * d["age"], d["age"], area_share=expit(d["log_area"]), clusters=d["cluster"], continuous=True,
+                            klass=d["klass"], covariates=d[["group"]], permutations=permutations, seed=r // 100)  # fmt: skip
+        p.append([next(c.p for c in found.contrasts if c.kind == "departure"), next(c.p for c in bent.contrasts if c.kind == "nonlinear")])
+    both = np.array(p)
+    return [
+        Row("straight trend", "type I: departure from a real trend", rejected(both[:, 0]), *TYPE_ONE, replicates, "new"),
+        Row("straight trend", "type I: non-linearity beside a real slope", rejected(both[:, 1]), *TYPE_ONE, replicates, "new"),
+    ]
+
+
+@check("common support")
+def common_support(replicates: int, permutations: int, seed: int) -> list[Row]:
+    found = simulate(worlds.confounded(40, 200, 1.6), replicates, seed, permutations=permutations)
+    trimmed = found[(found["notes"] > 0) & found["p"].notna()]
+    share = Row("common support", "replicates restricted to common sizes", len(trimmed) / len(found), 0.5, None, replicates, "new")
+    return [share, *null_rows("common support", trimmed, len(trimmed), "new")]
+
+
+@check("pairs")
+def pairs(replicates: int, permutations: int, seed: int) -> list[Row]:
+    out = []
+    for patients in (14, 40):
+        p, covered = [], []
+        for r in range(replicates):
+            d = worlds.marked_pairs(patients)(np.random.default_rng((seed, r)))
+            c = ga.disparity(d["value"], d["group"], clusters=d["cluster"], pairs=d["pair"], permutations=permutations, seed=r // 100).contrasts[0]
+            p.append(c.p)
+            covered.append(c.ci_low <= 0 <= c.ci_high)
+        out.append(Row("pairs", f"type I: {patients} patients with 1–3 pairs", rejected(p), *TYPE_ONE, replicates, "new"))
+        out.append(Row("pairs", f"coverage: {patients} patients", float(np.mean(covered)), *COVERAGE, replicates, "new"))
+    return out
+
+
+@check("body sites")
+def body_sites(replicates: int, permutations: int, seed: int) -> list[Row]:
+    found = simulate(worlds.body_sites(), replicates, seed, permutations=permutations, within=True)
+    return [Row("body sites", f"type I within patients: site {g}", rejected(found.loc[found["group"] == g, "p"]), *TYPE_ONE, replicates, "new") for g in "012"]
+
+
+@check("ratio intervals")
+def ratio_intervals(replicates: int, permutations: int, seed: int) -> list[Row]:
+    out = []
+    for n1, n0, m1, m0 in ((20, 300, 0.2, 0.2), (30, 300, 0.3, 0.15), (100, 100, 0.1, 0.2), (60, 60, 0.05, 0.05)):
+        found = simulate(worlds.ratio_world(n1, n0, m1, m0), replicates, seed, permutations=permutations)
+        sides = np.array(found["ratio"].to_list())
+        inside = (sides[:, 1] <= m1 / m0) & (m1 / m0 <= sides[:, 2]) if n1 < n0 else np.where(
+            sides[:, 0] * 0 == 0, (sides[:, 1] <= m1 / m0) & (m1 / m0 <= sides[:, 2]), False)  # fmt: skip
+        out.append(Row("ratio intervals", f"coverage: {n1} against {n0}, ratio {m1 / m0:g}", float(inside.mean()), *COVERAGE, replicates, "new"))
+    return out
+
+
+@check("absent regions")
+def absent_regions(replicates: int, permutations: int, seed: int) -> list[Row]:
+    rate = simulate(worlds.absence(), replicates, seed, permutations=permutations)
+    share = simulate(worlds.partly_absent(), replicates, seed, permutations=permutations)
+    return [
+        Row("absent regions", "type I: rate of absence", rejected(rate["p"]), *TYPE_ONE, replicates, "new"),
+        Row("absent regions", "type I: heat share where present", rejected(share["p"]), *TYPE_ONE, replicates, "new"),
+    ]
+
+
+@check("intersections")
+def crossed(replicates: int, permutations: int, seed: int) -> list[Row]:
+    p: dict[str, list[float]] = {}
+    for r in range(replicates):
+        d = worlds.crossed(np.random.default_rng((seed, r)))
+        found = intersections(d["value"], d["group"], d["second"], permutations=permutations, seed=r // 100)
+        for c in found.contrasts:
+            if c.kind == "additivity":
+                p.setdefault(c.group, []).append(c.p)
+    return [Row("intersections", f"type I: departure from additivity, cell {g}", rejected(p[g]), *TYPE_ONE, len(p[g]), "new") for g in sorted(p)]
+
+
+@check("image rows")
+def image_rows(replicates: int, permutations: int, seed: int) -> list[Row]:
+    out = []
+    for name in ("V05", "V07", "V10", "V12"):
+        found = simulate(partial(worlds.draw, name), replicates, seed, permutations=permutations, unit="image")
+        out.append(Row("image rows", f"type I with unit = image: {name}", rejected(found["p"]), 0.03, 0.07, replicates, "new"))
+    return out
+
+
+@check("max-T")
+def max_t(replicates: int, permutations: int, seed: int) -> list[Row]:
+    draw = partial(worlds.five_groups, patients=(150, 100, 60, 50, 40))
+    found = simulate(draw, replicates, seed, permutations=permutations, correction="max-t", omnibus=False)
+    worst = found.groupby("replicate")["adjusted"].min()
+    return [Row("max-T", "family-wise error, five groups of 40 and more", float((worst <= 0.05).mean()), *TYPE_ONE, replicates, "new")]
+
+
+# ── teeth: methods that fail, in the same harness ───────────────────────────────────────────────────────────────────
+
+
+@check("teeth")
+def teeth(replicates: int, permutations: int, seed: int) -> list[Row]:
+    """Each row must be seen to fail: its lower bound is a failure rate."""
+    n = replicates
+    images, shares, ratios, analytic = [], [], [], []
+    for r in range(replicates):
+        d = worlds.draw("V05", np.random.default_rng((seed, r)))
+        images.append(scipy_stats.ttest_ind(d.loc[d["group"] == 1, "value"], d.loc[d["group"] == 0, "value"], equal_var=False).pvalue)
+        d = worlds.draw("V10", np.random.default_rng((seed, r)))
+        lift = np.log(np.maximum(d["value"], 1e-6) / expit(d["log_area"]))
+        kept = {"clusters": d["cluster"], "permutations": permutations, "seed": r // 100}
+        shares.append(ga.disparity(d["value"], d["group"], **kept).contrasts[0].p)
+        ratios.append(ga.disparity(lift, d["group"], **kept).contrasts[0].p)
+        d = worlds.draw("V08", np.random.default_rng((seed, r)))
+        analytic.append(through_the_door(d, analytic=True).contrasts[0].p)
+    return [
+        Row("teeth", "Welch on image rows (V05)", rejected(images), 0.20, None, n, "teeth"),
+        Row("teeth", "heat share without region size (V10)", rejected(shares), 0.80, None, n, "teeth"),
+        Row("teeth", "log(share ÷ area) without region size (V10)", rejected(ratios), 0.40, None, n, "teeth"),
+        Row("teeth", "Student's t instead of the permutation (V08)", rejected(analytic), 0.075, None, n, "teeth"),
+    ]
+
+
+# ── running and reporting ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def run(names: list[str], replicates: int, permutations: int, seed: int, workers: int) -> None:
+    with ProcessPoolExecutor(workers) as pool:
+        pending = {name: pool.submit(_timed, name, replicates, permutations, seed) for name in names}
+        for name, future in pending.items():
+            rows, seconds = future.result()
+            _store(name, rows, seconds, permutations)
+            for row in rows:
+                print(f"{'ok  ' if row.kept else 'MISS'} {row.check:24s} {row.what:60s} {row.value:8.4f}  {_bounds(row)}", flush=True)
+
+
+def _timed(name: str, replicates: int, permutations: int, seed: int) -> tuple[list[Row], float]:
+    started = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return CHECKS[name](replicates, permutations, seed), time.perf_counter() - started
+
+
+def _store(name: str, rows: list[Row], seconds: float, permutations: int) -> None:
+    kept = json.loads(STORE.read_text()) if STORE.exists() else {}
+    kept[name] = {"seconds": round(seconds, 1), "permutations": permutations, "rows": [asdict(row) for row in rows]}
+    STORE.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+
+
+def _bounds(row: Row) -> str:
+    if row.low is None:
+        return f"at most {row.high:g}"
+    return f"at least {row.low:g}" if row.high is None else f"{row.low:.3g} to {row.high:.3g}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="*", default=list(CHECKS), help="checks to run: " + ", ".join(CHECKS))
+    parser.add_argument("--replicates", type=int, default=2000)
+    parser.add_argument("--permutations", type=int, default=999)
+    parser.add_argument("--seed", type=int, default=20)
+    parser.add_argument("--workers", type=int, default=2)
+    args = parser.parse_args()
+    run(args.only, args.replicates, args.permutations, args.seed, args.workers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,367 @@
+"""``ga.disparity``: numbers against other libraries, guards, and every shape of comparison."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import worlds
+from scipy import stats as scipy_stats
+from scipy.special import expit
+from statsmodels.regression.linear_model import OLS
+
+from gradaudit import contrasts, stats, subgroups
+from gradaudit.errors import InputError
+from gradaudit.records import Verdict
+from gradaudit.subgroups import attribute_kind, disparity, intersections, sort_levels
+
+
+def rows_of(name, seed=0):
+    return worlds.draw(name, np.random.default_rng(seed))
+
+
+def clustered(seed=0, groups=("a", "b", "c"), patients=90):
+    rng = np.random.default_rng(seed)
+    cl = np.repeat(np.arange(patients), rng.integers(1, 5, patients))
+    group = np.array(groups)[rng.integers(0, len(groups), patients)][cl]
+    area = expit(rng.normal(-2, 0.8, len(cl)))
+    value = expit(-1 + 0.5 * rng.normal(size=patients)[cl] + 0.5 * rng.normal(size=len(cl)) + 0.3 * np.log(area))
+    return pd.DataFrame({"value": value, "group": group, "cluster": cl, "area": area})
+
+
+def numbers(found):
+    return found.table[["estimate", "se", "ci_low", "ci_high", "p", "p_adjusted", "mde80"]].to_numpy(dtype=float)
+
+
+# ── numbers ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_two_groups_of_single_images_are_welch():
+    d = rows_of("V01")
+    c = disparity(d["value"], d["group"], permutations=99).contrasts[0]
+    a, b = d.loc[d["group"] == 1, "value"], d.loc[d["group"] == 0, "value"]
+    welch = scipy_stats.ttest_ind(a, b, equal_var=False)
+    assert c.estimate == pytest.approx(a.mean() - b.mean(), rel=1e-12)
+    assert c.statistic == pytest.approx(welch.statistic, rel=1e-10)
+    assert c.cliffs_delta == pytest.approx(np.sign(a.to_numpy()[:, None] - b.to_numpy()).mean())
+
+
+def test_adjusted_contrast_equals_statsmodels_on_patient_means():
+    d = clustered()
+    found = disparity(d["value"], d["group"], area_share=d["area"], clusters=d["cluster"], reference="a", permutations=99)
+    basis = stats.spline_basis(stats.logit(d["area"].to_numpy()))
+    names = [f"s{j}" for j in range(basis.shape[1])]
+    how = {"value": "mean", "group": "first", **dict.fromkeys(names, "mean")}
+    patients = d.assign(**dict(zip(names, basis.T, strict=True))).groupby("cluster").agg(how)
+    x = pd.get_dummies(patients["group"], dtype=float).join(patients[names])
+    fit = OLS(patients["value"], x).fit(cov_type="HC2")
+    for c in found.contrasts:
+        theirs = fit.t_test(f"{c.group} - a")
+        assert (c.estimate, c.se) == pytest.approx((theirs.effect.item(), theirs.sd.item()), rel=1e-9)
+
+
+def test_rest_is_weighted_by_patients():
+    d = clustered(1)
+    found = disparity(d["value"], d["group"], clusters=d["cluster"], permutations=99)
+    means = d.groupby("cluster").agg(value=("value", "mean"), group=("group", "first"))
+    for c in found.contrasts:
+        own = means["group"] == c.group
+        assert c.estimate == pytest.approx(means.loc[own, "value"].mean() - means.loc[~own, "value"].mean(), rel=1e-10)
+        assert (c.n_clusters, c.n_clusters_reference) == (own.sum(), (~own).sum())
+        assert c.n_images + c.n_images_reference == len(d)
+
+
+@pytest.mark.parametrize("settings", [{}, {"order": ["a", "b", "c"]}, {"reference": "b"}, {"unit": "image"}])
+def test_row_order_changes_nothing(settings):
+    d = clustered(2)
+    mixed = d.sample(frac=1, random_state=3)
+    first, second = (
+        disparity(x["value"], x["group"], area_share=x["area"], clusters=x["cluster"], permutations=199, margin=0.05, **settings) for x in (d, mixed)
+    )
+    np.testing.assert_allclose(numbers(first), numbers(second), rtol=1e-9)
+
+
+def test_row_order_changes_nothing_with_ties_and_without_clusters():
+    d = rows_of("V08", 4)
+    mixed = d.sample(frac=1, random_state=1)
+    np.testing.assert_allclose(numbers(disparity(d["value"], d["group"])), numbers(disparity(mixed["value"], mixed["group"])), rtol=1e-9)
+
+
+def test_row_order_changes_nothing_above_the_sampling_limit():
+    rng = np.random.default_rng(5)
+    d = pd.DataFrame({"value": rng.random(6000), "group": np.r_[["small"] * 15, rng.choice(["x", "y"], 5985)]})
+    mixed = d.sample(frac=1, random_state=2)
+    first, second = (disparity(x["value"], x["group"], permutations=199) for x in (d, mixed))
+    np.testing.assert_allclose(numbers(first), numbers(second), rtol=1e-9)
+    small = next(c for c in first.contrasts if c.group == "small")
+    large = next(c for c in first.contrasts if c.group == "x")
+    assert (small.method, large.method) == ("permutation", "t")
+    assert small.provisional
+
+
+def test_sampled_reference_agrees_with_the_whole_one(monkeypatch):
+    rng = np.random.default_rng(6)
+    value = np.r_[rng.beta(2, 6, 30), np.where(rng.random(5000) < 0.6, 0, rng.beta(2, 5, 5000))]
+    group = np.r_[["small"] * 30, ["large"] * 5000]
+    sampled = disparity(value, group, permutations=999).contrasts[0]
+    monkeypatch.setattr(contrasts, "PERMUTED_PATIENTS", 10_000)
+    whole = disparity(value, group, permutations=999).contrasts[0]
+    assert sampled.estimate == pytest.approx(whole.estimate, rel=1e-12)
+    assert sampled.critical == pytest.approx(whole.critical, rel=0.06)
+
+
+def test_image_unit_equals_weighted_least_squares():
+    d = clustered(7)
+    found = disparity(d["value"], d["group"], area_share=d["area"], clusters=d["cluster"], reference="a", unit="image", permutations=99)
+    basis = stats.spline_basis(stats.logit(d["area"].to_numpy()))
+    weights = 1 / d.groupby("cluster")["value"].transform("size")
+    x = np.hstack([pd.get_dummies(d["group"], dtype=float).to_numpy(), basis]) * np.sqrt(weights).to_numpy()[:, None]
+    coefficient = np.linalg.lstsq(x, d["value"] * np.sqrt(weights), rcond=None)[0]
+    assert [c.estimate for c in found.contrasts] == pytest.approx([coefficient[1] - coefficient[0], coefficient[2] - coefficient[0]])
+
+
+def test_max_t_uses_the_dependence_and_keeps_to_large_groups():
+    d = clustered(8, patients=300)
+    d["value"] += 0.03 * (d["group"] == "b")
+    by = {m: disparity(d["value"], d["group"], clusters=d["cluster"], correction=m, permutations=499) for m in ("holm", "max-t")}
+    single = by["holm"].table["p"].to_numpy()
+    assert (by["max-t"].table["p_adjusted"].to_numpy() >= single - 1e-12).all()
+    assert by["max-t"].table["p_adjusted"].sum() < by["holm"].table["p_adjusted"].sum()
+    small = clustered(8)
+    few = [disparity(small["value"], small["group"], clusters=small["cluster"], correction=m, permutations=499) for m in ("holm", "max-t")]
+    np.testing.assert_array_equal(few[0].table["p_adjusted"], few[1].table["p_adjusted"])
+
+
+# ── shapes of comparison ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_two_levels_are_compared_once_against_the_larger():
+    found = disparity(np.random.default_rng(0).random(50), ["x"] * 20 + ["y"] * 30, permutations=99)
+    assert [(c.group, c.reference) for c in found.contrasts] == [("x", "y")]
+
+
+def test_ordered_levels_have_a_slope_and_a_departure():
+    rng = np.random.default_rng(9)
+    level = rng.integers(0, 4, 200)
+    value = 0.2 + 0.03 * level + 0.1 * rng.random(200)
+    found = disparity(value, np.array(list("abcd"))[level], order=list("abcd"), permutations=199)
+    slope = next(c for c in found.contrasts if c.kind == "trend")
+    assert (slope.group, slope.reference, slope.n_clusters, slope.n_clusters_reference) == ("d", "a", 200, 0)
+    assert slope.estimate == pytest.approx(3 * np.polyfit(level, value, 1)[0], rel=1e-9)
+    bent = disparity(value + 0.1 * (level == 1), np.array(list("abcd"))[level], order=list("abcd"), permutations=199)
+    assert [next(c.p for c in f.contrasts if c.kind == "departure") < 0.05 for f in (found, bent)] == [False, True]
+
+
+def test_continuous_attribute_is_quoted_from_p10_to_p90_and_a_bend_is_seen():
+    rng = np.random.default_rng(10)
+    age = rng.normal(50, 12, 300)
+    value = 0.3 + 0.002 * age + 0.05 * rng.random(300)
+    found = disparity(value, age, continuous=True, permutations=199)
+    line, bend = found.contrasts
+    reach = np.subtract(*np.quantile(age, [0.9, 0.1]))
+    assert line.estimate == pytest.approx(reach * np.polyfit(age, value, 1)[0], rel=1e-9)
+    assert bend.p > 0.05 > disparity(value + 0.0005 * (age - 50) ** 2, age, continuous=True, permutations=199).contrasts[1].p
+
+
+def test_pairs_are_differences_within_pairs():
+    d = worlds.marked_pairs(25)(np.random.default_rng(11))
+    c = disparity(d["value"], d["group"], clusters=d["cluster"], pairs=d["pair"], permutations=199).contrasts[0]
+    wide = d.pivot(index="pair", columns="group", values="value").assign(cluster=d.groupby("pair")["cluster"].first())
+    per_patient = (wide[1] - wide[0]).groupby(wide["cluster"]).mean()
+    expected = per_patient.mean() * (1 if c.group == "1" else -1)
+    assert c.estimate == pytest.approx(expected, rel=1e-10)
+    assert c.se == pytest.approx(per_patient.std() / np.sqrt(len(per_patient)), rel=1e-10)
+    assert c.method == "sign flip"
+
+
+def test_an_attribute_that_varies_inside_clusters_is_compared_inside_them():
+    d = worlds.body_sites(30)(np.random.default_rng(12))
+    found = disparity(d["value"], d["group"], clusters=d["cluster"], permutations=99)
+    assert found.unit == "difference within cluster"
+    means = d.assign(own=d["group"] == 0).groupby(["cluster", "own"])["value"].mean().unstack().dropna()
+    assert found.contrasts[0].estimate == pytest.approx((means[True] - means[False]).mean(), rel=1e-10)
+    slope = disparity(d["value"], d["log_area"], clusters=d["cluster"], continuous=True, within=True, permutations=99)
+    assert [c.kind for c in slope.contrasts] == ["continuous"]
+
+
+def test_a_stray_level_inside_a_cluster_goes_with_the_majority():
+    d = clustered(13)
+    stray = d["group"].to_numpy().copy()
+    first = d.index[(d.groupby("cluster")["value"].transform("size") >= 3)][0]
+    stray[first] = "c" if stray[first] != "c" else "a"
+    found = disparity(d["value"], stray, clusters=d["cluster"], permutations=99)
+    assert found.excluded == {"another level of the cluster": 1}
+    assert "1 clusters carry several levels" in found.notes[0]
+
+
+def test_intersections_know_cells_and_additivity():
+    d = worlds.crossed(np.random.default_rng(14))
+    d["value"] += 0.25 * ((d["group"] == 1) & (d["second"] == 1))
+    found = intersections(d["value"], d["group"], d["second"], permutations=499)
+    kinds = {(c.kind, c.group): c for c in found.contrasts}
+    assert len(kinds) == 12
+    planted = kinds["additivity", "1 × 1"]
+    assert planted.verdict is Verdict.SHOWN
+    assert planted.estimate > 0.05
+    cells = d.groupby(["group", "second"])["value"].agg(["mean", "size"]).reset_index()
+    x = np.column_stack([np.ones(6), cells["group"], cells["second"] == 1, cells["second"] == 2]).astype(float)
+    additive = x @ np.linalg.lstsq(x * np.sqrt(cells[["size"]].to_numpy()), cells["mean"] * np.sqrt(cells["size"]), rcond=None)[0]
+    assert planted.estimate == pytest.approx((cells["mean"] - additive)[4], rel=1e-9)
+
+
+def test_intersections_of_unknown_levels_are_not_cells():
+    found = intersections(np.random.default_rng(0).random(60), ["a", None, "b"] * 20, ["x", "y", "x", "y"] * 15, permutations=99)
+    assert set(found.levels) == {"a × x", "a × y", "b × x", "b × y"}
+    assert found.excluded == {"unknown level": 20}
+
+
+# ── guards ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("n", "zeros", "reason", "provisional"),
+    [
+        (9, 0.0, "fewer than 10", False),
+        (12, 0.9, "nearly every value", False),
+        (12, 0.0, "", True),
+        (25, 0.0, "", False),
+        (25, 1.0, "every value is the same", False),
+    ],
+)
+def test_guards(n, zeros, reason, provisional):
+    rng = np.random.default_rng(15)
+    value = np.where(rng.random(n + 200) < zeros, 0.0, rng.random(n + 200))
+    c = disparity(value, ["g"] * n + ["rest of them"] * 200, permutations=99, margin=0.05).contrasts[0]
+    assert reason in c.reason
+    assert bool(c.reason) == bool(reason)
+    assert c.provisional is provisional
+    assert np.isnan(c.p) == bool(reason)
+    assert (c.verdict is Verdict.NOT_ASSESSED) == bool(reason)
+
+
+def test_single_patients_of_tiny_levels_do_not_break_the_others():
+    rng = np.random.default_rng(16)
+    found = disparity(rng.random(103), ["a"] * 50 + ["b"] * 50 + ["c", "d", "d"], area_share=rng.random(103), permutations=99)
+    by = {c.group: c for c in found.contrasts}
+    assert by["c"].reason
+    assert np.isfinite([by["a"].p, by["b"].p]).all()
+    alone = disparity(rng.random(101), ["a"] * 50 + ["b"] * 50 + ["c"], permutations=99)
+    assert np.isfinite([c.p for c in alone.contrasts]).tolist() == [True, True, False]
+
+
+def test_sizes_that_hardly_overlap_are_restricted_and_said():
+    d = worlds.confounded(60, 200, 2.0)(np.random.default_rng(17))
+    c = disparity(d["value"], d["group"], area_share=expit(d["log_area"]), clusters=d["cluster"], permutations=199).contrasts[0]
+    assert "region sizes overlap too little: compared among" in c.notes[0]
+    apart = np.where(d["group"] == 1, 0.5, 0.01) * np.random.default_rng(0).uniform(0.9, 1.0, len(d))
+    c = disparity(d["value"], d["group"], area_share=apart, clusters=d["cluster"], permutations=199).contrasts[0]
+    assert c.verdict is Verdict.NOT_ASSESSED
+    assert "overlap too little" in c.reason
+
+
+def test_what_is_left_out_is_counted_by_reason():
+    rng = np.random.default_rng(18)
+    value, area = rng.random(60), rng.random(60)
+    value[:3], area[3:5] = np.nan, np.nan
+    groups = np.array(["a", "b"] * 30, dtype=object)
+    groups[5:9] = None
+    found = disparity(value, groups, area_share=area, covariates=pd.DataFrame({"x": np.r_[[np.nan] * 10, rng.random(50)]}), permutations=99)
+    assert found.excluded == {"unknown level": 4, "undefined value": 3, "region size unknown": 2, "covariate missing": 1}
+    assert sum(n for n, _ in found.levels.values()) == 50
+    assert found.adjusted_for == ("region size", "x")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"values": np.zeros(40)},
+        {"groups": ["one"] * 40},
+        {"groups": [None] * 40},
+        {"values": np.full(40, np.nan)},
+        {"groups": np.ones(40), "continuous": True},
+        {"area_share": np.zeros(40)},
+        {"klass": [None] * 40},
+        {"clusters": np.zeros(40)},
+        {"pairs": np.zeros(40)},
+        {"covariates": pd.DataFrame({"same": np.ones(40), "text": ["t"] * 40})},
+        {"covariates": pd.DataFrame({"g": [0.0, 1.0] * 20})},
+    ],
+    ids=str,
+)
+def test_odd_inputs_give_a_reason_and_never_a_crash(odd):
+    rng = np.random.default_rng(19)
+    given = {"values": rng.random(40), "groups": ["a", "b"] * 20, "permutations": 99, "margin": 0.05} | odd
+    found = disparity(given.pop("values"), given.pop("groups"), **given)
+    for c in found.contrasts:
+        assert bool(c.reason) == bool(np.isnan(c.p))
+    json.loads(found.to_json())
+    assert "<table" in found._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"groups": ["a"] * 3}, "length"),
+        ({"values": [np.inf] * 4}, "4 of 4 values are infinite"),
+        ({"order": ["a"]}, "not in order"),
+        ({"reference": "z"}, "'z' is not a level"),
+        ({"margin": -1}, "margin"),
+        ({"alpha": 2}, "alpha"),
+        ({"permutations": 3}, "99"),
+        ({"continuous": True, "order": ["a"]}, "either continuous or ordered"),
+        ({"unit": "cow"}, "unit"),
+    ],
+)
+def test_errors_say_what_to_do(wrong, message):
+    given = {"values": [0.1, 0.2, 0.3, 0.4], "groups": ["a", "b", "a", "b"]} | wrong
+    with pytest.raises(InputError, match=message):
+        disparity(given.pop("values"), given.pop("groups"), **given)
+
+
+# ── what comes out ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_table_json_and_html():
+    found = disparity(np.random.default_rng(20).random(60), ["<b>bold</b>", "plain"] * 30, permutations=99)
+    wanted = [
+        "group", "reference", "n_images", "n_clusters", "estimate", "se", "ci_low", "ci_high", "p", "p_adjusted", "p_equivalence",
+        "p_equivalence_adjusted", "mde80", "verdict", "reason",
+    ]  # fmt: skip
+    assert list(found.table.columns[: len(wanted)]) == wanted
+    assert json.loads(found.to_json())["contrasts"][0]["p_equivalence"] is None
+    assert "<b>bold</b>" not in found._repr_html_()
+    assert found.omnibus is None
+
+
+def test_interval_excludes_zero_exactly_where_p_says_so():
+    for seed in range(30):
+        d = rows_of("V05", seed)
+        c = disparity(d["value"] + 0.05 * d["group"], d["group"], clusters=d["cluster"], permutations=199, seed=seed).contrasts[0]
+        assert (c.p <= 0.05) == (not c.ci_low <= 0 <= c.ci_high)
+
+
+def test_permutations_grow_with_the_family():
+    d = rows_of("V01")
+    assert disparity(d["value"], d["group"], permutations=99, family=66).contrasts[0].permutations == 5280
+
+
+def test_class_is_crossed_with_size_where_patients_suffice():
+    d = rows_of("V12")
+    z = {n: subgroups._with_columns(rows, pd.Series(k), None).z.shape[1] for n, rows, k in ((n, *_rows(d, n)) for n in (60, 200))}
+    assert z == {60: 4, 200: 7}
+
+
+def _rows(d, n):
+    d = d.drop_duplicates("cluster").head(n)
+    y, codes = d["value"].to_numpy(), d["group"].to_numpy()
+    rows = subgroups._Rows(y, codes, codes / 1, np.arange(n), np.arange(n), d["log_area"].to_numpy(), np.empty((n, 0)), ("0", "1"), {})
+    return rows, d["klass"].to_numpy()
+
+
+def test_kinds_and_order_of_levels():
+    assert attribute_kind(pd.Series(["1", "2"] * 9)) == "categorical"
+    assert attribute_kind(pd.Series([str(x) for x in range(30)])) == "continuous"
+    assert attribute_kind(pd.Series(["1", "2"]), kind="continuous") == "continuous"
+    assert attribute_kind(pd.Series(["a", "b"]), order=["b", "a"]) == "ordered"
+    assert sort_levels(["10", "9", "2"]) == ["2", "9", "10"]
+    assert sort_levels(["b", "a", "10"]) == ["10", "a", "b"]
