@@ -488,15 +488,15 @@ def _read_delimited(data: bytes, path: Path, problems: list[Problem]) -> tuple[_
     text = _decoded(data, problems)
     first = next((line for line in _lines(text[:100_000]) if line.strip()), "")
     delimiter = "\t" if path.suffix.lower() in (".tsv", ".tab") else max(",;\t", key=lambda mark: (first.count(mark), mark == ","))
-    records = _records(text, delimiter, problems)
+    numbers, records = _records(text, delimiter, problems)
     if not records:
         return {}, []
-    header = [name.strip() for name in records[0][1]]
-    while header and not header[-1] and all(len(row) < len(header) or not row[len(header) - 1].strip() for _, row in records[1:]):
+    header = [name.strip() for name in records.pop(0)]
+    while header and not header[-1] and all(len(row) < len(header) or not row[len(header) - 1].strip() for row in records):
         header.pop()  # a separator at the end of every line
-    names = _column_names(header, [row for _, row in records[1:]], problems)
+    names = _column_names(header, records, problems)
     rows, lines, ragged, blank = [], [], [], []
-    for line, row in records[1:]:
+    for line, row in zip(numbers[1:], records, strict=True):
         while len(row) > len(header) and not row[-1].strip():
             row.pop()
         if not row or (not row[0].strip() and not any(map(str.strip, row))):
@@ -514,9 +514,10 @@ def _read_delimited(data: bytes, path: Path, problems: list[Problem]) -> tuple[_
     return dict(zip(names, map(list, zip(*rows, strict=True)) if rows else ([] for _ in names), strict=True)), lines
 
 
-def _records(text: str, delimiter: str, problems: list[Problem]) -> list[tuple[int, list[str]]]:
-    """(first editor line, cells) of each record that is not an empty line."""
-    records: list[tuple[int, list[str]]] = []
+def _records(text: str, delimiter: str, problems: list[Problem]) -> tuple[list[int], list[list[str]]]:
+    """First editor line, and cells, of each record that is not an empty line."""
+    lines: list[int] = []
+    records: list[list[str]] = []
     limit = csv.field_size_limit(max(len(text), 131_072))  # run-length codes are long
     try:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -525,12 +526,13 @@ def _records(text: str, delimiter: str, problems: list[Problem]) -> list[tuple[i
             try:
                 row = next(reader)
             except StopIteration:
-                return records
+                return lines, records
             except csv.Error as error:
                 problems.append(_problem("broken_quotes", [line], example=f"row {line}: {error}"))
                 continue
             if row:
-                records.append((line, row))
+                lines.append(line)
+                records.append(row)
     finally:
         csv.field_size_limit(limit)
 
