@@ -397,25 +397,37 @@ def adjusted_means(findings: Sequence[Finding]) -> dict[Cell, float]:
     """
     families: dict[Cell, list[Finding]] = {}
     for f in findings:
-        complete = None not in (f.adjusted.estimate, f.mean.estimate, f.mean_reference.estimate)
-        if f.code == "GA101" and f.outcome == "heat_share" and f.adjusted_for and complete and f.n_clusters and f.n_clusters_reference:
+        if f.code == "GA101" and f.outcome == "heat_share" and f.adjusted_for:
             families.setdefault((f.attribute, f.reference, f.region, f.method, f.target), []).append(f)
     means: dict[Cell, float] = {}
-    for (attribute, reference, *where), members in families.items():
-        weights = [(f, f.n_clusters, f.mean.estimate or 0.0, f.adjusted.estimate or 0.0) for f in members]
-        first = members[0]
-        if reference == "rest":
-            for f, n, mean, d in weights:
-                total = n + f.n_clusters_reference
-                plain = (n * mean + f.n_clusters_reference * (f.mean_reference.estimate or 0.0)) / total
-                means[attribute, f.group, where[0], where[1], where[2]] = plain + d * f.n_clusters_reference / total
-        else:
-            total = first.n_clusters_reference + sum(n for _, n, _, _ in weights)
-            plain = (first.n_clusters_reference * (first.mean_reference.estimate or 0.0) + sum(n * mean for _, n, mean, _ in weights)) / total
-            own = plain - sum(n * d for _, n, _, d in weights) / total
-            means[attribute, reference, where[0], where[1], where[2]] = own
-            means |= {(attribute, f.group, where[0], where[1], where[2]): own + d for f, _, _, d in weights}
+    for (attribute, reference, region, method, target), members in families.items():
+        found = _means_from_rest(members) if reference == "rest" else _means_from_level(members)
+        means |= {(attribute, level, region, method, target): mean for level, mean in found.items()}
     return means
+
+
+def _means_from_rest(members: Sequence[Finding]) -> dict[str, float]:
+    found = {}
+    for f in filter(_is_complete, members):
+        n, others = f.n_clusters, f.n_clusters_reference
+        plain = (n * (f.mean.estimate or 0.0) + others * (f.mean_reference.estimate or 0.0)) / (n + others)
+        found[f.group] = plain + (f.adjusted.estimate or 0.0) * others / (n + others)
+    return found
+
+
+def _means_from_level(members: Sequence[Finding]) -> dict[str, float]:
+    if not all(_is_complete(f) for f in members):
+        return {}  # the mean over all levels takes every level
+    first = members[0]
+    total = first.n_clusters_reference + sum(f.n_clusters for f in members)
+    plain = (first.n_clusters_reference * (first.mean_reference.estimate or 0.0) + sum(f.n_clusters * (f.mean.estimate or 0.0) for f in members)) / total
+    own = plain - sum(f.n_clusters * (f.adjusted.estimate or 0.0) for f in members) / total
+    return {first.reference: own, **{f.group: own + (f.adjusted.estimate or 0.0) for f in members}}
+
+
+def _is_complete(f: Finding) -> bool:
+    known = None not in (f.adjusted.estimate, f.mean.estimate, f.mean_reference.estimate)
+    return known and f.n_clusters > 0 and f.n_clusters_reference > 0
 
 
 def _heat_rows(census: Census, plan: Plan) -> list[HeatRow]:
@@ -605,7 +617,9 @@ def _gaps_to(members: Array, labelled: Array, census: Census) -> list[int]:
 
 def suppressed_cells(meas: Measurements, plan: Plan) -> set[Cell]:
     """(attribute, level, region, method, target) of every heat row that is withheld; what the findings must not show."""
-    return withheld_cells(describe(meas, plan)["heat"])
+    censuses = [take_census(meas, plan, pair) for pair in method_targets(meas, plan)]
+    references = {name: _reference(name, plan) for name in censuses[0].groups}
+    return withheld_cells(_heat_table(censuses, plan, ()), _suppressed_levels(censuses[0], plan), references, plan.privacy.min_cell)
 
 
 def _distinct_by(codes: Array, cluster: Array, count: int) -> Array:

@@ -21,7 +21,7 @@ Source: Hundepool et al. 2012, Statistical Disclosure Control, ch. 4 (primary an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
@@ -121,9 +121,16 @@ def apply_min_cell(parts: Parts, levels: Mapping[str, set[str]], references: Map
     }
 
 
-def withheld_cells(heat: Iterable[HeatRow]) -> set[Cell]:
-    """Rows of a protected heat table that are withheld: (attribute, level, region, method, target)."""
-    return {(r.attribute, r.level, r.region, r.method, r.target) for r in heat if r.suppressed and r.n_images is None}
+def withheld_cells(heat: Sequence[HeatRow], levels: Mapping[str, set[str]], references: Mapping[str, str], min_cell: int) -> set[Cell]:
+    """Rows of a complete heat table, those of the whole data set aside, that are to be withheld."""
+    if min_cell <= 1:
+        return set()
+    cells: set[Cell] = set()
+    for name in dict.fromkeys(row.attribute for row in heat if row.attribute != ALL):
+        rows, hidden = [row for row in heat if row.attribute == name], set(levels.get(name, set()))
+        cells |= {(name, *cell) for cell in _withheld_regions(rows, hidden, references.get(name, "rest"), min_cell)}
+        cells |= {(name, *_cell_of(row)) for row in rows if row.level in hidden}
+    return cells
 
 
 # ── what to withhold ────────────────────────────────────────────────────────────────────────────────────────────────
