@@ -420,7 +420,8 @@ def _means_from_level(members: Sequence[Finding]) -> dict[str, float]:
         return {}  # the mean over all levels takes every level
     first = members[0]
     total = first.n_clusters_reference + sum(f.n_clusters for f in members)
-    plain = (first.n_clusters_reference * (first.mean_reference.estimate or 0.0) + sum(f.n_clusters * (f.mean.estimate or 0.0) for f in members)) / total
+    sums = [f.n_clusters * (f.mean.estimate or 0.0) for f in members]
+    plain = (first.n_clusters_reference * (first.mean_reference.estimate or 0.0) + sum(sums)) / total
     own = plain - sum(f.n_clusters * (f.adjusted.estimate or 0.0) for f in members) / total
     return {first.reference: own, **{f.group: own + (f.adjusted.estimate or 0.0) for f in members}}
 
