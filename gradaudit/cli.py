@@ -27,7 +27,9 @@ from gradaudit.errors import GradauditError, PlanError
 from gradaudit.records import AUDIT_STATE_WORDS
 
 if TYPE_CHECKING:
+    from gradaudit.manifest import Manifest
     from gradaudit.measuring import Progress as MeasureProgress
+    from gradaudit.models import Classifier
     from gradaudit.result import AuditResult
 
 EXIT_CODES = {"met": 0, "none_declared": 0, "not_met": 1, "insufficient": 3}
@@ -109,10 +111,10 @@ def report(
     from gradaudit.auditing import audit
 
     run = run or _default_run(manifest, config)
+    table = _checked_manifest(manifest, plan)
+    classifier = _loaded_model(plan, root)
     with _progress("measuring") as progress:
-        result = audit(
-            manifest, _loaded_model(plan, root), plan, run, fresh=fresh, strict=strict, progress=progress, command=_command_line()
-        )  # fmt: skip
+        result = audit(table, classifier, plan, run, fresh=fresh, strict=strict, progress=progress, command=_command_line())
     _finish(result, run, output, as_json, allow_insufficient)
 
 
@@ -137,14 +139,12 @@ def measure(
         manifest, config, weights=weights, layer=layer, method=method, target=target, device=device, batch_size=batch_size, model=model
     )  # fmt: skip
     from gradaudit.auditing import measure_with_gallery
-    from gradaudit.manifest import read_manifest
 
     run = run or _default_run(manifest, config)
-    table = read_manifest(manifest, plan)
+    table = _checked_manifest(manifest, plan)
+    classifier = _loaded_model(plan, root)
     with _progress("measuring") as progress:
-        meas = measure_with_gallery(
-            table, _loaded_model(plan, root), plan, run, fresh=fresh, strict=strict, progress=progress, command=_command_line()
-        )
+        meas = measure_with_gallery(table, classifier, plan, run, fresh=fresh, strict=strict, progress=progress, command=_command_line())
     failed = int((meas.images["status"] != "ok").sum())
     summary = {"run": str(run), "images": len(meas.images), "failed": failed, "rows": len(meas.table), "layer": meas.run["model"]["layer"]}
     if as_json:
@@ -181,12 +181,8 @@ def validate(
     as_json: JsonOption = False,
 ) -> None:
     """Check a manifest (and its plan) and list every problem at once, with its rows and what to do."""
-    from gradaudit.manifest import read_manifest, render_problems
-
     plan, _ = find_plan(config, manifest)
-    table = read_manifest(manifest, plan)
-    if table.warnings:
-        stderr.print(escape(render_problems(table.warnings)))
+    table = _checked_manifest(manifest, plan)
     clusters = table.table["cluster"].nunique()
     summary = {
         "images": len(table), "clusters": int(clusters), "attributes": list(table.attributes), "regions": list(table.region_names),
@@ -280,13 +276,23 @@ def _with_flags(plan: Plan, sections: dict[str, dict[str, Any]]) -> Plan:
     return plan.updated(**given) if given else plan
 
 
-def _loaded_model(plan: Plan, root: Path) -> Any:
+def _checked_manifest(path: Path, plan: Plan) -> Manifest:
+    """Read the manifest before any model is loaded or user code run; its warnings go to stderr."""
+    from gradaudit.manifest import read_manifest, render_problems
+
+    table = read_manifest(path, plan)
+    if table.warnings:
+        stderr.print(escape(render_problems(table.warnings)))
+    return table
+
+
+def _loaded_model(plan: Plan, root: Path) -> Classifier:
     from gradaudit.auditing import classifier_of
 
-    source = plan.model.source or ""
-    if source.startswith("factory:"):
-        stderr.print(f"note: running the Python that you named: {escape(source.removeprefix('factory:'))}")
-    return classifier_of(plan, root)
+    classifier = classifier_of(plan, root)
+    for note in classifier.notes:
+        stderr.print(f"note: {escape(note)}")
+    return classifier
 
 
 def _default_run(manifest: Path, config: Path | None) -> Path:

@@ -117,8 +117,8 @@ def outline_path(mask: Any) -> str:
     """Outline of a mask (h, w) in [0, 1] at its half level as SVG path data, in pixels; empty for an empty mask."""
     padded = np.pad(np.asarray(mask, dtype=float), 1)
     pieces = []
-    for contour in find_contours(padded, 0.5):
-        points = approximate_polygon(contour, tolerance=0.35)
+    for contour in find_contours(padded, 0.5):  # type: ignore[no-untyped-call]
+        points = approximate_polygon(contour, tolerance=0.35)  # type: ignore[no-untyped-call]
         if len(points) >= 4:  # fewer cannot enclose anything
             pieces.append("M" + "L".join(f"{x - 0.5:.1f} {y - 0.5:.1f}" for y, x in points[:-1]) + "Z")
     return "".join(pieces)
@@ -207,10 +207,9 @@ def _on_device(classifier: Classifier, device: str) -> Classifier:
 
 
 def _device_of(classifier: Classifier) -> torch.device:
-    tensor = next(classifier.module.parameters(), None)
-    if tensor is None:
-        tensor = next(classifier.module.buffers(), None)
-    return tensor.device if tensor is not None else torch.device("cpu")
+    for tensor in (*classifier.module.parameters(), *classifier.module.buffers()):
+        return tensor.device
+    return torch.device("cpu")
 
 
 def _workers(plan: Plan, batches: int) -> int:
@@ -247,6 +246,7 @@ def _run_record(manifest: Manifest, classifier: Classifier, plan: Plan, layer_re
             "classes": list(classifier.classes or ()),
             "input_size": list(classifier.input_size or ()),
             "preprocess": preprocess,
+            "notes": list(classifier.notes),
         },
         "data": {
             "name": manifest.path.name,

@@ -234,6 +234,7 @@ class ModelFacts(Record):
     input_size: tuple[int, ...] = ()
     classes: tuple[str, ...] = ()
     preprocess: dict[str, Any] = {}
+    notes: tuple[str, ...] = ()  # what was noticed on loading: user code run, random weights, an output layer taken off
 
 
 class DataFacts(Record):

@@ -39,7 +39,7 @@ def test_report_end_to_end(tmp_path, run_command):
     assert document["verdict"]["headline"] in html
     assert document["data"]["n_images"] == 96
     assert document["data"]["n_clusters"] == 48
-    assert "running the Python that you named" in err
+    assert "network.py" in err  # user code was run, and that is said
 
 
 def test_measure_then_analyze_gives_the_same_result_as_report(tmp_path, run_command, monkeypatch):
