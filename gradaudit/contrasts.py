@@ -320,11 +320,13 @@ def _with_effects(contrast: Contrast, model: _Fitted, hypothesis: Hypothesis) ->
 
 def _max_t(contrasts: list[Contrast], reference: Floats, model: _Fitted, ask: Settings) -> list[Contrast]:
     """Family-wise p from the largest |t*|, where every level has 40 patients; otherwise Holm stays."""
-    rows = [a for a, b in model.spans if b - a == 1]
-    if ask.order is not None or model.fit.counts.min() < MAX_T_PATIENTS or len(rows) < len(model.spans):
+    singles = [(i, a) for i, (a, b) in enumerate(model.spans) if b - a == 1]
+    if ask.order is not None or model.fit.counts.min() < MAX_T_PATIENTS:
         return contrasts
+    rows = [a for _, a in singles]
     adjusted = stats.max_t(np.abs(model.estimates[rows] / model.se[rows]), reference[:, rows])
-    return [replace(c, p_adjusted=float(p)) for c, p in zip(contrasts, adjusted, strict=True)]
+    by_index = {i: float(p) for (i, _), p in zip(singles, adjusted, strict=True)}
+    return [replace(c, p_adjusted=by_index.get(i, c.p_adjusted)) for i, c in enumerate(contrasts)]
 
 
 def judge(contrasts: Sequence[Contrast], margin: float | None, alpha: float) -> tuple[Contrast, ...]:
