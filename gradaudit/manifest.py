@@ -1068,9 +1068,10 @@ def _check_regions(draft: _Draft) -> Iterator[Problem]:
                 sources[i] = source
             else:
                 faults[source.rule].append(i)
-                remarks.setdefault(source.rule, str(source))
+                if source.rule.endswith(("_malformed", "_value")):  # the other rules say it themselves
+                    remarks.setdefault(source.rule, str(source))
         for rule, rows in faults.items():
-            yield draft.problem(rule, rows, column, remarks[rule])
+            yield draft.problem(rule, rows, column, remarks.get(rule, ""))
         yield from _check_masks(draft, column, {i: source for i, source in sources.items() if source.path})
 
 
