@@ -601,7 +601,7 @@ def _finding(d: Draft, withheld: str) -> Finding:
     if withheld == "rates":
         hidden |= {side: Interval() for side in ("mean", "mean_reference", "raw", "adjusted")}
         hidden |= {"se": None, "effect": Effect(), "reason": "too few of these images to compare" if full.reason else ""}
-        hidden |= {"test": TestResult(family=full.test.family, name=full.test.name)}
+        hidden |= {"test": full.test.model_copy(update={"statistic": None, "df": None})}
     return full.model_copy(update=hidden)
 
 

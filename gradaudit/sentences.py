@@ -207,8 +207,9 @@ def summary_sentences(decisive: Sequence[Finding], findings: Sequence[Finding]) 
         lines.append(
             f"Of {explored} exploratory comparisons, {signals} {'gives' if signals == 1 else 'give'} a signal: a reason to look, not a verdict."
         )
-    if len(lines) < 3:
-        lines.append("Nothing else was compared.")
+    open_ = [f.sentence for f in decisive if f.verdict is Verdict.NOT_ASSESSED]
+    spare = [*open_[: _LONGEST_SUMMARY - 2], "Nothing else was compared.", "The exclusions say which images could not be used, and why."]
+    lines += spare[: max(0, 3 - len(lines))]
     return chosen, tuple(lines[:_LONGEST_SUMMARY])
 
 

@@ -74,10 +74,10 @@ def spline_basis(x: Floats, knots: Floats | None = None) -> Floats:
     x : (n,) finite      knots : increasing, at least 3 to bend; default the 5/35/65/95 % points of x
     returns : (n, 3), or (n, 1) where x has too few distinct values for a bend, or (n, 0) where x is constant
     """
-    if knots is None:
-        knots = np.unique(np.quantile(x, KNOTS))
     if len(x) == 0 or np.ptp(x) == 0:
         return np.empty((len(x), 0))
+    if knots is None:
+        knots = np.unique(np.quantile(x, KNOTS))
     if len(knots) < 3 or np.min(np.diff(knots)) < 1e-6 * (knots[-1] - knots[0]):
         return x[:, None].copy()
     last, before, width = knots[-1], knots[-2], knots[-1] - knots[0]
@@ -451,13 +451,17 @@ def benjamini_hochberg(p: ArrayLike) -> Floats:
 
 @STATISTICS.register(
     name="max_t", label="max-T", summary="Family-wise p from the largest |t*| of each permutation: uses the dependence between contrasts.",
-    formula="p_k = (1 + #{max_j |t*_j| ≥ |t_k|}) / (B + 1)", source="Westfall & Young 1993, Resampling-Based Multiple Testing",
+    formula="p_(k) = max over i ≤ k of (1 + #{max_{j ≥ i} |t*_(j)| ≥ |t_(i)|}) / (B + 1), largest |t| first",
+    source="Westfall & Young 1993, Resampling-Based Multiple Testing, alg. 2.8",
     caveat="Only where every group has at least 40 patients.",
 )  # fmt: skip
 def max_t(statistics: Floats, reference: Floats) -> Floats:
-    """Single-step max-T adjusted p-values. statistics : (k,)      reference : (B, k) of |t*| over shared permutations."""
-    largest = reference.max(axis=1)
-    return np.asarray([p_value(float(t), largest) for t in statistics])
+    """Step-down max-T adjusted p-values. statistics : (k,) of |t|      reference : (B, k) of |t*| over shared permutations."""
+    order = np.argsort(-statistics, kind="stable")
+    steps = [p_value(float(statistics[j]), reference[:, order[i:]].max(axis=1)) for i, j in enumerate(order)]
+    out = np.empty(len(statistics))
+    out[order] = np.maximum.accumulate(steps) if len(steps) else steps
+    return out
 
 
 def verdict(p: float, p_equivalence: float, low: float, high: float, margin: float | None, alpha: float = 0.05) -> Verdict:

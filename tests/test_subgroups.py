@@ -126,7 +126,7 @@ def test_max_t_uses_the_dependence_and_keeps_to_large_groups():
     by = {m: disparity(d["value"], d["group"], clusters=d["cluster"], correction=m, permutations=499) for m in ("holm", "max-t")}
     single = by["holm"].table["p"].to_numpy()
     assert (by["max-t"].table["p_adjusted"].to_numpy() >= single - 1e-12).all()
-    assert by["max-t"].table["p_adjusted"].sum() < by["holm"].table["p_adjusted"].sum()
+    assert by["max-t"].table["p_adjusted"].min() < by["holm"].table["p_adjusted"].min()
     small = clustered(8)
     few = [disparity(small["value"], small["group"], clusters=small["cluster"], correction=m, permutations=499) for m in ("holm", "max-t")]
     np.testing.assert_array_equal(few[0].table["p_adjusted"], few[1].table["p_adjusted"])

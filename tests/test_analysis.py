@@ -1,0 +1,397 @@
+"""Questions, findings and verdicts: a planted and a null case each, small cells, sentences, and measurements that are hardly there."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+
+from gradaudit.analysis import QUESTIONS, analyze, audit_verdict, sentence
+from gradaudit.config import build_plan
+from gradaudit.errors import InputError, PlanError
+from gradaudit.records import Finding, Interval, Measurements, TestResult, Verdict
+
+BANNED = re.compile(r"\b(un)?bias(ed)?\b|\bfair(ness)?\b|\bdebiased\b|\bcompliant\b", re.IGNORECASE)
+PLAN = {
+    "regions": {"ruler": {"role": "avoid"}, "lesion": {"role": "attend"}},
+    "subgroups": {"tone": {"order": ["I-II", "III-IV", "V-VI"]}},
+    "criteria": {"margin": 0.05},
+    "analysis": {"permutations": 499},
+}
+METRICS = ("mass_lift", "relevance_rank_accuracy", "pointing_game", "auc")
+
+
+def a_plan(**changes):
+    return build_plan({**PLAN, **changes})
+
+
+def measured(seed=0, patients=240, tone=(0.5, 0.3, 0.2), gap=0.0, undefined=None, absent=None, age_slope=0.0, bend=0.0, joint=0.0, spread=0.4):
+    """Two regions and a neutral one; ``gap``: added to the share on the ruler in V-VI; other words plant other answers."""
+    rng = np.random.default_rng(seed)
+    n = rng.integers(1, 4, patients)
+    cl = np.repeat(np.arange(patients), n)
+    rows = len(cl)
+    level = rng.choice(3, patients, p=tone)[cl]
+    sex, age = rng.choice(["f", "m"], patients)[cl], rng.normal(50, 15, patients)[cl]
+    images = pd.DataFrame(
+        {
+            "image_id": [f"i{k}" for k in range(rows)], "path": "x.png", "label": rng.choice(["benign", "malignant"], rows),
+            "predicted": rng.choice(["benign", "malignant"], rows), "probability": 0.9, "correct": rng.random(rows) < 0.8, "cluster": cl.astype(str),
+            "status": "ok", "reason": "", "subgroup.tone": np.array(["I-II", "III-IV", "V-VI"])[level], "subgroup.sex": sex,
+            "subgroup.age": [f"{a:.1f}" for a in age], "meta.site": rng.choice(["north", "south"], rows),
+        }
+    )  # fmt: skip
+    status = np.where(rng.random(rows) < (0 if undefined is None else np.take(undefined, level)), "no_positive_evidence", "ok")
+    effect, tables = rng.normal(size=patients)[cl], []
+    for region in ("ruler", "lesion", "skin"):
+        area = expit(-2 + 0.5 * rng.normal(size=rows))
+        share = expit(-1.5 + spread * effect + spread * rng.normal(size=rows) + 0.3 * np.log(area))
+        if region == "ruler":
+            share = share + gap * (level == 2) + bend * (level == 1) + age_slope * (age - 50) + joint * ((level == 0) & (sex == "f"))
+        gone = (status != "ok") | ((rng.random(rows) < np.take(absent, level)) if absent and region == "ruler" else False)
+        missing = np.where(status != "ok", "zero_heat", np.where(gone, "empty_mask", ""))
+        tables.append(
+            pd.DataFrame(
+                {
+                    "image_id": images["image_id"], "method": "gradcam", "target": "predicted", "region": region,
+                    "role": {"ruler": "avoid", "lesion": "attend"}.get(region, "neutral"), "status": status, "reason": missing,
+                    "heat_share": np.where(gone, np.nan, share), "area_share": np.where(missing == "empty_mask", np.nan, area),
+                    "mass_lift": np.where(gone, np.nan, share / area), "relevance_rank_accuracy": np.where(gone, np.nan, share),
+                    "pointing_game": np.where(gone, np.nan, rng.random(rows) < share), "auc": np.where(gone, np.nan, 0.5 + share / 2),
+                }
+            )
+        )  # fmt: skip
+    return Measurements(pd.concat(tables, ignore_index=True), images)
+
+
+def of(findings, code, **where):
+    return [f for f in findings if f.code == code and all(getattr(f, k) == v for k, v in where.items())]
+
+
+@pytest.fixture(scope="module")
+def planted():
+    return analyze(measured(gap=0.2, undefined=(0.05, 0.05, 0.4), absent=(0.1, 0.1, 0.6)), a_plan())
+
+
+@pytest.fixture(scope="module")
+def null():
+    return analyze(measured(1, patients=500, spread=0.25), a_plan())
+
+
+# ── every question, planted and null ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_planted_gap_is_material_and_its_own_group_is_named(planted):
+    found = of(planted, "GA101", region="ruler", group="V-VI")[0]
+    assert found.verdict is Verdict.MATERIAL
+    assert found.adjusted.estimate == pytest.approx(0.2, abs=0.04)
+    assert found.raw.estimate is not None
+    assert found.adjusted_for == ("region size", "class")
+    assert found.test.family == "confirmatory"
+    assert found.effect.ratio.estimate > 1.4
+    assert all(f.verdict is not Verdict.MATERIAL for f in of(planted, "GA101", region="lesion"))
+    assert of(planted, "GA102", region="ruler")[0].verdict is Verdict.MATERIAL
+    assert audit_verdict(planted, a_plan()).state == "not_met"
+
+
+def test_nothing_planted_is_equivalent_and_met(null):
+    assert {f.verdict for f in of(null, "GA101") if f.test.family == "confirmatory"} == {Verdict.EQUIVALENT}
+    assert not [f for f in null if f.test.family == "confirmatory" and f.verdict in (Verdict.MATERIAL, Verdict.SIZE_UNCERTAIN)]
+    verdict = audit_verdict(null, a_plan())
+    assert verdict.state == "met"
+    assert 3 <= len(verdict.sentences) <= 5
+
+
+def test_few_patients_are_insufficient():
+    found = analyze(measured(2, patients=45), a_plan())
+    assert audit_verdict(found, a_plan()).state == "insufficient"
+    assert all(f.verdict is not Verdict.EQUIVALENT for f in of(found, "GA101", region="ruler", group="V-VI"))
+
+
+def test_a_bend_is_a_departure_and_a_straight_trend_is_not(null):
+    bent = analyze(measured(3, bend=0.2), a_plan())
+    assert of(bent, "GA104", region="ruler", attribute="tone")[0].verdict is Verdict.SHOWN
+    assert of(null, "GA104", region="ruler", attribute="tone")[0].verdict is Verdict.INCONCLUSIVE
+
+
+def test_a_continuous_attribute_is_a_slope(null):
+    found = of(analyze(measured(4, age_slope=0.004), a_plan()), "GA103", region="ruler")[0]
+    assert found.verdict is Verdict.MATERIAL
+    assert "P90" in found.group
+    assert of(null, "GA103", region="ruler")[0].verdict is Verdict.EQUIVALENT
+
+
+def test_undefined_heat_is_an_outcome_of_its_own(planted, null):
+    assert of(planted, "GA111", group="V-VI", attribute="tone")[0].verdict in (Verdict.MATERIAL, Verdict.SIZE_UNCERTAIN)
+    assert {f.verdict for f in of(null, "GA111")} == {Verdict.NOT_ASSESSED}
+    noted = of(planted, "GA101", region="ruler", group="V-VI")[0]
+    assert any("undefined heat counted as 0 or 1" in note for note in noted.notes)
+
+
+def test_region_absent_is_an_outcome_of_its_own(planted, null):
+    assert of(planted, "GA112", region="ruler", group="V-VI")[0].verdict is Verdict.SHOWN
+    assert not of(null, "GA112")
+
+
+def test_secondary_measures_are_signals(planted, null):
+    found = of(planted, "GA121", region="ruler", group="V-VI")
+    assert {f.outcome for f in found} == {*METRICS, "heat_share_correct"}
+    assert all(f.test.family == "exploratory" and f.margin is None for f in found)
+    assert of(planted, "GA121", outcome="heat_share_correct", group="V-VI")[0].verdict is Verdict.SHOWN
+    assert sum(f.verdict is Verdict.SHOWN for f in of(null, "GA121")) <= 2
+
+
+def test_an_intersection_that_nobody_sees_alone():
+    found = analyze(measured(5, joint=0.15), a_plan())
+    shown = {f.group for f in of(found, "GA131", reference="additive prediction") if f.verdict is Verdict.SHOWN}
+    assert "I-II × f" in shown
+    cell = of(found, "GA131", group="I-II × f", reference="rest")[0]
+    assert any("shrunken" in note for note in cell.notes)
+
+
+def test_every_question_has_a_card_and_was_asked(planted):
+    assert {f.code for f in planted} == set(QUESTIONS.names())
+    assert all(card.summary and card.source and "statistics.md" not in card.source for card in QUESTIONS.cards())
+
+
+# ── families and settings ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_neutral_regions_explore_and_declared_regions_decide(planted):
+    assert {f.region for f in planted if f.test.family == "confirmatory" and f.code == "GA101"} == {"ruler", "lesion"}
+    assert {f.test.family for f in of(planted, "GA101", region="skin")} == {"exploratory"}
+    only = analyze(measured(), a_plan(analysis={"permutations": 199, "regions": ["lesion"]}))
+    assert {f.region for f in only if f.test.family == "confirmatory" and f.code == "GA101"} == {"lesion"}
+
+
+def test_holm_spans_the_whole_confirmatory_family(planted):
+    p = np.array([f.test.p for f in planted if f.test.family == "confirmatory" and f.test.p is not None])
+    adjusted = np.array([f.test.p_adjusted for f in planted if f.test.family == "confirmatory" and f.test.p is not None])
+    assert adjusted[np.argmin(p)] == pytest.approx(min(1.0, len(p) * p.min()))
+    assert all(f.test.permutations >= 80 * len(p) for f in planted if f.test.family == "confirmatory" and f.test.permutations)
+
+
+def test_without_criteria_nothing_is_judged():
+    plan = a_plan(criteria=None)
+    found = analyze(measured(gap=0.2), plan)
+    assert of(found, "GA101", region="ruler", group="V-VI")[0].verdict is Verdict.SHOWN
+    verdict = audit_verdict(found, plan)
+    assert verdict.state == "none_declared"
+    assert any("margin" in line for line in verdict.cannot_tell)
+
+
+def test_covariates_are_adjusted_for_and_must_exist():
+    plan = a_plan(analysis={"permutations": 199, "covariates": ["site"]})
+    assert of(analyze(measured(), plan), "GA101")[0].adjusted_for == ("region size", "class", "site")
+    with pytest.raises(PlanError, match="'scanner' is not a column"):
+        analyze(measured(), a_plan(analysis={"permutations": 199, "covariates": ["scanner"]}))
+
+
+def test_a_bare_table_is_enough():
+    meas = measured(patients=60)
+    joined = meas.table[["image_id", "region", "heat_share"]].merge(meas.images[["image_id", "cluster", "subgroup.sex"]], on="image_id")
+    found = analyze(joined, build_plan({"analysis": {"permutations": 199}}))
+    assert {f.code for f in found} >= {"GA101"}
+    assert audit_verdict(found, build_plan({})).state == "none_declared"
+    with pytest.raises(InputError, match="lacks region"):
+        analyze(joined.drop(columns="region"))
+    with pytest.raises(InputError, match="no groups to compare"):
+        analyze(joined.drop(columns="subgroup.sex"))
+
+
+def test_row_order_of_the_table_changes_nothing():
+    meas = measured(6, patients=80, gap=0.1)
+    mixed = Measurements(meas.table.sample(frac=1, random_state=0), meas.images)
+    plan = a_plan(analysis={"permutations": 199})
+    assert [f.model_dump() for f in analyze(meas, plan)] == [f.model_dump() for f in analyze(mixed, plan)]
+
+
+# ── measurements that are hardly there ──────────────────────────────────────────────────────────────────────────────
+
+
+def _zero(meas):
+    meas.table.loc[meas.table["region"] == "ruler", "heat_share"] = 0.0
+
+
+def _undefined(meas):
+    meas.table[["heat_share", *METRICS]] = np.nan
+    meas.table["status"], meas.table["reason"] = "no_positive_evidence", "zero_heat"
+
+
+def _one_level(meas):
+    meas.images["subgroup.tone"] = "I-II"
+
+
+def _unknown(meas):
+    meas.images["subgroup.tone"] = None
+
+
+def _all_absent(meas):
+    meas.table.loc[meas.table["region"] == "ruler", ["heat_share", "area_share", *METRICS]] = np.nan
+    meas.table.loc[meas.table["region"] == "ruler", "reason"] = "empty_mask"
+
+
+def _unread(meas):
+    meas.images["status"], meas.images["reason"] = "failed", "unreadable"
+    meas.table[["heat_share", "area_share", *METRICS]] = np.nan
+    meas.table["status"], meas.table["reason"] = "not_measured", "unreadable"
+
+
+def _one_cluster(meas):
+    meas.images["cluster"] = "1"
+
+
+def _constant_area(meas):
+    meas.table["area_share"] = 0.25
+
+
+def _whole_area(meas):
+    meas.table["area_share"] = 1.0
+
+
+@pytest.mark.parametrize(
+    "damage", [_zero, _undefined, _one_level, _unknown, _all_absent, _unread, _one_cluster, _constant_area, _whole_area], ids=lambda f: f.__name__
+)
+def test_odd_measurements_give_reasons_and_never_a_crash(damage):
+    meas = measured(7, patients=60)
+    damage(meas)
+    plan = a_plan(analysis={"permutations": 99})
+    found = analyze(meas, plan)
+    for f in found:
+        assert f.sentence
+        assert (f.verdict is Verdict.NOT_ASSESSED) == bool(f.reason), f.anchor
+        assert f.verdict is Verdict.NOT_ASSESSED or f.test.p is not None or f.n_withheld
+    verdict = audit_verdict(found, plan)
+    assert len(verdict.sentences) >= 3
+    assert verdict.state in ("insufficient", "met")
+
+
+def test_an_empty_measurement_has_no_findings():
+    meas = measured(patients=20)
+    assert analyze(Measurements(meas.table.head(0), meas.images.head(0)), a_plan()) == []
+    assert audit_verdict([], a_plan()).state == "insufficient"
+
+
+# ── small cells ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_small_groups_show_no_number_and_give_none_away():
+    meas = measured(8, patients=200, tone=(0.6, 0.37, 0.03))
+    sizes = meas.images.groupby("subgroup.tone")["cluster"].nunique()
+    assert 0 < sizes["V-VI"] < 11
+    found = analyze(meas, a_plan())
+    small = [f for f in found if f.attribute == "tone" and f.group == "V-VI" and f.reference in ("rest",)]
+    assert small
+    for f in small:
+        assert f.suppressed
+        assert (f.n_images, f.n_clusters, f.mean.estimate, f.raw.estimate, f.adjusted.estimate, f.se, f.test.p) == (
+            0,
+            0,
+            None,
+            None,
+            None,
+            None,
+            None,
+        )
+        assert "withheld" in f.sentence
+        assert not re.search(r"\d", f.sentence.replace("V-VI", "").replace("11", ""))
+    shown = [f for f in of(found, "GA101", attribute="tone", region="ruler") if not f.suppressed and not f.n_withheld]
+    assert len(shown) < 2  # with two shown and the total known, the third would follow
+
+
+def test_large_companions_keep_their_verdict_without_counts():
+    meas = measured(8, patients=200, tone=(0.6, 0.37, 0.03), gap=0.0, bend=0.2)
+    found = [f for f in of(analyze(meas, a_plan()), "GA101", attribute="tone", region="ruler") if f.n_withheld and not f.suppressed]
+    assert found
+    assert all(f.verdict is not Verdict.NOT_ASSESSED and f.n_images == 0 and f.test.df is None and f.mde80 is None for f in found)
+    assert all("n withheld" in f.sentence for f in found)
+
+
+def test_rare_undefined_heat_shows_no_rate():
+    found = analyze(measured(9, patients=300, undefined=(0.01, 0.01, 0.01)), a_plan())
+    for f in of(found, "GA111", attribute="sex"):
+        assert f.n_withheld
+        assert (f.mean.estimate, f.raw.estimate) == (None, None)
+
+
+def test_without_a_smallest_cell_everything_is_shown():
+    found = analyze(measured(8, patients=200, tone=(0.6, 0.37, 0.03)), a_plan(privacy={"min_cell": 1}))
+    assert not any(f.suppressed or f.n_withheld for f in found)
+    assert of(found, "GA101", group="V-VI", region="ruler")[0].n_clusters > 0
+
+
+# ── words ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _example(verdict, **changes):
+    known = verdict is not Verdict.NOT_ASSESSED
+    base = Finding(
+        code="GA101", anchor="GA101-skin_tone-ruler", question="", attribute="skin_tone", group="V–VI", reference="I–II", region="ruler",
+        role="avoid", n_images=212, n_clusters=212, n_images_reference=1480, n_clusters_reference=1200,
+        mean=Interval(estimate=0.31, low=0.26, high=0.36),
+        mean_reference=Interval(estimate=0.12), raw=Interval(estimate=0.19, low=0.14, high=0.24) if known else Interval(),
+        adjusted=Interval(estimate=0.17, low=0.11, high=0.22) if known else Interval(), margin=0.10, mde80=0.08, clusters_needed=300, verdict=verdict,
+        adjusted_for=("region size",), test=TestResult(p=0.001, p_adjusted=0.004, p_equivalence_adjusted=0.02, family="confirmatory"),
+        reason="" if known else "fewer than 10 clusters on one side (4)",
+    )  # fmt: skip
+    return base.model_copy(update=changes)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "end"),
+    [
+        (
+            Verdict.MATERIAL,
+            "A disparity is shown (adjusted p = 0.004), and its whole interval lies beyond the declared margin of 10 points; "
+            "the group has the adverse side of it.",
+        ),
+        (Verdict.SIZE_UNCERTAIN, "A disparity is shown (adjusted p = 0.004); whether it exceeds the declared margin of 10 points stays open."),
+        (Verdict.WITHIN_MARGIN, "A disparity is shown (adjusted p = 0.004), and it lies within the declared margin of 10 points."),
+        (Verdict.EQUIVALENT, "No disparity is shown, and any that exists lies within the declared margin of 10 points (adjusted p = 0.020)."),
+        (
+            Verdict.INCONCLUSIVE,
+            "Inconclusive (adjusted p = 0.004): data of this size would show a difference of 8 points in 80 % of audits; "
+            "to show one of 10 points takes about 300 clusters in the group.",
+        ),
+        (Verdict.SHOWN, "A disparity is shown (adjusted p = 0.004); no margin was declared, so its importance is not judged."),
+    ],
+)  # fmt: skip
+def test_the_sentence_of_every_verdict(verdict, end):
+    start = (
+        "Skin tone V–VI: 31 % of the heat falls on ruler (95 % CI 26–36, n = 212); I–II: 12 % (n = 1,480 images of 1,200 clusters): "
+        "a difference of +19 points (+14 to +24); at equal region size +17 points (+11 to +22). "
+    )
+    assert sentence(_example(verdict)) == start + end
+
+
+def test_sentences_of_what_is_not_assessed_withheld_or_explored():
+    assert sentence(_example(Verdict.NOT_ASSESSED)) == (
+        "Skin tone V–VI, heat share on ruler: not assessed, fewer than 10 clusters on one side (4) (n = 212)."
+    )
+    hidden = _example(Verdict.NOT_ASSESSED, suppressed=True, n_images=0)
+    assert sentence(hidden) == "Skin tone V–VI: withheld, because a group of this comparison holds too few images or clusters to be shown."
+    explored = _example(Verdict.SHOWN, test=TestResult(p_adjusted=0.03, family="exploratory"))
+    assert sentence(explored).endswith("A signal (adjusted p = 0.030), not a verdict.")
+    assert sentence(_example(Verdict.MATERIAL, provisional=True)).endswith("Provisional: fewer than 20 clusters on one side.")
+    lift = _example(Verdict.INCONCLUSIVE, outcome="mass_lift", code="GA121", test=TestResult(p_adjusted=0.3, family="exploratory"))
+    assert "points" not in sentence(lift)
+
+
+def test_words_and_anchors(planted, null):
+    for findings in (planted, null):
+        assert len({f.anchor for f in findings}) == len(findings)
+        verdict = audit_verdict(findings, a_plan())
+        text = " ".join(
+            [*(f.sentence for f in findings), *verdict.sentences, *verdict.cannot_tell, verdict.headline, *(n for f in findings for n in f.notes)]
+        )
+        assert not BANNED.search(text)
+        assert "nan" not in text.lower().split()
+        assert set(verdict.finding_anchors) <= {f.anchor for f in findings}
+
+
+def test_the_worst_comes_first(planted):
+    verdict = audit_verdict(planted, a_plan())
+    assert "ruler" in verdict.sentences[0]
+    assert "beyond the declared margin" in verdict.sentences[0]
+    assert verdict.headline.startswith("heat on ruler differs by +")
