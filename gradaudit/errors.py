@@ -4,6 +4,7 @@ GradauditError
 ├── PlanError            the audit plan (audit.toml, flags) breaks a rule
 ├── ManifestError        the manifest breaks rules: carries every Problem, grouped
 ├── InputError           arrays handed to a public function have the wrong shape, type or values
+│   └── RegionTextError  (in ``regions``) the text of a region's cell cannot be read
 ├── ImageError           one image (or its mask) cannot be used; carries a short reason code
 ├── ModelError           a model cannot be loaded or run
 │   ├── LayerError       no layer, or not this layer, can be explained

@@ -13,7 +13,7 @@ ROOT = PACKAGE.parent
 # Floor by floor, from the ground up; a room may import rooms of lower floors, and on its own floor those to its left.
 FLOORS = (
     ("errors", "registry", "records", "config"),
-    ("metrics", "derivations", "regions", "manifest", "stats", "storage", "dermoscopy"),
+    ("metrics", "derivations", "regions", "rules", "tables", "paths", "starting_plan", "manifest", "stats", "storage", "dermoscopy"),
     (
         "images", "layouts", "capture", "targets", "cams", "perturbation", "pixels", "concepts", "model_files", "models", "demo_network",
         "contrasts", "subgroups", "report.figures", "report.blocks",

@@ -563,7 +563,7 @@ def test_volumes_and_dicom_need_their_packages(folder: Path, monkeypatch: pytest
         (folder / name).touch()
     path = write(folder, "image,region.brain\na.dcm,v.nii.gz#3\n")
     assert "missing_package" not in {p.rule for p in problems_of(path)}
-    monkeypatch.setattr(room, "_installed", lambda package: False)
+    monkeypatch.setattr(room, "is_installed", lambda package: False)
     found = [p for p in problems_of(path) if p.rule == "missing_package"]
     assert {p.column: re.search(r"gradaudit\[\w+\]", p.fix)[0] for p in found} == {"image": "gradaudit[dicom]", "region.brain": "gradaudit[nifti]"}
 
