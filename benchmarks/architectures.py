@@ -54,6 +54,24 @@ def build(name: str) -> tuple[nn.Module, Tensor]:
     return net, torch.randn(1, 3, side, side) * 0.2
 
 
+def awakened(net: nn.Module, x: Tensor) -> nn.Module:
+    """What any trained network has and a fresh one lacks: batch-norm statistics, residual branches that count, a head that is not zero."""
+    torch.manual_seed(1)
+    for name, parameter in net.named_parameters():
+        if "layer_scale" in name or name.endswith(".gamma"):  # ConvNeXt starts its branches at 1e-6
+            nn.init.ones_(parameter)
+        elif name.endswith("weight") and parameter.ndim == 2 and not parameter.any():  # torchvision's ViT starts its head at zero
+            nn.init.normal_(parameter, std=0.02)
+    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.train()
+    with torch.no_grad():
+        net(torch.cat([planted(tuple(x.shape), seed)[0] for seed in range(10)]))
+    return net.eval()
+
+
 def planted(shape: tuple[int, ...], seed: int) -> tuple[Tensor, Tensor]:
     """A noise image (1, C, [D,] H, W) with a checkered patch, a quarter of each side, and the patch's mask (H, W)."""
     generator = torch.Generator().manual_seed(seed)
@@ -134,7 +152,7 @@ def patch_shares(net: nn.Module, layer: str, layout: Layout, shape: tuple[int, .
         step = -(-mask.shape[0] // layout.grid[-2])
         near = torch.nn.functional.max_pool2d(mask[None, None], 2 * step + 1, 1, step)[0]
         masks = torch.stack([mask, near[0]])[None].numpy()
-        share = projected_shares(heat.numpy(), masks, project(masks, (heat.shape[1], heat.shape[2])))[0]
+        share = projected_shares(heat.numpy(), project(masks, (heat.shape[1], heat.shape[2])), mask.shape)[0]
         inside.append(share[0])
         around.append(share[1])
     return float(np.median(inside)), float(np.median(around))
@@ -154,6 +172,7 @@ def main() -> None:
 def line(name: str) -> str:
     try:
         net, x = build(name)
+        awakened(net, x)
         choice = choose_layer(net, x)
     except (GradauditError, RuntimeError, ValueError) as error:
         return f"| {name} | – | – | – | – | – | – | {str(error)[:150]} |"

@@ -1,7 +1,9 @@
 """How much a heat map costs beside a plain forward pass, and what the other libraries pay for it.
 
-All contestants run interleaved in one process, round after round, so that a busy machine slows them alike; the figures are ratios of
-medians, of wall time and of the process's CPU time (which other programs on the machine hardly move).  Run:  OMP_NUM_THREADS=2 python benchmarks/engine.py [--rounds 15] [--batch 16] [--side 224] [--models resnet50,...]
+All contestants run interleaved in one process, round after round, so that a busy machine slows them alike; the figures are ratios
+of medians, of wall time and of the process's CPU time (which other programs on the machine hardly move).
+
+Run:  OMP_NUM_THREADS=2 python benchmarks/engine.py [--rounds 15] [--batch 16] [--side 224] [--models resnet50,...]
 """
 
 from __future__ import annotations
@@ -140,7 +142,8 @@ def main() -> None:
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     print(
-        f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}, {given.rounds} rounds, batch {given.batch} at {given.side}"
+        f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}, "
+        f"{given.rounds} rounds, batch {given.batch} at {given.side}"
     )
     for name in filter(None, given.models.split(",")):
         report(name, given)

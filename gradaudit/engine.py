@@ -23,19 +23,7 @@ from gradaudit.config import Plan
 from gradaudit.errors import ImageError, InputError, ModelError, TargetError
 from gradaudit.images import ImageBatch
 from gradaudit.layouts import Inputs, batch_size, first_tensor, map_tensors
-from gradaudit.metrics import (
-    METRICS,
-    MOST_REGIONS,
-    area_share,
-    auc,
-    heat_share,
-    pointing_game,
-    project,
-    rank_pixels,
-    reasons,
-    relevance_rank_accuracy,
-    upsample,
-)
+from gradaudit.metrics import METRICS, RANKED, area_share, heat_share, project, ranked_metrics, reasons, upsample, whole_projection
 from gradaudit.models import Classifier, resolve_layer, unwrap
 from gradaudit.targets import TargetContext, narrowed, resolve_target
 
@@ -264,26 +252,19 @@ def _array(values: Any) -> NDArray[Any]:
     return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
 
 
-_RANKED = {"pointing_game": pointing_game, "relevance_rank_accuracy": relevance_rank_accuracy, "auc": auc}
-
-
 def _metric_columns(heat: NDArray[Any], masks: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
     """(N, R) per metric of the family; the ranking metrics share one sort per image."""
-    columns = {name: METRICS.get(name)(heat, masks) for name in METRICS if name not in _RANKED}
-    return {name: (columns | _ranked_columns(heat, masks))[name] for name in METRICS}
+    ranked = ranked_metrics(heat, masks)
+    return {name: ranked[name] if name in RANKED else METRICS.get(name)(heat, masks) for name in METRICS}
 
 
-def _ranked_columns(heat: NDArray[Any], masks: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
-    groups = [masks[:, start : start + MOST_REGIONS] for start in range(0, max(1, masks.shape[1]), MOST_REGIONS)]
-    ranked = [rank_pixels(heat, group) for group in groups]
-    return {name: np.concatenate([metric(heat, g, r) for g, r in zip(groups, ranked, strict=True)], 1) for name, metric in _RANKED.items()}
+def projected_shares(heat: NDArray[Any], projected: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
+    """Heat shares (N, R) of coarse heat (N, h, w) >= 0 from the projections (N, R, h, w) of masks of ``size``.
 
-
-def projected_shares(heat: NDArray[Any], masks: NDArray[Any], projected: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Heat shares (N, R) of coarse heat (N, h, w) >= 0 from the masks' projections (N, R, h, w); equals upsampling first, without the map."""
-    whole = project(np.ones((1, 1, *masks.shape[2:]), dtype=np.float64), (heat.shape[1], heat.shape[2]))[0, 0]
-    h = heat.astype(np.float64)
-    return np.asarray(heat_share((projected * h[:, None]).sum((2, 3)), (h * whole).sum((1, 2)), masks.sum((2, 3), dtype=np.float64)))
+    Equals upsampling first and masking then, without the full-size map; a projection keeps the mask's area.
+    """
+    whole, h = whole_projection(size, (heat.shape[1], heat.shape[2])), heat.astype(np.float64)
+    return np.asarray(heat_share((projected * h[:, None]).sum((2, 3)), (h * whole).sum((1, 2)), projected.sum((2, 3))))
 
 
 # ── measuring a batch of an audit ───────────────────────────────────────────────────────────────────────────────────
@@ -401,23 +382,21 @@ class _Measured:
 
 
 def _measured(batch: ImageBatch, explained: dict[int, _Explained]) -> dict[int, _Measured]:
-    rows = list(explained)
-    if not rows or not batch.region_names:
-        return {}
-    heat = np.stack([np.maximum(explained[n].raw, 0) for n in rows])
-    heat[[explained[n].status == "non_finite" for n in rows]] = np.nan
-    masks = batch.masks[rows].numpy()
+    """Image by image: one image's masks fit the processor's cache, and those of a batch do not."""
+    return {n: _measured_image(found, batch.masks[n : n + 1].numpy()) for n, found in explained.items()} if batch.region_names else {}
+
+
+def _measured_image(found: _Explained, masks: NDArray[np.float32]) -> _Measured:
+    heat = np.maximum(found.raw, 0)[None] if found.status != "non_finite" else np.full_like(found.raw, np.nan)[None]
     grid, size = (heat.shape[1], heat.shape[2]), (masks.shape[2], masks.shape[3])
     projected = project(masks, grid)
     full = upsample(heat, size).astype(np.float32)  # through float64, so that values equal by construction stay equal and count as ties
-    columns = {"relevance_mass_accuracy": projected_shares(heat, masks, projected), "area_share": area_share(masks)}
+    columns = {"relevance_mass_accuracy": projected_shares(heat, projected, size), "area_share": projected.sum((2, 3)) / (size[0] * size[1])}
     columns["mass_lift"] = columns["relevance_mass_accuracy"] / np.where(columns["area_share"] > 0, columns["area_share"], np.nan)
-    columns |= _ranked_columns(full, masks)
-    known = {"relevance_mass_accuracy", "mass_lift", *_RANKED}
-    columns |= {name: METRICS.get(name)(full, masks) for name in METRICS if name not in known}
-    codes = reasons(full, masks, cell_area=size[0] * size[1] / (grid[0] * grid[1]))
-    coverage = projected / project(np.ones((1, 1, *size)), grid)
-    return {n: _Measured({name: column[i] for name, column in columns.items()}, codes[i], coverage[i]) for i, n in enumerate(rows)}
+    columns |= ranked_metrics(full, masks)
+    columns |= {name: METRICS.get(name)(full, masks) for name in METRICS if name not in columns}
+    codes = reasons(full, masks, cell_area=size[0] * size[1] / (grid[0] * grid[1]))[0]
+    return _Measured({name: column[0] for name, column in columns.items()}, codes, (projected / whole_projection(size, grid))[0])
 
 
 def _region_rows(

@@ -112,90 +112,110 @@ def area_share(masks: Array) -> Array:
 
 @dataclass(frozen=True)
 class Ranking:
-    """One sort per image, shared by all regions.
+    """One sort of one image, shared by all its regions.
 
-    values (N, P) ascending heat; inside (N, P) bit r set where region r holds that pixel; first, last (N, P) bounds of each value's run
-    of ties (counted from 0, last exclusive); sizes (N, R) pixels inside.
+    values (P,) ascending ranks of heat, equal for ties; mid_ranks (P,) float64, counted from 1, the mean rank of each run of ties;
+    places : per region the positions in that order, ascending, of the pixels inside it
     """
 
     values: Array
-    inside: Array
-    first: Array
-    last: Array
-    sizes: Array
+    mid_ranks: Array
+    places: tuple[Array, ...]
 
-    def members(self, region: int) -> Array:
-        """(N, P) 1.0 where the sorted pixel lies in the region."""
-        return _double((self.inside >> region) & 1)
+    @property
+    def count(self) -> int:
+        return int(self.values.shape[0])
+
+    def run(self, place: int) -> tuple[int, int]:
+        """Bounds [first, last) of the run of ties around one place."""
+        search, value = _namespace(self.values).searchsorted, self.values[place]
+        return int(search(self.values, value, side="left")), int(search(self.values, value, side="right"))
+
+    def inside(self, region: int, first: int, last: int) -> int:
+        """How many pixels of the region have places in [first, last)."""
+        places, search = self.places[region], _namespace(self.values).searchsorted
+        return int(search(places, last)) - int(search(places, first))
 
 
 def rank_pixels(heat: Array, masks: Array) -> Ranking:
-    """Sort every image's pixels once, carrying the membership in up to 31 regions in the low bits of the sort key.
+    """Sort the pixels of one image, heat (P,) and masks (R, P), carrying the membership in up to 31 regions in the low bits of the key.
 
     A float32 >= 0 orders like its bit pattern, so value and membership fit one int64, and its plain sort is several times
     faster than sorting indices.  float64 heat is divided by its maximum and ranked in float32.
     """
     xp = _namespace(heat)
-    if masks.shape[1] > MOST_REGIONS:
-        raise InputError(f"rank_pixels: at most {MOST_REGIONS} regions in one call; got {masks.shape[1]}.")
-    values = _single(_flat(heat, 1)) + 0.0  # -0.0 becomes +0.0, whose bits sort right
+    if masks.shape[0] > MOST_REGIONS:
+        raise InputError(f"rank_pixels: at most {MOST_REGIONS} regions in one call; got {masks.shape[0]}.")
+    values = _single(heat) + 0.0  # -0.0 becomes +0.0, whose bits sort right
     values = xp.where(xp.isfinite(values) & (values > 0), values, xp.zeros_like(values))
-    member = _flat(masks, 2) >= 0.5
-    key = _integers(values) << 32
-    for region in range(masks.shape[1]):
-        key = key | (_long(member[:, region]) << region)
-    key = np.sort(key, axis=1) if xp is np else xp.sort(key, dim=1).values
-    first, last = _runs(key >> 32)
-    return Ranking(key >> 32, key & 0xFFFFFFFF, first, last, _double(member).sum(2))
+    member = _integers32(masks >= 0.5)
+    low = _integers32(xp.zeros_like(member[0] if len(member) else values))
+    for region in range(len(member)):
+        low = low | (member[region] << region)
+    key = (_long(values.view(xp.int32) if xp is np else values.contiguous().view(xp.int32)) << 32) | _long(low)
+    key = np.sort(key) if xp is np else xp.sort(key).values
+    ordered, bits = _integers32(key >> 32), _integers32(key & 0x7FFFFFFF)
+    places = tuple(_nonzero((bits & (1 << region)) != 0) for region in range(len(member)))
+    return Ranking(ordered, _mid_ranks(ordered), places)
 
 
 def _single(heat: Array) -> Array:
     xp = _namespace(heat)
     if heat.dtype == xp.float64:
         finite = xp.where(xp.isfinite(heat), heat, xp.zeros_like(heat))
-        top = finite.max(1)[:, None] if xp is np else finite.amax(1)[:, None]
-        heat = xp.where(top > 0, heat / xp.where(top > 0, top, xp.ones_like(top)), heat)
+        top = finite.max()
+        heat = heat / top if top > 0 else heat
     return heat.astype(np.float32) if xp is np else heat.float()
 
 
-def _integers(values: Array) -> Array:
-    """The bit patterns of float32 values >= 0, as int64 of the same order."""
-    xp = _namespace(values)
-    return values.view(xp.int32).astype(np.int64) if xp is np else values.contiguous().view(xp.int32).long()
+def _integers32(values: Array) -> Array:
+    return values.astype(np.int32) if isinstance(values, np.ndarray) else values.int()
 
 
-def _long(flags: Array) -> Array:
-    return flags.astype(np.int64) if isinstance(flags, np.ndarray) else flags.long()
+def _long(values: Array) -> Array:
+    return values.astype(np.int64) if isinstance(values, np.ndarray) else values.long()
 
 
-def _runs(values: Array) -> tuple[Array, Array]:
-    """Bounds [first, last) of the run of equal values around each place of sorted rows (N, P)."""
-    xp = _namespace(values)
-    count = values.shape[1]
-    places = xp.arange(count) if xp is np else xp.arange(count, device=values.device)
-    edge = xp.ones_like(values[:, :1]) > 0
-    change = values[:, 1:] != values[:, :-1]
-    opens = xp.concatenate([edge, change], 1)
-    closes = xp.concatenate([change, edge], 1)
-    first = xp.where(opens, places, xp.zeros_like(places))
-    last = xp.where(closes, places + 1, xp.full_like(places, count))
-    if xp is np:
-        return np.maximum.accumulate(first, axis=1), np.minimum.accumulate(last[:, ::-1], axis=1)[:, ::-1]
-    return xp.cummax(first, 1).values, xp.cummin(last.flip(1), 1).values.flip(1)
+def _nonzero(values: Array) -> Array:
+    return np.flatnonzero(values) if isinstance(values, np.ndarray) else values.nonzero()[:, 0]
 
 
-def _per_region(heat: Array, masks: Array, ranking: Ranking | None, formula: Callable[[Ranking, int], Array]) -> Array:
-    """(N, R) of a ranking metric, NaN for rows whose heat is zero everywhere or not finite."""
-    xp = _namespace(heat)
-    columns = []
-    for start in range(0, masks.shape[1], MOST_REGIONS):
-        ranked = ranking if ranking is not None else rank_pixels(heat, masks[:, start : start + MOST_REGIONS])
-        columns += [formula(ranked, region) for region in range(min(MOST_REGIONS, masks.shape[1] - start))]
-    flat = _flat(heat, 1)
-    usable = xp.isfinite(flat).all(1) & (flat > 0).any(1)
-    if not columns:
-        return _double(_flat(masks, 2)).sum(2)
-    return xp.where(usable[:, None], xp.stack(columns, 1), float("nan"))
+def _mid_ranks(ordered: Array) -> Array:
+    """Mean rank (from 1) of the run of equal values around each place of a sorted row."""
+    xp, count = _namespace(ordered), ordered.shape[0]
+    bounds = _nonzero(ordered[1:] != ordered[:-1]) + 1
+    ends = xp.zeros_like(bounds[:1]) if len(bounds) else _long(xp.zeros_like(ordered[:1]))
+    edges = xp.concatenate([ends, bounds, ends + count])
+    lengths = edges[1:] - edges[:-1]
+    middles = _double(edges[1:] + edges[:-1] + 1) / 2
+    return np.repeat(middles, lengths) if xp is np else xp.repeat_interleave(middles, lengths)
+
+
+Formula = Callable[[Ranking, int, int], float]
+"""A ranking metric of one region: ranking, region, number of its pixels -> value."""
+
+
+def _ranked(heat: Array, masks: Array, *formulas: Formula) -> list[Array]:
+    """(N, R) float64 per formula, with one sort per image; NaN for rows whose heat is zero everywhere or not finite."""
+    h, m = _flat(heat, 1), _flat(masks, 2)
+    rows: list[list[list[float]]] = [[] for _ in formulas]
+    for n in range(len(h)):
+        usable = bool(_namespace(h).isfinite(h[n]).all()) and bool((h[n] > 0).any())
+        values: list[list[float]] = [[] for _ in formulas]
+        for start in range(0, m.shape[1], MOST_REGIONS):
+            group = m[n, start : start + MOST_REGIONS]
+            ranking = rank_pixels(h[n], group) if usable else None
+            for of_formula, formula in zip(values, formulas, strict=True):
+                of_formula += [
+                    formula(ranking, region, len(ranking.places[region])) if ranking is not None else float("nan") for region in range(len(group))
+                ]
+        for of_image, of_formula in zip(rows, values, strict=True):
+            of_image.append(of_formula)
+    shape = tuple(m.shape[:2])
+    if isinstance(heat, np.ndarray):
+        return [np.array(values, dtype=np.float64).reshape(shape) for values in rows]
+    torch = _namespace(heat)
+    return [torch.tensor(values, dtype=torch.float64, device=heat.device).reshape(shape) for values in rows]
 
 
 @METRICS.register(
@@ -207,29 +227,22 @@ def _per_region(heat: Array, masks: Array, ranking: Ranking | None, formula: Cal
     unit="share",
     caveat="a random map scores the region's area share",
 )
-def relevance_rank_accuracy(heat: Array, masks: Array, ranking: Ranking | None = None) -> Array:
+def relevance_rank_accuracy(heat: Array, masks: Array) -> Array:
     """Of the |R| hottest pixels, the fraction inside R; expected value where a tie straddles the cut.
 
     heat : (N, H, W) float, >= 0      masks : (N, R, H, W), inside from 0.5
     returns : (N, R) float64; NaN where the heat is zero or the region holds no pixel or every pixel
     Source: Arras et al. 2022, eq. 2
     """
+    return _ranked(heat, masks, _rank_accuracy)[0]
 
-    def formula(ranked: Ranking, region: int) -> Array:
-        xp, count = _namespace(ranked.values), ranked.values.shape[1]
-        size = ranked.sizes[:, region]
-        cut = _long(count - size).clip(0, count - 1)[:, None]  # place of the smallest value among the |R| hottest
-        pick = np.take_along_axis if xp is np else xp.take_along_dim
-        first, last = (pick(bounds, cut, 1) for bounds in (ranked.first, ranked.last))
-        places = xp.arange(count) if xp is np else xp.arange(count, device=cut.device)
-        members = ranked.members(region)
-        above = (members * (places >= last)).sum(1)
-        tied = (members * ((places >= first) & (places < last))).sum(1)
-        needed = size - (count - last[:, 0])
-        hits = above + tied * needed / (last - first)[:, 0]
-        return _where_defined(hits / xp.where(size > 0, size, xp.ones_like(size)), size, below=count)
 
-    return _per_region(heat, masks, ranking, formula)
+def _rank_accuracy(ranking: Ranking, region: int, size: int) -> float:
+    if not 0 < size < ranking.count:
+        return float("nan")
+    first, last = ranking.run(ranking.count - size)  # the ties at the smallest value among the |R| hottest
+    needed = size - (ranking.count - last)
+    return (ranking.inside(region, last, ranking.count) + ranking.inside(region, first, last) * needed / (last - first)) / size
 
 
 @METRICS.register(
@@ -240,20 +253,21 @@ def relevance_rank_accuracy(heat: Array, masks: Array, ranking: Ranking | None =
     source="Zhang et al. 2018, IJCV 126:1084",
     unit="probability",
 )
-def pointing_game(heat: Array, masks: Array, ranking: Ranking | None = None) -> Array:
+def pointing_game(heat: Array, masks: Array) -> Array:
     """1 if the hottest pixel lies in the region, else 0; the fraction of hottest pixels inside where several tie.
 
     heat : (N, H, W) float, >= 0      masks : (N, R, H, W), inside from 0.5
     returns : (N, R) float64; NaN where the heat is zero or the region holds no pixel
     Source: Zhang et al. 2018 (without the 15-pixel tolerance: masks are exact here)
     """
+    return _ranked(heat, masks, _pointing)[0]
 
-    def formula(ranked: Ranking, region: int) -> Array:
-        top = ranked.values == ranked.values[:, -1:]
-        hits = (ranked.members(region) * top).sum(1)
-        return _where_defined(hits / _double(top).sum(1), ranked.sizes[:, region])
 
-    return _per_region(heat, masks, ranking, formula)
+def _pointing(ranking: Ranking, region: int, size: int) -> float:
+    if size == 0:
+        return float("nan")
+    first, last = ranking.run(ranking.count - 1)
+    return ranking.inside(region, first, last) / (last - first)
 
 
 @METRICS.register(
@@ -264,29 +278,30 @@ def pointing_game(heat: Array, masks: Array, ranking: Ranking | None = None) -> 
     unit="probability",
     source="Hanley and McNeil 1982, Radiology 143:29",
 )
-def auc(heat: Array, masks: Array, ranking: Ranking | None = None) -> Array:
+def auc(heat: Array, masks: Array) -> Array:
     """Area under the ROC curve of the heat as a score for lying in the region: 1 separates, 0.5 is chance.
 
     heat : (N, H, W) float, >= 0      masks : (N, R, H, W), inside from 0.5
     returns : (N, R) float64; NaN where the heat is zero or the region holds no pixel or every pixel
     Source: Mann-Whitney form, (sum of mid-ranks inside - n(n+1)/2) / (n (P - n))
     """
-
-    def formula(ranked: Ranking, region: int) -> Array:
-        xp, count = _namespace(ranked.values), ranked.values.shape[1]
-        size = ranked.sizes[:, region]
-        mid_ranks = _double(ranked.first + ranked.last + 1) / 2
-        pairs = size * (count - size)
-        wins = (ranked.members(region) * mid_ranks).sum(1) - size * (size + 1) / 2
-        return _where_defined(wins / xp.where(pairs > 0, pairs, xp.ones_like(pairs)), size, below=count)
-
-    return _per_region(heat, masks, ranking, formula)
+    return _ranked(heat, masks, _auc)[0]
 
 
-def _where_defined(values: Array, sizes: Array, below: int | None = None) -> Array:
-    xp = _namespace(values)
-    defined = (sizes > 0) & (sizes < below) if below is not None else sizes > 0
-    return xp.where(defined, values, xp.full_like(values, float("nan")))
+def _auc(ranking: Ranking, region: int, size: int) -> float:
+    if not 0 < size < ranking.count:
+        return float("nan")
+    inside = float(ranking.mid_ranks[ranking.places[region]].sum())
+    return (inside - size * (size + 1) / 2) / (size * (ranking.count - size))
+
+
+RANKED: dict[str, Formula] = {"relevance_rank_accuracy": _rank_accuracy, "pointing_game": _pointing, "auc": _auc}
+"""The metrics that share one sort per image in ``ranked_metrics``."""
+
+
+def ranked_metrics(heat: Array, masks: Array) -> dict[str, Array]:
+    """Every ranking metric, (N, R) each, from one sort per image."""
+    return dict(zip(RANKED, _ranked(heat, masks, *RANKED.values()), strict=True))
 
 
 # ── reasons ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -300,21 +315,24 @@ def reasons(heat: Array, masks: Array, cell_area: float = 0.0) -> list[list[str]
     """
     h = np.asarray(_flat(heat, 1))
     flat = np.asarray(_flat(masks, 2))
-    area, pixels, count = flat.sum(2, dtype=np.float64), (flat >= 0.5).sum(2), flat.shape[2]
     finite, positive = (np.asarray(flags) for flags in (np.isfinite(h).all(1), (h > 0).any(1)))
+    area, pixels = flat.sum(2, dtype=np.float64), (flat >= 0.5).sum(2)
+    return [
+        [_reason(bool(finite[n]), bool(positive[n]), area[n, r], int(pixels[n, r]), flat.shape[2], cell_area) for r in range(flat.shape[1])]
+        for n in range(flat.shape[0])
+    ]
 
-    def reason(n: int, r: int) -> str:
-        if not finite[n]:
-            return "non_finite"
-        if not positive[n]:
-            return "zero_heat"
-        if area[n, r] <= 0:
-            return "empty_mask"
-        if area[n, r] < cell_area or pixels[n, r] == 0:
-            return "mask_below_cell"
-        return "full_mask" if pixels[n, r] == count else ""
 
-    return [[reason(n, r) for r in range(flat.shape[1])] for n in range(flat.shape[0])]
+def _reason(finite: bool, positive: bool, area: float, pixels: int, count: int, cell_area: float) -> str:
+    if not finite:
+        return "non_finite"
+    if not positive:
+        return "zero_heat"
+    if area <= 0:
+        return "empty_mask"
+    if area < cell_area or pixels == 0:
+        return "mask_below_cell"
+    return "full_mask" if pixels == count else ""
 
 
 # ── upsampling as a matrix ──────────────────────────────────────────────────────────────────────────────────────────
@@ -354,3 +372,12 @@ def project(masks: Array, grid: tuple[int, int]) -> Array:
     """The adjoint of ``upsample``: masks (..., H, W) -> weights (..., h, w) float64 with <mask, U map> = <weights, map>."""
     rows, columns = (_like(upsampling_matrix(big, small), masks) for big, small in zip(masks.shape[-2:], grid, strict=True))
     return rows.T @ (_double(masks) @ columns)
+
+
+@lru_cache(maxsize=64)
+def whole_projection(size: tuple[int, int], grid: tuple[int, int]) -> NDArray[np.float64]:
+    """The projection of a mask that covers the whole image: how many pixels each cell of the grid stands for, (h, w)."""
+    rows, columns = (upsampling_matrix(big, small).sum(0) for big, small in zip(size, grid, strict=True))
+    projection = np.outer(rows, columns)
+    projection.flags.writeable = False
+    return projection

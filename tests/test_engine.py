@@ -367,7 +367,7 @@ def test_share_through_the_adjoint_equals_upsample_then_mask(seed, h, w):
     rng = np.random.default_rng(seed)
     heat = np.maximum(rng.standard_normal((2, h, w)), 0).astype(np.float32)
     masks = rng.random((2, 3, 48, 40)).astype(np.float32) * (rng.random((2, 3, 48, 40)) > 0.7)
-    coarse = engine.projected_shares(heat, masks, project(masks, (h, w)))
+    coarse = engine.projected_shares(heat, project(masks, (h, w)), (48, 40))
     full = relevance_mass_accuracy(upsample(heat, (48, 40)), masks)
     np.testing.assert_allclose(coarse, full, rtol=1e-9)
     torch_full = torch.nn.functional.interpolate(torch.from_numpy(heat)[:, None], (48, 40), mode="bilinear", align_corners=False)
