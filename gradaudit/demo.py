@@ -13,19 +13,21 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from gradaudit import demo_network
-from gradaudit.dermoscopy import REGION_VALUES, Lesion, Rendered, Scene, render
+from gradaudit.dermoscopy import REGION_VALUES, Lesion, Scene, render
 from gradaudit.errors import InputError, RunError
 
 TONE_GROUPS: dict[str, tuple[str, str]] = {"I-II": ("I", "II"), "III-IV": ("III", "IV"), "V-VI": ("V", "VI")}
@@ -101,13 +103,17 @@ def write_demo(folder: str | Path, seed: int = 0, progress: Progress | None = No
 
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(demo_network.__file__, folder / "network.py")
-    write_audit_set(folder, audit, settings, tick)
-    pictures = dict(zip(distinct, (_counted(item.pixels, tick) for item in _rendered(distinct, NETWORK_SIDE)), strict=True))
-    for name, cases in training.items():
-        pixels = np.stack([pictures[case.scene] for case in cases])
-        network = train(pixels, [case.malignant for case in cases], settings)
-        save_file({key: value.contiguous() for key, value in network.state_dict().items()}, folder / f"{name}.safetensors")
-        (folder / f"{name}.toml").write_text(_plan(name, settings), encoding="utf-8")
+    with _mapping(total) as mapped:
+        write_audit_set(folder, audit, settings, tick, mapped)
+        pictures = {}
+        for scene, picture in zip(distinct, mapped(_shrunk, distinct, [settings.side] * len(distinct)), strict=True):
+            pictures[scene] = picture
+            tick()
+        pixels = [np.stack([pictures[case.scene] for case in cases]) for cases in training.values()]
+        labels = [[case.malignant for case in cases] for cases in training.values()]
+        for name, weights in zip(training, mapped(_trained_weights, pixels, labels, [settings] * len(training)), strict=True):
+            (folder / f"{name}.safetensors").write_bytes(weights)
+            (folder / f"{name}.toml").write_text(_plan(name, settings), encoding="utf-8")
     return folder / "manifest.csv"
 
 
@@ -147,7 +153,7 @@ def training_cases(settings: DemoSettings, shortcut: bool) -> list[Case]:
 
 def _draw_label(rng: np.random.Generator, severity: float) -> bool:
     """A lesion's nature follows from its severity, with some doubt in the middle."""
-    return bool(rng.uniform() < 1 / (1 + math.exp(-14 * (severity - 0.5))))
+    return bool(rng.uniform() < 1 / (1 + math.exp(-18 * (severity - 0.5))))
 
 
 def _scene(rng: np.random.Generator, group: str, severity: float, ruler: bool, settings: DemoSettings) -> Scene:
@@ -167,22 +173,30 @@ def _scene(rng: np.random.Generator, group: str, severity: float, ruler: bool, s
 # ── rendering ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _rendered(scenes: Sequence[Scene], side: int) -> Iterator[Rendered]:
-    """Render in order, on every core; a scene's pixels do not depend on which process drew it."""
+@contextmanager
+def _mapping(tasks: int) -> Iterator[Callable[..., Iterator[Any]]]:
+    """``map`` in order, over every core where the work is worth starting them; no result depends on which process made it."""
     workers = min(os.cpu_count() or 1, 8)
-    if workers == 1 or len(scenes) < 32:
-        yield from (render(scene, side) for scene in scenes)
+    if workers == 1 or tasks < 64:
+        yield map
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(render, scenes, [side] * len(scenes), chunksize=16)
+        yield lambda function, *columns: pool.map(function, *columns, chunksize=max(1, min(16, len(columns[0]) // workers)))
 
 
-def _counted(pixels: NDArray[np.uint8], tick: Callable[[], None]) -> NDArray[np.uint8]:
-    tick()
-    return pixels
+def _shrunk(scene: Scene, side: int) -> NDArray[np.uint8]:
+    """A training picture: rendered like the audit's, then brought to the network's size as an audit brings it."""
+    picture = Image.fromarray(render(scene, side).pixels)
+    return np.asarray(picture.resize((NETWORK_SIDE, NETWORK_SIDE), Image.Resampling.BILINEAR))
 
 
-def write_audit_set(folder: Path, cases: Sequence[Case], settings: DemoSettings, tick: Callable[[], None] = lambda: None) -> Path:
+def write_audit_set(
+    folder: Path,
+    cases: Sequence[Case],
+    settings: DemoSettings,
+    tick: Callable[[], None] = lambda: None,
+    mapped: Callable[..., Iterator[Any]] = map,
+) -> Path:
     """Write images/, masks/ (index masks, values of ``REGION_VALUES``) and manifest.csv; returns the manifest's path."""
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -191,9 +205,10 @@ def write_audit_set(folder: Path, cases: Sequence[Case], settings: DemoSettings,
         columns = ["image", "label", "cluster", "subgroup.skin_tone", "subgroup.sex", "subgroup.site"]
         writer = csv.DictWriter(file, [*columns, *(f"region.{region}" for region in REGIONS), "fitzpatrick"])
         writer.writeheader()
-        for number, (case, picture) in enumerate(zip(cases, _rendered([case.scene for case in cases], settings.side), strict=True)):
+        pictures = mapped(render, [case.scene for case in cases], [settings.side] * len(cases))
+        for number, (case, picture) in enumerate(zip(cases, pictures, strict=True)):
             image, mask = f"images/{number:05d}.jpg", f"masks/{number:05d}.png"
-            Image.fromarray(picture.pixels).save(folder / image, quality=93)
+            Image.fromarray(picture.pixels).save(folder / image, quality=95, subsampling=0)
             Image.fromarray(picture.regions).save(folder / mask)
             writer.writerow(_manifest_row(case, image, mask))
             tick()
@@ -212,9 +227,10 @@ def _manifest_row(case: Case, image: str, mask: str) -> dict[str, str]:
 def train(pixels: NDArray[np.uint8], malignant: Sequence[bool], settings: DemoSettings) -> nn.Module:
     """Train the demo network on (n, S, S, 3) pixels; flips and quarter turns keep it from learning where a ruler lies.
 
-    The caller's random state is left as it was; the result is a function of the arguments (on one machine).
+    The caller's random state is left as it was; the result is a function of the arguments (on one machine): one thread,
+    so that sums are always taken in the same order.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _one_thread():
         torch.manual_seed(settings.seed + 11)
         network = demo_network.DemoNetwork()
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
@@ -232,10 +248,24 @@ def train(pixels: NDArray[np.uint8], malignant: Sequence[bool], settings: DemoSe
     return network.eval()
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _trained_weights(pixels: NDArray[np.uint8], malignant: Sequence[bool], settings: DemoSettings) -> bytes:
+    """A trained network as the bytes of its safetensors file."""
+    return save({key: value.contiguous() for key, value in train(pixels, malignant, settings).state_dict().items()})
+
+
 def _turned(images: Tensor) -> Tensor:
-    """(N, 3, S, S) uint8 -> float in [-1, 1], every batch turned and mirrored at random, lightness varied a little."""
-    values = images.float() / 127.5 - 1
-    values = torch.rot90(values, int(torch.randint(4, ())), (2, 3))
+    """(N, 3, S, S) uint8 -> float in [-1, 1], every batch turned and mirrored at random, exposures varied a little."""
+    values = torch.rot90(images.float() / 127.5 - 1, int(torch.randint(4, ())), (2, 3))
     if bool(torch.rand(()) < 0.5):
         values = values.flip(3)
     return values * (1 + 0.05 * torch.randn(len(values), 1, 1, 1))
@@ -265,7 +295,7 @@ std    = [0.5, 0.5, 0.5]
 
 [explain]
 method = "gradcam"
-target = "class:malignant"
+target = "predicted"
 
 [regions.lesion]
 role = "attend"
@@ -293,6 +323,7 @@ rationale = "a tenth of the heat; fixed before any network was trained"
 
 [analysis]
 positive_class = "malignant"
+regions = ["ruler"]     # the criterion is about the shortcut; what happens on the lesion is reported beside it
 
 [privacy]
 min_cell = 1    # nobody is shown, so nobody can be recognised in a small cell
