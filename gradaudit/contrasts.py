@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
+from scipy.stats import rankdata
 
 from gradaudit import stats
 from gradaudit.records import Verdict
@@ -105,6 +107,14 @@ class Patients:
     z: Floats
     images: Ints
 
+    @cached_property
+    def pooled_mode_share(self) -> float:
+        return stats.mode_share(self.y)
+
+    def mode_share(self, rows: Bools) -> float:
+        """Share of the modal value among some rows (computed once where they are all rows)."""
+        return self.pooled_mode_share if rows.all() else stats.mode_share(self.y[rows])
+
     def keep(self, rows: Bools | Ints) -> Patients:
         size = None if self.size is None else self.size[rows]
         return Patients(self.y[rows], self.codes[rows], self.x[rows], size, self.z[rows], self.images[rows])
@@ -125,15 +135,15 @@ class Hypothesis:
     analytic: bool
 
 
-def guard(pooled: Floats, n: int, n_other: int) -> tuple[str, bool, bool]:
+def guard(mode_share: float, n: int, n_other: int) -> tuple[str, bool, bool]:
     """Reason to withhold the verdict ("" = none), whether it is provisional, whether Student's t will do.
 
-    pooled : values of both sides; the modal value's share decides how many patients could show a difference at all
+    mode_share : of the pooled sides; it decides how many patients could show a difference at all
     """
     smaller = min(n, n_other)
     if smaller < MIN_PATIENTS:
         return f"fewer than {MIN_PATIENTS} clusters on one side ({smaller})", False, False
-    off_mode = smaller * (1 - stats.mode_share(pooled))
+    off_mode = smaller * (1 - mode_share)
     if off_mode < 1e-9:
         return "every value is the same", False, False
     if off_mode < MIN_OFF_MODE:
@@ -171,6 +181,32 @@ class _Fitted:
     se: Floats
     df: Floats
     spans: list[tuple[int, int]]
+
+    @cached_property
+    def centre(self) -> Floats:
+        """Mean of every kept covariate column: where adjusted means are taken."""
+        return np.asarray(self.columns.mean(axis=0)) if self.columns.size else np.empty(0)
+
+    @cached_property
+    def adjusted(self) -> Floats:
+        """Values moved to the mean covariates, (n,)."""
+        return np.asarray(self.y - (self.columns - self.centre) @ self.fit.slopes(self.y))
+
+    @cached_property
+    def ranks(self) -> Floats:
+        return np.asarray(rankdata(self.adjusted))
+
+    @cached_property
+    def spread(self) -> float:
+        """Residual standard deviation."""
+        return float(np.sqrt(np.sum(self.residuals**2) / (len(self.y) - len(self.fit.counts) - len(self.fit.kept))))
+
+    def cliffs_delta(self, a: Bools, b: Bools) -> float:
+        """Cliff's delta of adjusted values; two sides that are everybody share one ranking."""
+        if not (a | b).all():
+            return float(stats.cliffs_delta(self.adjusted[a], self.adjusted[b]))
+        n, m = int(a.sum()), int(b.sum())
+        return float(2 * (self.ranks[a].sum() - n * (n + 1) / 2) / (n * m) - 1)
 
 
 def estimate_all(
@@ -218,12 +254,16 @@ def _fit(patients: Patients, codes: Ints, columns: Floats, hypotheses: list[Hypo
     on = [(lv, cv[kept]) for lv, cv in on]
     residuals = fit.residuals(y)
     weights = np.column_stack([fit.row_weights(lv, cv) for lv, cv in on])
-    estimates, covariance, df = weights.T @ y, stats.hc2(fit, residuals, weights), stats.bell_mccaffrey(fit, weights)
+    estimates, covariance = weights.T @ y, stats.hc2(fit, residuals, weights)
+    ends = np.cumsum([0, *(len(np.atleast_2d(h.on_levels)) for h in hypotheses)]).tolist()
+    spans = list(pairwise(ends))
+    df = np.full(len(on), float(len(y) - len(fit.counts) - len(kept)))  # joint tests take the residual degrees of freedom
+    singles = [a for a, b in spans if b - a == 1]
+    df[singles] = stats.bell_mccaffrey(fit, weights[:, singles])
     se = np.sqrt(np.diag(covariance))
     if images is not None:
         estimates, se, df = _image_estimates(images, kept, on)
-    ends = np.cumsum([0, *(len(np.atleast_2d(h.on_levels)) for h in hypotheses)]).tolist()
-    return _Fitted(fit, y, strata, columns[:, kept], order, residuals, on, estimates, covariance, se, df, list(pairwise(ends)))
+    return _Fitted(fit, y, strata, columns[:, kept], order, residuals, on, estimates, covariance, se, df, spans)
 
 
 def _image_estimates(images: ImageRows, kept: list[int], on: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats, Floats]:
@@ -287,7 +327,7 @@ def _tested(contrast: Contrast, model: _Fitted, row: int, draws: Floats | None, 
 
 
 def _joint(contrast: Contrast, model: _Fitted, rows: slice, draws: Floats | None) -> Contrast:
-    """Wald test of several rows at once: permuted, or W/q against F(q, smallest Bell-McCaffrey df)."""
+    """Wald test of several rows at once: permuted, or W/q against F(q, residual df)."""
     value = float(stats.wald(model.estimates[None, rows], model.covariance[None, rows, rows])[0])
     q = rows.stop - rows.start
     if not np.isfinite(value):
@@ -303,19 +343,14 @@ def _with_effects(contrast: Contrast, model: _Fitted, hypothesis: Hypothesis) ->
     if contrast.reason or hypothesis.sides is None:
         return contrast
     fit, on = model.fit, hypothesis.on_levels
-    centre = model.columns.mean(axis=0) if model.columns.size else np.empty(0)
-    both = np.column_stack([fit.row_weights(np.maximum(on, 0), centre), fit.row_weights(np.maximum(-on, 0), centre)])
-    covariance = stats.hc2(fit, model.residuals, both)
-    adjusted = model.y - (model.columns - centre) @ fit.slopes(model.y)
-    a, b = (side[model.order] if model.order.size else side for side in hypothesis.sides)
-    freedom = len(model.y) - len(fit.counts) - len(fit.kept)
-    spread = float(np.sqrt(np.sum(model.residuals**2) / freedom))
-    plain = contrast.kind == "level"
-    return replace(
-        contrast, ratio=stats.ratio_of_means(both.T @ model.y, covariance, contrast.critical) if plain else contrast.ratio,
-        standardised_difference=contrast.estimate / spread if spread > 0 else np.nan,
-        cliffs_delta=stats.cliffs_delta(adjusted[a], adjusted[b]) if plain else np.nan,
-    )  # fmt: skip
+    ratio, delta = contrast.ratio, np.nan
+    if contrast.kind == "level":
+        both = np.column_stack([fit.row_weights(np.maximum(on, 0), model.centre), fit.row_weights(np.maximum(-on, 0), model.centre)])
+        ratio = stats.ratio_of_means(both.T @ model.y, stats.hc2(fit, model.residuals, both), contrast.critical)
+        a, b = (side[model.order] if model.order.size else side for side in hypothesis.sides)
+        delta = model.cliffs_delta(a, b)
+    standardised = contrast.estimate / model.spread if model.spread > 0 else np.nan
+    return replace(contrast, ratio=ratio, standardised_difference=standardised, cliffs_delta=delta)
 
 
 def _max_t(contrasts: list[Contrast], reference: Floats, model: _Fitted, ask: Settings) -> list[Contrast]:

@@ -56,7 +56,7 @@ def cluster_means(values: Floats, codes: Ints, count: int) -> Floats:
     sizes = np.bincount(codes, minlength=count)
     if values.ndim == 1:
         return np.asarray(np.bincount(codes, weights=values, minlength=count) / sizes)
-    out = np.empty((count, values.shape[1]))
+    out = np.empty((count, values.shape[1]), order="F")
     for j in range(values.shape[1]):
         out[:, j] = np.bincount(codes, weights=values[:, j], minlength=count) / sizes
     return out
@@ -194,7 +194,7 @@ def _orthonormal(columns: Floats) -> tuple[Floats, Floats]:
     for _ in range(2):
         lower = np.linalg.cholesky(q.T @ q)
         q, r = np.linalg.solve(lower, q.T).T, lower.T @ r
-    return np.ascontiguousarray(q), np.asarray(r)
+    return np.asfortranarray(q), np.asarray(r)  # columns side by side: they are read one at a time
 
 
 # ── standard errors and degrees of freedom ──────────────────────────────────────────────────────────────────────────

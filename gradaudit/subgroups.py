@@ -44,6 +44,7 @@ OVERLAP = 0.80
 PATIENTS_PER_COLUMN = 20
 CONTINUOUS_DISTINCT = 10
 CROSS = " × "
+_MOST_CELLS = 10**8  # bytes of a cluster x level table
 NO_MEAN = (np.nan, np.nan, np.nan)
 
 
@@ -124,12 +125,22 @@ class _Rows:
     adjusted_for: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def count(self) -> int:
         return int(self.clusters.max()) + 1 if len(self.clusters) else 0
 
+    @cached_property
+    def mixed(self) -> Bools:
+        """Which clusters carry more than one level, (P,)."""
+        first = np.empty(self.count, dtype=np.int64)
+        first[self.clusters[::-1]] = self.codes[::-1]
+        out = np.zeros(self.count, dtype=bool)
+        out[self.clusters[self.codes != first[self.clusters]]] = True
+        return out
+
     def keep(self, rows: Bools) -> _Rows:
-        clusters, blocks = pd.factorize(self.clusters[rows])[0], pd.factorize(self.blocks[rows])[0]
+        clusters = pd.factorize(self.clusters[rows])[0]
+        blocks = clusters if self.blocks is self.clusters else pd.factorize(self.blocks[rows])[0]
         size = None if self.size is None else self.size[rows]
         return replace(self, y=self.y[rows], codes=self.codes[rows], x=self.x[rows], clusters=clusters, blocks=blocks, size=size, z=self.z[rows])
 
@@ -228,7 +239,7 @@ def _usable_rows(
     block_codes = cluster_codes if pairs is None else _codes(pairs)
     size = None if area is None else stats.logit(np.where(np.isfinite(area), area, 0.5))
     rows = _Rows(y, codes, x, cluster_codes, block_codes, size, np.empty((len(y), 0)), levels, excluded)
-    rows = rows if usable.all() and clusters is None and pairs is None else rows.keep(usable)
+    rows = rows if usable.all() else rows.keep(usable)
     if not ask.continuous and not _takes_differences(rows, ask):
         rows, also = _one_level_per_cluster(rows)
         usable[np.flatnonzero(usable)[~also]] = False
@@ -296,23 +307,13 @@ def _takes_differences(rows: _Rows, ask: Settings) -> bool:
     if rows.count == len(rows.y) or ask.continuous:
         return False
     several = np.bincount(rows.clusters) > 1
-    mixed = _mixed(rows)
-    return bool(several.any() and mixed[several].mean() >= 0.5)
-
-
-def _mixed(rows: _Rows) -> Bools:
-    """Which clusters carry more than one level."""
-    first = np.empty(rows.count, dtype=np.int64)
-    first[rows.clusters[::-1]] = rows.codes[::-1]
-    out = np.zeros(rows.count, dtype=bool)
-    out[rows.clusters[rows.codes != first[rows.clusters]]] = True
-    return out
+    return bool(several.any() and rows.mixed[several].mean() >= 0.5)
 
 
 def _one_level_per_cluster(rows: _Rows) -> tuple[_Rows, Bools]:
     """A cluster with a few images of another level keeps those of its most frequent level (of equals: the first)."""
-    mixed = _mixed(rows) if rows.count < len(rows.y) else np.zeros(rows.count, dtype=bool)
-    if not mixed.any():
+    mixed = rows.mixed
+    if rows.count == len(rows.y) or not mixed.any():
         return rows, np.ones(len(rows.y), dtype=bool)
     counts = np.zeros((rows.count, len(rows.levels)), dtype=np.int64)
     np.add.at(counts, (rows.clusters, rows.codes), 1)
@@ -339,7 +340,9 @@ def _with_columns(rows: _Rows, klass: pd.Series | None, covariates: pd.DataFrame
         numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
         parts.append(column.to_numpy(dtype=np.float64)[:, None] if numeric else _dummies(column, rows))
         names.append(str(name))
-    z = np.hstack(parts) if parts else np.empty((len(rows.y), 0))
+    z = np.empty((len(rows.y), sum(part.shape[1] for part in parts)), order="F")
+    if parts:
+        np.concatenate(parts, axis=1, out=z)
     return replace(rows, z=z, adjusted_for=tuple(names))
 
 
@@ -347,9 +350,9 @@ def _dummies(column: pd.Series, rows: _Rows) -> Floats:
     """Indicator columns of a factor against its most frequent level; levels of under 20 patients are pooled, NaN is a level."""
     codes, unique = pd.factorize(column.to_numpy(), use_na_sentinel=False)
     names = [str(u) for u in unique]
-    patients = pd.DataFrame({"level": codes, "cluster": rows.clusters}).drop_duplicates()["level"].value_counts()
-    ranked = sorted(range(len(names)), key=lambda j: (-int(patients.get(j, 0)), names[j]))
-    own = [j for j in ranked if patients.get(j, 0) >= PATIENTS_PER_COLUMN][: max(1, rows.count // PATIENTS_PER_COLUMN)] or ranked[:1]
+    patients = _patients_per_level(codes, len(names), rows)
+    ranked = sorted(range(len(names)), key=lambda j: (-int(patients[j]), names[j]))
+    own = [j for j in ranked if patients[j] >= PATIENTS_PER_COLUMN][: max(1, rows.count // PATIENTS_PER_COLUMN)] or ranked[:1]
     place = np.full(len(names), len(own))
     place[own] = np.arange(len(own))
     width = int(place.max(initial=0)) + 1
@@ -358,9 +361,18 @@ def _dummies(column: pd.Series, rows: _Rows) -> Floats:
 
 def _level_counts(rows: _Rows) -> dict[str, tuple[int, int]]:
     images = np.bincount(rows.codes, minlength=len(rows.levels))
-    key = np.unique(rows.clusters * len(rows.levels) + rows.codes) % max(len(rows.levels), 1)
-    patients = np.bincount(key, minlength=len(rows.levels))
+    patients = _patients_per_level(rows.codes, len(rows.levels), rows)
     return {name: (int(images[k]), int(patients[k])) for k, name in enumerate(rows.levels)}
+
+
+def _patients_per_level(codes: Ints, levels: int, rows: _Rows) -> Ints:
+    """Number of clusters with at least one image of each level, (levels,)."""
+    pairs = rows.clusters * levels + codes
+    if rows.count * levels > _MOST_CELLS:
+        return np.bincount(np.unique(pairs) % levels, minlength=levels)
+    present = np.zeros(rows.count * levels, dtype=bool)
+    present[pairs] = True
+    return np.asarray(present.reshape(rows.count, levels).sum(axis=0, dtype=np.int64))
 
 
 # ── between patients ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -381,11 +393,12 @@ def _between_contrasts(rows: _Rows, ask: Settings) -> tuple[list[Contrast], dict
 def _collapse(rows: _Rows) -> Patients:
     if rows.count == len(rows.y):
         return Patients(rows.y, rows.codes, rows.x, rows.size, rows.z, np.ones(len(rows.y), dtype=np.int64))
-    means = [stats.cluster_means(a, rows.clusters, rows.count) for a in (rows.y, rows.x, rows.z)]
+    y, z = stats.cluster_means(rows.y, rows.clusters, rows.count), stats.cluster_means(rows.z, rows.clusters, rows.count)
     codes = np.empty(rows.count, dtype=np.int64)
     codes[rows.clusters] = rows.codes
+    x = codes / 1.0 if len(rows.levels) > 1 else stats.cluster_means(rows.x, rows.clusters, rows.count)
     size = None if rows.size is None else stats.cluster_means(rows.size, rows.clusters, rows.count)
-    return Patients(means[0], codes, means[1], size, means[2], np.bincount(rows.clusters, minlength=rows.count))
+    return Patients(y, codes, x, size, z, np.bincount(rows.clusters, minlength=rows.count))
 
 
 def _comparisons(codes: Ints, levels: Sequence[str], reference: str) -> list[tuple[int, int | None]]:
@@ -401,42 +414,53 @@ def _comparisons(codes: Ints, levels: Sequence[str], reference: str) -> list[tup
     return [(k, base) for k in present if k != base]
 
 
+@dataclass(frozen=True)
+class _Comparison:
+    """A level against its reference (None: the rest): the contrast to complete, its two sides, and whether Student's t will do."""
+
+    level: int
+    base: int | None
+    contrast: Contrast
+    sides: tuple[Bools, Bools]
+    analytic: bool
+
+
+def _comparison(patients: Patients, levels: Sequence[str], level: int, base: int | None, ask: Settings) -> _Comparison:
+    """Counts and means of both sides, and the reason where a guard withholds the verdict."""
+    a = patients.codes == level
+    b = ~a if base is None else patients.codes == base
+    n, m = int(a.sum()), int(b.sum())
+    reason, provisional, analytic = guard(patients.mode_share(a | b), n, m)
+    contrast = Contrast(
+        kind="level", group=levels[level], reference="rest" if base is None else levels[base],
+        n_images=int(patients.images[a].sum()), n_clusters=n, n_images_reference=int(patients.images[b].sum()), n_clusters_reference=m,
+        mean=stats.mean_interval(patients.y[a], ask.alpha), mean_reference=stats.mean_interval(patients.y[b], ask.alpha),
+        reason=reason, provisional=provisional,
+    )  # fmt: skip
+    return _Comparison(level, base, contrast, (a, b), analytic)
+
+
 def _level_contrasts(patients: Patients, rows: _Rows, ask: Settings) -> tuple[list[Contrast], dict[str, float] | None]:
-    comparisons = _comparisons(patients.codes, rows.levels, ask.reference)
+    comparisons = [_comparison(patients, rows.levels, k, base, ask) for k, base in _comparisons(patients.codes, rows.levels, ask.reference)]
     out: list[Contrast | None] = [None] * len(comparisons)
     together: list[int] = []
-    for i, (level, base) in enumerate(comparisons):
-        shell, sides = _shell(patients, rows.levels, level, base, ask)
-        interval = None if shell.reason else _common_support(patients, *sides)
-        if shell.reason:
-            out[i] = shell
+    for i, c in enumerate(comparisons):
+        interval = None if c.contrast.reason else _common_support(patients, *c.sides)
+        if c.contrast.reason:
+            out[i] = c.contrast
         elif interval is None:
             together.append(i)
         else:
-            out[i] = _restricted(patients, rows, (level, base), interval, ask)
+            out[i] = _restricted(patients, rows, c, interval, ask)
     found, wald = _level_model(patients, rows, [comparisons[i] for i in together], ask)
     for i, contrast in zip(together, found, strict=True):
         out[i] = contrast
     return [c for c in out if c is not None], wald
 
 
-def _shell(patients: Patients, levels: Sequence[str], level: int, base: int | None, ask: Settings) -> tuple[Contrast, tuple[Bools, Bools]]:
-    """Who is compared with whom: counts, means, and the reason where a guard withholds the verdict."""
-    a = patients.codes == level
-    b = ~a if base is None else patients.codes == base
-    contrast = Contrast(
-        kind="level", group=levels[level], reference="rest" if base is None else levels[base],
-        n_images=int(patients.images[a].sum()), n_clusters=int(a.sum()), n_images_reference=int(patients.images[b].sum()),
-        n_clusters_reference=int(b.sum()), mean=stats.mean_interval(patients.y[a], ask.alpha),
-        mean_reference=stats.mean_interval(patients.y[b], ask.alpha),
-    )  # fmt: skip
-    reason, provisional, _ = guard(patients.y[a | b], int(a.sum()), int(b.sum()))
-    return replace(contrast, reason=reason, provisional=provisional), (a, b)
-
-
 def _level_model(
-    patients: Patients, rows: _Rows, comparisons: list[tuple[int, int | None]], ask: Settings
-) -> tuple[list[Contrast], dict[str, float] | None]:
+    patients: Patients, rows: _Rows, comparisons: list[_Comparison], ask: Settings
+) -> tuple[list[Contrast], dict[str, float] | None]:  # fmt: skip
     """One model for all levels: those under ten patients share one indicator (a single such patient is left out)."""
     if not comparisons:
         return [], None
@@ -445,14 +469,12 @@ def _level_model(
     used = patients if inside.all() else patients.keep(inside)
     codes, counts = place[used.codes], np.bincount(place[used.codes], minlength=width)
     hypotheses, none = [], np.zeros(patients.z.shape[1])
-    for level, base in comparisons:
-        shell, (a, b) = _shell(patients, rows.levels, level, base, ask)
-        on = np.where(np.arange(width) == place[level], 0.0, -counts / max(counts.sum() - counts[place[level]], 1))
-        if base is not None:
-            on = -1.0 * (np.arange(width) == place[base])
-        on[place[level]] = 1.0
-        analytic = guard(patients.y[a | b], int(a.sum()), int(b.sum()))[2]
-        hypotheses.append(Hypothesis(shell, on, none, (a[inside], b[inside]), analytic))
+    for c in comparisons:
+        own = place[c.level]
+        on = -counts / max(counts.sum() - counts[own], 1) if c.base is None else -1.0 * (np.arange(width) == place[c.base])
+        on[own] = 1.0
+        sides = c.sides if inside.all() else (c.sides[0][inside], c.sides[1][inside])
+        hypotheses.append(Hypothesis(c.contrast, on, none, sides, c.analytic))
     large = np.flatnonzero(counts >= MIN_PATIENTS)
     if ask.omnibus and len(large) > 2:
         on = np.zeros((len(large) - 1, width))
@@ -501,31 +523,28 @@ def _common_support(patients: Patients, a: Bools, b: Bools) -> tuple[float, floa
     return max(float(low), float(own_low)), min(float(high), float(own_high))
 
 
-def _restricted(patients: Patients, rows: _Rows, pair: tuple[int, int | None], interval: tuple[float, float], ask: Settings) -> Contrast:
-    """The same contrast among the patients whose region size both sides reach."""
+def _restricted(patients: Patients, rows: _Rows, whole: _Comparison, interval: tuple[float, float], ask: Settings) -> Contrast:
+    """The same contrast among the patients whose region size both sides reach; counts and means stay those of everybody."""
     assert patients.size is not None
-    inside = (patients.size >= interval[0]) & (patients.size <= interval[1])
-    shell, _ = _shell(patients, rows.levels, *pair, ask)
-    few, _ = _shell(patients.keep(inside), rows.levels, *pair, ask)
+    used = patients.keep((patients.size >= interval[0]) & (patients.size <= interval[1]))
+    few = _comparison(used, rows.levels, whole.level, whole.base, ask)
+    if few.contrast.reason or interval[0] >= interval[1]:
+        reason = f"region sizes overlap too little: {few.contrast.reason or 'no common size'}"
+        return replace(whole.contrast, reason=reason, provisional=False)
     percent = [100 / (1 + np.exp(-edge)) for edge in interval]
     note = (
-        f"region sizes overlap too little: compared among the {few.n_clusters} and {few.n_clusters_reference} clusters "
+        f"region sizes overlap too little: compared among the {few.contrast.n_clusters} and {few.contrast.n_clusters_reference} clusters "
         f"whose region takes {percent[0]:.2g}-{percent[1]:.2g} % of the image"
     )
-    if few.reason or interval[0] >= interval[1]:
-        return replace(shell, reason=f"region sizes overlap too little: {few.reason or 'no common size'}", provisional=False)
-    used = patients.keep(inside)
-    quiet = replace(ask, omnibus=False, unit="patient")
-    contrast = _level_model(used, rows, [pair], quiet)[0][0]
-    return replace(contrast, n_images=shell.n_images, n_clusters=shell.n_clusters, n_images_reference=shell.n_images_reference,
-                   n_clusters_reference=shell.n_clusters_reference, mean=shell.mean, mean_reference=shell.mean_reference,
-                   notes=(*contrast.notes, note))  # fmt: skip
+    contrast = _level_model(used, rows, [few], replace(ask, omnibus=False, unit="patient"))[0][0]
+    shown = {f.name: getattr(whole.contrast, f.name) for f in fields(Contrast) if f.name.startswith(("n_", "mean"))}
+    return replace(contrast, **shown, notes=(*contrast.notes, note))
 
 
 def _slope_shell(patients: Patients, kind: Kind, group: str, reference: str) -> tuple[Contrast, bool]:
     """A slope belongs to everybody: all are counted on the group's side, guarded like two sides of half the patients each."""
     n = len(patients.y)
-    reason, provisional, analytic = guard(patients.y, n // 2, n - n // 2)
+    reason, provisional, analytic = guard(patients.pooled_mode_share, n // 2, n - n // 2)
     return Contrast(kind, group, reference, int(patients.images.sum()), n, 0, 0, reason=reason, provisional=provisional), analytic
 
 
@@ -624,7 +643,7 @@ def _one_sample(rows: _Rows, functional: Floats, kind: Kind, names: tuple[str, s
     difference = stats.cluster_means(sums, clusters, n) if n else np.empty((0, sums.shape[1]))
     noise = 1e-12 * np.abs(rows.z).max(axis=0, initial=1e-300)
     z = np.where(np.abs(difference[:, 1:]) < noise, 0.0, difference[:, 1:])
-    reason, provisional, analytic = guard(difference[:, 0], n, n)
+    reason, provisional, analytic = guard(stats.mode_share(difference[:, 0]), n, n)
     facts = [_side(rows, side, ask.alpha) for side in sides or (used[rows.blocks], np.zeros(len(rows.y), dtype=bool))]
     shell = Contrast(kind, *names, facts[0][0], facts[0][1], facts[1][0], facts[1][1], facts[0][2] if sides else NO_MEAN, facts[1][2],
                      reason=reason, provisional=provisional, notes=(f"differences within {n} {'pairs' if ask.paired else 'clusters'}",))  # fmt: skip
@@ -681,10 +700,9 @@ def _additivity(patients: Patients, levels: Sequence[str], ask: Settings) -> lis
     for row, level in enumerate(large):
         on = np.zeros(width)
         on[place[large]] = np.eye(len(large))[row] - hat[row]
-        shell, (a, b) = _shell(patients, levels, level, None, ask)
-        if np.abs(on).max() < 1e-9 or shell.reason:
+        cell = _comparison(patients, levels, level, None, ask)
+        if np.abs(on).max() < 1e-9 or cell.contrast.reason:
             continue
-        analytic = guard(patients.y, int(a.sum()), int(b.sum()))[2]
-        shell = replace(shell, kind="additivity", reference="additive prediction", mean_reference=NO_MEAN)
-        hypotheses.append(Hypothesis(shell, on, np.zeros(used.z.shape[1]), None, analytic))
+        shell = replace(cell.contrast, kind="additivity", reference="additive prediction", mean_reference=NO_MEAN)
+        hypotheses.append(Hypothesis(shell, on, np.zeros(used.z.shape[1]), None, cell.analytic))
     return estimate_all(used, codes, used.z, hypotheses, ask) if hypotheses else []
