@@ -71,7 +71,10 @@ def met_document(**changes: Any) -> ResultDocument:
     verdict = AuditVerdict(
         state="met",
         headline="In every declared region, every group's heat share lies within 5 points of all others.",
-        sentences=("The largest difference is 1.2 points (−0.9 to 3.3), for acral sites on ruler marks.", "All 18 decisive comparisons are equivalent within the margin."),
+        sentences=(
+            "The largest difference is 1.2 points (−0.9 to 3.3), for acral sites on ruler marks.",
+            "All 18 decisive comparisons are equivalent within the margin.",
+        ),
         cannot_tell=("Whether the model relies on what the heat shows.", "Anything about groups that the manifest does not name."),
         finding_anchors=("GA101-site-ruler",),
     )
@@ -83,7 +86,10 @@ def insufficient_document(**changes: Any) -> ResultDocument:
     verdict = AuditVerdict(
         state="insufficient",
         headline="The groups are too small to show a disparity or to exclude one.",
-        sentences=("Skin tone V–VI has fewer than 11 patients; nothing is shown for it.", "With 40 patients a group, differences below 12 points would stay unseen."),
+        sentences=(
+            "Skin tone V–VI has fewer than 11 patients; nothing is shown for it.",
+            "With 40 patients a group, differences below 12 points would stay unseen.",
+        ),
         cannot_tell=("Whether the groups differ.", "What a larger sample would show."),
     )
     return _document(verdict, {("skin_tone", "III–IV", "ruler"): 0.03}, shrink=12, hidden=("V–VI", "acral"), **changes)
@@ -109,23 +115,43 @@ def hostile_document() -> ResultDocument:
     """Names, labels and paths full of HTML, formulas and template syntax; a foreign picture address; script in an outline."""
     source = shortcut_document(gallery_items=3)
     item = source.gallery[0].model_copy(
-        update={"image_id": HOSTILE, "path": "=cmd|' /C calc'!A0", "label": HOSTILE, "predicted": HOSTILE, "picked": (HOSTILE,), "levels": {HOSTILE: HOSTILE, "skin_tone": HOSTILE}}
-        | {"values": {HOSTILE: 0.5, "ruler": 0.1}, "outlines": {HOSTILE: source.gallery[0].outlines["lesion"], "ruler": 'M0 0"/><script>alert(2)</script>'}}
+        update={
+            "image_id": HOSTILE,
+            "path": "=cmd|' /C calc'!A0",
+            "label": HOSTILE,
+            "predicted": HOSTILE,
+            "picked": (HOSTILE,),
+            "levels": {HOSTILE: HOSTILE, "skin_tone": HOSTILE},
+        }
+        | {
+            "values": {HOSTILE: 0.5, "ruler": 0.1},
+            "outlines": {HOSTILE: source.gallery[0].outlines["lesion"], "ruler": 'M0 0"/><script>alert(2)</script>'},
+        }
     )
     foreign = source.gallery[1].model_copy(update={"image": "https://evil.test/pixel.png"})
-    findings = tuple(f.model_copy(update={"group": HOSTILE, "attribute": HOSTILE, "region": HOSTILE, "sentence": HOSTILE, "anchor": f"GA101-{HOSTILE}"}) for f in source.findings[:4])
+    findings = tuple(
+        f.model_copy(update={"group": HOSTILE, "attribute": HOSTILE, "region": HOSTILE, "sentence": HOSTILE, "anchor": f"GA101-{HOSTILE}"})
+        for f in source.findings[:4]
+    )
     rows = tuple(h.model_copy(update={"level": HOSTILE, "attribute": HOSTILE, "region": HOSTILE}) for h in source.heat[:3])
     return source.model_copy(
         update={
-            "title": HOSTILE, "notice": HOSTILE, "auditor": "=1+1", "audit_id": HOSTILE, "findings": findings, "heat": rows, "gallery": (item, foreign, source.gallery[2]),
+            "title": HOSTILE,
+            "notice": HOSTILE,
+            "auditor": "=1+1",
+            "audit_id": HOSTILE,
+            "findings": findings,
+            "heat": rows,
+            "gallery": (item, foreign, source.gallery[2]),
             "verdict": source.verdict.model_copy(update={"headline": HOSTILE, "sentences": (HOSTILE,) * 3, "finding_anchors": (f"GA101-{HOSTILE}",)}),
             "flow": tuple(f.model_copy(update={"level": "=1+1", "attribute": HOSTILE}) for f in source.flow[:2]),
             "performance": tuple(p.model_copy(update={"level": HOSTILE}) for p in source.performance),
             "mean_maps": tuple(m.model_copy(update={"level": HOSTILE, "regions": {HOSTILE: m.regions["lesion"]}}) for m in source.mean_maps[:2]),
             "exclusions": tuple(e.model_copy(update={"examples": (HOSTILE, "\x00\x1b[31mred")}) for e in source.exclusions),
-            "plan": {HOSTILE: {"x": HOSTILE}}, "run": source.run.model_copy(update={"command": HOSTILE}),
+            "plan": {HOSTILE: {"x": HOSTILE}},
+            "run": source.run.model_copy(update={"command": HOSTILE}),
         }
-    )  # fmt: skip
+    )
 
 
 # ── parts ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -158,24 +184,59 @@ def _document(
         auditor="Independent review unit",
         notice=notice,
         model=ModelFacts(
-            source="factory:melanoma.py:build", digest="9b1c" * 16, layer="features.12", layer_reason="the last layer with a spatial grid (7 × 7) before pooling",
-            grid=(7, 7), input_size=(224, 224), classes=("benign", "malignant"), preprocess={"resize": 256, "crop": 224, "mean": [0.485, 0.456, 0.406]},
+            source="factory:melanoma.py:build",
+            digest="9b1c" * 16,
+            layer="features.12",
+            layer_reason="the last layer with a spatial grid (7 × 7) before pooling",
+            grid=(7, 7),
+            input_size=(224, 224),
+            classes=("benign", "malignant"),
+            preprocess={"resize": 256, "crop": 224, "mean": [0.485, 0.456, 0.406]},
         ),
         data=DataFacts(name="dermoscopy-2025", digest="17ac" * 16, n_images=total, n_clusters=int(total / 2.2), cluster_declared=True),
         regions=tuple(
-            RegionFacts(name=name, role=role, n_annotated=total - 40, n_present=total - 40 if name != "ruler" else total // 3, mean_area_share=area, description={"ruler": "ruler marks at the image border"}.get(name, ""), derive="complement(lesion)" if name == "skin" else "")
+            RegionFacts(
+                name=name,
+                role=role,
+                n_annotated=total - 40,
+                n_present=total - 40 if name != "ruler" else total // 3,
+                mean_area_share=area,
+                description={"ruler": "ruler marks at the image border"}.get(name, ""),
+                derive="complement(lesion)" if name == "skin" else "",
+            )
             for name, (role, _, area) in REGIONS.items()
         ),
         attributes=tuple(
-            AttributeFacts(name=name, kind="ordered" if name == "skin_tone" else "categorical", levels=levels, reference=reference[name], inferred=name == "skin_tone", within=name == "site")
+            AttributeFacts(
+                name=name,
+                kind="ordered" if name == "skin_tone" else "categorical",
+                levels=levels,
+                reference=reference[name],
+                inferred=name == "skin_tone",
+                within=name == "site",
+            )
             for name, levels in GROUPS.items()
         ),
-        criteria=None if margin is None else CriteriaFacts(margin=margin, undefined_margin=0.05, declared_by="Clinical safety board", declared_on="2026-02-20", rationale="Five points of heat are less than two raters differ by."),
+        criteria=None
+        if margin is None
+        else CriteriaFacts(
+            margin=margin,
+            undefined_margin=0.05,
+            declared_by="Clinical safety board",
+            declared_on="2026-02-20",
+            rationale="Five points of heat are less than two raters differ by.",
+        ),
         verdict=verdict,
         findings=findings,
         flow=flow,
         exclusions=(
-            Exclusion(reason="unreadable", meaning="the image file cannot be read", count=21, by_level={"skin_tone": {"I–II": 14, "III–IV": None, "V–VI": None}}, examples=("ISIC_0024306.jpg", "ISIC_0031633.jpg")),
+            Exclusion(
+                reason="unreadable",
+                meaning="the image file cannot be read",
+                count=21,
+                by_level={"skin_tone": {"I–II": 14, "III–IV": None, "V–VI": None}},
+                examples=("ISIC_0024306.jpg", "ISIC_0031633.jpg"),
+            ),
             Exclusion(reason="missing_mask", meaning="the mask file does not exist", region="ruler", count=19, examples=("ISIC_0027419.jpg",)),
         ),
         heat=heat,
@@ -184,26 +245,68 @@ def _document(
         gallery=tuple(_gallery(rng, gallery_items)),
         checks=(
             CheckOutcome(code="GD01", name="Masks cover what they should", state="passed", detail="No mask is larger than its image."),
-            CheckOutcome(code="GD02", name="Overlap of region size between groups", state="issue", detail="Ruler marks are larger in V–VI: 71 % overlap; contrasts are restricted to the common range."),
+            CheckOutcome(
+                code="GD02",
+                name="Overlap of region size between groups",
+                state="issue",
+                detail="Ruler marks are larger in V–VI: 71 % overlap; contrasts are restricted to the common range.",
+            ),
             CheckOutcome(code="GT01", name="Randomised weights", state="skipped", detail="Trust checks were not asked for."),
         ),
         method=MethodFacts(
-            explain_method="gradcam", explain_target="predicted", alpha=0.05, permutations=9999, seed=0, unit="patient (mean over its images)", confirmatory_contrasts=18, exploratory_contrasts=12,
+            explain_method="gradcam",
+            explain_target="predicted",
+            alpha=0.05,
+            permutations=9999,
+            seed=0,
+            unit="patient (mean over its images)",
+            confirmatory_contrasts=18,
+            exploratory_contrasts=12,
             adjusted_for=("region size", "class"),
-            cards={"metrics": (
-                {"name": "heat_share", "label": "Heat share", "summary": "Fraction of an image's heat that falls inside the region", "formula": "Σ (H ⊙ M) / Σ H", "range": "0 to 1", "source": "Arras et al. 2022, eq. 1"},
-                {"name": "mass_lift", "label": "Lift", "summary": "Heat share over area share", "formula": "share / area", "range": "0 and up, 1 = even spread", "source": "this tool", "caveat": "does not remove the confounding by size"},
-            )},
+            cards={
+                "metrics": (
+                    {
+                        "name": "heat_share",
+                        "label": "Heat share",
+                        "summary": "Fraction of an image's heat that falls inside the region",
+                        "formula": "Σ (H ⊙ M) / Σ H",
+                        "range": "0 to 1",
+                        "source": "Arras et al. 2022, eq. 1",
+                    },
+                    {
+                        "name": "mass_lift",
+                        "label": "Lift",
+                        "summary": "Heat share over area share",
+                        "formula": "share / area",
+                        "range": "0 and up, 1 = even spread",
+                        "source": "this tool",
+                        "caveat": "does not remove the confounding by size",
+                    },
+                )
+            },
         ),
         limits=("Skin tone was estimated from pixel colours; 4 % of labels are expected to be wrong.",),
-        plan={"model": {"source": "factory:melanoma.py:build", "weights": None}, "criteria": {"margin": margin}, "regions": {"ruler": {"role": "avoid"}}, "run": {"seed": 0, "batch_size": 16}},
+        plan={
+            "model": {"source": "factory:melanoma.py:build", "weights": None},
+            "criteria": {"margin": margin},
+            "regions": {"ruler": {"role": "avoid"}},
+            "run": {"seed": 0, "batch_size": 16},
+        },
         run=RunRecord(
-            command="gradaudit report manifest.csv --model factory:melanoma.py:build --out report.html", plan_id="a81d", digests={"manifest": "17ac" * 16, "weights": "9b1c" * 16},
-            versions={"python": "3.12.3", "torch": "2.8.0", "numpy": "2.3.1"}, device="cpu", dtype="float32", started="2026-03-14T09:11:02Z", finished="2026-03-14T09:26:53Z", seconds=951.2, counts={"images": total},
+            command="gradaudit report manifest.csv --model factory:melanoma.py:build --out report.html",
+            plan_id="a81d",
+            digests={"manifest": "17ac" * 16, "weights": "9b1c" * 16},
+            versions={"python": "3.12.3", "torch": "2.8.0", "numpy": "2.3.1"},
+            device="cpu",
+            dtype="float32",
+            started="2026-03-14T09:11:02Z",
+            finished="2026-03-14T09:26:53Z",
+            seconds=951.2,
+            counts={"images": total},
         ),
         min_cell=11,
         images_shown=images_shown,
-    )  # fmt: skip
+    )
 
 
 def _mean_share(attribute: str, level: str, region: str, gaps: Gaps) -> float:
@@ -225,11 +328,21 @@ def _heat_rows(rng: np.random.Generator, sizes: Mapping[str, int], gaps: Gaps, h
                 half = 1.96 * values.std() / len(values) ** 0.5
                 rows.append(
                     HeatRow(
-                        **base, n_images=n, n_clusters=len(values), mean=values.mean(), sd=values.std(), ci_low=values.mean() - half, ci_high=values.mean() + half,
-                        adjusted_mean=values.mean() - 0.01, quantiles=tuple(np.quantile(values, (0.05, 0.25, 0.5, 0.75, 0.95)).tolist()),
-                        histogram=tuple(np.histogram(values, bins=20, range=(0, 1))[0].tolist()), mean_lift=values.mean() / REGIONS[region][2], pointing_game=min(1.0, 1.3 * values.mean()), undefined_share=0.012,
+                        **base,
+                        n_images=n,
+                        n_clusters=len(values),
+                        mean=values.mean(),
+                        sd=values.std(),
+                        ci_low=values.mean() - half,
+                        ci_high=values.mean() + half,
+                        adjusted_mean=values.mean() - 0.01,
+                        quantiles=tuple(np.quantile(values, (0.05, 0.25, 0.5, 0.75, 0.95)).tolist()),
+                        histogram=tuple(np.histogram(values, bins=20, range=(0, 1))[0].tolist()),
+                        mean_lift=values.mean() / REGIONS[region][2],
+                        pointing_game=min(1.0, 1.3 * values.mean()),
+                        undefined_share=0.012,
                     )
-                )  # fmt: skip
+                )
     return rows
 
 
@@ -249,22 +362,82 @@ def _findings(rng: np.random.Generator, sizes: Mapping[str, int], gaps: Gaps, ma
                 raw = Interval(estimate=gap, low=gap - 1.96 * se, high=gap + 1.96 * se)
                 adjusted = Interval(estimate=0.9 * gap, low=0.9 * gap - 1.9 * se, high=0.9 * gap + 1.9 * se)
                 p = float(min(1.0, 2 * np.exp(-0.5 * (gap / se) ** 2)))
-                base = {"code": "GA101", "anchor": f"GA101-{attribute}-{region}", "question": "group", "attribute": attribute, "group": level, "reference": "male" if attribute == "sex" else "rest", "region": region, "role": role, "method": "gradcam", "target": "predicted"}
+                base = {
+                    "code": "GA101",
+                    "anchor": f"GA101-{attribute}-{region}",
+                    "question": "group",
+                    "attribute": attribute,
+                    "group": level,
+                    "reference": "male" if attribute == "sex" else "rest",
+                    "region": region,
+                    "role": role,
+                    "method": "gradcam",
+                    "target": "predicted",
+                }
                 if suppressed:
                     findings.append(Finding(**base, suppressed=True, reason="small_cell"))
                     continue
                 findings.append(
                     Finding(
-                        **base, n_images=n, n_clusters=n // 2, n_images_reference=total - n, n_clusters_reference=(total - n) // 2, mean=Interval(estimate=mean + gap, low=mean + gap - se, high=mean + gap + se),
-                        mean_reference=Interval(estimate=mean), raw=raw, adjusted=adjusted if verdict is not Verdict.NOT_ASSESSED else Interval(), se=se, margin=margin, mde80=2.8 * se,
-                        effect=Effect(ratio=Interval(estimate=1 + gap / mean, low=0.9, high=1.3), standardised_difference=gap / 0.2, cliffs_delta=gap),
-                        test=TestResult(name="permutation t", statistic=gap / se, df=n / 2 - 2, p=p, p_adjusted=min(1.0, 6 * p), p_equivalence=0.01, p_equivalence_adjusted=0.04, family="confirmatory", permutations=9999) if verdict is not Verdict.NOT_ASSESSED else TestResult(),
-                        verdict=verdict, provisional=20 < n < 60, adjusted_for=("region size", "class"), reason="too_few_clusters" if verdict is Verdict.NOT_ASSESSED else "",
+                        **base,
+                        n_images=n,
+                        n_clusters=n // 2,
+                        n_images_reference=total - n,
+                        n_clusters_reference=(total - n) // 2,
+                        mean=Interval(estimate=mean + gap, low=mean + gap - se, high=mean + gap + se),
+                        mean_reference=Interval(estimate=mean),
+                        raw=raw,
+                        adjusted=adjusted if verdict is not Verdict.NOT_ASSESSED else Interval(),
+                        se=se,
+                        margin=margin,
+                        mde80=2.8 * se,
+                        effect=Effect(
+                            ratio=Interval(estimate=1 + gap / mean, low=0.9, high=1.3), standardised_difference=gap / 0.2, cliffs_delta=gap
+                        ),
+                        test=TestResult(
+                            name="permutation t",
+                            statistic=gap / se,
+                            df=n / 2 - 2,
+                            p=p,
+                            p_adjusted=min(1.0, 6 * p),
+                            p_equivalence=0.01,
+                            p_equivalence_adjusted=0.04,
+                            family="confirmatory",
+                            permutations=9999,
+                        )
+                        if verdict is not Verdict.NOT_ASSESSED
+                        else TestResult(),
+                        verdict=verdict,
+                        provisional=20 < n < 60,
+                        adjusted_for=("region size", "class"),
+                        reason="too_few_clusters" if verdict is Verdict.NOT_ASSESSED else "",
                         sentence=f"In {attribute} {level}, the heat share on {region} differs from that of all others by {100 * gap:+.1f} points ({100 * raw.low:+.1f} to {100 * raw.high:+.1f}).",
                     )
-                )  # fmt: skip
-    undefined = findings[0].model_copy(update={"code": "GA111", "anchor": "GA111-skin_tone-ruler", "outcome": "undefined", "mean": Interval(estimate=0.012), "mean_reference": Interval(estimate=0.01), "raw": Interval(estimate=0.002, low=-0.01, high=0.014), "adjusted": Interval(), "verdict": Verdict.EQUIVALENT})
-    signal = findings[0].model_copy(update={"code": "GA121", "anchor": "GA121-skin_tone-ruler", "outcome": "mass_lift", "mean": Interval(estimate=2.4), "mean_reference": Interval(estimate=2.1), "raw": Interval(estimate=0.3, low=-0.1, high=0.7), "adjusted": Interval(), "verdict": Verdict.INCONCLUSIVE})
+                )
+    undefined = findings[0].model_copy(
+        update={
+            "code": "GA111",
+            "anchor": "GA111-skin_tone-ruler",
+            "outcome": "undefined",
+            "mean": Interval(estimate=0.012),
+            "mean_reference": Interval(estimate=0.01),
+            "raw": Interval(estimate=0.002, low=-0.01, high=0.014),
+            "adjusted": Interval(),
+            "verdict": Verdict.EQUIVALENT,
+        }
+    )
+    signal = findings[0].model_copy(
+        update={
+            "code": "GA121",
+            "anchor": "GA121-skin_tone-ruler",
+            "outcome": "mass_lift",
+            "mean": Interval(estimate=2.4),
+            "mean_reference": Interval(estimate=2.1),
+            "raw": Interval(estimate=0.3, low=-0.1, high=0.7),
+            "adjusted": Interval(),
+            "verdict": Verdict.INCONCLUSIVE,
+        }
+    )
     return [*findings, undefined, signal]
 
 
@@ -288,11 +461,35 @@ def _flow(sizes: Mapping[str, int], hidden: tuple[str, ...]) -> list[FlowRow]:
             n = sizes.get(level, 17)
             base = {"attribute": attribute, "level": level}
             if level in hidden:
-                rows.append(FlowRow(**base, n_manifest=None, n_readable=None, n_mask_usable=None, n_heat_usable=None, n_analysed=None, n_clusters=None, suppressed=True))
+                rows.append(
+                    FlowRow(
+                        **base,
+                        n_manifest=None,
+                        n_readable=None,
+                        n_mask_usable=None,
+                        n_heat_usable=None,
+                        n_analysed=None,
+                        n_clusters=None,
+                        suppressed=True,
+                    )
+                )
             else:
                 prevalence = {"benign": 0.78, "malignant": 0.22}
                 areas = {name: area for name, (_, _, area) in REGIONS.items()}
-                rows.append(FlowRow(**base, n_manifest=n, n_readable=n - 1, n_mask_usable=n - 2, n_heat_usable=n - 3, n_analysed=n - 3, n_clusters=n // 2, label_prevalence=prevalence, area_share=areas, mean_confidence=0.87))
+                rows.append(
+                    FlowRow(
+                        **base,
+                        n_manifest=n,
+                        n_readable=n - 1,
+                        n_mask_usable=n - 2,
+                        n_heat_usable=n - 3,
+                        n_analysed=n - 3,
+                        n_clusters=n // 2,
+                        label_prevalence=prevalence,
+                        area_share=areas,
+                        mean_confidence=0.87,
+                    )
+                )
     return rows
 
 
@@ -307,7 +504,9 @@ def _performance(rng: np.random.Generator, sizes: Mapping[str, int], hidden: tup
                     continue
                 at = value + rng.normal(0, 0.015)
                 half = 0.9 / sizes[level] ** 0.5
-                rows.append(PerformanceRow(**base, estimate=at, low=at - half, high=min(1.0, at + half), n_images=sizes[level], n_clusters=sizes[level] // 2))
+                rows.append(
+                    PerformanceRow(**base, estimate=at, low=at - half, high=min(1.0, at + half), n_images=sizes[level], n_clusters=sizes[level] // 2)
+                )
     return rows
 
 
@@ -328,7 +527,10 @@ def _mean_maps(sizes: Mapping[str, int], gaps: Gaps, hidden: tuple[str, ...]) ->
                 continue
             ruler = max(_mean_share(attribute, level, "ruler", gaps), 0.05)
             heat = _bump(7, 7, 0.5, 0.5, 0.17) * (1 - ruler) + 2.2 * ruler * _bump(7, 7, 0.92, 0.5, 0.12)
-            regions = {"lesion": _grid(np.clip(1.6 * _bump(28, 28, 0.5, 0.5, 0.2), 0, 1)), "ruler": _grid(np.clip(0.6 * (np.mgrid[0:28, 0:28][0] > 24), 0, 1))}
+            regions = {
+                "lesion": _grid(np.clip(1.6 * _bump(28, 28, 0.5, 0.5, 0.2), 0, 1)),
+                "ruler": _grid(np.clip(0.6 * (np.mgrid[0:28, 0:28][0] > 24), 0, 1)),
+            }
             maps.append(MeanMap(attribute=attribute, level=level, n_images=sizes[level], heat=_grid(heat / heat.sum()), regions=regions))
     return maps
 
@@ -360,10 +562,23 @@ def _gallery(rng: np.random.Generator, items: int, side: int = 160) -> list[Gall
         level = GROUPS["skin_tone"][tone]
         result.append(
             GalleryItem(
-                image_id=f"ISIC_{24306 + 37 * index:07d}", path=f"images/ISIC_{24306 + 37 * index:07d}.jpg", picked=(f"random: skin_tone={level}",) if index % 4 else (f"highest: ruler, skin_tone={level}",),
-                levels={"skin_tone": level, "sex": GROUPS["sex"][index % 2], "site": GROUPS["site"][index % 4]}, label="malignant" if index % 3 else "benign", predicted="malignant" if correct else "benign",
-                probability=round(float(rng.uniform(0.5, 1)), 3), correct=correct, values={"lesion": round(0.7 * (1 - on_ruler), 3), "ruler": round(on_ruler, 3) if tone != 1 else None, "skin": 0.25},
-                width=side, height=side, image=_photo(rng, tone, side, tone != 1), heat=_grid(heat), outlines={"lesion": f"M{0.3 * side:.1f} {0.5 * side:.1f}a{0.2 * side:.1f} {0.2 * side:.1f} 0 1 0 {0.4 * side:.1f} 0a{0.2 * side:.1f} {0.2 * side:.1f} 0 1 0 {-0.4 * side:.1f} 0Z", **({"ruler": f"M2 {side - 16}H{side - 2}V{side - 3}H2Z"} if tone != 1 else {})},
+                image_id=f"ISIC_{24306 + 37 * index:07d}",
+                path=f"images/ISIC_{24306 + 37 * index:07d}.jpg",
+                picked=(f"random: skin_tone={level}",) if index % 4 else (f"highest: ruler, skin_tone={level}",),
+                levels={"skin_tone": level, "sex": GROUPS["sex"][index % 2], "site": GROUPS["site"][index % 4]},
+                label="malignant" if index % 3 else "benign",
+                predicted="malignant" if correct else "benign",
+                probability=round(float(rng.uniform(0.5, 1)), 3),
+                correct=correct,
+                values={"lesion": round(0.7 * (1 - on_ruler), 3), "ruler": round(on_ruler, 3) if tone != 1 else None, "skin": 0.25},
+                width=side,
+                height=side,
+                image=_photo(rng, tone, side, tone != 1),
+                heat=_grid(heat),
+                outlines={
+                    "lesion": f"M{0.3 * side:.1f} {0.5 * side:.1f}a{0.2 * side:.1f} {0.2 * side:.1f} 0 1 0 {0.4 * side:.1f} 0a{0.2 * side:.1f} {0.2 * side:.1f} 0 1 0 {-0.4 * side:.1f} 0Z",
+                    **({"ruler": f"M2 {side - 16}H{side - 2}V{side - 3}H2Z"} if tone != 1 else {}),
+                },
             )
-        )  # fmt: skip
+        )
     return result

@@ -71,12 +71,16 @@ def render_fragment(document: ResultDocument) -> str:
     style = f'.gradaudit-fragment{{{colours}--sans:-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,"Liberation Sans",sans-serif}}\n'
     # Anchors stay out: a notebook shows many fragments on one page, and ids must not repeat.
     unlinked = [_without_links(block) for block in blocks]
-    return _environment().get_template("fragment.html").render(
-        document=document,
-        blocks=unlinked,
-        style=Markup(style + _resource("fragment.css")),
-        icons=Markup(_resource("icons.html").strip()),
-        claim=_claims(f"{mark}-"),
+    return (
+        _environment()
+        .get_template("fragment.html")
+        .render(
+            document=document,
+            blocks=unlinked,
+            style=Markup(style + _resource("fragment.css")),
+            icons=Markup(_resource("icons.html").strip()),
+            claim=_claims(f"{mark}-"),
+        )
     )
 
 
@@ -102,9 +106,9 @@ def render_markdown(document: ResultDocument) -> str:
 
 
 def to_json(document: ResultDocument) -> str:
-    """Canonical ``result.json``: sorted keys, a number list per line, no NaN (``null`` instead), one newline at the end."""
+    """Canonical ``result.json``: fields in the schema's order, a list of numbers a line, no NaN (``null`` instead), one newline at the end."""
     data = shown(document).model_dump(mode="json")
-    text = json.dumps(data, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1)
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, indent=1)
     # A raw line break never stands inside a JSON string, so only real lists of numbers are joined.
     text = re.sub(r"\[\n[-+0-9.eE,\s]*\]", lambda found: "[" + " ".join(found.group()[1:-1].split()) + "]", text)
     return text + "\n"
@@ -207,7 +211,8 @@ def _page_css(document: ResultDocument) -> str:
     """Margins of the printed page: the notice above, audit and page number below, on every page."""
     font = "font:8pt sans-serif;color:#59616d"
     top = f"@top-center{{content:{_css_string(document.notice)};{font};font-weight:bold}}" if document.notice else ""
-    foot = f'@bottom-left{{content:{_css_string("Audit " + document.audit_id)};{font}}}@bottom-right{{content:counter(page) " / " counter(pages);{font}}}'
+    name = f"@bottom-left{{content:{_css_string('Audit ' + document.audit_id)};{font}}}"
+    foot = name + f'@bottom-right{{content:counter(page) " / " counter(pages);{font}}}'
     return f"@page{{{top}{foot}}}\n"
 
 

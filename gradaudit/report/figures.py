@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from html import escape
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -48,7 +49,7 @@ PALETTE: dict[str, tuple[str, str]] = {
 
 INK, MUTED, RULE, BAND, BAR, PAPER = (PALETTE[name][0] for name in ("ink", "muted", "rule", "band", "bar", "paper"))
 
-STYLE = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "gradaudit",
     "font.family": "sans-serif",
@@ -242,13 +243,16 @@ def svg_markup(figure: Figure, anchor: str, title: str, description: str) -> str
     body = re.sub(r"<metadata>.*?</metadata>|<style type=\"text/css\">.*?</style>|<defs>\s*</defs>", "", body, flags=re.S)
     body = re.sub(r"<defs>\s*</defs>", "", body)
     body = re.sub(r"<g id=(\"[^\"]*\"|'[^']*')", "<g", body)  # matplotlib's group names would repeat between figures
+    body = re.sub(r'(<image [^>]*?) id="[^"]*"', r"\1", body)  # two equal maps would share one, and nothing refers to it
     body = re.sub(r"\bid=\"([A-Za-z0-9_.]+)\"", rf'id="{anchor}-\1"', body)
     body = re.sub(r"(xlink:href=\"#|url\(#)", rf"\g<1>{anchor}-", body).replace("xlink:href", "href")
     body = body.replace("image-rendering:crisp-edges;image-rendering:pixelated", "image-rendering:auto")
     body = body.replace("font-family: 'DejaVu Sans', sans-serif", "font-family: var(--sans, sans-serif)")
     for name, (light, _) in PALETTE.items():
         body = re.sub(rf"(?<=[a-z]: ){light}\b", f"var(--{name}, {light})", body)
-    body = re.sub(r"\n\s*", " ", body).replace("> <", "><")
+    body = re.sub(r"\s*\n\s*", " ", body).replace("> <", "><")
+    body = re.sub(r'<g><path d="[^"]*" style="fill: none"/></g>', "", body)  # empty backgrounds
+    body = re.sub(r' d="[^"]*"', lambda path: re.sub(r"\d+\.\d{2,}", lambda number: f"{float(number.group()):.1f}", path.group()), body)
     view = re.search(r'viewBox="0 0 ([0-9.]+) ([0-9.]+)"', body)
     size = f"0 0 {view.group(1)} {view.group(2)}" if view else f"0 0 {WIDTH} {WIDTH}"
     opening = (
@@ -402,7 +406,7 @@ def _forest_texts(figure: Figure, axes: Axes, placed: Sequence[tuple[float, Fore
 
     def at(units: float) -> float:
         """Figure units from the left edge, as a fraction of the axes' width."""
-        return (units / WIDTH - box.x0) / box.width
+        return float((units / WIDTH - box.x0) / box.width)
 
     for x, text, side in ((224, "n", "right"), (520, "difference (interval)", "left"), (665, "verdict", "left")):
         axes.text(at(x), -12, text, ha=side, va="center", fontsize=9.5, color=MUTED, transform=across)

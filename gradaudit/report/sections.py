@@ -10,8 +10,6 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-import tomli_w
-
 from gradaudit.records import (
     AUDIT_STATE_WORDS,
     REASONS,
@@ -32,9 +30,7 @@ from gradaudit.report.blocks import (
     Block,
     Cell,
     Code,
-    Column,
     Details,
-    Download,
     Downloads,
     Drawing,
     Facts,
@@ -48,18 +44,19 @@ from gradaudit.report.blocks import (
     Tile,
     VerdictPanel,
     anchor_id,
+    columns,
     count,
-    csv_text,
+    data_files,
     decimal,
-    download,
     fragment_link,
     p_value,
     percent,
     percent_cell,
+    plan_toml,
     points_cell,
-    span,
+    row,
     verdict_cell,
-)
+)  # fmt: skip
 from gradaudit.report.figures import (
     ForestRow,
     IntervalPanel,
@@ -73,7 +70,7 @@ from gradaudit.report.figures import (
     interval_plot,
     mean_map_plot,
     svg_markup,
-)
+)  # fmt: skip
 
 SECTIONS: Family[Callable[[ResultDocument], list[Block]]] = Family("report section")
 
@@ -94,16 +91,19 @@ GENERAL_LIMITS = (
 )
 """Limits of the method, printed in every report."""
 
-MEASURED_OUTCOMES = {
+OUTCOMES = {
     "heat_share": "share of heat",
+    "heat_share_correct": "share of heat, correctly classified images",
     "undefined": "share of images with undefined heat",
     "absent": "share of images without the region",
 }
+SHARES = (*OUTCOMES, "pointing_game", "relevance_rank_accuracy", "auc")
+"""Outcomes between 0 and 1, shown in % and differences in points."""
+
 ROLES = {"attend": "should draw heat", "avoid": "should not draw heat", "neutral": "no expectation"}
 PERCENT_METRICS = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "precision", "recall", "ppv", "npv", "prevalence")
 DECISIVE = ("GA101", "GA102", "GA103", "GA104")
 OUTCOMES_OF_THEIR_OWN = ("GA111", "GA112")
-KINDS = {"GA102": "trend over the ordered levels", "GA103": "from the 10 % to the 90 % point", "GA104": "departure from a straight trend"}
 
 Item = TypeVar("Item")
 
@@ -120,7 +120,7 @@ def verdict(document: ResultDocument) -> list[Block]:
             state=facts.state,
             words=AUDIT_STATE_WORDS[facts.state],
             meaning=STATE_MEANINGS[facts.state],
-            headline=facts.headline,
+            headline=facts.headline[:1].upper() + facts.headline[1:],
             sentences=facts.sentences,
             links=tuple((fragment_link(anchor_id(a)), a) for a in _unique(facts.finding_anchors)),
             cannot_tell=facts.cannot_tell,
@@ -130,7 +130,9 @@ def verdict(document: ResultDocument) -> list[Block]:
 
 
 @SECTIONS.register(
-    label="Scope", summary="What was audited: the model, the explained score, the regions, the groups and the criteria.", source="model, data, regions, attributes, criteria"
+    label="Scope",
+    summary="What was audited: the model, the explained score, the regions, the groups and the criteria.",
+    source="model, data, regions, attributes, criteria",
 )
 def scope(document: ResultDocument) -> list[Block]:
     """Task, explained score, layer, regions with roles, groups, and who declared which criteria when."""
@@ -153,20 +155,21 @@ def scope(document: ResultDocument) -> list[Block]:
 
 
 @SECTIONS.register(
-    label="Data by subgroup", summary="How many images of each group came through every step, and how the groups differ besides.", source="flow, exclusions"
+    label="Data by subgroup",
+    summary="How many images of each group came through every step, and how the groups differ besides.",
+    source="flow, exclusions",
 )
 def data_by_subgroup(document: ResultDocument) -> list[Block]:
     """Flow from manifest to analysis, composition of the groups, exclusions by reason."""
     note = f"Withheld: fewer than {document.min_cell} images or clusters, or a number from which such a cell could be derived."
-    steps = ("Manifest", "Readable", "Mask usable", "Heat usable", "Analysed", "Clusters")
-    columns = (Column("Group"), *(Column(step, number=True) for step in steps))
+    heads = columns("Group", *((step, "") for step in ("Manifest", "Readable", "Mask usable", "Heat usable", "Analysed", "Clusters")))
     rows = []
-    for row in document.flow:
-        numbers = (row.n_manifest, row.n_readable, row.n_mask_usable, row.n_heat_usable, row.n_analysed, row.n_clusters)
-        cells = (Cell(row.level), *(Cell(count(n, row.suppressed)) for n in numbers))
-        rows.append(Row(cells, group=_words(row.attribute), muted=row.suppressed))
-    hidden = any(row.suppressed for row in document.flow)
-    blocks: list[Block] = [Table("Images that came through each step", columns, tuple(rows), note if hidden else "")] if rows else []
+    for r in document.flow:
+        steps = (r.n_manifest, r.n_readable, r.n_mask_usable, r.n_heat_usable, r.n_analysed, r.n_clusters)
+        texts = (count(n, r.suppressed) for n in steps)
+        rows.append(row(_words(r.level), *texts, group=_words(r.attribute), muted=r.suppressed))
+    hidden = any(r.suppressed for r in document.flow)
+    blocks: list[Block] = [Table("Images that came through each step", heads, tuple(rows), note if hidden else "")] if rows else []
     return [*blocks, *_composition(document), *_exclusions(document)]
 
 
@@ -186,24 +189,36 @@ def heat(document: ResultDocument) -> list[Block]:
 
 
 @SECTIONS.register(
-    label="Model performance", summary="How well the model classifies the same groups. This is beside heat, not a part of the verdict.", source="performance"
+    label="Model performance",
+    summary="How well the model classifies the same groups. This is beside heat, not a part of the verdict.",
+    source="performance",
 )
 def performance(document: ResultDocument) -> list[Block]:
-    """Accuracy, sensitivity, specificity, AUC per subgroup with intervals."""
+    """Accuracy, sensitivity, specificity, AUC per subgroup with intervals; their differences; heat among right and wrong predictions."""
     blocks: list[Block] = []
     for index, (attribute, rows) in enumerate(_grouped(document.performance, lambda r: r.attribute).items()):
-        metrics = _unique(r.metric for r in rows)
-        panels = tuple(IntervalPanel(_metric(m), tuple(_interval_row(r) for r in rows if r.metric == m), m in PERCENT_METRICS) for m in metrics)
-        title = f"Model performance by {_words(attribute)}"
-        text = f"A dot per group with its {_level(document)} interval; panels: {_listed([_metric(m) for m in metrics])}."
-        svg = svg_markup(interval_plot(panels), f"performance-{index + 1}", title, text)
-        caption = f"{title}. Dots: estimates; lines: {_level(document)} intervals that respect clusters."
-        blocks += [Heading(f"By {_words(attribute)}"), Drawing(svg, caption, _performance_table(title, rows, metrics))]
+        kinds = _grouped(rows, _metric_kind)
+        title = f"Model performance {_of(attribute)}"
+        blocks.append(Heading(_by(attribute)))
+        if own := kinds.get("merit"):
+            names = _unique(r.metric for r in own)
+            panels = [IntervalPanel(_metric(m), tuple(_interval_row(r) for r in own if r.metric == m), m in PERCENT_METRICS) for m in names]
+            text = f"A dot per group with its {_level(document)} interval; panels: {_listed([_metric(m) for m in names])}."
+            caption = f"{title}. Dots: estimates; lines: {_level(document)} intervals that respect clusters."
+            svg = svg_markup(interval_plot(panels), f"performance-{index + 1}", title, text)
+            blocks.append(Drawing(svg, caption, _performance_table(title, own)))
+        if own := kinds.get("difference"):
+            table = _performance_table(f"{title}: difference to the comparison", own)
+            blocks.append(Details("Differences between groups", (table,)))
+        if own := kinds.get("heat"):
+            blocks.append(_performance_table(f"Heat share among right and wrong predictions {_of(attribute)}", own))
     return blocks
 
 
 @SECTIONS.register(
-    label="Gallery", summary="Single images, to see what the numbers are made of. Pictures illustrate; the verdict rests on all images.", source="gallery, images_shown"
+    label="Gallery",
+    summary="Single images, to see what the numbers are made of. Pictures illustrate; the verdict rests on all images.",
+    source="gallery, images_shown",
 )
 def gallery(document: ResultDocument) -> list[Block]:
     """A random sample and the extremes, labelled as which."""
@@ -217,7 +232,7 @@ def gallery(document: ResultDocument) -> list[Block]:
         Paragraph(
             "Each image is labelled with how it was picked: at random (with the run's seed), or because it is an extreme of its group. "
             "Extremes are not typical. The overlay is the positive part of the map, enlarged bilinearly and scaled to the image's own "
-            "maximum for display only; all numbers use the map as it was measured. Outlines show the regions.",
+            "maximum for display only; all numbers use the map as it was measured. Outlines show the regions."
         ),
         Gallery(tuple(_tile(item, names) for item in document.gallery), names, levels),
     ]
@@ -231,11 +246,9 @@ def checks(document: ResultDocument) -> list[Block]:
     if not document.checks:
         return []
     words = {"passed": "passed", "issue": "issue", "not_applicable": "not applicable", "skipped": "did not run"}
-    rows = tuple(
-        Row((Cell(c.name, sub=c.code), Cell(words[c.state], icon=f"check-{c.state}"), Cell(c.detail)), muted=c.state in ("not_applicable", "skipped"))
-        for c in sorted(document.checks, key=lambda c: ("issue", "passed", "skipped", "not_applicable").index(c.state))
-    )
-    return [Table("Checks", (Column("Check"), Column("Outcome"), Column("Detail")), rows)]
+    ordered = sorted(document.checks, key=lambda c: ("issue", "passed", "skipped", "not_applicable").index(c.state))
+    rows = [row(Cell(c.name, sub=c.code), Cell(words[c.state], icon=f"check-{c.state}"), c.detail) for c in ordered]
+    return [Table("Checks", columns("Check", "Outcome", "Detail"), tuple(rows))]
 
 
 @SECTIONS.register(label="Method", summary="How the numbers came about, with formulas and sources.", source="method")
@@ -244,13 +257,11 @@ def method(document: ResultDocument) -> list[Block]:
     facts = document.method
     rows = (
         ("Unit", facts.unit),
-        ("Test", f"studentised permutation test, {count(facts.permutations)} permutations, seed {facts.seed}; the interval comes from the same permutations"),
+        ("Test", f"studentised permutation test, {count(facts.permutations)} permutations (seed {facts.seed}), which give the interval too"),
         ("Level", f"α = {facts.alpha:g}, so intervals cover {_level(document)}"),
         ("Adjusted for", _together(facts.adjusted_for) or "nothing"),
-        (
-            "Multiplicity",
-            f"{facts.confirmatory_contrasts} confirmatory comparisons: Holm; {facts.exploratory_contrasts} exploratory ones: Benjamini–Hochberg, worded as signals",
-        ),
+        ("Decisive", f"{count(facts.confirmatory_contrasts)} comparisons, p-values adjusted by Holm"),
+        ("Exploratory", f"{count(facts.exploratory_contrasts)} comparisons, p-values adjusted by Benjamini–Hochberg, worded as signals"),
     )
     blocks: list[Block] = [Facts(rows), _verdict_rule()]
     for family, cards in sorted(facts.cards.items()):
@@ -293,12 +304,29 @@ def reproduction(document: ResultDocument) -> list[Block]:
 # ── words ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+ALL = "(all)"
+"""Attribute and level of rows over every image."""
+
+
 def _words(name: str) -> str:
-    return name.replace("_", " ")
+    return "all images" if name == ALL else name.replace("_", " ")
+
+
+def _by(attribute: str) -> str:
+    return "All images" if attribute == ALL else f"By {_words(attribute)}"
+
+
+def _of(attribute: str) -> str:
+    return "over all images" if attribute == ALL else f"by {_words(attribute)}"
 
 
 def _metric(name: str) -> str:
-    return {"auc": "AUC", "ppv": "PPV", "npv": "NPV"}.get(name, _words(name).capitalize())
+    known = {"auc": "AUC", "ppv": "PPV", "npv": "NPV", "brier": "Brier score"}
+    for start, words in (("heat_right:", "right"), ("heat_wrong:", "wrong")):
+        if name.startswith(start):
+            return f"{name.removeprefix(start)}, {words}"
+    base = name.removesuffix("_difference")
+    return known.get(base, _words(base).capitalize())
 
 
 def _unique(items: Iterable[Item]) -> tuple[Item, ...]:
@@ -358,10 +386,19 @@ def _exclusion_words(exclusion: Exclusion) -> str:
     return f"{number} {noun}{where}: {exclusion.meaning}"
 
 
+def _is_trend(finding: Finding) -> bool:
+    """A slope over ordered levels has two end levels and no group of its own to compare with."""
+    slope = finding.reference not in ("", "rest") and not finding.n_clusters_reference and not finding.n_withheld
+    return finding.code == "GA102" or (slope and finding.code != "GA104")
+
+
 def _comparison(finding: Finding) -> str:
-    if finding.code in KINDS:
-        extra = f" ({finding.group} against {finding.reference})" if finding.group and finding.reference else ""
-        return KINDS[finding.code] + extra
+    if finding.code == "GA104":
+        return "departure from trend"
+    if finding.code == "GA103":
+        return f"trend, {finding.reference} to {finding.group}" if finding.group and finding.reference else "trend"
+    if _is_trend(finding):
+        return f"trend, {finding.reference} to {finding.group}"
     reference = "all others" if finding.reference == "rest" else finding.reference
     return f"{finding.group} against {reference}" if reference else finding.group
 
@@ -374,32 +411,34 @@ def _of_clusters(images: int, clusters: int) -> str:
 
 
 def _region_table(document: ResultDocument) -> Block:
-    columns = (Column("Region"), Column("Role"), Column("What it is"), Column("Annotated", True, "images"), Column("Present", True, "images"), Column("Mean area", True, "of the image"))
+    heads = columns("Region", "Role", "What it is", ("Annotated", "images"), ("Present", "images"), ("Mean area", "of the image"))
     rows = []
     for region in document.regions:
         about = "; ".join(part for part in (region.description, f"derived: {region.derive}" if region.derive else "") if part)
-        role = Cell(region.role, sub=ROLES.get(region.role, ""))
-        cells = (Cell(region.name), role, Cell(about or MISSING), Cell(count(region.n_annotated)), Cell(count(region.n_present)), Cell(percent(region.mean_area_share)))
-        rows.append(Row(cells))
-    return Table("Regions", columns, tuple(rows))
+        numbers = (count(region.n_annotated), count(region.n_present), percent(region.mean_area_share))
+        rows.append(row(region.name, Cell(region.role, sub=ROLES.get(region.role, "")), about or MISSING, *numbers))
+    return Table("Regions", heads, tuple(rows))
 
 
 def _attribute_table(document: ResultDocument) -> Block:
-    columns = (Column("Attribute"), Column("Kind"), Column("Groups"), Column("Compared with"), Column("Remarks"))
+    heads = columns("Attribute", "Kind", "Groups", "Compared with", "Remarks")
     rows = []
     for a in document.attributes:
         remarks = [a.description] if a.description else []
         remarks += ["labels estimated by an algorithm, not observed"] if a.inferred else []
         remarks += ["may vary within a cluster"] if a.within else []
         reference = "all others" if a.reference == "rest" else a.reference
-        rows.append(Row((Cell(a.name), Cell(a.kind), Cell(_listed(a.levels) or MISSING), Cell(reference), Cell("; ".join(remarks) or MISSING))))
-    return Table("Groups", columns, tuple(rows))
+        rows.append(row(a.name, a.kind, _listed(a.levels) or MISSING, reference, "; ".join(remarks) or MISSING))
+    return Table("Groups", heads, tuple(rows))
 
 
 def _criteria(document: ResultDocument) -> list[Block]:
     criteria = document.criteria
     if criteria is None:
-        return [Heading("Criteria"), Note("No criteria were declared: differences are shown with their uncertainty, and none is called acceptable or not.", caution=True)]
+        return [
+            Heading("Criteria"),
+            Note("No criteria were declared: differences are shown with their uncertainty, and none is called acceptable or not.", caution=True),
+        ]
     when = criteria.declared_on or "date not declared"
     started = (document.run.started or document.created)[:10]
     if criteria.declared_on and started:
@@ -419,41 +458,39 @@ def _criteria(document: ResultDocument) -> list[Block]:
 
 
 def _composition(document: ResultDocument) -> list[Block]:
-    classes = _unique(name for row in document.flow for name in row.label_prevalence)
-    regions = _unique(name for row in document.flow for name in row.area_share)
-    confident = any(row.mean_confidence is not None for row in document.flow)
+    classes = _unique(name for r in document.flow for name in r.label_prevalence)
+    regions = _unique(name for r in document.flow for name in r.area_share)
+    confident = any(r.mean_confidence is not None for r in document.flow)
     if not (classes or regions or confident):
         return []
-    columns = [Column("Group")]
-    columns += [Column(f"Label {name}", True, "of images") for name in classes]
-    columns += [Column(f"Area of {name}", True, "of the image") for name in regions]
-    columns += [Column("Mean confidence", True)] if confident else []
+    shares = [*((f"Label {name}", "of images") for name in classes), *((f"Area of {name}", "of the image") for name in regions)]
+    heads = columns("Group", *shares, *([("Mean confidence", "")] if confident else []))
     rows = []
-    for row in document.flow:
-        values = [*(row.label_prevalence.get(name) for name in classes), *(row.area_share.get(name) for name in regions)]
-        values += [row.mean_confidence] if confident else []
-        texts = [WITHHELD if row.suppressed and value is None else percent(value) for value in values]
-        rows.append(Row((Cell(row.level), *(Cell(text) for text in texts)), group=_words(row.attribute), muted=row.suppressed))
+    for r in document.flow:
+        values = [*(r.label_prevalence.get(name) for name in classes), *(r.area_share.get(name) for name in regions)]
+        values += [r.mean_confidence] if confident else []
+        texts = (WITHHELD if r.suppressed and value is None else percent(value) for value in values)
+        rows.append(row(_words(r.level), *texts, group=_words(r.attribute), muted=r.suppressed))
     note = "Groups that differ in label mix, region size or confidence can differ in heat for that reason alone."
-    return [Table("What the groups are made of", tuple(columns), tuple(rows), note)]
+    return [Table("What the groups are made of", heads, tuple(rows), note)]
 
 
 def _exclusions(document: ResultDocument) -> list[Block]:
     if not document.exclusions:
         return [Paragraph("No image and no region was excluded.")]
-    columns = (Column("Reason"), Column("Region"), Column("Images", True), Column("Examples"))
+    heads = columns("Reason", "Region", ("Images", ""), "Examples")
     rows, by_level = [], []
     for e in document.exclusions:
         number = WITHHELD if e.count is None else count(e.count)
-        rows.append(Row((Cell(e.meaning, sub=e.reason), Cell(e.region or "all"), Cell(number), Cell(_listed(e.examples) or MISSING))))
+        rows.append(row(Cell(e.meaning, sub=e.reason), e.region or "all", number, _listed(e.examples) or MISSING))
         for attribute, levels in e.by_level.items():
             for level, n in levels.items():
                 what = e.meaning + (f", region {e.region}" if e.region else "")
-                by_level.append(Row((Cell(level), Cell(what), Cell(count(n, withheld=True))), group=_words(attribute)))
-    blocks: list[Block] = [Table("Excluded images and regions, by reason", columns, tuple(rows))]
+                by_level.append(row(level, what, count(n, withheld=True), group=_words(attribute)))
+    blocks: list[Block] = [Table("Excluded images and regions, by reason", heads, tuple(rows))]
     if by_level:
-        by_level.sort(key=lambda row: row.group)
-        inner = Table("Exclusions by group", (Column("Group"), Column("Reason"), Column("Images", True)), tuple(by_level))
+        by_level.sort(key=lambda line: line.group)
+        inner = Table("Exclusions by group", columns("Group", "Reason", ("Images", "")), tuple(by_level))
         blocks.append(Details("Exclusions by group", (inner,)))
     return blocks
 
@@ -468,7 +505,8 @@ def contrast_blocks(document: ResultDocument, method: str, target: str, suffix: 
         return []
     margin = document.criteria.margin if document.criteria else None
     blocks: list[Block] = [_reading_note(document)]
-    for index, (region, findings) in enumerate(_grouped(chosen, lambda f: f.region).items()):
+    for index, (region, mixed) in enumerate(_grouped(chosen, lambda f: f.region).items()):
+        findings = [f for own in _grouped(mixed, lambda f: f.attribute).values() for f in own]
         role = next((r.role for r in document.regions if r.name == region), "")
         title = f"Heat on {region}: difference between groups"
         band = f" The shaded band is the declared margin of ±{100 * margin:g} points." if margin is not None else ""
@@ -480,7 +518,8 @@ def contrast_blocks(document: ResultDocument, method: str, target: str, suffix: 
             f"small tick above: raw difference; n: images of the group.{band}"
         )
         caption += " * provisional: fewer than 20 clusters." if any(r.provisional for r in rows) else ""
-        blocks += [Heading(f"Heat on {region}"), *_role_note(role), Drawing(svg, caption), _contrast_table(document, title, findings), *_more_on(findings)]
+        table = _contrast_table(document, title, findings)
+        blocks += [Heading(f"Heat on {region}"), *_role_note(role), Drawing(svg, caption), table, _more_on(findings)]
     return blocks
 
 
@@ -498,7 +537,7 @@ def _reading_note(document: ResultDocument) -> Block:
 
 
 def _is_share(finding: Finding) -> bool:
-    return finding.outcome in MEASURED_OUTCOMES or finding.outcome in ("pointing_game", "relevance_rank_accuracy", "auc", "region_absent", "undefined_heat")
+    return finding.outcome in SHARES
 
 
 def _difference_cell(finding: Finding, interval: Interval) -> Cell:
@@ -513,6 +552,8 @@ def _difference_cell(finding: Finding, interval: Interval) -> Cell:
 def _mean_cell(finding: Finding) -> Cell:
     if finding.suppressed:
         return Cell(WITHHELD)
+    if finding.mean.estimate is None:
+        return Cell(WITHHELD if finding.n_withheld else MISSING)
     worded = percent if _is_share(finding) else decimal
     reference = f"vs {worded(finding.mean_reference.estimate)}" if finding.mean_reference.estimate is not None else ""
     return Cell(worded(finding.mean.estimate), sub=reference)
@@ -525,7 +566,7 @@ def _forest_row(f: Finding) -> ForestRow:
     return ForestRow(
         heading=_words(f.attribute),
         label=_comparison(f),
-        n=WITHHELD if f.suppressed else count(f.n_images),
+        n=WITHHELD if f.suppressed or f.n_withheld else count(f.n_images),
         estimate=shown.estimate,
         low=shown.low,
         high=shown.high,
@@ -536,64 +577,54 @@ def _forest_row(f: Finding) -> ForestRow:
 
 
 def _contrast_table(document: ResultDocument, title: str, findings: Sequence[Finding]) -> Table:
-    columns = (
-        Column("Comparison"),
-        Column("Verdict"),
-        Column("Mean", True, "compared with"),
-        Column("Raw", True, "difference"),
-        Column("Adjusted", True, "difference"),
-        Column("p", True, "adjusted below"),
-        Column("p equiv.", True, "adjusted below"),
-        Column("Detectable", True, "difference"),
-        Column("n", True, "images / clusters"),
-    )
+    heads = columns(
+        "Comparison", "Verdict", ("Mean", "compared with"), ("Raw", "difference"), ("Adjusted", "difference"), ("p", "adjusted below"),
+        ("p equiv.", "adjusted below"), ("Detectable", "difference"), ("n", "images / clusters"),
+    )  # fmt: skip
     note = (
-        f"Differences in percentage points, below each its {_level(document)} interval. p: that there is no difference; p equiv.: that the difference "
-        "reaches the margin; below each, after adjustment for the number of comparisons. Detectable: what data of this size would show in 80 % of audits."
+        f"Differences in percentage points, below each its {_level(document)} interval. p: that there is no difference; p equiv.: that the "
+        "difference reaches the margin; below each, after adjustment for the number of comparisons. Detectable: what data of this size would "
+        "show in 80 % of audits."
     )
-    return Table(title, columns, tuple(_contrast_row(f) for f in findings), note)
+    return Table(title, heads, tuple(_contrast_row(f) for f in findings), note)
 
 
 def _contrast_row(f: Finding) -> Row:
+    place: Any = {"anchor": anchor_id(f.anchor), "group": _words(f.attribute)}
     if f.suppressed:
-        n, test, equivalence, detectable = Cell(WITHHELD, sub=WITHHELD), Cell(WITHHELD), Cell(WITHHELD), WITHHELD
-    else:
-        n = Cell(_of_clusters(f.n_images, f.n_clusters), sub=f"vs {_of_clusters(f.n_images_reference, f.n_clusters_reference)}")
-        test = Cell(p_value(f.test.p), sub=p_value(f.test.p_adjusted))
-        equivalence = Cell(p_value(f.test.p_equivalence), sub=p_value(f.test.p_equivalence_adjusted))
-        detectable = (f"{100 * f.mde80:.1f}" if _is_share(f) else decimal(f.mde80)) if f.mde80 is not None else MISSING
+        return row(_comparison(f), _verdict_word(f), *(WITHHELD,) * 7, muted=True, **place)
+    tests = (Cell(p_value(f.test.p), sub=p_value(f.test.p_adjusted)), Cell(p_value(f.test.p_equivalence), sub=p_value(f.test.p_equivalence_adjusted)))
+    detectable = (f"{100 * f.mde80:.1f}" if _is_share(f) else decimal(f.mde80)) if f.mde80 is not None else MISSING
+    against = f"vs {_of_clusters(f.n_images_reference, f.n_clusters_reference)}" if f.n_clusters_reference else ""
+    n = Cell(WITHHELD) if f.n_withheld else Cell(_of_clusters(f.n_images, f.n_clusters), sub=against)
+    differences = (_difference_cell(f, f.raw), _difference_cell(f, f.adjusted))
+    return row(_comparison(f), _verdict_word(f), _mean_cell(f), *differences, *tests, detectable, n, **place)
+
+
+def _verdict_word(f: Finding) -> Cell:
     word = verdict_cell(f.verdict, f.provisional)
+    if f.verdict is Verdict.SHOWN and f.margin is None and f.code == "GA104":
+        return Cell("departure shown, not judged by the margin", icon=word.icon)
     if f.verdict is Verdict.NOT_ASSESSED and f.reason:
-        word = Cell(word.text, sub=REASONS.get(f.reason, _words(f.reason)), icon=word.icon)
-    cells = (
-        Cell(_comparison(f)), word, _mean_cell(f), _difference_cell(f, f.raw), _difference_cell(f, f.adjusted),
-        test, equivalence, Cell(detectable), n,
-    )  # fmt: skip
-    return Row(cells, anchor=anchor_id(f.anchor), group=_words(f.attribute), muted=f.suppressed)
+        return Cell(word.text, sub=REASONS.get(f.reason, _words(f.reason)), icon=word.icon)
+    return word
 
 
-def _more_on(findings: Sequence[Finding]) -> list[Block]:
+def _more_on(findings: Sequence[Finding]) -> Block:
     """The sentences, and the effect sizes and test details that the table has no room for."""
-    blocks: list[Block] = []
-    sentences = tuple(" ".join((f.sentence, *f.notes)) for f in findings if f.sentence or f.notes)
-    if sentences:
-        blocks.append(Listing(sentences))
-    columns = (
-        Column("Comparison"), Column("Ratio", True), Column("Standardised", True, "difference"), Column("Cliff's δ", True), Column("Test"),
-        Column("Statistic", True), Column("df", True), Column("Clusters needed", True), Column("Adjusted for"),
+    sentences = tuple(" ".join(filter(None, (f.sentence, *(note[:1].upper() + note[1:] + "." for note in f.notes)))) for f in findings)
+    heads = columns(
+        "Comparison", ("Ratio", ""), ("Standardised", "difference"), ("Cliff's δ", ""), "Test", ("Statistic", ""), ("df", ""),
+        ("Clusters needed", ""), "Adjusted for",
     )  # fmt: skip
     rows = []
     for f in findings:
-        ratio = Cell(decimal(f.effect.ratio.estimate), sub=_ratio_span(f.effect.ratio))
-        numbers = [decimal(f.effect.standardised_difference), decimal(f.effect.cliffs_delta)]
-        tested = [decimal(f.test.statistic), decimal(f.test.df, 1), count(f.clusters_needed)]
-        cells = (
-            Cell(_comparison(f)), ratio, *(Cell(x) for x in numbers), Cell(f.test.name or MISSING, sub=f.test.family),
-            *(Cell(x) for x in tested), Cell(_listed(f.adjusted_for) or MISSING),
-        )  # fmt: skip
-        rows.append(Row(cells if not f.suppressed else (cells[0], *(Cell(WITHHELD),) * 8), group=_words(f.attribute), muted=f.suppressed))
-    blocks.append(Table("Effect sizes and tests", columns, tuple(rows)))
-    return [Details("In sentences, with effect sizes and test details", tuple(blocks))]
+        effects = (Cell(decimal(f.effect.ratio.estimate), sub=_ratio_span(f.effect.ratio)), decimal(f.effect.standardised_difference))
+        tested = (decimal(f.test.statistic), decimal(f.test.df, 1), count(f.clusters_needed), _listed(f.adjusted_for) or MISSING)
+        cells = (*effects, decimal(f.effect.cliffs_delta), Cell(f.test.name or MISSING, sub=f.test.family), *tested)
+        rows.append(row(_comparison(f), *((WITHHELD,) * 8 if f.suppressed else cells), group=_words(f.attribute), muted=f.suppressed))
+    blocks: list[Block] = [Listing(tuple(filter(None, sentences)))] if any(sentences) else []
+    return Details("In sentences, with effect sizes and test details", (*blocks, Table("Effect sizes and tests", heads, tuple(rows))))
 
 
 def _ratio_span(ratio: Interval) -> str:
@@ -606,57 +637,57 @@ def _distributions(document: ResultDocument, method: str, target: str, suffix: s
     blocks: list[Block] = []
     for index, (attribute, rows) in enumerate(_grouped(chosen, lambda h: h.attribute).items()):
         panels = tuple(Panel(region, tuple(_lane(h) for h in own)) for region, own in _grouped(rows, lambda h: h.region).items())
-        title = f"Distribution of the heat share by {_words(attribute)}"
+        title = f"Distribution of the heat share {_of(attribute)}"
         text = "One lane per group and one panel per region: a histogram, quantiles and the mean. The table below holds the numbers."
         svg = svg_markup(distribution_plot(panels), f"distribution{suffix}-{index + 1}", title, text)
         caption = (
             f"{title}. Bars: clusters (each counts once), scaled to the tallest bar of the lane; triangle: mean; "
             "below: median (ring), middle half (thick) and 5 to 95 % (thin)."
         )
-        blocks += [Heading(f"By {_words(attribute)}", level=4), Drawing(svg, caption, _heat_table(document, title, rows))]
+        blocks += [Heading(_by(attribute), level=4), Drawing(svg, caption, _heat_table(document, title, rows))]
     return [Heading("Distributions"), *blocks] if blocks else []
 
 
-def _lane(row: HeatRow) -> Lane:
-    if row.suppressed:
-        return Lane(row.level, WITHHELD, note="withheld: too few images")
-    note = "" if row.mean is not None or any(row.histogram) else "no defined heat share"
-    return Lane(row.level, f"n = {count(row.n_images)}", row.histogram, row.quantiles, row.mean, note)
+def _lane(h: HeatRow) -> Lane:
+    if h.suppressed:
+        return Lane(_words(h.level), WITHHELD, note="withheld: too few images")
+    note = "" if h.mean is not None or any(h.histogram) else "no defined heat share"
+    return Lane(_words(h.level), f"n = {count(h.n_images)}", h.histogram, h.quantiles, h.mean, note)
 
 
 def _heat_table(document: ResultDocument, title: str, rows: Sequence[HeatRow]) -> Table:
-    names = ("5 %", "25 %", "50 %", "75 %", "95 %")
-    columns = (
-        Column("Group"), Column("n", True, "images / clusters"), Column("Mean", True, f"{_level(document)} interval"), Column("Adjusted mean", True), Column("SD", True, "points"),
-        *(Column(name, True, "quantile") for name in names), Column("Lift", True, "share ÷ area"), Column("Pointing game", True, "hits"), Column("Undefined", True, "of images"),
+    quantiles = ((f"{q} %", "quantile") for q in (5, 25, 50, 75, 95))
+    heads = columns(
+        "Group", ("n", "images / clusters"), ("Mean", f"{_level(document)} interval"), ("Adjusted mean", ""), ("SD", "points"), *quantiles,
+        ("Lift", "share ÷ area"), ("Pointing game", "hits"), ("Undefined", "of images"),
     )  # fmt: skip
-    return Table(title, columns, tuple(_heat_row(h) for h in rows))
+    by_region = _grouped(rows, lambda h: h.region)
+    return Table(title, heads, tuple(_heat_row(h) for own in by_region.values() for h in own))
 
 
 def _heat_row(h: HeatRow) -> Row:
     if h.suppressed:
-        return Row((Cell(h.level), *(Cell(WITHHELD),) * 12), group=h.region, muted=True)
-    quantiles = h.quantiles if len(h.quantiles) == 5 else (None,) * 5
-    cells = (
-        Cell(h.level), Cell(_of_clusters(h.n_images or 0, h.n_clusters or 0)), percent_cell(Interval(estimate=h.mean, low=h.ci_low, high=h.ci_high)),
-        Cell(percent(h.adjusted_mean)), Cell(f"{100 * h.sd:.1f}" if h.sd is not None else MISSING), *(Cell(percent(q)) for q in quantiles),
-        Cell(decimal(h.mean_lift)), Cell(percent(h.pointing_game)), Cell(percent(h.undefined_share)),
-    )  # fmt: skip
-    return Row(cells, group=h.region)
+        return row(_words(h.level), *(WITHHELD,) * 12, group=h.region, muted=True)
+    n = MISSING if h.n_images is None or h.n_clusters is None else _of_clusters(h.n_images, h.n_clusters)
+    mean = percent_cell(Interval(estimate=h.mean, low=h.ci_low, high=h.ci_high))
+    spread = f"{100 * h.sd:.1f}" if h.sd is not None else MISSING
+    quantiles = (percent(q) for q in (h.quantiles if len(h.quantiles) == 5 else (None,) * 5))
+    rates = (decimal(h.mean_lift), percent(h.pointing_game), percent(h.undefined_share))
+    return row(_words(h.level), n, mean, percent(h.adjusted_mean), spread, *quantiles, *rates, group=h.region)
 
 
 def _mean_maps(document: ResultDocument) -> list[Block]:
     """Per attribute: the mean map of every group on one scale; pixels of heat, never of an image."""
     blocks: list[Block] = []
     for index, (attribute, maps) in enumerate(_grouped(document.mean_maps, lambda m: m.attribute).items()):
-        tiles = [MapTile(m.level, f"n = {count(m.n_images)}", m.heat, dict(m.regions)) for m in maps]
-        title = f"Mean heat by {_words(attribute)}"
+        tiles = [MapTile(_words(m.level), f"n = {count(m.n_images)}", m.heat, dict(m.regions)) for m in maps]
+        title = f"Mean heat {_of(attribute)}"
         svg = svg_markup(mean_map_plot(tiles), f"maps-{index + 1}", title, "Mean heat map of every group on one colour scale, with region outlines.")
         caption = (
             f"{title}: each image's heat sums to one, then images are averaged. 1× is the value of heat spread evenly over the image; "
             "all groups share the scale. Outlines: where a region covers at least half of its highest mean coverage."
         )
-        blocks += [Heading(f"By {_words(attribute)}", level=4), Drawing(svg, caption, _map_table(title, maps))]
+        blocks += [Heading(_by(attribute), level=4), Drawing(svg, caption, _map_table(title, maps))]
     return [Heading("Mean maps"), *blocks] if blocks else []
 
 
@@ -664,74 +695,80 @@ def _map_table(title: str, maps: Sequence[Any]) -> Table | None:
     width = max(len(line) for m in maps for line in m.heat)
     if width > 14:
         return None  # a finer grid is not for reading; its numbers are in result.json
-    columns = (Column("Grid row, from the top"), *(Column(f"{i + 1}", True) for i in range(width)))
+    heads = columns("Grid row, from the top", *((f"{i + 1}", "") for i in range(width)))
     rows = []
     for m in maps:
         cells = len(m.heat) * len(m.heat[0])
         for number, line in enumerate(m.heat):
-            rows.append(Row((Cell(str(number + 1)), *(Cell(decimal(v * cells)) for v in line)), group=m.level))
-    return Table(f"{title}: values of the grid, times an even spread", columns, tuple(rows))
+            rows.append(row(str(number + 1), *(decimal(v * cells) for v in line), group=_words(m.level)))
+    return Table(f"{title}: values of the grid, times an even spread", heads, tuple(rows))
 
 
 def _other_findings(document: ResultDocument) -> list[Block]:
     """Undefined heat and absent regions, then everything exploratory."""
     own = [f for f in document.findings if f.code in OUTCOMES_OF_THEIR_OWN]
     rest = [f for f in document.findings if f.code not in DECISIVE + OUTCOMES_OF_THEIR_OWN]
+    text = "Images without a defined heat share are not counted as zero. Whether they are more frequent in a group is a finding of its own."
     blocks: list[Block] = []
     if own:
-        blocks += [
-            Heading("Undefined heat and absent regions"),
-            Paragraph("Images without a defined heat share are not counted as zero. Whether they are more frequent in a group is a finding of its own."),
-        ]
-        blocks += _tables_by_outcome(document, own)
+        blocks += [Heading("Undefined heat and absent regions"), Paragraph(text), *_tables_by_outcome(document, own)]
+    text = "Not declared beforehand as decisive; p-values are adjusted by Benjamini–Hochberg. A signal here is a reason to look, not a verdict."
     if rest:
-        blocks += [
-            Heading("Exploratory signals"),
-            Paragraph("Not declared beforehand as decisive; p-values are adjusted by Benjamini–Hochberg. A signal here is a reason to look, not a verdict."),
-            Details(f"{len(rest)} exploratory comparisons", tuple(_tables_by_outcome(document, rest))),
-        ]
+        inner = Details(f"{count(len(rest))} exploratory comparisons", tuple(_tables_by_outcome(document, rest)))
+        blocks += [Heading("Exploratory signals"), Paragraph(text), inner]
     return blocks
 
 
 def _tables_by_outcome(document: ResultDocument, findings: Sequence[Finding]) -> list[Block]:
-    tables: list[Block] = []
-    for key, own in _grouped(findings, lambda f: f"{MEASURED_OUTCOMES.get(f.outcome, _words(f.outcome))}{f', {f.region}' if f.region else ''}").items():
-        tables.append(_contrast_table(document, key[:1].upper() + key[1:], own))
-    return tables
+    def title(f: Finding) -> str:
+        parts = (OUTCOMES.get(f.outcome, _words(f.outcome)), f.region, "intersections" if f.code == "GA131" else "")
+        text = ", ".join(filter(None, parts))
+        return text[:1].upper() + text[1:]
+
+    tables = _grouped(findings, title)
+    return [
+        _contrast_table(document, name, [f for part in _grouped(own, lambda f: f.attribute).values() for f in part]) for name, own in tables.items()
+    ]
 
 
 # ── performance, gallery, method ────────────────────────────────────────────────────────────────────────────────────
 
 
-def _interval_row(row: PerformanceRow) -> IntervalRow:
-    note = WITHHELD if row.suppressed else REASONS.get(row.reason, _words(row.reason)) if row.estimate is None else ""
-    estimate = None if row.suppressed else row.estimate
-    return IntervalRow(row.level, estimate, row.low, row.high, note)
+def _interval_row(r: PerformanceRow) -> IntervalRow:
+    note = WITHHELD if r.suppressed else REASONS.get(r.reason, _words(r.reason)) if r.estimate is None else ""
+    estimate = None if r.suppressed else r.estimate
+    return IntervalRow(r.level, estimate, r.low, r.high, note)
 
 
-def _performance_table(title: str, rows: Sequence[PerformanceRow], metrics: Sequence[str]) -> Table:
-    columns = (Column("Group"), Column("n", True, "images / clusters"), *(Column(_metric(m), True) for m in metrics))
+def _metric_kind(r: PerformanceRow) -> str:
+    return "heat" if r.metric.startswith(("heat_right:", "heat_wrong:")) else "difference" if r.metric.endswith("_difference") else "merit"
+
+
+def _performance_table(title: str, rows: Sequence[PerformanceRow]) -> Table:
+    metrics = _unique(r.metric for r in rows)
+    heads = columns("Group", ("n", "images / clusters"), *((_metric(m), "") for m in metrics))
     lines = []
     for level, own in _grouped(rows, lambda r: r.level).items():
         by_metric = {r.metric: r for r in own}
         hidden = all(r.suppressed for r in own)
         largest = max(own, key=lambda r: r.n_images or 0)
-        n = WITHHELD if hidden or largest.n_images is None else _of_clusters(largest.n_images, largest.n_clusters or largest.n_images)
-        lines.append(Row((Cell(level), Cell(n), *(_performance_cell(by_metric.get(m)) for m in metrics)), muted=hidden))
-    return Table(title, columns, tuple(lines))
+        n = WITHHELD if hidden or not largest.n_images else _of_clusters(largest.n_images, largest.n_clusters or largest.n_images)
+        lines.append(row(_words(level), n, *(_performance_cell(by_metric.get(m)) for m in metrics), muted=hidden))
+    return Table(title, heads, tuple(lines))
 
 
-def _performance_cell(row: PerformanceRow | None) -> Cell:
-    if row is None:
+def _performance_cell(r: PerformanceRow | None) -> Cell:
+    if r is None:
         return Cell(MISSING)
-    if row.suppressed:
+    if r.suppressed:
         return Cell(WITHHELD)
-    if row.estimate is None:
-        return Cell(MISSING, sub=REASONS.get(row.reason, _words(row.reason)))
-    interval = Interval(estimate=row.estimate, low=row.low, high=row.high)
-    if row.metric in PERCENT_METRICS:
-        return Cell(percent(row.estimate), span(interval))
-    return Cell(decimal(row.estimate), _ratio_span(interval))
+    if r.estimate is None:
+        return Cell(MISSING, sub=REASONS.get(r.reason, _words(r.reason)))
+    interval = Interval(estimate=r.estimate, low=r.low, high=r.high)
+    base = r.metric.removesuffix("_difference")
+    if base in PERCENT_METRICS or _metric_kind(r) == "heat":
+        return points_cell(interval) if base != r.metric else percent_cell(interval)
+    return Cell(decimal(r.estimate), _ratio_span(interval))
 
 
 def _tile(item: GalleryItem, regions: Sequence[str]) -> Tile:
@@ -762,66 +799,16 @@ def _verdict_rule() -> Block:
         Verdict.NOT_ASSESSED: "too few clusters, or too few that vary: numbers only",
         Verdict.SHOWN: "a difference is shown, and no margin was declared to judge it by",
     }
-    rows = tuple(Row((Cell(VERDICT_WORDS[v], icon=v.value), Cell(text))) for v, text in conditions.items())
-    return Table("What each verdict means", (Column("Verdict"), Column("Condition, after adjustment for multiplicity")), rows)
+    rows = tuple(row(Cell(VERDICT_WORDS[v], icon=v.value), text) for v, text in conditions.items())
+    return Table("What each verdict means", columns("Verdict", "Condition, after adjustment for multiplicity"), rows)
 
 
 def _card_table(family: str, cards: Sequence[dict[str, str]]) -> Block:
-    columns = (Column("Name"), Column("What it says"), Column("Formula"), Column("Range"), Column("Source"))
+    heads = columns("Name", "What it says", "Formula", "Range", "Source")
     rows = []
     for card in cards:
-        about = Cell(card.get("summary", "") or MISSING, sub=card.get("caveat", ""))
+        about = Cell(card.get("summary") or MISSING, sub=card.get("caveat", ""))
         extent = ", ".join(card[key] for key in ("range", "unit", "direction") if card.get(key))
         name = Cell(card.get("label") or card.get("name", ""), sub=card.get("name", ""))
-        rows.append(Row((name, about, Cell(card.get("formula") or MISSING), Cell(extent or MISSING), Cell(card.get("source") or MISSING))))
-    return Table(f"{family[:1].upper()}{_words(family[1:])}", columns, tuple(rows))
-
-
-# ── files ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def plan_toml(plan: dict[str, Any]) -> str:
-    """The plan as TOML; settings without a value are left out, as TOML has no null."""
-
-    def kept(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {str(key): kept(inner) for key, inner in value.items() if inner is not None}
-        if isinstance(value, list | tuple):
-            return [kept(inner) for inner in value if inner is not None]
-        return value
-
-    return tomli_w.dumps(kept(plan))
-
-
-def data_files(document: ResultDocument) -> tuple[Download, ...]:
-    """The tables as CSV and the whole document as JSON (without the pictures, which the page already holds)."""
-    tables = (
-        ("contrasts.csv", "every comparison", document.findings),
-        ("heat.csv", "heat share by group and region", document.heat),
-        ("flow.csv", "images by group and step", document.flow),
-        ("performance.csv", "model performance by group", document.performance),
-        ("exclusions.csv", "exclusions by reason", document.exclusions),
-    )
-    files = [download(name, about, "text/csv", _csv(rows)) for name, about, rows in tables if rows]
-    bare = document.model_copy(update={"gallery": tuple(item.model_copy(update={"image": ""}) for item in document.gallery)})
-    text = bare.model_dump_json(exclude_defaults=True)
-    return (download("result.json", "the whole result, without the gallery's pictures", "application/json", text), *files)
-
-
-def _csv(records: Sequence[Any]) -> str:
-    """Records as flat columns: nested fields are joined with a dot, lists with a semicolon."""
-    flat = [_flat(record.model_dump()) for record in records]
-    header = _unique(name for row in flat for name in row)
-    return csv_text(header, ([row.get(name) for name in header] for row in flat))
-
-
-def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    row: dict[str, Any] = {}
-    for name, inner in value.items():
-        if isinstance(inner, dict):
-            row |= _flat(inner, f"{prefix}{name}.")
-        elif isinstance(inner, list | tuple):
-            row[prefix + name] = "; ".join("" if v is None else str(v) for v in inner)
-        else:
-            row[prefix + name] = inner
-    return row
+        rows.append(row(name, about, card.get("formula") or MISSING, extent or MISSING, card.get("source") or MISSING))
+    return Table(f"{family[:1].upper()}{_words(family[1:])}", heads, tuple(rows))
