@@ -72,7 +72,7 @@ def _audit_data() -> Measurements:
         area = expit(rng.normal(-2, 1, n))
         share = expit(-1.5 + 0.5 * effect + 0.5 * rng.normal(size=n) + 0.3 * np.log(area))
         table = pd.DataFrame({"image_id": images["image_id"], "region": region, "role": role, "heat_share": share, "area_share": area})
-        metrics = {"mass_lift": share / area, "relevance_rank_accuracy": share, "pointing_game": (rng.random(n) < share) / 1.0, "auc": 0.5 + share / 2}
+        metrics = {"mass_lift": share / area, "relevance_rank_accuracy": share, "pointing_game": (rng.random(n) < share) / 1.0, "auc": share}
         tables.append(table.assign(method="gradcam", target="predicted", status="ok", reason="", **metrics))
     return Measurements(pd.concat(tables, ignore_index=True), images)
 
@@ -100,7 +100,8 @@ def fairlearn() -> dict[str, object]:
     started, busy = time.perf_counter(), time.process_time()
     for column in features:
         frame = MetricFrame(
-            metrics=mean_heat, y_true=values, y_pred=values, sensitive_features=features[column], n_boot=100, ci_quantiles=[0.025, 0.975], random_state=0
+            metrics=mean_heat, y_true=values, y_pred=values, sensitive_features=features[column],
+            n_boot=100, ci_quantiles=[0.025, 0.975], random_state=0,
         )  # fmt: skip
         assert len(frame.by_group_ci) == 2
     return {"seconds": time.perf_counter() - started, "cpu": time.process_time() - busy, "rows": len(values), "resamples": 100}

@@ -161,8 +161,7 @@ def _decision(f: Finding) -> str:
     if f.test.family == "exploratory":
         return f"A signal{p}, not a verdict." if f.verdict is Verdict.SHOWN else f"No signal{p}."
     if f.verdict is Verdict.MATERIAL:
-        adverse = {"avoid": 1, "attend": -1}.get(f.role, 0) * (_best(f).estimate or 0.0) > 0 and f.code == "GA101"
-        side = "; the group has the adverse side of it" if adverse else ""
+        side = "; the group has the adverse side of it" if _is_adverse(f) else ""
         return f"A disparity is shown{p}, and its whole interval lies beyond {margin}{side}."
     if f.verdict is Verdict.SIZE_UNCERTAIN:
         return f"A disparity is shown{p}; whether it exceeds {margin} stays open."
@@ -187,8 +186,15 @@ def _power(f: Finding) -> str:
 # ── the audit as a whole ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _rank(f: Finding) -> tuple[int, int, float]:
-    return _SEVERITY[f.verdict], int(f.outcome != "heat_share"), -abs(_best(f).estimate or 0.0)
+def _rank(f: Finding) -> tuple[int, int, int, int, float]:
+    """Worst first; of equals the group on the adverse side, then groups before slopes, then the larger difference."""
+    slope = f.code not in ("GA101", "GA111")
+    return _SEVERITY[f.verdict], int(f.outcome != "heat_share"), int(not _is_adverse(f)), int(slope), -abs(_best(f).estimate or 0.0)
+
+
+def _is_adverse(f: Finding) -> bool:
+    """The group itself has less heat where heat belongs, or more where it does not."""
+    return {"avoid": 1, "attend": -1}.get(f.role, 0) * (_best(f).estimate or 0.0) > 0 and f.code == "GA101"
 
 
 def summary_sentences(decisive: Sequence[Finding], findings: Sequence[Finding]) -> tuple[list[Finding], tuple[str, ...]]:
@@ -242,7 +248,8 @@ def headline(state: AuditState, decisive: Sequence[Finding]) -> str:
         return f"no disparity is shown in {len(heat)} comparisons of the heat share" if heat else "no comparison of the heat share was possible"
     worst = told[0]
     what = f"heat on {worst.region}" if worst.region else "undefined heat"
-    return f"{what} differs by {_difference(worst, Interval(estimate=_best(worst).estimate))}: {_subject(worst)} against {_other(worst)}"
+    against = "" if worst.code in ("GA102", "GA103") else f" against {_other(worst)}"
+    return f"{what} differs by {_difference(worst, Interval(estimate=_best(worst).estimate))}: {_subject(worst)}{against}"
 
 
 def what_cannot_be_told(decisive: Sequence[Finding], plan: Plan) -> tuple[str, ...]:
