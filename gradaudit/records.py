@@ -143,7 +143,7 @@ VERDICT_WORDS: dict[Verdict, str] = {
     Verdict.EQUIVALENT: "equivalent within the margin",
     Verdict.INCONCLUSIVE: "inconclusive",
     Verdict.NOT_ASSESSED: "not assessed",
-    Verdict.SHOWN: "disparity shown, no margin declared",
+    Verdict.SHOWN: "disparity shown, not judged by a margin",
 }
 
 
