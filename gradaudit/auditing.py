@@ -74,7 +74,8 @@ def classifier_of(plan: Plan, root: Path, spec: str | None = None) -> Classifier
     source = spec or plan.model.source
     if source is None:
         raise PlanError(
-            "No model is named. Give one with --model (torchvision:resnet50, timm:NAME, factory:file.py:function, model.pt2, model.onnx, model.keras, hf:FOLDER), "
+            "No model is named. Give one with --model (torchvision:resnet50, timm:NAME, factory:file.py:function, model.pt2, model.onnx, "
+            "model.keras, hf:FOLDER), "
             'or in audit.toml: [model] source = "…".'
         )
     return load_classifier(

@@ -125,7 +125,7 @@ def _heat_grids(meas: Measurements, wanted: set[str]) -> dict[str, tuple[tuple[f
     grids = {}
     for row in rows.itertuples():
         heat = np.frombuffer(row.values, dtype=np.float32) if isinstance(row.values, bytes) else np.empty(0)
-        grid = heat.reshape(int(row.height), int(row.width))
+        grid = heat.reshape(int(str(row.height)), int(str(row.width)))
         # four significant digits draw the same picture and keep result.json small
         grids[str(row.image_id)] = tuple(tuple(float(f"{v:.4g}") if np.isfinite(v) else 0.0 for v in line) for line in grid)
     return grids
