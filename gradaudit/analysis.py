@@ -36,6 +36,12 @@ SECONDARY = ("mass_lift", "relevance_rank_accuracy", "pointing_game", "auc")
 _NO_HEAT = ("no_positive_evidence", "flat", "non_finite")
 _ABSENT = ("empty_mask", "empty_after_crop")
 _MOST_CELLS = 40
+_TESTS = {
+    "permutation": "studentised permutation t",
+    "sign flip": "studentised sign-flip t",
+    "t": "t, HC2, Bell–McCaffrey df",
+    "Fisher": "Fisher exact",
+}
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -598,6 +604,8 @@ def _finding(d: Draft, withheld: str) -> Finding:
     hidden: dict[str, Any] = dict.fromkeys(("n_images", "n_clusters", "n_images_reference", "n_clusters_reference"), 0)
     hidden |= {"n_withheld": True, "mde80": None, "clusters_needed": None, "test": full.test.model_copy(update={"df": None})}
     hidden |= {side: Interval(estimate=getattr(full, side).estimate) for side in ("mean", "mean_reference")}
+    hidden["reason"] = "too few clusters, or too few different values, to compare" if full.reason else ""
+    hidden["notes"] = tuple("compared among clusters of common region size" if "compared among" in note else note for note in full.notes)
     if withheld == "rates":
         hidden |= {side: Interval() for side in ("mean", "mean_reference", "raw", "adjusted")}
         hidden |= {"se": None, "effect": Effect(), "reason": "too few of these images to compare" if full.reason else ""}
@@ -611,7 +619,7 @@ def _numbers(d: Draft) -> dict[str, Any]:
     plain = own if raw is c else _interval((raw.estimate, raw.ci_low, raw.ci_high)) if raw is not None else Interval()
     if raw is None and not d.adjusted_for:
         plain = own
-    name = {"permutation": "studentised permutation t", "sign flip": "studentised sign-flip t", "t": "t, HC2, Bell–McCaffrey df"}.get(c.method, "")
+    name = _TESTS.get(c.method, "")
     if c.kind in ("departure", "nonlinear") and name:
         name = "permuted Wald" if c.method == "permutation" else "Wald F"
     return {

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
-from scipy.stats import rankdata
+from scipy.stats import fisher_exact, rankdata
 
 from gradaudit import stats
 from gradaudit.records import Verdict
@@ -39,7 +39,7 @@ class Contrast:
     kind : level (group against reference), trend (slope, first to last level), continuous (slope, P10 to P90),
     departure and nonlinear (joint tests without an estimate), additivity (cell against its additive prediction).
     Slopes and joint tests belong to everybody: all are counted as the group, and the reference has none.
-    method : "permutation", "sign flip" or "t"; ``critical`` is the q of the interval estimate +- q SE.
+    method : "permutation", "sign flip", "t" or "Fisher"; ``critical`` is the q of the interval estimate +- q SE.
     """
 
     kind: Kind
@@ -229,7 +229,7 @@ def estimate_all(
     out, left = [], iter(walds)
     for h, (a, b), ok, draw in zip(hypotheses, model.spans, solid, drawn, strict=True):
         if not ok:
-            out.append(replace(h.contrast, reason="every value is the same", provisional=False))
+            out.append(_separated(h, model, ask))
         elif b - a > 1:
             out.append(_joint(h.contrast, model, slice(a, b), next(left) if draw else None))
         else:
@@ -323,6 +323,29 @@ def _tested(contrast: Contrast, model: _Fitted, row: int, draws: Floats | None, 
         p_equivalence=np.nan if ask.margin is None else p_near, mde80=mde,
         clusters_needed=np.nan if ask.margin is None else float(np.ceil(contrast.n_clusters * (mde / ask.margin) ** 2)),
         method="t" if draws is None else "sign flip" if flip else "permutation", permutations=0 if draws is None else len(draws),
+    )  # fmt: skip
+
+
+def _separated(h: Hypothesis, model: _Fitted, ask: Settings) -> Contrast:
+    """Where no patient differs from its own level, there is no error to study: an outcome of two values has an exact test.
+
+    p by Fisher 1935; the interval adds one patient of each value to both sides (Agresti & Caffo 2000, Am. Stat. 54:280).
+    """
+    values = np.unique(np.round(model.y, 12))
+    if h.sides is None or h.contrast.kind != "level" or len(values) != 2:
+        return replace(h.contrast, reason="no value differs inside the groups", provisional=False)
+    low, span = float(values[0]), float(values[1] - values[0])
+    sides = [(side[model.order] if model.order.size else side) for side in h.sides]
+    hits, sizes = [int(np.sum(model.y[side] > low + span / 2)) for side in sides], [int(side.sum()) for side in sides]
+    p = float(fisher_exact([hits, [n - k for n, k in zip(sizes, hits, strict=True)]]).pvalue)
+    rates = [(k + 1) / (n + 2) for k, n in zip(hits, sizes, strict=True)]
+    se = span * float(np.sqrt(sum(r * (1 - r) / (n + 2) for r, n in zip(rates, sizes, strict=True))))
+    q, centre = float(special.ndtri(1 - ask.alpha / 2)), span * (rates[0] - rates[1])
+    estimate = span * (hits[0] / sizes[0] - hits[1] / sizes[1])
+    return replace(
+        h.contrast, estimate=estimate, se=se, critical=q, ci_low=centre - q * se, ci_high=centre + q * se, p=p,
+        p_equivalence=np.nan if ask.margin is None else 1.0, method="Fisher",
+        notes=(*h.contrast.notes, "every patient has the value of its own level: exact test, without adjustment"),
     )  # fmt: skip
 
 

@@ -31,8 +31,11 @@ def sentence(f: Finding, alpha: float = 0.05) -> str:
     if f.suppressed:
         return f"{_subject(f)}: withheld, because a group of this comparison holds too few images or clusters to be shown."
     if f.verdict is Verdict.NOT_ASSESSED:
-        counts = f" ({_n(f)})" if f.n_images or f.n_withheld else ""
-        return f"{_subject(f)}{_where(f)}: not assessed, {REASONS.get(f.reason, f.reason) or 'no numbers to compare'}{counts}."
+        why = f"not assessed, {REASONS.get(f.reason, f.reason) or 'no numbers to compare'}"
+        if f.mean.estimate is not None and f.mean_reference.estimate is not None:
+            rates = f"{_value(f, f.mean.estimate)} ({_n(f)}); {_other(f)}: {_value(f, f.mean_reference.estimate)} ({_n(f, True)})"
+            return f"{_subject(f)}{_where(f)}: {rates}; {why}."
+        return f"{_subject(f)}{_where(f)}: {why}{f' ({_n(f)})' if f.n_images or f.n_withheld else ''}."
     said = f"{_numbers(f, alpha)} {_decision(f)}"
     return said + (" Provisional: fewer than 20 clusters on one side." if f.provisional else "")
 

@@ -367,7 +367,8 @@ def test_the_sentence_of_every_verdict(verdict, end):
 
 def test_sentences_of_what_is_not_assessed_withheld_or_explored():
     assert sentence(_example(Verdict.NOT_ASSESSED)) == (
-        "Skin tone V–VI, heat share on ruler: not assessed, fewer than 10 clusters on one side (4) (n = 212)."
+        "Skin tone V–VI, heat share on ruler: 31 % (n = 212); I–II: 12 % (n = 1,480 images of 1,200 clusters); "
+        "not assessed, fewer than 10 clusters on one side (4)."
     )
     hidden = _example(Verdict.NOT_ASSESSED, suppressed=True, n_images=0)
     assert sentence(hidden) == "Skin tone V–VI: withheld, because a group of this comparison holds too few images or clusters to be shown."

@@ -239,6 +239,16 @@ def test_guards(n, zeros, reason, provisional):
     assert (c.verdict is Verdict.NOT_ASSESSED) == bool(reason)
 
 
+def test_complete_separation_is_shown_and_not_withheld():
+    c = disparity([1.0] * 30 + [0.0] * 40, ["a"] * 30 + ["b"] * 40, margin=0.05, permutations=99).contrasts[0]
+    assert c.method == "Fisher"
+    assert c.p == pytest.approx(scipy_stats.fisher_exact([[30, 0], [0, 40]]).pvalue)
+    assert c.verdict is Verdict.MATERIAL
+    assert c.ci_low < c.estimate == 1.0
+    three = disparity([0.1] * 20 + [0.2] * 20 + [0.3] * 20, ["a"] * 20 + ["b"] * 20 + ["c"] * 20, permutations=99)
+    assert {c.reason for c in three.contrasts} == {"no value differs inside the groups"}
+
+
 def test_single_patients_of_tiny_levels_do_not_break_the_others():
     rng = np.random.default_rng(16)
     found = disparity(rng.random(103), ["a"] * 50 + ["b"] * 50 + ["c", "d", "d"], area_share=rng.random(103), permutations=99)
