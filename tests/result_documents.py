@@ -411,7 +411,7 @@ def _findings(rng: np.random.Generator, sizes: Mapping[str, int], gaps: Gaps, ma
                         provisional=20 < n < 60,
                         adjusted_for=("region size", "class"),
                         reason="too_few_clusters" if verdict is Verdict.NOT_ASSESSED else "",
-                        sentence=f"In {attribute} {level}, the heat share on {region} differs from that of all others by {100 * gap:+.1f} points ({100 * raw.low:+.1f} to {100 * raw.high:+.1f}).",
+                        sentence=f"In {attribute} {level}, the heat share on {region} differs from that of all others by {100 * gap:+.1f} points.",
                     )
                 )
     undefined = findings[0].model_copy(
@@ -552,6 +552,11 @@ def _photo(rng: np.random.Generator, tone: int, side: int, ruler: bool) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
+def _circle(centre: float, radius: float) -> str:
+    half = f"a{radius:.1f} {radius:.1f} 0 1 0"
+    return f"M{centre - radius:.1f} {centre:.1f}{half} {2 * radius:.1f} 0{half} {-2 * radius:.1f} 0Z"
+
+
 def _gallery(rng: np.random.Generator, items: int, side: int = 160) -> list[GalleryItem]:
     result = []
     for index in range(items):
@@ -576,7 +581,7 @@ def _gallery(rng: np.random.Generator, items: int, side: int = 160) -> list[Gall
                 image=_photo(rng, tone, side, tone != 1),
                 heat=_grid(heat),
                 outlines={
-                    "lesion": f"M{0.3 * side:.1f} {0.5 * side:.1f}a{0.2 * side:.1f} {0.2 * side:.1f} 0 1 0 {0.4 * side:.1f} 0a{0.2 * side:.1f} {0.2 * side:.1f} 0 1 0 {-0.4 * side:.1f} 0Z",
+                    "lesion": _circle(0.5 * side, 0.2 * side),
                     **({"ruler": f"M2 {side - 16}H{side - 2}V{side - 3}H2Z"} if tone != 1 else {}),
                 },
             )

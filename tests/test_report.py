@@ -188,10 +188,11 @@ def test_notice_stands_on_screen_in_every_section_and_on_every_printed_page():
 
 def test_no_pixel_where_images_are_withheld():
     document = documents.shortcut_document(images_shown=False)
-    page = Page(render_html(document))
+    html = render_html(document)
+    page = Page(html)
     assert page.named("img") == []
     assert "report holds no picture" in page.text
-    assert "data:image/jpeg" not in to_json(document) + render_html(document) + render_markdown(document)
+    assert "data:image/jpeg" not in to_json(document) + html + render_markdown(document)
     assert page.named("image")  # mean heat maps stay: they hold no picture
 
 
@@ -210,8 +211,8 @@ def test_sizes_stay_within_their_budget():
     assert max(map(len, overlays)) < 4_000  # 3 kB as base64
 
 
-def test_finding_anchors_stay_unique_when_groups_share_one():
-    html = render_html(documents.shortcut_document())
+def test_finding_anchors_stay_unique_when_groups_share_one(rendered):
+    html = rendered["shortcut"]
     assert 'id="GA101-skin_tone-ruler"' in html
     assert 'id="GA101-skin_tone-ruler-2"' in html
 
@@ -261,12 +262,12 @@ def test_limits_are_printed_and_words_stay_within_what_is_known(rendered, name):
     assert not re.search(r"\b(un|de)?biased\b|\b(un)?fair(ness)?\b|\bcomplian(t|ce)\b", text, flags=re.I)
 
 
-def test_criteria_say_whether_they_came_before_the_data():
+def test_criteria_say_whether_they_came_before_the_data(rendered):
     before = documents.met_document()
     after = before.model_copy(update={"criteria": before.criteria.model_copy(update={"declared_on": "2026-04-01"})})
-    assert "2026-02-20, before the measuring (2026-03-14)" in Page(render_html(before)).text
+    assert "2026-02-20, before the measuring (2026-03-14)" in Page(rendered["met"]).text
     assert "2026-04-01, after the measuring (2026-03-14)" in Page(render_html(after)).text
-    assert "No criteria were declared" in Page(render_html(documents.no_criteria_document())).text
+    assert "No criteria were declared" in Page(rendered["no_criteria"]).text
 
 
 def test_undefined_numbers_are_marked_never_zero():
@@ -276,6 +277,46 @@ def test_undefined_numbers_are_marked_never_zero():
     html = render_html(document)
     assert "nan" not in Page(html).text.lower().split()
     assert json.loads(to_json(document))["heat"][0]["mean"] is None
+
+
+def test_trends_name_their_two_ends_and_have_no_second_group():
+    source = documents.shortcut_document()
+    slope = {"group": "V–VI", "reference": "I–II", "n_images_reference": 0, "n_clusters_reference": 0}
+    trend = source.findings[0].model_copy(update=slope | {"code": "GA102", "anchor": "GA102-x"})
+    bend = trend.model_copy(update={"code": "GA104", "anchor": "GA104-x", "verdict": Verdict.SHOWN, "margin": None})
+    html = render_html(source.model_copy(update={"findings": (trend, bend)}))
+    rows = [Page(re.search(rf'<tr id="{anchor}".*?</tr>', html, re.S).group()).text for anchor in ("GA102-x", "GA104-x")]
+    assert rows[0].startswith("trend, I–II to V–VI")
+    assert rows[1].startswith("departure from trend departure shown, not judged by the margin")
+    assert not any("vs 0" in row for row in rows)
+
+
+def test_performance_shows_merit_differences_and_heat_by_correctness_apart():
+    source = documents.met_document()
+    base = source.performance[0]
+    rows = [
+        base.model_copy(update={"attribute": "(all)", "level": "(all)"}),
+        base.model_copy(update={"metric": "accuracy_difference", "estimate": -0.125, "low": -0.2, "high": -0.05}),
+        base.model_copy(update={"metric": "heat_right:lesion", "estimate": 0.5, "low": 0.4, "high": 0.6, "n_images": 77}),
+    ]
+    html = render_html(source.model_copy(update={"performance": tuple(rows)}))
+    section = html[html.index('<section id="performance"') : html.index('<section id="gallery"')]
+    text = Page(section).text
+    assert "(all)" not in text
+    assert "−12.5 −20.0 to −5.0" in text
+    assert "lesion, right n below" in text
+    assert "50.0\u202f% 40.0 to 60.0; n = 77" in text.replace("50.0 %", "50.0\u202f%")
+    assert section.count("<svg") == 1  # differences are in no figure of merit
+
+
+def test_outlines_keep_one_line_style_a_region_and_the_first_lies_on_top(rendered):
+    html = rendered["shortcut"]
+    tile = re.search(r'<svg class="outlines".*?</svg>', html, re.S).group()
+    assert re.findall(r'class="r(\d)"', tile) == ["1", "0"]
+    key = re.search(r'<p class="legend">.*?</p>', html, re.S).group()
+    assert re.findall(r'class="r(\d)"', key) == ["0", "1", "2"]
+    figure = mean_map_plot([MapTile("a", "", [[1.0]], {"z": np.eye(4).tolist(), "a": np.eye(4).tolist()})], ["z", "a"])
+    assert [text.get_text() for text in figure.axes[-1].texts] == ["z", "a"]
 
 
 # ── words ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -380,7 +421,7 @@ def test_svg_has_title_description_and_no_date_style_or_foreign_font():
 
 
 @pytest.mark.parametrize("name", BUILDERS)
-def test_json_is_canonical_fits_its_schema_and_comes_back(name, tmp_path):
+def test_json_is_canonical_fits_its_schema_and_comes_back(rendered, name, tmp_path):
     document = BUILDERS[name]()
     text = to_json(document)
     data = json.loads(text)
@@ -391,7 +432,7 @@ def test_json_is_canonical_fits_its_schema_and_comes_back(name, tmp_path):
     assert path.read_text(encoding="utf-8") == text
     again = read_result(path)
     assert to_json(again) == text
-    assert render_html(again) == render_html(document)
+    assert render_html(again) == rendered[name]
 
 
 @pytest.mark.parametrize("name", BUILDERS)

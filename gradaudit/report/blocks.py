@@ -11,7 +11,7 @@ import csv
 import io
 import math
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 from urllib.parse import quote
@@ -123,10 +123,10 @@ class Table(Block):
 
 @dataclass(frozen=True)
 class Drawing(Block):
-    """An SVG figure with its caption and the table of the same numbers."""
+    """A figure with its caption and the table of the same numbers; drawn only by a render that shows it."""
 
     kind = "drawing"
-    svg: str
+    draw: Callable[[], str]
     caption: str
     table: Table | None = None
 

@@ -210,13 +210,17 @@ def interval_plot(panels: Sequence[IntervalPanel]) -> Figure:
     return figure
 
 
-def mean_map_plot(tiles: Sequence[MapTile]) -> Figure:
-    """Mean heat per group on one common scale (times an even spread), with the mean outline of each region."""
+def mean_map_plot(tiles: Sequence[MapTile], regions: Sequence[str] = ()) -> Figure:
+    """Mean heat per group on one common scale (times an even spread), with the mean outline of each region.
+
+    ``regions``: names in the order that fixes their line styles, the same as in the gallery.
+    """
     per_row, side, gap = 4, 156.0, 14.0
     grids = [np.asarray(tile.heat, dtype=float) for tile in tiles]
     scaled = [np.nan_to_num(grid) * grid.size for grid in grids]
     top = max(1.0, *(float(grid.max()) for grid in scaled))
-    names = sorted({name for tile in tiles for name in tile.regions})
+    present = {name for tile in tiles for name in tile.regions}
+    names = [*regions, *sorted(present.difference(regions))]
     rows = -(-len(tiles) // per_row)
     aspect = grids[0].shape[0] / grids[0].shape[1]
     height = side * min(aspect, 1.6)
@@ -226,7 +230,7 @@ def mean_map_plot(tiles: Sequence[MapTile]) -> Figure:
             left, up = (index % per_row) * (side + gap), (index // per_row) * (height + 32) + 22
             axes = _axes(figure, left, up, side, height)
             _mean_map(axes, grid, tile, names, top)
-        _map_legend(figure, min(len(tiles), per_row) * (side + gap) + 6, top, names)
+        _map_legend(figure, min(len(tiles), per_row) * (side + gap) + 6, top, names, present)
     return figure
 
 
@@ -497,7 +501,7 @@ def _mean_map(axes: Axes, grid: NDArray[np.float64], tile: MapTile, names: Seque
     axes.text(1, 1 + 9 / pixels, tile.n, color=MUTED, fontsize=9.5, transform=axes.transAxes, va="center", ha="right")
 
 
-def _map_legend(figure: Figure, left: float, top: float, names: Sequence[str]) -> None:
+def _map_legend(figure: Figure, left: float, top: float, names: Sequence[str], present: set[str]) -> None:
     bar = _axes(figure, left, 22, 12, 110)
     # An image of 64 steps: matplotlib's own colour bar would be 256 shapes.
     bar.imshow(np.linspace(1, 0, 64)[:, None], cmap="inferno", extent=(0, 1, 0, top), aspect="auto", interpolation="none")
@@ -515,6 +519,8 @@ def _map_legend(figure: Figure, left: float, top: float, names: Sequence[str]) -
     strip.set_ylim(22, 0)
     x = 0.0
     for index, name in enumerate(names):
+        if name not in present:
+            continue
         colour, dashes = REGION_LINES[index % len(REGION_LINES)]
         strip.fill_between([x, x + 34], [3, 3], [19, 19], color=matplotlib.colormaps["inferno"](0.15), linewidth=0)
         strip.plot([x + 4, x + 30], [11, 11], color=colour, linestyle=dashes, linewidth=1.6)

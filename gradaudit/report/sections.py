@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
+from matplotlib.figure import Figure
+
 from gradaudit.records import (
     AUDIT_STATE_WORDS,
     REASONS,
@@ -55,6 +57,7 @@ from gradaudit.report.blocks import (
     plan_toml,
     points_cell,
     row,
+    span,
     verdict_cell,
 )  # fmt: skip
 from gradaudit.report.figures import (
@@ -167,7 +170,7 @@ def data_by_subgroup(document: ResultDocument) -> list[Block]:
     for r in document.flow:
         steps = (r.n_manifest, r.n_readable, r.n_mask_usable, r.n_heat_usable, r.n_analysed, r.n_clusters)
         texts = (count(n, r.suppressed) for n in steps)
-        rows.append(row(_words(r.level), *texts, group=_words(r.attribute), muted=r.suppressed))
+        rows.append(row(_words(r.level), *texts, group=_words(r.attribute), muted=r.suppressed and r.n_analysed is None))
     hidden = any(r.suppressed for r in document.flow)
     blocks: list[Block] = [Table("Images that came through each step", heads, tuple(rows), note if hidden else "")] if rows else []
     return [*blocks, *_composition(document), *_exclusions(document)]
@@ -205,8 +208,8 @@ def performance(document: ResultDocument) -> list[Block]:
             panels = [IntervalPanel(_metric(m), tuple(_interval_row(r) for r in own if r.metric == m), m in PERCENT_METRICS) for m in names]
             text = f"A dot per group with its {_level(document)} interval; panels: {_listed([_metric(m) for m in names])}."
             caption = f"{title}. Dots: estimates; lines: {_level(document)} intervals that respect clusters."
-            svg = svg_markup(interval_plot(panels), f"performance-{index + 1}", title, text)
-            blocks.append(Drawing(svg, caption, _performance_table(title, own)))
+            draw = _drawn(interval_plot, panels, anchor=f"performance-{index + 1}", title=title, text=text)
+            blocks.append(Drawing(draw, caption, _performance_table(title, own)))
         if own := kinds.get("difference"):
             table = _performance_table(f"{title}: difference to the comparison", own)
             blocks.append(Details("Differences between groups", (table,)))
@@ -306,6 +309,10 @@ def reproduction(document: ResultDocument) -> list[Block]:
 
 ALL = "(all)"
 """Attribute and level of rows over every image."""
+
+
+def _drawn(plot: Callable[..., Figure], *data: Any, anchor: str, title: str, text: str) -> Callable[[], str]:
+    return lambda: svg_markup(plot(*data), anchor, title, text)
 
 
 def _words(name: str) -> str:
@@ -470,7 +477,7 @@ def _composition(document: ResultDocument) -> list[Block]:
         values = [*(r.label_prevalence.get(name) for name in classes), *(r.area_share.get(name) for name in regions)]
         values += [r.mean_confidence] if confident else []
         texts = (WITHHELD if r.suppressed and value is None else percent(value) for value in values)
-        rows.append(row(_words(r.level), *texts, group=_words(r.attribute), muted=r.suppressed))
+        rows.append(row(_words(r.level), *texts, group=_words(r.attribute), muted=r.suppressed and r.n_analysed is None))
     note = "Groups that differ in label mix, region size or confidence can differ in heat for that reason alone."
     return [Table("What the groups are made of", heads, tuple(rows), note)]
 
@@ -512,14 +519,14 @@ def contrast_blocks(document: ResultDocument, method: str, target: str, suffix: 
         band = f" The shaded band is the declared margin of ±{100 * margin:g} points." if margin is not None else ""
         text = " ".join(f.sentence for f in findings if f.sentence) or "One row per comparison with its interval."
         rows = [_forest_row(f) for f in findings]
-        svg = svg_markup(forest_plot(rows, margin), f"forest{suffix}-{index + 1}", title, text)
+        draw = _drawn(forest_plot, rows, margin, anchor=f"forest{suffix}-{index + 1}", title=title, text=text)
         caption = (
             f"{title}. Marker and line: adjusted difference (raw where there is no adjustment) with its {_level(document)} interval; "
             f"small tick above: raw difference; n: images of the group.{band}"
         )
         caption += " * provisional: fewer than 20 clusters." if any(r.provisional for r in rows) else ""
         table = _contrast_table(document, title, findings)
-        blocks += [Heading(f"Heat on {region}"), *_role_note(role), Drawing(svg, caption), table, _more_on(findings)]
+        blocks += [Heading(f"Heat on {region}"), *_role_note(role), Drawing(draw, caption), table, _more_on(findings)]
     return blocks
 
 
@@ -639,12 +646,12 @@ def _distributions(document: ResultDocument, method: str, target: str, suffix: s
         panels = tuple(Panel(region, tuple(_lane(h) for h in own)) for region, own in _grouped(rows, lambda h: h.region).items())
         title = f"Distribution of the heat share {_of(attribute)}"
         text = "One lane per group and one panel per region: a histogram, quantiles and the mean. The table below holds the numbers."
-        svg = svg_markup(distribution_plot(panels), f"distribution{suffix}-{index + 1}", title, text)
+        draw = _drawn(distribution_plot, panels, anchor=f"distribution{suffix}-{index + 1}", title=title, text=text)
         caption = (
             f"{title}. Bars: clusters (each counts once), scaled to the tallest bar of the lane; triangle: mean; "
             "below: median (ring), middle half (thick) and 5 to 95 % (thin)."
         )
-        blocks += [Heading(_by(attribute), level=4), Drawing(svg, caption, _heat_table(document, title, rows))]
+        blocks += [Heading(_by(attribute), level=4), Drawing(draw, caption, _heat_table(document, title, rows))]
     return [Heading("Distributions"), *blocks] if blocks else []
 
 
@@ -682,12 +689,14 @@ def _mean_maps(document: ResultDocument) -> list[Block]:
     for index, (attribute, maps) in enumerate(_grouped(document.mean_maps, lambda m: m.attribute).items()):
         tiles = [MapTile(_words(m.level), f"n = {count(m.n_images)}", m.heat, dict(m.regions)) for m in maps]
         title = f"Mean heat {_of(attribute)}"
-        svg = svg_markup(mean_map_plot(tiles), f"maps-{index + 1}", title, "Mean heat map of every group on one colour scale, with region outlines.")
+        text = "Mean heat map of every group on one colour scale, with region outlines."
+        names = [r.name for r in document.regions]
+        draw = _drawn(mean_map_plot, tiles, names, anchor=f"maps-{index + 1}", title=title, text=text)
         caption = (
             f"{title}: each image's heat sums to one, then images are averaged. 1× is the value of heat spread evenly over the image; "
             "all groups share the scale. Outlines: where a region covers at least half of its highest mean coverage."
         )
-        blocks += [Heading(_by(attribute), level=4), Drawing(svg, caption, _map_table(title, maps))]
+        blocks += [Heading(_by(attribute), level=4), Drawing(draw, caption, _map_table(title, maps))]
     return [Heading("Mean maps"), *blocks] if blocks else []
 
 
@@ -737,7 +746,7 @@ def _tables_by_outcome(document: ResultDocument, findings: Sequence[Finding]) ->
 def _interval_row(r: PerformanceRow) -> IntervalRow:
     note = WITHHELD if r.suppressed else REASONS.get(r.reason, _words(r.reason)) if r.estimate is None else ""
     estimate = None if r.suppressed else r.estimate
-    return IntervalRow(r.level, estimate, r.low, r.high, note)
+    return IntervalRow(_words(r.level), estimate, r.low, r.high, note)
 
 
 def _metric_kind(r: PerformanceRow) -> str:
@@ -746,14 +755,16 @@ def _metric_kind(r: PerformanceRow) -> str:
 
 def _performance_table(title: str, rows: Sequence[PerformanceRow]) -> Table:
     metrics = _unique(r.metric for r in rows)
-    heads = columns("Group", ("n", "images / clusters"), *((_metric(m), "") for m in metrics))
+    own_n = any(_metric_kind(r) == "heat" for r in rows)  # right and wrong predictions are different images
+    heads = columns("Group", *(() if own_n else (("n", "images / clusters"),)), *((_metric(m), "n below" if own_n else "") for m in metrics))
     lines = []
     for level, own in _grouped(rows, lambda r: r.level).items():
         by_metric = {r.metric: r for r in own}
         hidden = all(r.suppressed for r in own)
         largest = max(own, key=lambda r: r.n_images or 0)
         n = WITHHELD if hidden or not largest.n_images else _of_clusters(largest.n_images, largest.n_clusters or largest.n_images)
-        lines.append(row(_words(level), n, *(_performance_cell(by_metric.get(m)) for m in metrics), muted=hidden))
+        cells = [_performance_cell(by_metric.get(m)) for m in metrics]
+        lines.append(row(_words(level), *cells, muted=hidden) if own_n else row(_words(level), n, *cells, muted=hidden))
     return Table(title, heads, tuple(lines))
 
 
@@ -766,7 +777,10 @@ def _performance_cell(r: PerformanceRow | None) -> Cell:
         return Cell(MISSING, sub=REASONS.get(r.reason, _words(r.reason)))
     interval = Interval(estimate=r.estimate, low=r.low, high=r.high)
     base = r.metric.removesuffix("_difference")
-    if base in PERCENT_METRICS or _metric_kind(r) == "heat":
+    if _metric_kind(r) == "heat":
+        counts = f"n = {count(r.n_images)}" if r.n_images else ""
+        return Cell(percent(r.estimate), "; ".join(filter(None, (span(interval), counts))))
+    if base in PERCENT_METRICS:
         return points_cell(interval) if base != r.metric else percent_cell(interval)
     return Cell(decimal(r.estimate), _ratio_span(interval))
 
@@ -774,9 +788,10 @@ def _performance_cell(r: PerformanceRow | None) -> Cell:
 def _tile(item: GalleryItem, regions: Sequence[str]) -> Tile:
     # Only embedded pictures and plain path data pass: a result file may come from elsewhere.
     image = item.image if re.fullmatch(r"data:image/(jpeg|png|webp);base64,[A-Za-z0-9+/=]+", item.image) else ""
+    # The first region lies on top: where a derived region shares an edge with it, its own line stays visible.
     outlines = tuple(
         (name, path, regions.index(name) % 4 if name in regions else 0)
-        for name, path in item.outlines.items()
+        for name, path in sorted(item.outlines.items(), key=lambda pair: -regions.index(pair[0]) if pair[0] in regions else 1)
         if path and re.fullmatch(r"[MLHVCSQTAZmlhvcsqtaz0-9eE+\-., \n]*", path)
     )
     overlay = heat_overlay(item.heat, item.width, item.height)
