@@ -319,7 +319,7 @@ margin = 0.10
 undefined_margin = 0.10
 declared_by = "the authors of the demo"
 declared_on = 2026-01-15
-rationale = "a tenth of the heat; fixed before any network was trained"
+rationale = "a tenth of the heat, fixed before training; the ruler decides because it is what was planted (chosen after first trials)"
 
 [analysis]
 positive_class = "malignant"
