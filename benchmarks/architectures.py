@@ -46,7 +46,7 @@ def build(name: str) -> tuple[nn.Module, Tensor]:
         side = 299 if name == "inception_v3" else 224
         return getattr(torchvision.models, name)(weights=None, **extra).eval(), torch.randn(1, 3, side, side) * 0.2
     if name in VIDEO:
-        return getattr(torchvision.models.video, name)(weights=None).eval(), torch.randn(1, 3, 8, 64, 64) * 0.2
+        return getattr(torchvision.models.video, name)(weights=None).eval(), torch.randn(1, 3, 8, 112, 112) * 0.2
     import timm
 
     net = timm.create_model(name, pretrained=False, num_classes=10).eval()
@@ -179,7 +179,7 @@ def line(name: str) -> str:
     layout = next(c.layout for c in choice.candidates if c.name == choice.name)
     inside, around = patch_shares(net, choice.name, layout, tuple(x.shape))
     later = choice.reason.partition("; ")[2]
-    note = later or ("" if around > 0.9 else "receptive field of an untrained trunk reaches past the patch")
+    note = later or ("" if around > 0.9 else "positions mixed past the patch: attention, or a receptive field wider than it, in an untrained trunk")
     grid = "×".join(map(str, choice.grid))
     shares = f"{inside:.2f} | {around:.2f}"
     return f"| {name} | {choice.name} | {choice.kind} | {grid} | {choice.prefix} | {shares} | {note} |"
