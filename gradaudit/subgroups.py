@@ -243,13 +243,13 @@ def _usable_rows(
     if not ask.continuous and not _takes_differences(rows, ask):
         rows, also = _one_level_per_cluster(rows)
         usable[np.flatnonzero(usable)[~also]] = False
-    klass_used = None if klass is None else pd.Series(np.asarray(klass)[usable])
+    klass_used = None if klass is None else pd.Series(klass).reset_index(drop=True)[usable]
     return _with_columns(rows, klass_used, None if covariates is None else covariates.loc[np.flatnonzero(usable)])
 
 
 def _codes(ids: ArrayLike) -> Ints:
     """0..P-1 by first appearance; a missing id is a cluster of its own."""
-    codes, unique = pd.factorize(np.asarray(ids))
+    codes, unique = pd.factorize(pd.Series(ids))
     missing = codes < 0
     codes = codes.astype(np.int64)
     codes[missing] = len(unique) + np.arange(int(missing.sum()))
@@ -259,9 +259,9 @@ def _codes(ids: ArrayLike) -> Ints:
 def _levels(groups: ArrayLike, ask: Settings) -> tuple[Ints, Floats, tuple[str, ...]]:
     """Level index (-1: unknown), score (number, or position in the declared order) and level names."""
     if ask.continuous:
-        x = pd.to_numeric(pd.Series(np.asarray(groups)), errors="coerce").to_numpy(dtype=np.float64)
+        x = pd.to_numeric(pd.Series(groups), errors="coerce").to_numpy(dtype=np.float64)
         return np.where(np.isfinite(x), 0, -1), np.where(np.isfinite(x), x, 0.0), ("",)
-    raw, unique = pd.factorize(np.asarray(groups))
+    raw, unique = pd.factorize(pd.Series(groups))  # a Series keeps NaN beside text, an array would make it the text "nan"
     names = [level_text(u) for u in unique]
     levels = ask.order or tuple(sort_levels(names))
     foreign = sorted(set(names) - set(levels))
@@ -476,7 +476,7 @@ def _level_model(
         sides = c.sides if inside.all() else (c.sides[0][inside], c.sides[1][inside])
         hypotheses.append(Hypothesis(c.contrast, on, none, sides, c.analytic))
     large = np.flatnonzero(counts >= MIN_PATIENTS)
-    if ask.omnibus and len(large) > 2:
+    if ask.omnibus and ask.unit == "patient" and len(large) > 2:
         on = np.zeros((len(large) - 1, width))
         on[:, large[0]], on[np.arange(len(large) - 1), large[1:]] = -1.0, 1.0
         shell = Contrast("departure", "all levels", "", 0, 0, 0, 0)
@@ -675,7 +675,7 @@ def intersections(
     values, first, second : (n,); the rest as in ``disparity``.  Cells are named "A × B".  Contrasts of kind "additivity"
     exist for cells past the guards whose additive prediction the other cells determine.
     """
-    parts = [pd.Series(np.asarray(a), dtype=object) for a in (first, second)]
+    parts = [pd.Series(a, dtype=object).reset_index(drop=True) for a in (first, second)]
     known = parts[0].notna() & parts[1].notna()
     cells = [f"{level_text(a)}{CROSS}{level_text(b)}" if k else None for a, b, k in zip(*parts, known, strict=True)]
     ask = Settings("rest", None, False, margin, alpha, permutations, seed, False, None, "patient", "holm", False, False, False, crossed=True)

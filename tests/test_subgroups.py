@@ -281,6 +281,12 @@ def test_what_is_left_out_is_counted_by_reason():
     assert found.adjusted_for == ("region size", "x")
 
 
+def test_unknown_levels_in_a_plain_list_are_unknown():
+    found = disparity(np.random.default_rng(0).random(61), [*["a", "b"] * 30, np.nan], klass=[*["x", "y", None] * 20, "x"], permutations=99)
+    assert found.excluded == {"unknown level": 1}
+    assert set(found.levels) == {"a", "b"}
+
+
 @pytest.mark.parametrize(
     "odd",
     [
