@@ -6,7 +6,6 @@ import contextlib
 import io
 import warnings
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -21,6 +20,7 @@ from gradaudit.models import Classifier, import_torchvision
 from gradaudit.perturbation import occluded
 from gradaudit.targets import ClassScore
 
+cv2 = pytest.importorskip("cv2", reason="the parity extra is not installed")
 captum = pytest.importorskip("captum.attr")
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
