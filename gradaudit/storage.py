@@ -192,7 +192,9 @@ def open_run(path: str | Path, run: Mapping[str, Any], *, fresh: bool = False) -
     if fresh and existing is not None:
         _clear_run(path)
         existing = None
-    folder = RunFolder(path, {**existing, **record} if existing else record)
+    if existing:  # resumed: the run began when its first shard was measured, not now
+        record = {**existing, **record, **{key: existing[key] for key in ("started",) if key in existing}}
+    folder = RunFolder(path, record)
     folder.update_run()
     return folder
 

@@ -132,3 +132,9 @@ def test_run_json_records_the_identity(tmp_path):
     record = json.loads((folder.path / "run.json").read_text())
     assert record["identity"] == IDENTITY
     assert len(record["plan_id"]) == 64
+
+
+def test_a_resumed_run_keeps_the_time_it_began(tmp_path):
+    open_run(tmp_path / "run", {**run_record(), "started": "first"})
+    assert open_run(tmp_path / "run", {**run_record(), "started": "later"}).run["started"] == "first"
+    assert open_run(tmp_path / "run", {**run_record(), "started": "anew"}, fresh=True).run["started"] == "anew"
