@@ -6,7 +6,7 @@ against any masks.  ``measure_batch`` does both for a batch of an audit, the hea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -30,6 +30,7 @@ from gradaudit.targets import TargetContext, narrowed, resolve_target
 _FLAT = 1e-6  # a map whose range is below this fraction of its largest absolute value is rounding noise around a constant
 _MOST_CLASS_COLUMNS = 20
 _MOST_STORED_CELLS = 64
+_PIXELS_AT_ONCE = 250_000  # of masks measured together
 
 
 @dataclass(frozen=True)
@@ -382,12 +383,19 @@ class _Measured:
 
 
 def _measured(batch: ImageBatch, explained: dict[int, _Explained]) -> dict[int, _Measured]:
-    """Image by image: one image's masks fit the processor's cache, and those of a batch do not."""
-    return {n: _measured_image(found, batch.masks[n : n + 1].numpy()) for n, found in explained.items()} if batch.region_names else {}
+    """A few images at a time: as many as fit the processor's cache with their masks, and those of a whole batch do not."""
+    if not batch.region_names:
+        return {}
+    numbers, images = list(explained), max(1, _PIXELS_AT_ONCE // max(1, batch.masks[0].numel()))
+    measured: dict[int, _Measured] = {}
+    for chosen in (numbers[start : start + images] for start in range(0, len(numbers), images)):
+        masks = batch.masks[chosen[0] : chosen[0] + 1] if len(chosen) == 1 else batch.masks[chosen]
+        measured |= zip(chosen, _measured_images([explained[n] for n in chosen], masks.numpy()), strict=True)
+    return measured
 
 
-def _measured_image(found: _Explained, masks: NDArray[np.float32]) -> _Measured:
-    heat = np.maximum(found.raw, 0)[None] if found.status != "non_finite" else np.full_like(found.raw, np.nan)[None]
+def _measured_images(found: Sequence[_Explained], masks: NDArray[np.float32]) -> Iterator[_Measured]:
+    heat = np.stack([np.maximum(e.raw, 0) if e.status != "non_finite" else np.full_like(e.raw, np.nan) for e in found])
     grid, size = (heat.shape[1], heat.shape[2]), (masks.shape[2], masks.shape[3])
     projected = project(masks, grid)
     full = upsample(heat, size).astype(np.float32)  # through float64, so that values equal by construction stay equal and count as ties
@@ -395,8 +403,10 @@ def _measured_image(found: _Explained, masks: NDArray[np.float32]) -> _Measured:
     columns["mass_lift"] = columns["relevance_mass_accuracy"] / np.where(columns["area_share"] > 0, columns["area_share"], np.nan)
     columns |= ranked_metrics(full, masks)
     columns |= {name: METRICS.get(name)(full, masks) for name in METRICS if name not in columns}
-    codes = reasons(full, masks, cell_area=size[0] * size[1] / (grid[0] * grid[1]))[0]
-    return _Measured({name: column[0] for name, column in columns.items()}, codes, (projected / whole_projection(size, grid))[0])
+    codes = reasons(full, masks, cell_area=size[0] * size[1] / (grid[0] * grid[1]))
+    coverage = projected / whole_projection(size, grid)
+    for n in range(len(found)):
+        yield _Measured({name: column[n] for name, column in columns.items()}, codes[n], coverage[n])
 
 
 def _region_rows(

@@ -82,8 +82,8 @@ def measure(
             in_memory.append(tables)
     seconds = time.monotonic() - started
     if folder is None:
-        tables = joined_tables(in_memory)
-        return Measurements(tables.regions, tables.images, tables.maps, {**record, "plan_id": digest_of(record["identity"]), "seconds": seconds})
+        frames = joined_tables(in_memory)
+        return Measurements(frames["regions"], frames["images"], frames["maps"], {**record, "plan_id": digest_of(record["identity"]), "seconds": seconds})
     if pending:
         folder.update_run(finished=_now(), seconds=float(folder.run.get("seconds") or 0.0) + seconds)
     return folder.measurements()

@@ -31,6 +31,8 @@ METRICS: Family[Callable[..., Array]] = Family("metrics")
 MOST_REGIONS = 31
 """Regions ranked in one sort; more are ranked in groups of this many."""
 
+_PIXELS_AT_ONCE = 250_000  # images times regions times pixels: what is ranked together still fits the processor's cache
+
 
 def _namespace(array: Array) -> Any:
     """numpy, or torch if the array is a tensor; torch is never imported for it."""
@@ -112,59 +114,87 @@ def area_share(masks: Array) -> Array:
 
 @dataclass(frozen=True)
 class Ranking:
-    """One sort of one image, shared by all its regions.
+    """The pixels of N images in ascending order of heat, shared by all their regions.
 
-    values (P,) ascending ranks of heat, equal for ties; mid_ranks (P,) float64, counted from 1, the mean rank of each run of ties;
-    places : per region the positions in that order, ascending, of the pixels inside it
+    values : (N, P) ascending ranks of heat, equal for ties    mid_ranks : (N, P) float64, counted from 1, the mean rank of each run of ties
+    inside : (N, R, P) whether the pixel at that place lies in the region    sizes : (N, R) pixels of each region
     """
 
     values: Array
     mid_ranks: Array
-    places: tuple[Array, ...]
+    inside: Array
+    sizes: Array
 
     @property
     def count(self) -> int:
-        return int(self.values.shape[0])
+        return int(self.values.shape[-1])
 
-    def run(self, place: int) -> tuple[int, int]:
-        """Bounds [first, last) of the run of ties around one place."""
-        search, value = _namespace(self.values).searchsorted, self.values[place]
-        return int(search(self.values, value, side="left")), int(search(self.values, value, side="right"))
+    def run(self, places: Array) -> tuple[Array, Array]:
+        """Bounds [first, last) of the run of ties around places (N, R)."""
+        xp = _namespace(self.values)
+        wanted = [row[place] for row, place in zip(self.values, places, strict=True)]
+        left, right = (
+            xp.stack([xp.searchsorted(row, value, side=side) for row, value in zip(self.values, wanted, strict=True)]) for side in ("left", "right")
+        )
+        return left, right
 
-    def inside(self, region: int, first: int, last: int) -> int:
-        """How many pixels of the region have places in [first, last)."""
-        places, search = self.places[region], _namespace(self.values).searchsorted
-        return int(search(places, last)) - int(search(places, first))
+    def between(self, start: Array, stop: Array) -> Array:
+        """How many pixels of each region have places in [start, stop), (N, R)."""
+        count = np.count_nonzero if isinstance(self.inside, np.ndarray) else sys.modules["torch"].count_nonzero
+        spans = zip(self.inside, start.tolist(), stop.tolist(), strict=True)
+        counted = [[count(row[a:b]) for row, a, b in zip(rows, low, high, strict=True)] for rows, low, high in spans]
+        if isinstance(self.inside, np.ndarray):
+            return np.array(counted, dtype=np.int64).reshape(start.shape)
+        return start.new_tensor(counted).reshape(start.shape)
 
 
 def rank_pixels(heat: Array, masks: Array) -> Ranking:
-    """Sort the pixels of one image, heat (P,) and masks (R, P), carrying the membership in up to 31 regions in the low bits of the key.
+    """Sort the pixels of each image, heat (N, P) and masks (N, R, P), carrying the membership in up to 31 regions in the low bits of the key.
 
     A float32 >= 0 orders like its bit pattern, so value and membership fit one int64, and its plain sort is several times
-    faster than sorting indices.  float64 heat is divided by its maximum and ranked in float32.
+    faster than sorting indices.  float64 heat is divided by its image's maximum and ranked in float32.
     """
     xp = _namespace(heat)
-    if masks.shape[0] > MOST_REGIONS:
-        raise InputError(f"rank_pixels: at most {MOST_REGIONS} regions in one call; got {masks.shape[0]}.")
-    values = _single(heat) + 0.0  # -0.0 becomes +0.0, whose bits sort right
-    values = xp.where(xp.isfinite(values) & (values > 0), values, xp.zeros_like(values))
-    member = _integers32(masks >= 0.5)
-    low = _integers32(xp.zeros_like(member[0] if len(member) else values))
-    for region in range(len(member)):
-        low = low | (member[region] << region)
+    if masks.shape[1] > MOST_REGIONS:
+        raise InputError(f"rank_pixels: at most {MOST_REGIONS} regions in one call; got {masks.shape[1]}.")
+    values = _single(heat)
+    values = xp.where(values > 0, values, xp.zeros_like(values))  # -0.0 becomes +0.0, whose bits sort right; NaN too
+    low = _integers32(xp.zeros_like(values))
+    for region in range(masks.shape[1]):
+        low = low | (_integers32(masks[:, region] >= 0.5) << region)
     key = (_long(values.view(xp.int32) if xp is np else values.contiguous().view(xp.int32)) << 32) | _long(low)
-    key = np.sort(key) if xp is np else xp.sort(key).values
+    key = np.sort(key, axis=1) if xp is np else xp.sort(key, dim=1).values
     ordered, bits = _integers32(key >> 32), _integers32(key & 0x7FFFFFFF)
-    places = tuple(_nonzero((bits & (1 << region)) != 0) for region in range(len(member)))
-    return Ranking(ordered, _mid_ranks(ordered), places)
+    inside = xp.stack([(bits & (1 << region)) != 0 for region in range(masks.shape[1])], 1)
+    return Ranking(ordered, xp.stack([_mid_ranks(row) for row in ordered]), inside, _count(inside))
+
+
+def _mid_ranks(ordered: Array) -> Array:
+    """Mean rank (from 1) of the run of equal values around each place of a sorted row (P,)."""
+    xp, count = _namespace(ordered), ordered.shape[0]
+    bounds = _nonzero(ordered[1:] != ordered[:-1]) + 1
+    ends = xp.zeros_like(bounds[:1]) if len(bounds) else _long(xp.zeros_like(ordered[:1]))
+    edges = xp.concatenate([ends, bounds, ends + count])
+    lengths = edges[1:] - edges[:-1]
+    middles = _double(edges[1:] + edges[:-1] + 1) / 2
+    return np.repeat(middles, lengths) if xp is np else xp.repeat_interleave(middles, lengths)
+
+
+def _nonzero(values: Array) -> Array:
+    return np.flatnonzero(values) if isinstance(values, np.ndarray) else values.nonzero()[:, 0]
+
+
+def _count(inside: Array) -> Any:
+    """How many are True along the last axis."""
+    return np.count_nonzero(inside, axis=-1) if isinstance(inside, np.ndarray) else inside.sum(-1)
 
 
 def _single(heat: Array) -> Array:
     xp = _namespace(heat)
     if heat.dtype == xp.float64:
         finite = xp.where(xp.isfinite(heat), heat, xp.zeros_like(heat))
-        top = finite.max()
-        heat = heat / top if top > 0 else heat
+        top = finite.max(1, keepdims=True) if xp is np else finite.amax(1, keepdim=True)
+        heat = heat / xp.where(top > 0, top, xp.ones_like(top))
     return heat.astype(np.float32) if xp is np else heat.float()
 
 
@@ -176,46 +206,31 @@ def _long(values: Array) -> Array:
     return values.astype(np.int64) if isinstance(values, np.ndarray) else values.long()
 
 
-def _nonzero(values: Array) -> Array:
-    return np.flatnonzero(values) if isinstance(values, np.ndarray) else values.nonzero()[:, 0]
-
-
-def _mid_ranks(ordered: Array) -> Array:
-    """Mean rank (from 1) of the run of equal values around each place of a sorted row."""
-    xp, count = _namespace(ordered), ordered.shape[0]
-    bounds = _nonzero(ordered[1:] != ordered[:-1]) + 1
-    ends = xp.zeros_like(bounds[:1]) if len(bounds) else _long(xp.zeros_like(ordered[:1]))
-    edges = xp.concatenate([ends, bounds, ends + count])
-    lengths = edges[1:] - edges[:-1]
-    middles = _double(edges[1:] + edges[:-1] + 1) / 2
-    return np.repeat(middles, lengths) if xp is np else xp.repeat_interleave(middles, lengths)
-
-
-Formula = Callable[[Ranking, int, int], float]
-"""A ranking metric of one region: ranking, region, number of its pixels -> value."""
+Formula = Callable[[Ranking], Array]
+"""A ranking metric: ranking -> (N, R) float64, NaN where undefined."""
 
 
 def _ranked(heat: Array, masks: Array, *formulas: Formula) -> list[Array]:
     """(N, R) float64 per formula, with one sort per image; NaN for rows whose heat is zero everywhere or not finite."""
-    h, m = _flat(heat, 1), _flat(masks, 2)
-    rows: list[list[list[float]]] = [[] for _ in formulas]
-    for n in range(len(h)):
-        usable = bool(_namespace(h).isfinite(h[n]).all()) and bool((h[n] > 0).any())
-        values: list[list[float]] = [[] for _ in formulas]
-        for start in range(0, m.shape[1], MOST_REGIONS):
-            group = m[n, start : start + MOST_REGIONS]
-            ranking = rank_pixels(h[n], group) if usable else None
-            for of_formula, formula in zip(values, formulas, strict=True):
-                of_formula += [
-                    formula(ranking, region, len(ranking.places[region])) if ranking is not None else float("nan") for region in range(len(group))
-                ]
-        for of_image, of_formula in zip(rows, values, strict=True):
-            of_image.append(of_formula)
-    shape = tuple(m.shape[:2])
-    if isinstance(heat, np.ndarray):
-        return [np.array(values, dtype=np.float64).reshape(shape) for values in rows]
-    torch = _namespace(heat)
-    return [torch.tensor(values, dtype=torch.float64, device=heat.device).reshape(shape) for values in rows]
+    h, m, xp = _flat(heat, 1), _flat(masks, 2), _namespace(heat)
+    results = [_double(xp.full_like(m[..., 0], float("nan"))) for _ in formulas] if m.shape[2] else []
+    usable = xp.isfinite(h).all(1) & (h > 0).any(1)
+    images = max(1, _PIXELS_AT_ONCE // max(1, m.shape[1] * m.shape[2]))
+    for start in range(0, len(h), images):
+        rows = slice(start, start + images)
+        for group in (slice(r, r + MOST_REGIONS) for r in range(0, m.shape[1], MOST_REGIONS)):
+            ranking = rank_pixels(h[rows], m[rows, group])
+            for result, formula in zip(results, formulas, strict=True):
+                values = formula(ranking)
+                result[rows, group] = xp.where(usable[rows, None], values, xp.full_like(values, float("nan")))
+    return results
+
+
+def _where_defined(defined: Array, numerator: Array, denominator: Array) -> Array:
+    """numerator / denominator where ``defined``, else NaN."""
+    xp = _namespace(denominator)
+    safe = _double(xp.where(defined, denominator, xp.ones_like(denominator)))
+    return xp.where(defined, _double(numerator) / safe, xp.full_like(safe, float("nan")))
 
 
 @METRICS.register(
@@ -237,12 +252,14 @@ def relevance_rank_accuracy(heat: Array, masks: Array) -> Array:
     return _ranked(heat, masks, _rank_accuracy)[0]
 
 
-def _rank_accuracy(ranking: Ranking, region: int, size: int) -> float:
-    if not 0 < size < ranking.count:
-        return float("nan")
-    first, last = ranking.run(ranking.count - size)  # the ties at the smallest value among the |R| hottest
-    needed = size - (ranking.count - last)
-    return (ranking.inside(region, last, ranking.count) + ranking.inside(region, first, last) * needed / (last - first)) / size
+def _rank_accuracy(ranking: Ranking) -> Array:
+    xp, sizes, count = _namespace(ranking.sizes), ranking.sizes, ranking.count
+    defined = (sizes > 0) & (sizes < count)
+    cut = xp.where(defined, count - sizes, xp.zeros_like(sizes))
+    first, last = ranking.run(cut)  # the ties at the smallest value among the |R| hottest
+    end = xp.full_like(sizes, count)
+    expected = _double(ranking.between(first, last)) * _double(sizes - (end - last)) / _double(last - first)
+    return _where_defined(defined, _double(ranking.between(last, end)) + expected, sizes)
 
 
 @METRICS.register(
@@ -263,11 +280,10 @@ def pointing_game(heat: Array, masks: Array) -> Array:
     return _ranked(heat, masks, _pointing)[0]
 
 
-def _pointing(ranking: Ranking, region: int, size: int) -> float:
-    if size == 0:
-        return float("nan")
-    first, last = ranking.run(ranking.count - 1)
-    return ranking.inside(region, first, last) / (last - first)
+def _pointing(ranking: Ranking) -> Array:
+    xp, sizes = _namespace(ranking.sizes), ranking.sizes
+    first, last = ranking.run(xp.full_like(sizes, ranking.count - 1))
+    return _where_defined(sizes > 0, ranking.between(first, last), last - first)
 
 
 @METRICS.register(
@@ -288,11 +304,10 @@ def auc(heat: Array, masks: Array) -> Array:
     return _ranked(heat, masks, _auc)[0]
 
 
-def _auc(ranking: Ranking, region: int, size: int) -> float:
-    if not 0 < size < ranking.count:
-        return float("nan")
-    inside = float(ranking.mid_ranks[ranking.places[region]].sum())
-    return (inside - size * (size + 1) / 2) / (size * (ranking.count - size))
+def _auc(ranking: Ranking) -> Array:
+    sizes, count = ranking.sizes, ranking.count
+    ranks, pixels = (_double(ranking.inside) @ ranking.mid_ranks[:, :, None])[..., 0], _double(sizes)
+    return _where_defined((sizes > 0) & (sizes < count), ranks - pixels * (pixels + 1) / 2, pixels * (count - pixels))
 
 
 RANKED: dict[str, Formula] = {"relevance_rank_accuracy": _rank_accuracy, "pointing_game": _pointing, "auc": _auc}

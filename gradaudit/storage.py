@@ -56,11 +56,11 @@ class Shard:
 
 @dataclass(frozen=True)
 class ShardTables:
-    """The three parts of one shard."""
+    """The three parts of one shard, as they are written."""
 
-    images: pd.DataFrame
-    regions: pd.DataFrame
-    maps: pd.DataFrame
+    images: pa.Table
+    regions: pa.Table
+    maps: pa.Table
 
 
 def cut_into_shards(rows: int, shard_size: int) -> tuple[Shard, ...]:
@@ -117,10 +117,10 @@ class RunFolder:
         """Write the parts of one shard, then its receipt."""
         parts: dict[str, dict[str, Any]] = {}
         for part in PARTS:
-            frame: pd.DataFrame = getattr(tables, part)
-            content = _parquet_bytes(frame, part)
+            table: pa.Table = getattr(tables, part)
+            content = _parquet_bytes(table, part)
             write_atomically(self._part(part, shard), content)
-            parts[part] = {"rows": len(frame), "sha256": hashlib.sha256(content).hexdigest()}
+            parts[part] = {"rows": table.num_rows, "sha256": hashlib.sha256(content).hexdigest()}
         receipt = {"plan_id": self.plan_id, "range": [shard.start, shard.stop], "parts": parts}
         write_atomically(self.path / "receipts" / f"{shard.name}.json", _json_bytes(receipt))
 
@@ -213,16 +213,12 @@ def read_run(path: str | Path) -> RunFolder:
 
 def shard_tables(images: Sequence[Mapping[str, Any]], regions: Sequence[Mapping[str, Any]], maps: Sequence[Mapping[str, Any]]) -> ShardTables:
     """Rows as the engine gives them -> the three tables of a shard, with the same types whatever their content."""
-    frames = [
-        tables_to_frame(_typed_table(pd.DataFrame(list(rows), columns=_columns(rows, leading))))
-        for rows, leading in ((images, IMAGE_COLUMNS), (regions, TABLE_COLUMNS), (maps, _MAP_COLUMNS))
-    ]
-    return ShardTables(*frames)
+    return ShardTables(*(_typed_table(rows, leading) for rows, leading in ((images, IMAGE_COLUMNS), (regions, TABLE_COLUMNS), (maps, _MAP_COLUMNS))))
 
 
-def joined_tables(parts: Sequence[ShardTables]) -> ShardTables:
-    """Shards in memory, one after the other, typed as if they had been read from a run folder."""
-    return ShardTables(*(pd.concat([getattr(p, part) for p in parts], ignore_index=True) for part in PARTS))
+def joined_tables(parts: Sequence[ShardTables]) -> dict[str, pd.DataFrame]:
+    """Shards in memory, one after the other: part -> the frame that a run folder would give."""
+    return {part: tables_to_frame(pa.concat_tables([getattr(p, part) for p in parts], promote_options="permissive")) for part in PARTS}
 
 
 def tables_to_frame(table: pa.Table) -> pd.DataFrame:
@@ -246,30 +242,29 @@ def _columns(rows: Sequence[Mapping[str, Any]], leading: Sequence[str]) -> list[
     return list(seen)
 
 
-def _typed_table(frame: pd.DataFrame) -> pa.Table:
-    arrays = [_typed_array(frame[name], str(name)) for name in frame.columns]
-    return pa.table(dict(zip((str(c) for c in frame.columns), arrays, strict=True)))
+def _typed_table(rows: Sequence[Mapping[str, Any]], leading: Sequence[str]) -> pa.Table:
+    return pa.table({name: _typed_array([row.get(name) for row in rows], name) for name in _columns(rows, leading)})
 
 
-def _typed_array(values: pd.Series[Any], name: str) -> pa.Array:
+def _typed_array(values: list[Any], name: str) -> pa.Array:
+    """Missing values are null in text and flags, NaN in numbers."""
     if name == "values":
-        return pa.array(list(values), type=pa.binary())
+        return pa.array(values, type=pa.binary())
     if name in _TEXT_COLUMNS or name.startswith(("subgroup.", "meta.")):
-        return pa.array([None if _missing(v) else str(v) for v in values], type=pa.string())
+        return pa.array([v if type(v) is str else None if _missing(v) else str(v) for v in values], type=pa.string())
     if name == "correct":
         return pa.array([None if _missing(v) else bool(v) for v in values], type=pa.bool_())
     if name in ("height", "width", "index"):
-        return pa.array([int(v) for v in values], type=pa.int64())
-    return pa.array([float("nan") if _missing(v) else float(v) for v in values], type=pa.float64())
+        return pa.array(values, type=pa.int64())
+    return pa.array([v if type(v) is float else float("nan") if _missing(v) else float(v) for v in values], type=pa.float64())
 
 
 def _missing(value: Any) -> bool:
     return value is None or value is pd.NA or (isinstance(value, float) and value != value)
 
 
-def _parquet_bytes(frame: pd.DataFrame, part: str) -> bytes:
+def _parquet_bytes(table: pa.Table, part: str) -> bytes:
     sink = io.BytesIO()
-    table = _typed_table(frame)
     # The compression level and the absence of pandas metadata are part of "same plan, same bytes".
     pq.write_table(table, sink, compression="zstd", compression_level=3 if part != "maps" else 9)
     return sink.getvalue()

@@ -143,7 +143,7 @@ def test_more_regions_than_one_sort_holds():
         singly = np.concatenate([METRICS.get(name)(heat, masks[:, r : r + 1]) for r in range(40)], 1)
         close(METRICS.get(name)(heat, masks), singly)
     with pytest.raises(InputError, match="at most 31 regions"):
-        rank_pixels(heat[0].ravel(), masks[0].reshape(40, -1))
+        rank_pixels(heat.reshape(2, -1), masks.reshape(2, 40, -1))
 
 
 # ── upsampling ──────────────────────────────────────────────────────────────────────────────────────────────────────

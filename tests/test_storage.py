@@ -44,15 +44,15 @@ def test_a_table_read_back_equals_the_one_in_memory(tmp_path):
     commit_all(folder)
     in_memory = joined_tables([tables_of(s.start, s.stop) for s in folder.shards()])
     read = read_run(tmp_path / "run").measurements()
-    pd.testing.assert_frame_equal(read.images, in_memory.images)
-    pd.testing.assert_frame_equal(read.table, in_memory.regions)
-    pd.testing.assert_frame_equal(read.maps, in_memory.maps)
+    pd.testing.assert_frame_equal(read.images, in_memory["images"])
+    pd.testing.assert_frame_equal(read.table, in_memory["regions"])
+    pd.testing.assert_frame_equal(read.maps, in_memory["maps"])
     assert read.images["subgroup.tone"].isna().all()
 
 
 def test_types_do_not_depend_on_content():
     empty, full = tables_of(0, 1, label=None), tables_of(0, 1)
-    assert list(empty.images.dtypes) == list(full.images.dtypes)
+    assert empty.images.schema == full.images.schema
 
 
 def test_a_shard_without_its_receipt_is_pending_and_named(tmp_path):
