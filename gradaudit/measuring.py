@@ -83,7 +83,8 @@ def measure(
     seconds = time.monotonic() - started
     if folder is None:
         frames = joined_tables(in_memory)
-        return Measurements(frames["regions"], frames["images"], frames["maps"], {**record, "plan_id": digest_of(record["identity"]), "seconds": seconds})
+        record |= {"plan_id": digest_of(record["identity"]), "seconds": seconds}
+        return Measurements(frames["regions"], frames["images"], frames["maps"], record)
     if pending:
         folder.update_run(finished=_now(), seconds=float(folder.run.get("seconds") or 0.0) + seconds)
     return folder.measurements()
