@@ -213,15 +213,25 @@ def first_component(terms: Tensor) -> Tensor:
     Through the smaller Gram matrix (P x P, or C x C), in float64: centred X = U S V^T, the result is X v1 = u1 s1; a full SVD of C
     channels is never made.  Turned so that it grows with the sum over channels; zeros where all positions are equal.
     """
-    x = terms.double().transpose(1, 2)
-    x = x - x.mean(1, keepdim=True)
-    if x.shape[1] <= x.shape[2]:
-        values, vectors = torch.linalg.eigh(x @ x.transpose(1, 2))
-        scores = vectors[..., -1] * values[:, -1:].clamp_min(0).sqrt()
+    if not len(terms):
+        return terms.new_zeros(0, terms.shape[2])
+    # One image at a time: its doubles fit the processor's cache, those of a batch do not, which costs twice the time.
+    return torch.stack([_first_scores(x.double()) for x in terms]).to(terms.dtype)
+
+
+def _first_scores(x: Tensor) -> Tensor:
+    """First principal scores of the columns of x (C, P), (P,)."""
+    if x.shape[1] > x.shape[0]:
+        x = x - x.mean(1, keepdim=True)
+        scores = x.T @ torch.linalg.eigh(x @ x.T).eigenvectors[:, -1]
     else:
-        scores = (x @ torch.linalg.eigh(x.transpose(1, 2) @ x).eigenvectors[..., -1:])[..., 0]
-    turned: Tensor = scores * _turned(scores, x.sum(2))
-    return turned.to(terms.dtype)
+        gram = x.T @ x
+        gram = gram - gram.mean(0) - gram.mean(1, keepdim=True) + gram.mean()  # the Gram matrix of the centred columns
+        values, vectors = torch.linalg.eigh(gram)
+        scores = vectors[:, -1] * values[-1].clamp_min(0).sqrt()
+    total = x.sum(0)
+    turned: Tensor = _turned(scores[None], (total - total.mean())[None])[0] * scores
+    return turned
 
 
 def _turned(scores: Tensor, reference: Tensor) -> Tensor:
