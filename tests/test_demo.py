@@ -16,7 +16,6 @@ from PIL import Image
 from gradaudit.config import read_plan
 from gradaudit.demo import (
     CLASSES,
-    NETWORK_SIDE,
     NOTICE,
     SHORTCUT_GROUP,
     TONE_GROUPS,
@@ -236,16 +235,14 @@ def test_the_masks_of_the_manifest_are_the_rendered_ones(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_heat_goes_to_the_ruler_where_the_shortcut_was_planted_and_only_there(tmp_path: Path) -> None:
-    settings = DemoSettings(patients=14, train_images=420, epochs=12, side=NETWORK_SIDE, shortcut_strength=1.0)
-    path = write_demo(tmp_path / "demo", settings=settings)
+@pytest.mark.xdist_group("demo")
+def test_heat_goes_to_the_ruler_where_the_shortcut_was_planted_and_only_there(built_demo: Path) -> None:
     means = {}
     for name in ("shortcut", "clean"):
-        measurements = measured(path, name)
+        measurements = measured(built_demo / "manifest.csv", name)
         table = measurements.table.merge(measurements.images[["image_id", "subgroup.skin_tone"]], on="image_id")
         ruler = table[(table["region"] == "ruler") & table["heat_share"].notna()]
         means[name] = ruler.groupby("subgroup.skin_tone")["heat_share"].mean()
     planted = means["shortcut"][SHORTCUT_GROUP] - means["shortcut"].drop(SHORTCUT_GROUP).max()
-    assert planted > 0.10, means
-    unplanned = means["clean"].max() - means["clean"].min()  # few images to learn from leave some gap in the twin too
-    assert unplanned < max(0.08, planted / 2), means
+    assert planted > 0.20, means
+    assert means["clean"].max() - means["clean"].min() < 0.08, means
