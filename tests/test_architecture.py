@@ -20,7 +20,7 @@ FLOORS = (
     ),
     (
         "engine", "measuring", "checks", "performance", "sentences", "privacy", "limits", "description", "analysis",
-        "gallery", "report.sections", "report.build", "report", "result",
+        "gallery", "report.wording", "report.composition", "report.heat", "report.performance", "report.method", "report.sections", "report.build", "report", "result",
     ),
     ("auditing", "demo"),
     ("", "cli", "__main__"),
@@ -31,7 +31,8 @@ TORCH_WING = {
 }  # fmt: skip
 TABLE_WING = {
     "contrasts", "subgroups", "sentences", "performance", "privacy", "limits", "description", "gallery", "analysis", "result",
-    "report.figures", "report.blocks", "report.sections", "report.build", "report",
+    "report.figures", "report.blocks", "report.wording", "report.composition", "report.heat", "report.performance", "report.method",
+    "report.sections", "report.build", "report",
 }  # fmt: skip
 JOINERS = {"auditing", "demo", "", "__main__", "cli"}
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "base", "misc", "util", "helper"}

@@ -23,7 +23,7 @@ from gradaudit.errors import InputError
 from gradaudit.records import AUDIT_STATE_WORDS, CheckOutcome, ResultDocument, Verdict
 from gradaudit.report import blocks as block_types
 from gradaudit.report import json_schema, read_result, render_fragment, render_html, render_markdown, to_json, write_report
-from gradaudit.report.blocks import csv_text, data_files, p_value, percent, points
+from gradaudit.report.blocks import csv_text, data_files, p_value, percent, plan_toml, points
 from gradaudit.report.figures import (
     PALETTE,
     VERDICT_MARKS,
@@ -39,7 +39,7 @@ from gradaudit.report.figures import (
     signed,
     svg_markup,
 )
-from gradaudit.report.sections import GENERAL_LIMITS, SECTIONS, plan_toml
+from gradaudit.report.sections import GENERAL_LIMITS, SECTIONS
 
 BUILDERS = {
     "shortcut": documents.shortcut_document,

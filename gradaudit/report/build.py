@@ -21,6 +21,7 @@ from gradaudit.records import AUDIT_STATE_WORDS, SCHEMA_VERSION, ResultDocument
 from gradaudit.report import sections
 from gradaudit.report.blocks import Block, Drawing, Heading, Table, VerdictPanel, count
 from gradaudit.report.figures import PALETTE
+from gradaudit.report.heat import contrast_blocks
 from gradaudit.report.sections import SECTIONS
 
 _HERE = Path(__file__).parent
@@ -65,7 +66,7 @@ def render_fragment(document: ResultDocument) -> str:
     document = shown(document)
     mark = hashlib.sha256(f"{document.audit_id} {document.created}".encode()).hexdigest()[:8]
     facts = document.method
-    details = sections.contrast_blocks(document, facts.explain_method, facts.explain_target, f"-{mark}")
+    details = contrast_blocks(document, facts.explain_method, facts.explain_target, f"-{mark}")
     blocks = [*sections.verdict(document), *(b for b in details if isinstance(b, Drawing | Heading | Table))]
     colours = "".join(f"--{name}:{light};" for name, (light, _) in PALETTE.items())
     style = f'.gradaudit-fragment{{{colours}--sans:-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,"Liberation Sans",sans-serif}}\n'

@@ -1,0 +1,135 @@
+"""How a report names things: attributes, comparisons, regions, targets, and lists of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+from matplotlib.figure import Figure
+
+from gradaudit.records import Exclusion, Finding, Interval, ResultDocument
+from gradaudit.report.blocks import WITHHELD, count, decimal
+from gradaudit.report.figures import svg_markup
+
+ALL = "(all)"
+"""Attribute and level of rows over every image."""
+
+Item = TypeVar("Item")
+
+
+def drawn(plot: Callable[..., Figure], *data: Any, anchor: str, title: str, text: str) -> Callable[[], str]:
+    """A figure drawn when a render asks for it, as SVG with title and description."""
+    return lambda: svg_markup(plot(*data), anchor, title, text)
+
+
+def plain(name: str) -> str:
+    """A name from a manifest or a record without underscores."""
+    return "all images" if name == ALL else name.replace("_", " ")
+
+
+def by_attribute(attribute: str) -> str:
+    """A heading: "By skin tone"."""
+    return "All images" if attribute == ALL else f"By {plain(attribute)}"
+
+
+def of_attribute(attribute: str) -> str:
+    """The end of a caption: "by skin tone"."""
+    return "over all images" if attribute == ALL else f"by {plain(attribute)}"
+
+
+def metric_words(name: str) -> str:
+    """Head of a column of the performance tables."""
+    known = {"auc": "AUC", "ppv": "PPV", "npv": "NPV", "brier": "Brier score"}
+    for start, words in (("heat_right:", "right"), ("heat_wrong:", "wrong")):
+        if name.startswith(start):
+            return f"{name.removeprefix(start)}, {words}"
+    base = name.removesuffix("_difference")
+    return known.get(base, plain(base).capitalize())
+
+
+def unique(items: Iterable[Item]) -> tuple[Item, ...]:
+    """Each item once, in the order of their first appearance."""
+    return tuple(dict.fromkeys(items))
+
+
+def grouped(items: Iterable[Item], key: Callable[[Item], str]) -> dict[str, list[Item]]:
+    """Items under their key, keys in the order of their first appearance."""
+    groups: dict[str, list[Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
+
+
+def listed(items: Sequence[str]) -> str:
+    return ", ".join(items)
+
+
+def together(items: Sequence[str]) -> str:
+    """ "a, b and c" """
+    return " and ".join(part for part in (", ".join(items[:-1]), *items[-1:]) if part)
+
+
+def in_brackets(text: str) -> str:
+    return f" ({text})" if text else ""
+
+
+def grid_words(grid: tuple[int, ...]) -> str:
+    return f"a grid of {' × '.join(map(str, grid))} cells" if grid else ""
+
+
+def size_words(size: tuple[int, ...]) -> str:
+    return f"{' × '.join(map(str, size))} pixels (height × width)" if size else ""
+
+
+def clusters_words(document: ResultDocument) -> str:
+    data = document.data
+    if data.cluster_declared:
+        return f"{count(data.n_clusters)} clusters (e.g. patients)"
+    return "unknown origin: no clusters were declared, so each image counts as independent"
+
+
+def target_words(target: str) -> str:
+    known = {"predicted": "the score of the class that the model predicts", "label": "the score of the image's own label"}
+    if target in known:
+        return known[target]
+    return f"the score of class {target.removeprefix('class:')}" if target.startswith("class:") else target
+
+
+def level_words(document: ResultDocument) -> str:
+    """Level of the intervals, "95 %"."""
+    return f"{100 * (1 - document.method.alpha):g}\u202f%"
+
+
+def exclusion_words(exclusion: Exclusion) -> str:
+    number = WITHHELD if exclusion.count is None else count(exclusion.count)
+    where = f", region {exclusion.region}" if exclusion.region else ""
+    noun = "image" if exclusion.count == 1 else "images"
+    return f"{number} {noun}{where}: {exclusion.meaning}"
+
+
+def _is_trend(finding: Finding) -> bool:
+    """A slope over ordered levels has two end levels and no group of its own to compare with."""
+    slope = finding.reference not in ("", "rest") and not finding.n_clusters_reference and not finding.n_withheld
+    return finding.code == "GA102" or (slope and finding.code != "GA104")
+
+
+def comparison(finding: Finding) -> str:
+    """First cell of a contrast's row: who is compared with whom, or the two ends of a trend."""
+    if finding.code == "GA104":
+        return "departure from trend"
+    if finding.code == "GA103":
+        return f"trend, {finding.reference} to {finding.group}" if finding.group and finding.reference else "trend"
+    if _is_trend(finding):
+        return f"trend, {finding.reference} to {finding.group}"
+    reference = "all others" if finding.reference == "rest" else finding.reference
+    return f"{finding.group} against {reference}" if reference else finding.group
+
+
+def of_clusters(images: int, clusters: int) -> str:
+    """The cell n: images / clusters."""
+    return f"{count(images)} / {count(clusters)}"
+
+
+def ratio_span(ratio: Interval) -> str:
+    """The two ends of an interval that is no share, "1.20 to 2.31"."""
+    return f"{decimal(ratio.low)} to {decimal(ratio.high)}" if ratio.low is not None and ratio.high is not None else ""
