@@ -7,13 +7,43 @@ from typing import Any
 
 from gradaudit.records import REASONS, Finding, HeatRow, Interval, ResultDocument, Verdict
 from gradaudit.report.blocks import (
-    MISSING, WITHHELD, Block, Cell, Details, Drawing, Heading, Listing, Note, Paragraph, Row, Table, anchor_id, columns, count, decimal, p_value,
-    percent, percent_cell, points_cell, row, verdict_cell,
+    MISSING,
+    WITHHELD,
+    Block,
+    Cell,
+    Details,
+    Drawing,
+    Heading,
+    Listing,
+    Note,
+    Paragraph,
+    Row,
+    Table,
+    anchor_id,
+    columns,
+    count,
+    decimal,
+    p_value,
+    percent,
+    percent_cell,
+    points_cell,
+    row,
+    verdict_cell,
 )  # fmt: skip
 from gradaudit.report.composition import ROLES
 from gradaudit.report.figures import ForestRow, Lane, MapTile, Panel, distribution_plot, forest_plot, mean_map_plot
 from gradaudit.report.wording import (
-    by_attribute, comparison, drawn, grouped, level_words, listed, of_attribute, of_clusters, plain, ratio_span, together,
+    by_attribute,
+    comparison,
+    drawn,
+    grouped,
+    level_words,
+    listed,
+    of_attribute,
+    of_clusters,
+    plain,
+    ratio_span,
+    together,
 )  # fmt: skip
 
 OUTCOMES = {

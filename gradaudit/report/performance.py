@@ -6,11 +6,36 @@ from collections.abc import Sequence
 
 from gradaudit.records import REASONS, Interval, PerformanceRow, ResultDocument
 from gradaudit.report.blocks import (
-    MISSING, WITHHELD, Block, Cell, Details, Drawing, Heading, Table, columns, count, decimal, percent, percent_cell, points_cell, row, span,
+    MISSING,
+    WITHHELD,
+    Block,
+    Cell,
+    Details,
+    Drawing,
+    Heading,
+    Table,
+    columns,
+    count,
+    decimal,
+    percent,
+    percent_cell,
+    points_cell,
+    row,
+    span,
 )  # fmt: skip
 from gradaudit.report.figures import IntervalPanel, IntervalRow, interval_plot
 from gradaudit.report.wording import (
-    by_attribute, drawn, grouped, level_words, listed, metric_words, of_attribute, of_clusters, plain, ratio_span, unique,
+    by_attribute,
+    drawn,
+    grouped,
+    level_words,
+    listed,
+    metric_words,
+    of_attribute,
+    of_clusters,
+    plain,
+    ratio_span,
+    unique,
 )  # fmt: skip
 
 PERCENT_METRICS = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "precision", "recall", "ppv", "npv", "prevalence")

@@ -12,8 +12,27 @@ from collections.abc import Callable, Sequence
 from gradaudit.records import AUDIT_STATE_WORDS, GalleryItem, ResultDocument
 from gradaudit.registry import Family
 from gradaudit.report.blocks import (
-    Block, Cell, Code, Details, Downloads, Facts, Gallery, Heading, Listing, Paragraph, Table, Tile, VerdictPanel, anchor_id, columns, count,
-    data_files, fragment_link, percent, plan_toml, row,
+    Block,
+    Cell,
+    Code,
+    Details,
+    Downloads,
+    Facts,
+    Gallery,
+    Heading,
+    Listing,
+    Paragraph,
+    Table,
+    Tile,
+    VerdictPanel,
+    anchor_id,
+    columns,
+    count,
+    data_files,
+    fragment_link,
+    percent,
+    plan_toml,
+    row,
 )  # fmt: skip
 from gradaudit.report.composition import attribute_table, composition_blocks, criteria_blocks, exclusion_blocks, flow_blocks, region_table
 from gradaudit.report.figures import heat_overlay
@@ -21,7 +40,17 @@ from gradaudit.report.heat import contrast_blocks, distribution_blocks, map_bloc
 from gradaudit.report.method import card_table, verdict_rule
 from gradaudit.report.performance import performance_blocks
 from gradaudit.report.wording import (
-    clusters_words, exclusion_words, grid_words, in_brackets, level_words, listed, plain, size_words, target_words, together, unique,
+    clusters_words,
+    exclusion_words,
+    grid_words,
+    in_brackets,
+    level_words,
+    listed,
+    plain,
+    size_words,
+    target_words,
+    together,
+    unique,
 )  # fmt: skip
 
 SECTIONS: Family[Callable[[ResultDocument], list[Block]]] = Family("report section")
