@@ -525,6 +525,7 @@ def choose_layer(module: nn.Module, inputs: Inputs, output: str | int | None = N
     """The last layer that has a grid larger than 1x1 and a spatial gradient that is not exactly zero, from one traced batch.
 
     Left aside: pooling, dropout, layers inside attention, layers that run twice, and maps of class scores (one channel per class).
+    Of a detector only the backbone counts: its pyramid and heads hold one level, or one box, of many.
     Errors: ``LayerError`` listing the candidates when none is left, or when what is left is a stem (first quarter of the network).
     """
     trace, scores = _Trace(), torch.empty(0)
@@ -537,14 +538,34 @@ def choose_layer(module: nn.Module, inputs: Inputs, output: str | int | None = N
         stack.enter_context(torch.enable_grad())
         few = map_tensors(lambda t: t[:_TRACED_IMAGES].detach().clone().requires_grad_(t.is_floating_point()), inputs)
         size = tuple(first_tensor(few).shape[2:])
-        scores = first_tensor(call(module, few), output)
-        scores = scores.reshape(*scores.shape[:2], -1).float().mean(-1) if scores.ndim > 1 else scores.float()[:, None]
+        found = call(module, few)
+        scores = _traced_scores(found, output)
+        if _is_detection(found):
+            inner |= {name for name in names if not _in_one_level_backbone(name.split("."))}
         if not scores.requires_grad:
             raise LayerError(
                 "The model cuts its own graph (its forward runs under no_grad or detaches), so no layer has a gradient. Use method 'occlusion'."
             )
         candidates = _candidates(trace, names, inner, size, scores)
     return _choice(candidates, trace, size)
+
+
+def _is_detection(output: Any) -> bool:
+    """A torchvision detector's output: one mapping with boxes, labels and scores for each image."""
+    return isinstance(output, (list, tuple)) and bool(output) and all(isinstance(o, Mapping) and "scores" in o for o in output)
+
+
+def _in_one_level_backbone(parts: Sequence[str]) -> bool:
+    """A layer of a detector's backbone; not the backbone as a whole, which gives several levels, nor what makes further levels."""
+    return "backbone" in parts and not {"fpn", "extra"} & set(parts) and parts[-1] not in ("backbone", "body")
+
+
+def _traced_scores(output: Any, key: str | int | None) -> Tensor:
+    """(N, C) scores to differentiate: class scores, averaged over maps, or the sum of a detector's scores."""
+    if key is None and _is_detection(output):
+        return torch.stack([entry["scores"].float().sum() for entry in output])[:, None]
+    scores = first_tensor(output, key)
+    return scores.reshape(*scores.shape[:2], -1).float().mean(-1) if scores.ndim > 1 else scores.float()[:, None]
 
 
 def _tracer(trace: _Trace, name: str) -> Callable[[nn.Module, Any, Any], None]:

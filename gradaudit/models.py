@@ -96,6 +96,8 @@ def plain_nms(dets: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     returns : int64 indices of the kept boxes, by falling score (equal scores: first come, first kept)
     """
     order = scores.argsort(descending=True, stable=True)
+    if iou_threshold >= 1:  # nothing overlaps by more than all
+        return order
     x0, y0, x1, y1 = dets[order].unbind(1)
     area = (x1 - x0) * (y1 - y0)
     alive = torch.ones(len(order), dtype=torch.bool, device=dets.device)
