@@ -19,8 +19,9 @@ FLOORS = (
         "contrasts", "subgroups", "report.figures", "report.blocks",
     ),
     (
-        "engine", "measuring", "checks", "performance", "sentences", "privacy", "limits", "description", "analysis",
-        "gallery", "report.wording", "report.composition", "report.heat", "report.performance", "report.method", "report.sections", "report.build", "report", "result",
+        "engine", "measuring", "checks", "performance", "sentences", "privacy", "limits", "census", "flow", "distributions", "description",
+        "analysis", "gallery", "report.wording", "report.composition", "report.heat", "report.performance", "report.method", "report.sections",
+        "report.build", "report", "result",
     ),
     ("auditing", "demo"),
     ("", "cli", "__main__"),
@@ -30,8 +31,8 @@ TORCH_WING = {
     "engine", "measuring", "checks",
 }  # fmt: skip
 TABLE_WING = {
-    "contrasts", "subgroups", "sentences", "performance", "privacy", "limits", "description", "gallery", "analysis", "result",
-    "report.figures", "report.blocks", "report.wording", "report.composition", "report.heat", "report.performance", "report.method",
+    "contrasts", "subgroups", "sentences", "performance", "privacy", "limits", "census", "flow", "distributions", "description", "gallery",
+    "analysis", "result", "report.figures", "report.blocks", "report.wording", "report.composition", "report.heat", "report.performance", "report.method",
     "report.sections", "report.build", "report",
 }  # fmt: skip
 JOINERS = {"auditing", "demo", "", "__main__", "cli"}

@@ -7,20 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from gradaudit.census import attribute_facts, level_groups
 from gradaudit.config import Plan
-from gradaudit.description import (
-    adjusted_means,
-    attribute_facts,
-    describe,
-    exclusions,
-    flow_table,
-    heat_by_correctness,
-    heat_table,
-    level_groups,
-    mean_maps,
-    region_facts,
-    suppressed_levels,
-)  # fmt: skip
+from gradaudit.description import describe, suppressed_levels
+from gradaudit.distributions import adjusted_means, heat_by_correctness, heat_table, mean_maps
+from gradaudit.flow import exclusions, flow_table, region_facts
 from gradaudit.performance import ALL
 from gradaudit.privacy import UNKNOWN
 from gradaudit.records import Finding, Interval, Measurements
