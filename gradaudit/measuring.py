@@ -24,6 +24,7 @@ import torch
 from PIL import Image
 from skimage.measure import approximate_polygon, find_contours
 
+from gradaudit.acceleration import Acceleration, accelerated
 from gradaudit.cams import CAMS
 from gradaudit.config import Plan
 from gradaudit.engine import BatchRows, measure_batch
@@ -66,8 +67,11 @@ def measure(
     if len(manifest) == 0:
         raise ManifestError(f"{manifest.path} has no rows: there is nothing to measure.")
     classifier = _on_device(classifier, plan.run.device)
-    classifier, layer_reason = _with_layer(manifest, classifier, plan)
-    record = _run_record(manifest, classifier, plan, layer_reason, command)
+    first = _first_images(manifest, classifier, plan)
+    classifier, layer_reason = resolve_layer(classifier, first[:1])
+    speed = accelerated(classifier, first, plan.explain.method) if plan.run.accelerate else Acceleration(classifier)
+    classifier = speed.classifier
+    record = _run_record(manifest, speed, plan, layer_reason, command)
     folder = open_run(run, record, fresh=fresh) if run is not None else None
     shards = cut_into_shards(len(manifest), plan.run.shard_size)
     pending = folder.pending() if folder is not None else shards
@@ -177,14 +181,14 @@ def _carried_columns(manifest: Manifest) -> list[dict[str, str | None]]:
     ]
 
 
-def _with_layer(manifest: Manifest, classifier: Classifier, plan: Plan) -> tuple[Classifier, str]:
-    """Choose the target layer on the first batch that holds a readable image."""
+def _first_images(manifest: Manifest, classifier: Classifier, plan: Plan) -> torch.Tensor:
+    """The readable images of the first batch that holds one, on the network's device: (1 to 4, C, H, W)."""
     size = min(plan.run.batch_size, 4)
     for start in range(0, len(manifest), size):
         batch = load_batch(manifest.samples[start : start + size], manifest.root, classifier.preprocess, plan, manifest.region_names)
         readable = [i for i, failure in enumerate(batch.failures) if not failure[0]]
         if readable:
-            return resolve_layer(classifier, batch.images[readable[:1]].to(_device_of(classifier)))
+            return batch.images[readable].to(_device_of(classifier))
     reasons = "; ".join(sorted({f"{reason}: {message}" for reason, message in batch.failures})[:3])
     raise GradauditError(f"None of the {len(manifest)} images of {manifest.path} can be read ({reasons}).")
 
@@ -220,7 +224,8 @@ def _workers(plan: Plan, batches: int) -> int:
     return 0 if batches < 4 else max(0, min((os.cpu_count() or 1) - 1, 8))
 
 
-def _run_record(manifest: Manifest, classifier: Classifier, plan: Plan, layer_reason: str, command: str) -> dict[str, Any]:
+def _run_record(manifest: Manifest, speed: Acceleration, plan: Plan, layer_reason: str, command: str) -> dict[str, Any]:
+    classifier = speed.classifier
     sections = plan.model_dump(mode="json")
     version = metadata.version("gradaudit")
     measured = {name: sections[name] for name in _MEASURING_SECTIONS}
@@ -233,6 +238,7 @@ def _run_record(manifest: Manifest, classifier: Classifier, plan: Plan, layer_re
         "preprocess": digest_of(preprocess),
         "plan": digest_of({**measured, "derived": derived, "output": classifier.output}),
         "batches": f"{plan.run.batch_size} of {plan.run.shard_size}",
+        "speed": "; ".join(speed.kept),
         "gradaudit": version,
     }
     return {
@@ -247,7 +253,7 @@ def _run_record(manifest: Manifest, classifier: Classifier, plan: Plan, layer_re
             "classes": list(classifier.classes or ()),
             "input_size": list(classifier.input_size or ()),
             "preprocess": preprocess,
-            "notes": list(classifier.notes),
+            "notes": [*classifier.notes, *speed.notes],
         },
         "data": {
             "name": manifest.path.name,
