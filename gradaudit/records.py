@@ -146,6 +146,19 @@ VERDICT_WORDS: dict[Verdict, str] = {
     Verdict.SHOWN: "disparity shown, not judged by a margin",
 }
 
+VERDICT_CONDITIONS: dict[Verdict, str] = {
+    Verdict.MATERIAL: "a difference is shown, and its whole interval lies beyond the margin",
+    Verdict.SIZE_UNCERTAIN: "a difference is shown, and its interval reaches both beyond and within the margin",
+    Verdict.WITHIN_MARGIN: "a difference is shown, and so is that it is smaller than the margin",
+    Verdict.EQUIVALENT: "no difference is shown, and it is shown that any difference is smaller than the margin",
+    Verdict.INCONCLUSIVE: "neither is shown: the data do not suffice",
+    Verdict.NOT_ASSESSED: "too few clusters, or too few that vary: numbers only",
+    Verdict.SHOWN: "a difference is shown, and no margin was declared to judge it by",
+}
+"""When a contrast gets a verdict, after adjustment for multiplicity; the rule itself is ``stats.verdict``."""
+
+ROLE_WORDS: dict[str, str] = {"attend": "should draw heat", "avoid": "should not draw heat", "neutral": "no expectation"}
+
 
 class Interval(Record):
     """An estimate with its interval, in the outcome's own unit (a share, 0 to 1)."""
@@ -282,6 +295,13 @@ AUDIT_STATE_WORDS: dict[str, str] = {
     "none_declared": "no criteria declared",
 }
 
+AUDIT_STATE_MEANINGS: dict[str, str] = {
+    "met": "Every comparison that was declared decisive shows that the groups differ by less than the declared margin.",
+    "not_met": "At least one disparity in region heat between subgroups goes beyond the declared margin.",
+    "insufficient": "The data neither show a disparity beyond the declared margin nor exclude one.",
+    "none_declared": "Disparities are described; nobody declared how large one may be, so none is judged.",
+}
+
 
 class AuditVerdict(Record):
     """The verdict of the whole audit: ``sentences`` are generated from findings, 3 to 5 of them, worst first."""
@@ -400,7 +420,7 @@ class MethodFacts(Record):
     confirmatory_contrasts: int = 0
     exploratory_contrasts: int = 0
     adjusted_for: tuple[str, ...] = ()
-    cards: dict[str, tuple[dict[str, str], ...]] = {}  # family -> cards as dicts (name, label, formula, source, ...)
+    cards: dict[str, tuple[dict[str, str], ...]] = {}  # family -> cards as dicts (name, label, formula, source, function, ...)
 
 
 class CheckOutcome(Record):

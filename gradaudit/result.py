@@ -9,12 +9,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from gradaudit.analysis import QUESTIONS, analyze, audit_verdict
+from gradaudit.analysis import analyze, audit_verdict
+from gradaudit.cards import method_cards
 from gradaudit.config import Plan
 from gradaudit.description import describe, suppressed_levels
 from gradaudit.errors import RunError
 from gradaudit.gallery import gallery_items, pick_images, shown_name
-from gradaudit.metrics import METRICS
 from gradaudit.records import CriteriaFacts, DataFacts, Finding, Measurements, MethodFacts, ModelFacts, ResultDocument, RunRecord
 from gradaudit.report import render_fragment, render_html, to_json, write_report
 from gradaudit.storage import digest_of
@@ -138,7 +138,6 @@ def _criteria(plan: Plan) -> CriteriaFacts | None:
 
 
 def _method(meas: Measurements, plan: Plan, findings: tuple[Finding, ...]) -> MethodFacts:
-    cards = meas.run.get("cards", {})
     adjusted = dict.fromkeys(name for finding in findings for name in finding.adjusted_for)
     return MethodFacts(
         explain_method=plan.explain.method,
@@ -150,11 +149,7 @@ def _method(meas: Measurements, plan: Plan, findings: tuple[Finding, ...]) -> Me
         confirmatory_contrasts=sum(f.test.family == "confirmatory" for f in findings),
         exploratory_contrasts=sum(f.test.family == "exploratory" for f in findings),
         adjusted_for=tuple(adjusted),
-        cards={
-            "Explanation": tuple(cards[key] for key in ("method", "target") if key in cards),
-            METRICS.title: tuple(vars(card) for card in METRICS.cards()),
-            QUESTIONS.title: tuple(vars(card) for card in QUESTIONS.cards()),
-        },
+        cards=method_cards(meas.run.get("cards", {})),
     )
 
 

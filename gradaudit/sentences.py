@@ -6,19 +6,18 @@ says its n, or that it is withheld.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from gradaudit.config import Plan
+from gradaudit.metrics import METRICS
 from gradaudit.records import REASONS, AuditState, Finding, Interval, Verdict
 
-_RATIO_OUTCOMES = {"mass_lift": "mean lift (heat share divided by area share)"}
-_SHARE_OUTCOMES = {
-    "heat_share": "heat falls on",
-    "heat_share_correct": "heat falls on",
-    "relevance_rank_accuracy": "top-ranked pixels lie on",
-    "pointing_game": "maxima lie on",
-    "auc": "ranking (AUC) separates",
-}
+_SHARE_OUTCOMES = ("heat_share", "heat_share_correct", "relevance_rank_accuracy", "pointing_game", "auc", "undefined", "absent")
+"""Outcomes between 0 and 1, told in % and points; all others as they are."""
+_CORRECT = "in correctly classified images"
+_CROSS = " × "
+_SLOPES = ("GA102", "GA103", "GA104")
 _SEVERITY = {
     Verdict.MATERIAL: 0, Verdict.SIZE_UNCERTAIN: 1, Verdict.SHOWN: 2, Verdict.INCONCLUSIVE: 3, Verdict.NOT_ASSESSED: 4,
     Verdict.WITHIN_MARGIN: 5, Verdict.EQUIVALENT: 6,
@@ -41,14 +40,38 @@ def sentence(f: Finding, alpha: float = 0.05) -> str:
 
 
 def _subject(f: Finding) -> str:
-    slope = f.reference not in ("", "rest") and not f.n_clusters_reference and not f.n_withheld
-    if slope:
-        return f"{_words(f.attribute)}, from {f.reference} to {f.group}"
-    return f"{_words(f.attribute)} {f.group}"
+    """ "Skin tone V–VI"; of a slope "Age, from 31 (10th percentile) to 72 (90th percentile)"; of a cell "Sex male and site head"."""
+    if is_slope(f):
+        return f"{_words(f.attribute)}, from {_end(f.reference)} to {_end(f.group)}"
+    names, levels = f.attribute.split(_CROSS), f.group.split(_CROSS)
+    if len(names) != len(levels):
+        return f"{_words(f.attribute)} {f.group}"
+    first, *others = (f"{_words(name)} {level}" for name, level in zip(names, levels, strict=True))
+    return " and ".join([first, *map(_within, others)])
+
+
+def is_slope(f: Finding) -> bool:
+    """A trend has two ends and no group of its own to compare with; everybody is counted as the group."""
+    ends = f.reference not in ("", "rest", "additive prediction")
+    return ends and (f.code in _SLOPES or not (f.n_clusters_reference or f.n_withheld))
+
+
+def _end(name: str) -> str:
+    """ "P90 (72)" as "72 (90th percentile)"; levels as they are."""
+    found = re.fullmatch(r"P(\d+)(?: \((.*)\))?", name)
+    if not found:
+        return name
+    return f"{found[2]} ({found[1]}th percentile)" if found[2] else f"the {found[1]}th percentile"
 
 
 def _words(name: str) -> str:
-    return name.replace("_", " ").capitalize()
+    text = name.replace("_", " ")
+    return text[:1].upper() + text[1:]
+
+
+def _within(text: str) -> str:
+    """The same words inside a sentence; abbreviations keep their capitals."""
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]
 
 
 def _other(f: Finding) -> str:
@@ -57,7 +80,13 @@ def _other(f: Finding) -> str:
 
 def _where(f: Finding) -> str:
     known = {"undefined": ", images without a defined heat map", "absent": f", images without {f.region}"}
-    return known.get(f.outcome, f", {_words(f.outcome).lower()} on {f.region}" if f.region else "")
+    return known.get(f.outcome, f", {_name(f)} on {f.region}" if f.region else "")
+
+
+def _name(f: Finding) -> str:
+    """The outcome as its card calls it."""
+    known = {"heat_share": "heat share", "heat_share_correct": f"heat share {_CORRECT}"}
+    return known.get(f.outcome) or (METRICS.card(f.outcome).label if f.outcome in METRICS else _within(_words(f.outcome)))
 
 
 def _n(f: Finding, reference: bool = False) -> str:
@@ -70,14 +99,14 @@ def _n(f: Finding, reference: bool = False) -> str:
 def _numbers(f: Finding, alpha: float) -> str:
     """The half of the sentence that says how large the difference is."""
     if f.code == "GA104":
-        departs = "departs" if f.verdict is Verdict.SHOWN else "is not shown to depart"
-        return f"{_subject(f)}: {_measure(f)} {departs} from a straight line ({_n(f)})."
+        found = f"{_measure(f)} does not follow a straight line" if f.verdict is Verdict.SHOWN else f"no bend in {_measure(f)} is shown"
+        return f"{_subject(f)}: {found} ({_n(f)})."
     if _best(f).estimate is None:
         return f"{_subject(f)}{_where(f)}: rates withheld, because they would give a small count away."
     if f.reference == "additive prediction":
         return f"{_subject(f)}: {_measure(f)} differs from what the two attributes add up to by {_difference(f, _best(f))} ({_n(f)})."
     if f.mean.estimate is None:
-        return f"{_subject(f)}: {_measure(f)} changes by {_difference(f, _best(f))}{_at_equal(f)} ({_n(f)})."
+        return f"{_subject(f)}: {_measure(f)} {_change(f)}{_at_equal(f)} ({_n(f)})."
     group = f"{_subject(f)}: {_mean_words(f, f.mean)} ({_mean_interval(f, f.mean, alpha)}{_n(f)})"
     first = f"{group}; {_other(f)}: {_value(f, f.mean_reference.estimate)} ({_n(f, True)})"
     if f.adjusted.estimate is None:
@@ -95,11 +124,24 @@ def _at_equal(f: Finding) -> str:
 
 
 def _measure(f: Finding) -> str:
-    if f.outcome in ("heat_share", "heat_share_correct"):
-        return f"the share of heat on {f.region}"
-    return {"undefined": "the share of images without a defined heat map", "absent": f"the share of images without {f.region}"}.get(
-        f.outcome, f"the {_words(f.outcome).lower()} on {f.region}"
-    )
+    known = {
+        "heat_share": f"the share of heat on {f.region}",
+        "heat_share_correct": f"the share of heat on {f.region} {_CORRECT}",
+        "undefined": "the share of images without a defined heat map",
+        "absent": f"the share of images without {f.region}",
+    }
+    return known.get(f.outcome, f"the {_name(f)} on {f.region}")
+
+
+def _change(f: Finding) -> str:
+    """ "rises by 35 points (32 to 39)" where the interval lies on one side of zero, else "changes by +0.2 points (−0.8 to +0.4)"."""
+    best = _best(f)
+    low, high = best.low, best.high
+    if best.estimate is None or low is None or high is None or low <= 0 <= high:
+        return f"changes by {_difference(f, best)}"
+    sizes = sorted((abs(low), abs(high)))
+    size = Interval(estimate=abs(best.estimate), low=sizes[0], high=sizes[1])
+    return f"{'rises' if low > 0 else 'falls'} by {_difference(f, size).replace('+', '')}"
 
 
 def _mean_words(f: Finding, mean: Interval) -> str:
@@ -108,11 +150,11 @@ def _mean_words(f: Finding, mean: Interval) -> str:
         return f"{value} of images have no defined heat map"
     if f.outcome == "absent":
         return f"{value} of images do not show {f.region}"
-    if f.outcome in _RATIO_OUTCOMES:
-        return f"{_RATIO_OUTCOMES[f.outcome]} on {f.region} {value}"
-    if f.outcome in ("heat_share", "heat_share_correct"):
+    if f.outcome == "heat_share":
         return f"{value} of the heat falls on {f.region}"
-    return f"{_words(f.outcome).lower()} on {f.region} {value}"
+    if f.outcome == "heat_share_correct":
+        return f"{value} of the heat {_CORRECT} falls on {f.region}"
+    return f"mean {_name(f)} on {f.region} {value}"
 
 
 def _mean_interval(f: Finding, mean: Interval, alpha: float) -> str:
@@ -123,7 +165,7 @@ def _mean_interval(f: Finding, mean: Interval, alpha: float) -> str:
 
 
 def _is_ratio(f: Finding) -> bool:
-    return f.outcome in _RATIO_OUTCOMES or f.outcome not in (*_SHARE_OUTCOMES, "undefined", "absent")
+    return f.outcome not in _SHARE_OUTCOMES
 
 
 def _value(f: Finding, value: float | None) -> str:
@@ -147,7 +189,7 @@ def _difference(f: Finding, interval: Interval) -> str:
 
 def _signed(f: Finding, value: float, digits: int) -> str:
     text = f"{value:+.2f}" if _is_ratio(f) else f"{100 * value:+.{digits}f}"
-    return text.replace("-", "−")
+    return text.replace("-", "−") if float(text) else text[1:]
 
 
 def _points(value: float | None) -> str:
@@ -214,7 +256,8 @@ def summary_sentences(decisive: Sequence[Finding], findings: Sequence[Finding]) 
         lines.append(undefined[0].sentence)
     elif explored:
         lines.append(
-            f"Of {explored} exploratory comparisons, {signals} {'gives' if signals == 1 else 'give'} a signal: a reason to look, not a verdict."
+            f"Of {explored} exploratory comparison{'s' * (explored != 1)}, {signals or 'none'} {'give' if signals > 1 else 'gives'} a signal: "
+            "a reason to look, not a verdict."
         )
     open_ = [f.sentence for f in decisive if f.verdict is Verdict.NOT_ASSESSED]
     spare = [*open_[: _LONGEST_SUMMARY - 2], "Nothing else was compared.", "The exclusions say which images could not be used, and why."]
@@ -226,33 +269,64 @@ def _tally(decisive: Sequence[Finding]) -> str:
     heat = [f for f in decisive if f.outcome == "heat_share"]
     if not heat:
         return "No comparison of the heat share in a declared region was possible."
-    counts = {
-        "beyond the margin": sum(f.verdict is Verdict.MATERIAL for f in heat),
-        "shown, of uncertain size": sum(f.verdict is Verdict.SIZE_UNCERTAIN for f in heat),
-        "shown, without a margin to judge them by": sum(f.verdict is Verdict.SHOWN for f in heat),
-        "within the margin": sum(f.verdict in (Verdict.EQUIVALENT, Verdict.WITHIN_MARGIN) for f in heat),
-        "inconclusive": sum(f.verdict is Verdict.INCONCLUSIVE for f in heat),
-        "not assessed": sum(f.verdict is Verdict.NOT_ASSESSED for f in heat),
-    }
-    said = ", ".join(f"{n} {words}" for words, n in counts.items() if n)
-    return f"Of {len(heat)} confirmatory comparison{'s' if len(heat) != 1 else ''} of the heat share: {said}."
+    parts = []
+    for verdicts, one, several in _TALLIES:
+        n = sum(f.verdict in verdicts for f in heat)
+        if n == len(heat):
+            return f"{_all(n, 'decisive ').capitalize()} of the heat share {one if n == 1 else several}."
+        if n:
+            parts.append(f"{n} {one if n == 1 else several}")
+    return f"Of {len(heat)} decisive comparisons of the heat share, {_together(parts)}."
+
+
+_TALLIES = (
+    ({Verdict.MATERIAL}, "lies beyond the margin", "lie beyond the margin"),
+    ({Verdict.SIZE_UNCERTAIN}, "shows a disparity of uncertain size", "show a disparity of uncertain size"),
+    ({Verdict.SHOWN}, "shows a disparity that no margin judges", "show a disparity that no margin judges"),
+    ({Verdict.EQUIVALENT, Verdict.WITHIN_MARGIN}, "lies within the margin", "lie within the margin"),
+    ({Verdict.INCONCLUSIVE}, "is inconclusive", "are inconclusive"),
+    ({Verdict.NOT_ASSESSED}, "is not assessed", "are not assessed"),
+)
+"""Verdicts that are counted together, and what is said of one such comparison and of several."""
+
+
+def _all(n: int, which: str = "") -> str:
+    return {1: f"the only {which}comparison", 2: f"both {which}comparisons"}.get(n, f"all {n} {which}comparisons")
+
+
+def _together(parts: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
 
 
 def headline(state: AuditState, decisive: Sequence[Finding]) -> str:
     """One line beside the state, which stands in its own words already."""
     told = [f for f in sorted(decisive, key=_rank) if f.verdict is not Verdict.NOT_ASSESSED and not f.suppressed]
     heat = [f for f in decisive if f.outcome == "heat_share"]
+    n = len(heat)
     if state == "met":
-        return f"all {len(heat)} comparisons of the heat share lie within the declared margin"
-    if state == "insufficient":
-        open_ = sum(f.verdict not in (Verdict.EQUIVALENT, Verdict.WITHIN_MARGIN) for f in heat)
-        return f"{open_} of {len(heat)} comparisons of the heat share stay open" if heat else "no comparison of the heat share was possible"
+        return f"{_all(n)} of the heat share {'lies' if n == 1 else 'lie'} within the declared margin"
     if state == "none_declared" and not any(f.verdict is Verdict.SHOWN for f in told):
-        return f"no disparity is shown in {len(heat)} comparisons of the heat share" if heat else "no comparison of the heat share was possible"
-    worst = told[0]
-    what = f"heat on {worst.region}" if worst.region else "undefined heat"
-    against = "" if worst.code in ("GA102", "GA103") else f" against {_other(worst)}"
-    return f"{what} differs by {_difference(worst, Interval(estimate=_best(worst).estimate))}: {_subject(worst)}{against}"
+        if heat:
+            return f"no disparity is shown in {_all(n) if n < 3 else f'any of {n} comparisons'} of the heat share"
+        return "no comparison of the heat share was possible"
+    if state == "insufficient":
+        if not heat:
+            return "no comparison of the heat share was possible"
+        open_ = sum(f.verdict not in (Verdict.EQUIVALENT, Verdict.WITHIN_MARGIN) for f in heat)
+        which = f"{_all(n)} of the heat share" if open_ == n else f"{open_} of {n} comparisons of the heat share"
+        return f"{which} {'stays' if open_ == 1 else 'stay'} open"
+    return _headline_of(told[0])
+
+
+def _headline_of(f: Finding) -> str:
+    """ "the share of heat on ruler is 34 points higher for skin tone V–VI than for all others", or of a slope, how it changes."""
+    size, name = _best(f).estimate, _within(_words(f.attribute))
+    if size is None:
+        return f"{_measure(f)} differs between {_within(_subject(f))} and {_other(f)}"
+    amount = _difference(f, Interval(estimate=abs(size))).replace("+", "")
+    if is_slope(f):
+        return f"{_measure(f)} {'rises' if size > 0 else 'falls'} by {amount} from {name} {_end(f.reference)} to {_end(f.group)}"
+    return f"{_measure(f)} is {amount} {'higher' if size > 0 else 'lower'} for {_within(_subject(f))} than for {_other(f)}"
 
 
 def what_cannot_be_told(decisive: Sequence[Finding], plan: Plan) -> tuple[str, ...]:
@@ -272,7 +346,8 @@ def what_cannot_be_told(decisive: Sequence[Finding], plan: Plan) -> tuple[str, .
         lines.append(f"Withheld, because a group is too small to be shown: {', '.join(hidden[:5])}.")
     unsure = [f for f in decisive if any("the verdict could change" in note for note in f.notes)]
     if unsure:
-        lines.append(f"Images without a defined heat map could change {len(unsure)} of the verdicts, depending on why they have none.")
+        verdicts = "verdict" if len(unsure) == 1 else "verdicts"
+        lines.append(f"Images without a defined heat map could change {len(unsure)} {verdicts}, depending on why they have none.")
     if plan.criteria is None:
         lines.append("Without a declared margin, no difference can be called important or unimportant.")
     return tuple(lines)

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
-from gradaudit.analysis import QUESTIONS, analyze, audit_verdict, sentence
+from gradaudit.analysis import QUESTIONS, analyze, audit_verdict
 from gradaudit.config import build_plan
 from gradaudit.errors import InputError, PlanError
-from gradaudit.records import Finding, Interval, Measurements, TestResult, Verdict
+from gradaudit.records import Measurements, Verdict
 
 BANNED = re.compile(r"\b(un)?bias(ed)?\b|\bfair(ness)?\b|\bdebiased\b|\bcompliant\b", re.IGNORECASE)
 PLAN = {
@@ -324,61 +324,6 @@ def test_without_a_smallest_cell_everything_is_shown():
 # ── words ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _example(verdict, **changes):
-    known = verdict is not Verdict.NOT_ASSESSED
-    base = Finding(
-        code="GA101", anchor="GA101-skin_tone-ruler", question="", attribute="skin_tone", group="V–VI", reference="I–II", region="ruler",
-        role="avoid", n_images=212, n_clusters=212, n_images_reference=1480, n_clusters_reference=1200,
-        mean=Interval(estimate=0.31, low=0.26, high=0.36),
-        mean_reference=Interval(estimate=0.12), raw=Interval(estimate=0.19, low=0.14, high=0.24) if known else Interval(),
-        adjusted=Interval(estimate=0.17, low=0.11, high=0.22) if known else Interval(), margin=0.10, mde80=0.08, clusters_needed=300, verdict=verdict,
-        adjusted_for=("region size",), test=TestResult(p=0.001, p_adjusted=0.004, p_equivalence_adjusted=0.02, family="confirmatory"),
-        reason="" if known else "fewer than 10 clusters on one side (4)",
-    )  # fmt: skip
-    return base.model_copy(update=changes)
-
-
-@pytest.mark.parametrize(
-    ("verdict", "end"),
-    [
-        (
-            Verdict.MATERIAL,
-            "A disparity is shown (adjusted p = 0.004), and its whole interval lies beyond the declared margin of 10 points; "
-            "the group has the adverse side of it.",
-        ),
-        (Verdict.SIZE_UNCERTAIN, "A disparity is shown (adjusted p = 0.004); whether it exceeds the declared margin of 10 points stays open."),
-        (Verdict.WITHIN_MARGIN, "A disparity is shown (adjusted p = 0.004), and it lies within the declared margin of 10 points."),
-        (Verdict.EQUIVALENT, "No disparity is shown, and any that exists lies within the declared margin of 10 points (adjusted p = 0.020)."),
-        (
-            Verdict.INCONCLUSIVE,
-            "Inconclusive (adjusted p = 0.004): data of this size would show a difference of 8 points in 80 % of audits; "
-            "to show one of 10 points takes about 300 clusters in the group.",
-        ),
-        (Verdict.SHOWN, "A disparity is shown (adjusted p = 0.004); no margin was declared, so its importance is not judged."),
-    ],
-)  # fmt: skip
-def test_the_sentence_of_every_verdict(verdict, end):
-    start = (
-        "Skin tone V–VI: 31 % of the heat falls on ruler (95 % CI 26–36, n = 212); I–II: 12 % (n = 1,480 images of 1,200 clusters): "
-        "a difference of +19 points (+14 to +24); at equal region size +17 points (+11 to +22). "
-    )
-    assert sentence(_example(verdict)) == start + end
-
-
-def test_sentences_of_what_is_not_assessed_withheld_or_explored():
-    assert sentence(_example(Verdict.NOT_ASSESSED)) == (
-        "Skin tone V–VI, heat share on ruler: 31 % (n = 212); I–II: 12 % (n = 1,480 images of 1,200 clusters); "
-        "not assessed, fewer than 10 clusters on one side (4)."
-    )
-    hidden = _example(Verdict.NOT_ASSESSED, suppressed=True, n_images=0)
-    assert sentence(hidden) == "Skin tone V–VI: withheld, because a group of this comparison holds too few images or clusters to be shown."
-    explored = _example(Verdict.SHOWN, test=TestResult(p_adjusted=0.03, family="exploratory"))
-    assert sentence(explored).endswith("A signal (adjusted p = 0.030), not a verdict.")
-    assert sentence(_example(Verdict.MATERIAL, provisional=True)).endswith("Provisional: fewer than 20 clusters on one side.")
-    lift = _example(Verdict.INCONCLUSIVE, outcome="mass_lift", code="GA121", test=TestResult(p_adjusted=0.3, family="exploratory"))
-    assert "points" not in sentence(lift)
-
-
 def test_words_and_anchors(planted, null):
     for findings in (planted, null):
         assert len({f.anchor for f in findings}) == len(findings)
@@ -395,4 +340,4 @@ def test_the_worst_comes_first(planted):
     verdict = audit_verdict(planted, a_plan())
     assert "ruler" in verdict.sentences[0]
     assert "beyond the declared margin" in verdict.sentences[0]
-    assert verdict.headline.startswith("heat on ruler differs by +")
+    assert verdict.headline.startswith("the share of heat on ruler is ")

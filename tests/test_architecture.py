@@ -19,20 +19,20 @@ FLOORS = (
         "contrasts", "subgroups", "report.figures", "report.blocks",
     ),
     (
-        "engine", "measuring", "checks", "performance", "sentences", "privacy", "limits", "census", "flow", "distributions", "description",
-        "analysis", "gallery", "report.wording", "report.composition", "report.heat", "report.performance", "report.method", "report.sections",
-        "report.build", "report", "result",
+        "engine", "acceleration", "measuring", "checks", "performance", "sentences", "privacy", "limits", "census", "flow", "distributions", "description",
+        "analysis", "cards", "gallery", "report.wording", "report.glossary", "report.composition", "report.heat", "report.performance",
+        "report.method", "report.sections", "report.build", "report", "result",
     ),
     ("auditing", "demo"),
     ("", "cli", "__main__"),
 )  # fmt: skip
 TORCH_WING = {
     "images", "layouts", "capture", "targets", "cams", "perturbation", "pixels", "concepts", "model_files", "models", "demo_network",
-    "engine", "measuring", "checks",
+    "engine", "acceleration", "measuring", "checks",
 }  # fmt: skip
 TABLE_WING = {
     "contrasts", "subgroups", "sentences", "performance", "privacy", "limits", "census", "flow", "distributions", "description", "gallery",
-    "analysis", "result", "report.figures", "report.blocks", "report.wording", "report.composition", "report.heat", "report.performance", "report.method",
+    "analysis", "cards", "result", "report.figures", "report.blocks", "report.wording", "report.glossary", "report.composition", "report.heat", "report.performance", "report.method",
     "report.sections", "report.build", "report",
 }  # fmt: skip
 JOINERS = {"auditing", "demo", "", "__main__", "cli"}

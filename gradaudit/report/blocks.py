@@ -85,11 +85,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """Text of a table cell, a second line below it, and (for a verdict) the icon's name."""
+    """Text of a table cell, a second line below it, (for a verdict) the icon's name, and where the text leads ("#id")."""
 
     text: str
     sub: str = ""
     icon: str = ""
+    link: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,7 @@ class Table(Block):
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     note: str = ""
+    anchor: str = ""
 
 
 @dataclass(frozen=True)

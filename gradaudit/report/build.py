@@ -9,7 +9,7 @@ import json
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -199,6 +199,8 @@ def _claims(prefix: str = "") -> Callable[[str], str]:
 def _without_links(block: Block) -> Block:
     if isinstance(block, VerdictPanel):
         return VerdictPanel(**(vars(block) | {"links": ()}))
+    if isinstance(block, Table):
+        return replace(block, rows=tuple(replace(r, cells=tuple(replace(c, link="") for c in r.cells)) for r in block.rows))
     return block
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from gradaudit.records import ResultDocument
+from gradaudit.records import ROLE_WORDS, ResultDocument
 from gradaudit.report.blocks import MISSING, WITHHELD, Block, Cell, Details, Facts, Heading, Note, Paragraph, Table, columns, count, percent, row
 from gradaudit.report.wording import listed, plain, unique
-
-ROLES = {"attend": "should draw heat", "avoid": "should not draw heat", "neutral": "no expectation"}
 
 
 def region_table(document: ResultDocument) -> Block:
@@ -15,7 +13,7 @@ def region_table(document: ResultDocument) -> Block:
     for region in document.regions:
         about = "; ".join(part for part in (region.description, f"derived: {region.derive}" if region.derive else "") if part)
         numbers = (count(region.n_annotated), count(region.n_present), percent(region.mean_area_share))
-        rows.append(row(region.name, Cell(region.role, sub=ROLES.get(region.role, "")), about or MISSING, *numbers))
+        rows.append(row(region.name, Cell(region.role, sub=ROLE_WORDS.get(region.role, "")), about or MISSING, *numbers))
     return Table("Regions", heads, tuple(rows))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gradaudit.records import REASONS, Finding, HeatRow, Interval, ResultDocument, Verdict
+from gradaudit.records import REASONS, ROLE_WORDS, Finding, HeatRow, Interval, ResultDocument, Verdict
 from gradaudit.report.blocks import (
     MISSING,
     WITHHELD,
@@ -30,14 +30,15 @@ from gradaudit.report.blocks import (
     row,
     verdict_cell,
 )  # fmt: skip
-from gradaudit.report.composition import ROLES
 from gradaudit.report.figures import ForestRow, Lane, MapTile, Panel, distribution_plot, forest_plot, mean_map_plot
+from gradaudit.report.glossary import meaning
 from gradaudit.report.wording import (
     by_attribute,
     comparison,
     drawn,
     grouped,
     level_words,
+    link_of_test,
     listed,
     of_attribute,
     of_clusters,
@@ -79,12 +80,12 @@ def contrast_blocks(document: ResultDocument, method: str, target: str, suffix: 
         )
         caption += " * provisional: fewer than 20 clusters." if any(r.provisional for r in rows) else ""
         table = _contrast_table(document, title, findings)
-        blocks += [Heading(f"Heat on {region}"), *_role_note(role), Drawing(draw, caption), table, _more_on(findings)]
+        blocks += [Heading(f"Heat on {region}"), *_role_note(role), Drawing(draw, caption), table, _more_on(document, findings)]
     return blocks
 
 
 def _role_note(role: str) -> list[Block]:
-    return [Paragraph(f"Role: {role} ({ROLES[role]}).", small=True)] if role in ROLES else []
+    return [Paragraph(f"Role: {role} ({ROLE_WORDS[role]}).", small=True)] if role in ROLE_WORDS else []
 
 
 def _reading_note(document: ResultDocument) -> Block:
@@ -141,19 +142,20 @@ def _contrast_table(document: ResultDocument, title: str, findings: Sequence[Fin
         "Comparison", "Verdict", ("Mean", "compared with"), ("Raw", "difference"), ("Adjusted", "difference"), ("p", "adjusted below"),
         ("p equiv.", "adjusted below"), ("Detectable", "difference"), ("n", "images / clusters"),
     )  # fmt: skip
-    note = (
-        f"Differences in percentage points, below each its {level_words(document)} interval. p: that there is no difference; p equiv.: that the "
-        "difference reaches the margin; below each, after adjustment for the number of comparisons. Detectable: what data of this size would "
-        "show in 80 % of audits."
-    )
-    return Table(title, heads, tuple(_contrast_row(f) for f in findings), note)
+    unit = "Differences in percentage points" if all(map(_is_share, findings)) else "Differences in the measure's own unit"
+    told = ((label, meaning(label, document)) for label in ("p", "p equiv.", "Detectable"))
+    terms = "; ".join(f"{label}: {text}" for label, text in told if text)
+    note = f"{unit}, below each its {level_words(document)} interval. {terms}. Below each p: after adjustment for the number of comparisons."
+    return Table(title, heads, tuple(_contrast_row(document, f) for f in findings), note)
 
 
-def _contrast_row(f: Finding) -> Row:
+def _contrast_row(document: ResultDocument, f: Finding) -> Row:
     place: Any = {"anchor": anchor_id(f.anchor), "group": plain(f.attribute)}
     if f.suppressed:
         return row(comparison(f), _verdict_word(f), *(WITHHELD,) * 7, muted=True, **place)
-    tests = (Cell(p_value(f.test.p), sub=p_value(f.test.p_adjusted)), Cell(p_value(f.test.p_equivalence), sub=p_value(f.test.p_equivalence_adjusted)))
+    link = link_of_test(document, f.test.name) if f.test.p is not None else ""
+    near = Cell(p_value(f.test.p_equivalence), sub=p_value(f.test.p_equivalence_adjusted))
+    tests = (Cell(p_value(f.test.p), sub=p_value(f.test.p_adjusted), link=link), near)
     detectable = (f"{100 * f.mde80:.1f}" if _is_share(f) else decimal(f.mde80)) if f.mde80 is not None else MISSING
     against = f"vs {of_clusters(f.n_images_reference, f.n_clusters_reference)}" if f.n_clusters_reference else ""
     n = Cell(WITHHELD) if f.n_withheld else Cell(of_clusters(f.n_images, f.n_clusters), sub=against)
@@ -170,7 +172,7 @@ def _verdict_word(f: Finding) -> Cell:
     return word
 
 
-def _more_on(findings: Sequence[Finding]) -> Block:
+def _more_on(document: ResultDocument, findings: Sequence[Finding]) -> Block:
     """The sentences, and the effect sizes and test details that the table has no room for."""
     sentences = tuple(" ".join(filter(None, (f.sentence, *(note[:1].upper() + note[1:] + "." for note in f.notes)))) for f in findings)
     heads = columns(
@@ -181,7 +183,8 @@ def _more_on(findings: Sequence[Finding]) -> Block:
     for f in findings:
         effects = (Cell(decimal(f.effect.ratio.estimate), sub=ratio_span(f.effect.ratio)), decimal(f.effect.standardised_difference))
         tested = (decimal(f.test.statistic), decimal(f.test.df, 1), count(f.clusters_needed), listed(f.adjusted_for) or MISSING)
-        cells = (*effects, decimal(f.effect.cliffs_delta), Cell(f.test.name or MISSING, sub=f.test.family), *tested)
+        test = Cell(f.test.name or MISSING, sub=f.test.family, link=link_of_test(document, f.test.name))
+        cells = (*effects, decimal(f.effect.cliffs_delta), test, *tested)
         rows.append(row(comparison(f), *((WITHHELD,) * 8 if f.suppressed else cells), group=plain(f.attribute), muted=f.suppressed))
     blocks: list[Block] = [Listing(tuple(filter(None, sentences)))] if any(sentences) else []
     return Details("In sentences, with effect sizes and test details", (*blocks, Table("Effect sizes and tests", heads, tuple(rows))))

@@ -1,34 +1,92 @@
-"""The method section: the rule behind the verdicts, and the cards of what was used."""
+"""The method section: settings, tests, families for multiplicity, the rule behind the verdicts, and the cards of what was used.
+
+From a p-value a reader gets by its link to the card of its test here: formula, one function, one source.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gradaudit.records import VERDICT_WORDS, Verdict
-from gradaudit.report.blocks import MISSING, Block, Cell, Table, columns, row
-from gradaudit.report.wording import plain
+from gradaudit.records import VERDICT_CONDITIONS, VERDICT_WORDS, ResultDocument
+from gradaudit.report.blocks import MISSING, Block, Cell, Facts, Table, columns, count, row
+from gradaudit.report.glossary import VERDICTS_ANCHOR, meaning
+from gradaudit.report.wording import card_anchor, find_card, grouped, level_words, link_of_test, plain, together
+
+CAPTIONS = {
+    "explanation": "How a map is made",
+    "metrics": "Measures of heat in a region",
+    "performance figure": "Figures of model performance",
+    "question": "Questions put to the measurements",
+    "statistic": "Estimates, tests and corrections",
+}
+FAMILIES = (
+    ("confirmatory", "decisive", "holm", "as verdicts"),
+    ("exploratory", "exploratory", "benjamini_hochberg", "as signals: a reason to look, not a verdict"),
+)
+"""Family of a test, the report's word for it, the card of its correction, and how its findings are worded."""
+
+
+def protocol(document: ResultDocument) -> Block:
+    """Settings as they were used."""
+    facts = document.method
+    rows = (
+        ("Unit", f"{facts.unit}: {meaning('Cluster', document)}" if facts.unit == "cluster" else facts.unit),
+        ("Permutations", f"{count(facts.permutations)} at least for decisive comparisons, drawn from seed {facts.seed}"),
+        ("Level", f"α = {facts.alpha:g}, so intervals cover {level_words(document)}"),
+        ("Adjusted for", together(facts.adjusted_for) or "nothing"),
+    )
+    return Facts(rows)
+
+
+def tests_used(document: ResultDocument) -> list[Block]:
+    """Which tests gave the p-values of this report, how often, and where each is found."""
+    tested = grouped([f for f in document.findings if f.test.p is not None], lambda f: f.test.name)
+    rows = []
+    for name, findings in tested.items():
+        card = next((c for c in document.method.cards.get("statistic", ()) if c.get("label") == name), {})
+        drawn = sorted({f.test.permutations for f in findings if f.test.permutations})
+        number = MISSING if not drawn else count(drawn[0]) if len(drawn) == 1 else f"{count(drawn[0])} to {count(drawn[-1])}"
+        test = Cell(name or MISSING, link=link_of_test(document, name))
+        rows.append(row(test, count(len(findings)), number, card.get("function") or MISSING, card.get("source") or MISSING))
+    heads = columns("Test", ("Comparisons", ""), ("Permutations", ""), "Function", "Source")
+    return [Table("Where the p-values come from", heads, tuple(rows))] if rows else []
+
+
+def families(document: ResultDocument) -> Block:
+    """How p-values are adjusted for the number of comparisons."""
+    facts = document.method
+    numbers = {"confirmatory": facts.confirmatory_contrasts, "exploratory": facts.exploratory_contrasts}
+    rows = []
+    for family, word, name, worded in FAMILIES:
+        card = find_card(document, "statistic", name)
+        link = f"#{card_anchor('statistic', name)}" if card else ""
+        rows.append(row(word.capitalize(), count(numbers[family]), Cell(card.get("label", plain(name)), link=link), worded))
+    note = "Within the decisive family, p and p of equivalence are adjusted apart. Comparisons that are withheld belong to no family."
+    return Table("Families for multiplicity", columns("Family", ("Comparisons", ""), "p adjusted by", "Worded"), tuple(rows), note)
 
 
 def verdict_rule() -> Block:
-    conditions = {
-        Verdict.MATERIAL: "a difference is shown, and its whole interval lies beyond the margin",
-        Verdict.SIZE_UNCERTAIN: "a difference is shown, and its interval reaches both beyond and within the margin",
-        Verdict.WITHIN_MARGIN: "a difference is shown, and so is that it is smaller than the margin",
-        Verdict.EQUIVALENT: "no difference is shown, and it is shown that any difference is smaller than the margin",
-        Verdict.INCONCLUSIVE: "neither is shown: the data do not suffice",
-        Verdict.NOT_ASSESSED: "too few clusters, or too few that vary: numbers only",
-        Verdict.SHOWN: "a difference is shown, and no margin was declared to judge it by",
-    }
-    rows = tuple(row(Cell(VERDICT_WORDS[v], icon=v.value), text) for v, text in conditions.items())
-    return Table("What each verdict means", columns("Verdict", "Condition, after adjustment for multiplicity"), rows)
+    """What each verdict's words stand for."""
+    rows = tuple(row(Cell(VERDICT_WORDS[v], icon=v.value), text) for v, text in VERDICT_CONDITIONS.items())
+    heads = columns("Verdict", "Condition, after adjustment for multiplicity")
+    return Table("What each verdict means", heads, rows, anchor=VERDICTS_ANCHOR)
 
 
-def card_table(family: str, cards: Sequence[dict[str, str]]) -> Block:
+def card_tables(document: ResultDocument) -> list[Block]:
+    """One table per family of cards."""
+    return [_card_table(family, cards) for family, cards in sorted(document.method.cards.items())]
+
+
+def _card_table(family: str, cards: Sequence[dict[str, str]]) -> Block:
     heads = columns("Name", "What it says", "Formula", "Range", "Source")
     rows = []
     for card in cards:
         about = Cell(card.get("summary") or MISSING, sub=card.get("caveat", ""))
         extent = ", ".join(card[key] for key in ("range", "unit", "direction") if card.get(key))
-        name = Cell(card.get("label") or card.get("name", ""), sub=card.get("name", ""))
-        rows.append(row(name, about, card.get("formula") or MISSING, extent or MISSING, card.get("source") or MISSING))
-    return Table(f"{family[:1].upper()}{plain(family[1:])}", heads, tuple(rows))
+        name = Cell(card.get("label") or card.get("name", ""), sub=card.get("function") or card.get("name", ""))
+        cells = (name, about, card.get("formula") or MISSING, extent or MISSING, card.get("source") or MISSING)
+        rows.append(row(*cells, anchor=card_anchor(family, card.get("name", ""))))
+    caption = CAPTIONS.get(family.lower(), f"{family[:1].upper()}{plain(family[1:])}")
+    if not any(r.cells[3].text != MISSING for r in rows):
+        heads, rows = heads[:3] + heads[4:], [row(*r.cells[:3], r.cells[4], anchor=r.anchor) for r in rows]
+    return Table(caption, heads, tuple(rows))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from gradaudit.records import AUDIT_STATE_WORDS, GalleryItem, ResultDocument
+from gradaudit.records import AUDIT_STATE_MEANINGS, AUDIT_STATE_WORDS, GalleryItem, ResultDocument
 from gradaudit.registry import Family
 from gradaudit.report.blocks import (
     Block,
@@ -36,31 +36,23 @@ from gradaudit.report.blocks import (
 )  # fmt: skip
 from gradaudit.report.composition import attribute_table, composition_blocks, criteria_blocks, exclusion_blocks, flow_blocks, region_table
 from gradaudit.report.figures import heat_overlay
+from gradaudit.report.glossary import glossary_blocks
 from gradaudit.report.heat import contrast_blocks, distribution_blocks, map_blocks, other_blocks
-from gradaudit.report.method import card_table, verdict_rule
+from gradaudit.report.method import card_tables, families, protocol, tests_used, verdict_rule
 from gradaudit.report.performance import performance_blocks
 from gradaudit.report.wording import (
     clusters_words,
     exclusion_words,
     grid_words,
     in_brackets,
-    level_words,
     listed,
     plain,
     size_words,
     target_words,
-    together,
     unique,
 )  # fmt: skip
 
 SECTIONS: Family[Callable[[ResultDocument], list[Block]]] = Family("report section")
-
-STATE_MEANINGS: dict[str, str] = {
-    "met": "Every comparison that was declared decisive shows that the groups differ by less than the declared margin.",
-    "not_met": "At least one disparity in region heat between subgroups goes beyond the declared margin.",
-    "insufficient": "The data neither show a disparity beyond the declared margin nor exclude one.",
-    "none_declared": "Disparities are described; nobody declared how large one may be, so none is judged.",
-}
 
 GENERAL_LIMITS = (
     "Where the heat lies is not what the model uses. A heat gap and a change of the score when the region is removed "
@@ -81,7 +73,7 @@ def verdict(document: ResultDocument) -> list[Block]:
         VerdictPanel(
             state=facts.state,
             words=AUDIT_STATE_WORDS[facts.state],
-            meaning=STATE_MEANINGS[facts.state],
+            meaning=AUDIT_STATE_MEANINGS[facts.state],
             headline=facts.headline[:1].upper() + facts.headline[1:],
             sentences=facts.sentences,
             links=tuple((fragment_link(anchor_id(a)), a) for a in unique(facts.finding_anchors)),
@@ -110,6 +102,8 @@ def scope(document: ResultDocument) -> list[Block]:
         ("Unit of analysis", method.unit),
     )
     blocks: list[Block] = [Facts(tuple((term, text) for term, text in facts if text))]
+    if model.notes:
+        blocks += [Heading("Noticed when the model was loaded"), Listing(model.notes)]
     if model.preprocess:
         rows = tuple((key, str(value)) for key, value in sorted(model.preprocess.items()) if value is not None)
         blocks.append(Details("How an image becomes the network's input", (Facts(rows, code=True),)))
@@ -190,19 +184,13 @@ def checks(document: ResultDocument) -> list[Block]:
 @SECTIONS.register(label="Method", summary="How the numbers came about, with formulas and sources.", source="method")
 def method(document: ResultDocument) -> list[Block]:
     """Protocol settings, the rule behind each verdict, and the cards of what was used."""
-    facts = document.method
-    rows = (
-        ("Unit", facts.unit),
-        ("Test", f"studentised permutation test, {count(facts.permutations)} permutations (seed {facts.seed}), which give the interval too"),
-        ("Level", f"α = {facts.alpha:g}, so intervals cover {level_words(document)}"),
-        ("Adjusted for", together(facts.adjusted_for) or "nothing"),
-        ("Decisive", f"{count(facts.confirmatory_contrasts)} comparisons, p-values adjusted by Holm"),
-        ("Exploratory", f"{count(facts.exploratory_contrasts)} comparisons, p-values adjusted by Benjamini–Hochberg, worded as signals"),
-    )
-    blocks: list[Block] = [Facts(rows), verdict_rule()]
-    for family, cards in sorted(facts.cards.items()):
-        blocks.append(card_table(family, cards))
-    return blocks
+    return [protocol(document), *tests_used(document), families(document), verdict_rule(), *card_tables(document)]
+
+
+@SECTIONS.register(label="Glossary", summary="Every term and column head of this report.", source="method, and the cards in it")
+def glossary(document: ResultDocument) -> list[Block]:
+    """Terms with the card that computes them, then roles and the states of an audit."""
+    return glossary_blocks(document)
 
 
 @SECTIONS.register(label="Limits", summary="What no reader should conclude from this report.", source="limits")

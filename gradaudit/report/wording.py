@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from matplotlib.figure import Figure
 
 from gradaudit.records import Exclusion, Finding, Interval, ResultDocument
-from gradaudit.report.blocks import WITHHELD, count, decimal
+from gradaudit.report.blocks import WITHHELD, anchor_id, count, decimal
 from gradaudit.report.figures import svg_markup
 
 ALL = "(all)"
@@ -133,3 +133,22 @@ def of_clusters(images: int, clusters: int) -> str:
 def ratio_span(ratio: Interval) -> str:
     """The two ends of an interval that is no share, "1.20 to 2.31"."""
     return f"{decimal(ratio.low)} to {decimal(ratio.high)}" if ratio.low is not None and ratio.high is not None else ""
+
+
+# ── links to cards ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def find_card(document: ResultDocument, family: str, name: str) -> dict[str, str]:
+    """A card of the document, or nothing: older documents hold fewer."""
+    return next((card for card in document.method.cards.get(family, ()) if card.get("name") == name), {})
+
+
+def card_anchor(family: str, name: str) -> str:
+    """Id of a card's row in the method section."""
+    return anchor_id(f"card {family} {name}")
+
+
+def link_of_test(document: ResultDocument, name: str) -> str:
+    """Where the test of a finding is explained: its card's row, "" where the document has no card of that name."""
+    card = next((c for c in document.method.cards.get("statistic", ()) if c.get("label") == name), None)
+    return f"#{card_anchor('statistic', card['name'])}" if card else ""

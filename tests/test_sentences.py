@@ -1,0 +1,254 @@
+"""What findings say: every verdict of every kind of comparison, headlines with their plurals, and the words that are never used."""
+
+import itertools
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from gradaudit.config import Plan
+from gradaudit.records import Finding, Interval, TestResult, Verdict
+from gradaudit.sentences import headline, sentence, summary_sentences, what_cannot_be_told
+
+ROOT = Path(__file__).parents[1]
+NOTHING = {"n_images_reference": 0, "n_clusters_reference": 0, "mean": Interval(), "mean_reference": Interval()}
+SLOPE = {**NOTHING, "n_images": 900, "n_clusters": 400}
+KINDS = {
+    "level": {},
+    "level against all others": {"reference": "rest"},
+    "pair": {"attribute": "marking", "group": "with", "reference": "without", "adjusted": Interval(), "adjusted_for": ()},
+    "trend": {"code": "GA102", **SLOPE},
+    "continuous": {"code": "GA103", "attribute": "age", "group": "P90 (72)", "reference": "P10 (31)", **SLOPE},
+    "departure": {"code": "GA104", **SLOPE, "raw": Interval(), "adjusted": Interval(), "margin": None},
+    "undefined": {"code": "GA111", "outcome": "undefined", "region": "", "adjusted": Interval(), "adjusted_for": ()},
+    "undefined, trend": {"code": "GA111", "outcome": "undefined", "region": "", **SLOPE},
+    "absent": {"code": "GA112", "outcome": "absent"},
+    "lift": {"code": "GA121", "outcome": "mass_lift"},
+    "pointing game": {"code": "GA121", "outcome": "pointing_game"},
+    "area under the curve": {"code": "GA121", "outcome": "auc"},
+    "correct images": {"code": "GA121", "outcome": "heat_share_correct"},
+    "cell": {"code": "GA131", "attribute": "sex × site", "group": "male × head", "reference": "rest"},
+    "cell beside its parts": {
+        "code": "GA131", "attribute": "sex × site", "group": "male × head", "reference": "additive prediction", "mean_reference": Interval(),
+        "n_images_reference": 0, "n_clusters_reference": 0, "mean": Interval(),
+    },
+}  # fmt: skip
+
+
+def _example(verdict, **changes):
+    known = verdict is not Verdict.NOT_ASSESSED
+    base = Finding(
+        code="GA101", anchor="GA101-skin_tone-ruler", question="", attribute="skin_tone", group="V–VI", reference="I–II", region="ruler",
+        role="avoid", n_images=212, n_clusters=212, n_images_reference=1480, n_clusters_reference=1200,
+        mean=Interval(estimate=0.31, low=0.26, high=0.36),
+        mean_reference=Interval(estimate=0.12), raw=Interval(estimate=0.19, low=0.14, high=0.24) if known else Interval(),
+        adjusted=Interval(estimate=0.17, low=0.11, high=0.22) if known else Interval(), margin=0.10, mde80=0.08, clusters_needed=300, verdict=verdict,
+        adjusted_for=("region size",), test=TestResult(p=0.001, p_adjusted=0.004, p_equivalence_adjusted=0.02, family="confirmatory"),
+        reason="" if known else "fewer than 10 clusters on one side (4)",
+    )  # fmt: skip
+    return base.model_copy(update=changes)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "end"),
+    [
+        (
+            Verdict.MATERIAL,
+            "A disparity is shown (adjusted p = 0.004), and its whole interval lies beyond the declared margin of 10 points; "
+            "the group has the adverse side of it.",
+        ),
+        (Verdict.SIZE_UNCERTAIN, "A disparity is shown (adjusted p = 0.004); whether it exceeds the declared margin of 10 points stays open."),
+        (Verdict.WITHIN_MARGIN, "A disparity is shown (adjusted p = 0.004), and it lies within the declared margin of 10 points."),
+        (Verdict.EQUIVALENT, "No disparity is shown, and any that exists lies within the declared margin of 10 points (adjusted p = 0.020)."),
+        (
+            Verdict.INCONCLUSIVE,
+            "Inconclusive (adjusted p = 0.004): data of this size would show a difference of 8 points in 80 % of audits; "
+            "to show one of 10 points takes about 300 clusters in the group.",
+        ),
+        (Verdict.SHOWN, "A disparity is shown (adjusted p = 0.004); no margin was declared, so its importance is not judged."),
+    ],
+)  # fmt: skip
+def test_the_sentence_of_every_verdict(verdict, end):
+    start = (
+        "Skin tone V–VI: 31 % of the heat falls on ruler (95 % CI 26–36, n = 212); I–II: 12 % (n = 1,480 images of 1,200 clusters): "
+        "a difference of +19 points (+14 to +24); at equal region size +17 points (+11 to +22). "
+    )
+    assert sentence(_example(verdict)) == start + end
+
+
+def test_sentences_of_what_is_not_assessed_withheld_or_explored():
+    assert sentence(_example(Verdict.NOT_ASSESSED)) == (
+        "Skin tone V–VI, heat share on ruler: 31 % (n = 212); I–II: 12 % (n = 1,480 images of 1,200 clusters); "
+        "not assessed, fewer than 10 clusters on one side (4)."
+    )
+    hidden = _example(Verdict.NOT_ASSESSED, suppressed=True, n_images=0)
+    assert sentence(hidden) == "Skin tone V–VI: withheld, because a group of this comparison holds too few images or clusters to be shown."
+    explored = _example(Verdict.SHOWN, test=TestResult(p_adjusted=0.03, family="exploratory"))
+    assert sentence(explored).endswith("A signal (adjusted p = 0.030), not a verdict.")
+    assert sentence(_example(Verdict.MATERIAL, provisional=True)).endswith("Provisional: fewer than 20 clusters on one side.")
+    lift = _example(Verdict.INCONCLUSIVE, outcome="mass_lift", code="GA121", test=TestResult(p_adjusted=0.3, family="exploratory"))
+    assert "points" not in sentence(lift)
+
+
+# ── every kind with every verdict ───────────────────────────────────────────────────────────────────────────────────
+
+DECISIONS = {
+    Verdict.MATERIAL: "beyond the declared margin",
+    Verdict.SIZE_UNCERTAIN: "stays open",
+    Verdict.WITHIN_MARGIN: "it lies within the declared margin",
+    Verdict.EQUIVALENT: "any that exists lies within the declared margin",
+    Verdict.INCONCLUSIVE: "Inconclusive",
+    Verdict.NOT_ASSESSED: "not assessed, fewer than 10 clusters",
+    Verdict.SHOWN: "no margin was declared",
+}
+
+
+def _text_is_sound(text):
+    assert re.fullmatch(r"[A-Z0-9].*\.", text), text
+    assert not re.search(r"None|nan|\s\s|_|\+−|\+\+|−−|[−+]0\.0\b(?! to)|,,|\.\.|\( |,\)|\(\)|: :|\bauc\b", text), text
+    assert text.count("(") == text.count(")")
+
+
+@pytest.mark.parametrize("family", ["confirmatory", "exploratory"])
+@pytest.mark.parametrize(("kind", "verdict"), list(itertools.product(KINDS, Verdict)))
+def test_every_kind_has_a_sentence_for_every_verdict(kind, verdict, family):
+    one = _example(verdict)
+    f = one.model_copy(update={**KINDS[kind], "test": one.test.model_copy(update={"family": family})})
+    if verdict is Verdict.NOT_ASSESSED:
+        f = f.model_copy(update={"raw": Interval(), "adjusted": Interval()})
+    text = sentence(f)
+    _text_is_sound(text)
+    assert text.startswith("Skin tone" if f.attribute == "skin_tone" else f.attribute.split(" ")[0].capitalize())
+    assert re.search(r"n = \d", text)
+    assert f.region in text
+    if family == "confirmatory" or verdict is Verdict.NOT_ASSESSED:
+        assert DECISIONS[verdict] in text
+    else:
+        assert text.endswith("A signal (adjusted p = 0.004), not a verdict." if verdict is Verdict.SHOWN else "No signal (adjusted p = 0.004).")
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "start"),
+    [
+        ("trend", {}, "Skin tone, from I–II to V–VI: the share of heat on ruler rises by 17 points (11 to 22), at equal region size (n = 900 images of 400 clusters)."),
+        (
+            "trend",
+            {"adjusted": Interval(estimate=-0.17, low=-0.22, high=-0.11)},
+            "Skin tone, from I–II to V–VI: the share of heat on ruler falls by 17 points (11 to 22), at equal region size",
+        ),
+        (
+            "trend",
+            {"adjusted": Interval(estimate=0.004, low=-0.01, high=0.018)},
+            "Skin tone, from I–II to V–VI: the share of heat on ruler changes by +0.4 points (−1.0 to +1.8), at equal region size",
+        ),
+        ("continuous", {}, "Age, from 31 (10th percentile) to 72 (90th percentile): the share of heat on ruler rises by 17 points (11 to 22)"),
+        ("continuous", {"reference": "P10", "group": "P90"}, "Age, from the 10th percentile to the 90th percentile: the share of heat on ruler rises"),
+        ("departure", {}, "Skin tone, from I–II to V–VI: the share of heat on ruler does not follow a straight line (n = 900 images of 400 clusters)."),
+        ("cell", {}, "Sex male and site head: 31 % of the heat falls on ruler (95 % CI 26–36, n = 212); all others: 12 %"),
+        ("cell beside its parts", {}, "Sex male and site head: the share of heat on ruler differs from what the two attributes add up to by +17 points (+11 to +22)"),
+        ("pair", {}, "Marking with: 31 % of the heat falls on ruler (95 % CI 26–36, n = 212); without: 12 % (n = 1,480 images of 1,200 clusters): a difference of +19 points"),
+        ("area under the curve", {}, "Skin tone V–VI: mean ROC AUC on ruler 31 %"),
+        ("correct images", {}, "Skin tone V–VI: 31 % of the heat in correctly classified images falls on ruler"),
+        ("undefined, trend", {}, "Skin tone, from I–II to V–VI: the share of images without a defined heat map rises by 17 points"),
+    ],
+)  # fmt: skip
+def test_what_is_said_first(kind, changes, start):
+    assert sentence(_example(Verdict.SHOWN, **{**KINDS[kind], **changes})).startswith(start)
+
+
+# ── the audit as a whole ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "expected"),
+    [
+        ("level", {}, "the share of heat on ruler is 17 points higher for skin tone V–VI than for I–II"),
+        ("level against all others", {"adjusted": Interval(estimate=-0.034)}, "the share of heat on ruler is 3.4 points lower for skin tone V–VI than for all others"),
+        ("pair", {}, "the share of heat on ruler is 19 points higher for marking with than for without"),
+        ("trend", {}, "the share of heat on ruler rises by 17 points from skin tone I–II to V–VI"),
+        ("continuous", {"adjusted": Interval(estimate=-0.17)}, "the share of heat on ruler falls by 17 points from age 31 (10th percentile) to 72 (90th percentile)"),
+        ("undefined", {}, "the share of images without a defined heat map is 19 points higher for skin tone V–VI than for I–II"),
+        ("undefined", {"raw": Interval()}, "the share of images without a defined heat map differs between skin tone V–VI and I–II"),
+        ("level", {"attribute": "ITA_angle"}, "the share of heat on ruler is 17 points higher for ITA angle V–VI than for I–II"),
+    ],
+)  # fmt: skip
+def test_the_headline_of_the_worst_finding(kind, changes, expected):
+    worst = _example(Verdict.MATERIAL, **{**KINDS[kind], **changes})
+    assert headline("not_met", [_example(Verdict.EQUIVALENT), worst]) == expected
+    shown = worst.model_copy(update={"verdict": Verdict.SHOWN})
+    assert headline("none_declared", [shown]) == expected
+
+
+@pytest.mark.parametrize(
+    ("state", "verdicts", "expected"),
+    [
+        ("met", [Verdict.EQUIVALENT], "the only comparison of the heat share lies within the declared margin"),
+        ("met", [Verdict.EQUIVALENT] * 2, "both comparisons of the heat share lie within the declared margin"),
+        ("met", [Verdict.EQUIVALENT] * 16, "all 16 comparisons of the heat share lie within the declared margin"),
+        ("insufficient", [], "no comparison of the heat share was possible"),
+        ("insufficient", [Verdict.INCONCLUSIVE], "the only comparison of the heat share stays open"),
+        ("insufficient", [Verdict.INCONCLUSIVE] * 2, "both comparisons of the heat share stay open"),
+        ("insufficient", [Verdict.INCONCLUSIVE] + [Verdict.EQUIVALENT] * 5, "1 of 6 comparisons of the heat share stays open"),
+        ("insufficient", [Verdict.INCONCLUSIVE] * 3 + [Verdict.EQUIVALENT] * 3, "3 of 6 comparisons of the heat share stay open"),
+        ("none_declared", [], "no comparison of the heat share was possible"),
+        ("none_declared", [Verdict.INCONCLUSIVE], "no disparity is shown in the only comparison of the heat share"),
+        ("none_declared", [Verdict.INCONCLUSIVE] * 4, "no disparity is shown in any of 4 comparisons of the heat share"),
+    ],
+)  # fmt: skip
+def test_headlines_count_in_good_english(state, verdicts, expected):
+    assert headline(state, [_example(v) for v in verdicts]) == expected
+
+
+def test_the_tally_names_every_verdict_once():
+    def tally(*verdicts):
+        return next(line for line in summary_sentences([_example(v) for v in verdicts], ())[1] if "decisive" in line)
+
+    assert tally(Verdict.EQUIVALENT) == "The only decisive comparison of the heat share lies within the margin."
+    assert tally(*[Verdict.MATERIAL] * 2) == "Both decisive comparisons of the heat share lie beyond the margin."
+    mixed = tally(Verdict.MATERIAL, Verdict.EQUIVALENT, Verdict.EQUIVALENT, Verdict.INCONCLUSIVE, Verdict.NOT_ASSESSED)
+    assert mixed == (
+        "Of 5 decisive comparisons of the heat share, 1 lies beyond the margin, 2 lie within the margin, 1 is inconclusive and 1 is not assessed."
+    )
+    for verdict in Verdict:
+        _text_is_sound(tally(verdict, Verdict.MATERIAL))
+
+
+def test_what_cannot_be_told_counts_in_good_english():
+    note = ("undefined heat counted as 0 or 1 in opposite directions: the verdict could change",)
+    lines = [what_cannot_be_told([_example(Verdict.EQUIVALENT, notes=note)] * n, Plan()) for n in (1, 2)]
+    assert any("could change 1 verdict, depending" in line for line in lines[0])
+    assert any("could change 2 verdicts, depending" in line for line in lines[1])
+
+
+# ── words ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+BANNED = re.compile(r"\b(un|de)?bias(ed)?\b|\b(un)?fair(ness|ly)?\b|\bcomplian(t|ce)\b", re.IGNORECASE)
+NAMES = re.compile(r"fairlearn|fairness-?indicators|docs?/?fairness|how_to_talk_about_fairness", re.IGNORECASE)
+"""Names of libraries and of their pages may hold the word; they make no claim."""
+
+
+def _documents_of_the_project():
+    listed = subprocess.run(
+        ["git", "ls-files", "README.md", "reports", "notebooks", "benchmarks"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return [name for name in listed.stdout.splitlines() if name.endswith((".md", ".html", ".ipynb", ".json"))]
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists() or shutil.which("git") is None, reason="not a git checkout")
+def test_no_document_of_the_project_uses_the_banned_words():
+    names = _documents_of_the_project()
+    assert any(name.startswith("reports/") for name in names)
+    found = {}
+    for name in names:
+        text = re.sub(r"data:[a-z/+-]+;base64,[A-Za-z0-9+/=]+|\"image/png\": \"[^\"]+\"", "", (ROOT / name).read_text(encoding="utf-8"))
+        hits = [m.group() for m in BANNED.finditer(NAMES.sub("", text))]
+        found |= {name: hits} if hits else {}
+    assert not found
+
+
+def test_the_banned_words_are_found_where_they_stand():
+    for text in ("The model is unbiased.", "a fair classifier", "GDPR-compliant", "we debiased it", "in compliance with", "fairness"):
+        assert BANNED.search(NAMES.sub("", text)), text
+    assert not BANNED.search(NAMES.sub("", "compared with fairlearn, whose user guide how_to_talk_about_fairness.rst says so"))
