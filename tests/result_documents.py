@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from gradaudit.cards import method_cards
 from gradaudit.records import (
     AttributeFacts,
     AuditVerdict,
@@ -92,7 +93,7 @@ def insufficient_document(**changes: Any) -> ResultDocument:
         ),
         cannot_tell=("Whether the groups differ.", "What a larger sample would show."),
     )
-    return _document(verdict, {("skin_tone", "III–IV", "ruler"): 0.03}, shrink=12, hidden=("V–VI", "acral"), **changes)
+    return _document(verdict, {("skin_tone", "III–IV", "ruler"): 0.03}, shrink=12, hidden=("V–VI", "acral"), cards=OLDER_CARDS, **changes)
 
 
 def no_criteria_document(**changes: Any) -> ResultDocument:
@@ -154,6 +155,34 @@ def hostile_document() -> ResultDocument:
     )
 
 
+CAM_CARD = {
+    "name": "gradcam", "label": "Grad-CAM", "summary": "weights each channel by its mean gradient", "source": "Selvaraju et al. 2017, ICCV, eqs 1 and 2",
+    "formula": "ReLU(Σ_k mean(∂y/∂A_k) A_k)",
+}  # fmt: skip
+OLDER_CARDS: dict[str, tuple[dict[str, str], ...]] = {
+    "metrics": (
+        {
+            "name": "heat_share",
+            "label": "Heat share",
+            "summary": "Fraction of an image's heat that falls inside the region",
+            "formula": "Σ (H ⊙ M) / Σ H",
+            "range": "0 to 1",
+            "source": "Arras et al. 2022, eq. 1",
+        },
+        {
+            "name": "mass_lift",
+            "label": "Lift",
+            "summary": "Heat share over area share",
+            "formula": "share / area",
+            "range": "0 and up, 1 = even spread",
+            "source": "this tool",
+            "caveat": "does not remove the confounding by size",
+        },
+    )
+}
+"""What a document of an earlier version holds: few families, no function."""
+
+
 # ── parts ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -168,7 +197,9 @@ def _document(
     notice: str = "",
     images_shown: bool = True,
     title: str = "Melanoma classifier, dermoscopy validation set",
+    cards: dict[str, tuple[dict[str, str], ...]] | None = None,
 ) -> ResultDocument:
+    cards = method_cards({"method": CAM_CARD}) if cards is None else cards
     rng = np.random.default_rng(11)
     sizes = {level: max(4, n // shrink) for level, n in SIZES.items()}
     total = sum(sizes[level] for level in GROUPS["skin_tone"])
@@ -192,6 +223,7 @@ def _document(
             input_size=(224, 224),
             classes=("benign", "malignant"),
             preprocess={"resize": 256, "crop": 224, "mean": [0.485, 0.456, 0.406]},
+            notes=("melanoma.py is the auditor's own Python and was run to build the network",),
         ),
         data=DataFacts(name="dermoscopy-2025", digest="17ac" * 16, n_images=total, n_clusters=int(total / 2.2), cluster_declared=True),
         regions=tuple(
@@ -263,27 +295,7 @@ def _document(
             confirmatory_contrasts=18,
             exploratory_contrasts=12,
             adjusted_for=("region size", "class"),
-            cards={
-                "metrics": (
-                    {
-                        "name": "heat_share",
-                        "label": "Heat share",
-                        "summary": "Fraction of an image's heat that falls inside the region",
-                        "formula": "Σ (H ⊙ M) / Σ H",
-                        "range": "0 to 1",
-                        "source": "Arras et al. 2022, eq. 1",
-                    },
-                    {
-                        "name": "mass_lift",
-                        "label": "Lift",
-                        "summary": "Heat share over area share",
-                        "formula": "share / area",
-                        "range": "0 and up, 1 = even spread",
-                        "source": "this tool",
-                        "caveat": "does not remove the confounding by size",
-                    },
-                )
-            },
+            cards=cards,
         ),
         limits=("Skin tone was estimated from pixel colours; 4 % of labels are expected to be wrong.",),
         plan={
@@ -395,7 +407,7 @@ def _findings(rng: np.random.Generator, sizes: Mapping[str, int], gaps: Gaps, ma
                             ratio=Interval(estimate=1 + gap / mean, low=0.9, high=1.3), standardised_difference=gap / 0.2, cliffs_delta=gap
                         ),
                         test=TestResult(
-                            name="permutation t",
+                            name="studentised permutation t",
                             statistic=gap / se,
                             df=n / 2 - 2,
                             p=p,
