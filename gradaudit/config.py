@@ -137,7 +137,7 @@ class PrivacyPlan(Section):
 
 
 class RunPlan(Section):
-    """How the measuring runs; only ``batch_size``, ``shard_size``, ``seed`` and ``accelerate`` may move a number.
+    """How the measuring runs; only ``batch_size``, ``shard_size``, ``seed``, ``accelerate`` and ``precision`` may move a number.
 
     ``accelerate``: batch norms folded and channels last, where the first images' maps stay within 1e-5 of the plain network's.
     """
@@ -148,6 +148,7 @@ class RunPlan(Section):
     workers: int | Literal["auto"] = "auto"
     seed: int = Field(default=0, ge=0)
     accelerate: bool = True
+    precision: Literal["float32", "bfloat16", "float16"] = Field(default="float32", description="of the network up to the explained layer")
 
 
 class ReportPlan(Section):

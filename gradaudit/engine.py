@@ -328,7 +328,8 @@ def _explained(batch: ImageBatch, usable: list[int], clf: Classifier, plan: Plan
     settings = plan.explain
     labels = [-1 if s.label is None else _or(clf.class_index(s.label), -1) for s in batch.samples]
     try:
-        found = explain(clf, batch.images[usable], settings.target, settings.method, settings.sign, [labels[n] for n in usable])
+        dtype = None if plan.run.precision == "float32" else getattr(torch, plan.run.precision)
+        found = explain(clf, batch.images[usable], settings.target, settings.method, settings.sign, [labels[n] for n in usable], dtype=dtype)
     except ImageError as error:
         if len(usable) == 1:
             return {}, {usable[0]: str(error)}

@@ -238,7 +238,7 @@ def _run_record(manifest: Manifest, speed: Acceleration, plan: Plan, layer_reaso
         "preprocess": digest_of(preprocess),
         "plan": digest_of({**measured, "derived": derived, "output": classifier.output}),
         "batches": f"{plan.run.batch_size} of {plan.run.shard_size}",
-        "speed": "; ".join(speed.kept),
+        "speed": "; ".join((*speed.kept, *(() if plan.run.precision == "float32" else (plan.run.precision,)))),
         "gradaudit": version,
     }
     return {
@@ -266,11 +266,17 @@ def _run_record(manifest: Manifest, speed: Acceleration, plan: Plan, layer_reaso
         "cards": {"method": asdict(CAMS.card(plan.explain.method)), "target": asdict(TARGETS.card(plan.explain.target.split(":")[0]))},
         "versions": versions(),
         "device": str(_device_of(classifier)),
-        "dtype": str(next((p.dtype for p in classifier.module.parameters()), torch.float32)).removeprefix("torch."),
+        "dtype": _dtype(classifier, plan),
         "seed": plan.run.seed,
         "command": command,
         "started": _now(),
     }
+
+
+def _dtype(classifier: Classifier, plan: Plan) -> str:
+    """Of the network up to the explained layer; the head and everything after it are float32."""
+    own = next((p.dtype for p in classifier.module.parameters() if p.is_floating_point()), torch.float32)
+    return str(own).removeprefix("torch.") if plan.run.precision == "float32" else plan.run.precision
 
 
 def versions() -> dict[str, str]:

@@ -152,3 +152,25 @@ def test_the_outline_of_a_square_is_its_border():
     assert min(numbers) == pytest.approx(5, abs=0.6)
     assert max(numbers) == pytest.approx(15, abs=0.6)
     assert outline_path(np.zeros((20, 20))) == ""
+
+
+def test_the_faster_copy_gives_the_same_table_and_is_said(tmp_path):
+    table, classifier, plan = open_audit(write_audit(tmp_path, images=12))
+    fast = ga.measure(table, classifier, plan)
+    plain = ga.measure(table, classifier, plan.updated(run={"accelerate": False}))
+    assert any("channels last" in note for note in fast.run["model"]["notes"])
+    assert not any("channels last" in note for note in plain.run["model"]["notes"])
+    np.testing.assert_allclose(fast.table["heat_share"], plain.table["heat_share"], atol=1e-4)
+    assert list(fast.images["predicted"]) == list(plain.images["predicted"])
+
+
+def test_half_precision_moves_shares_a_little_and_makes_another_run(tmp_path):
+    table, classifier, plan = open_audit(write_audit(tmp_path, images=12))
+    full = ga.measure(table, classifier, plan, run=tmp_path / "run")
+    half_plan = plan.updated(run={"precision": "bfloat16"})
+    half = ga.measure(table, classifier, half_plan)
+    assert (full.run["dtype"], half.run["dtype"]) == ("float32", "bfloat16")
+    distance = np.abs(half.table["heat_share"] - full.table["heat_share"])
+    assert 0 < distance.max() < 0.05
+    with pytest.raises(RunError, match="speed"):
+        ga.measure(table, classifier, half_plan, run=tmp_path / "run")
