@@ -73,7 +73,8 @@ def _from_docstring(name: str, figure: Callable[..., Any]) -> dict[str, str]:
     text = inspect.getdoc(figure) or ""
     source = re.search(r"Source: (.*?)(?:\.  |\.?$)", text, flags=re.S)
     summary = " ".join(text.split("\n\n")[0].split()).rstrip(".")
+    label = {"auc": "AUC", "ppv": "PPV", "brier": "Brier score"}.get(name, name.replace("_", " "))
     return {
-        "name": name, "label": name.replace("_", " "), "summary": summary, "function": function_name(figure),
+        "name": name, "label": label, "summary": summary, "function": function_name(figure),
         "source": " ".join(source.group(1).split()) if source else "definition",
     }  # fmt: skip

@@ -22,7 +22,19 @@ from gradaudit.stats import STATISTICS
 CARDS = method_cards({})
 MADE_OF_DATA = re.compile(r"Label .+|Area of .+|\d+ %|\d+|.+, (right|wrong)")
 """Heads that hold a name or a number from the data; the glossary explains what stands before or behind it."""
-OF_THE_GLOSSARY = {"Term", "Meaning", "Computed by", "State", "Name", "What it says", "Formula", "Range", "Source", "Function", "Family", "Worded"}
+OF_THE_GLOSSARY = {
+    "Term",
+    "Meaning",
+    "Computed by",
+    "State",
+    "Name",
+    "What it says",
+    "Formula, range below",
+    "Source",
+    "Function",
+    "Family",
+    "Worded",
+}
 PLAIN = {"Remarks", "Examples", "Reason", "Images", "What it is", "Check", "Outcome", "Detail", "Condition, after adjustment for multiplicity"}
 """Heads that are plain English and mean nothing else here."""
 

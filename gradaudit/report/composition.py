@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gradaudit.records import ROLE_WORDS, ResultDocument
+from gradaudit.records import ROLE_WORDS, FlowRow, ResultDocument
 from gradaudit.report.blocks import MISSING, WITHHELD, Block, Cell, Details, Facts, Heading, Note, Paragraph, Table, columns, count, percent, row
-from gradaudit.report.wording import listed, plain, unique
+from gradaudit.report.wording import ALL, listed, plain, unique
 
 
 def region_table(document: ResultDocument) -> Block:
@@ -59,9 +59,14 @@ def flow_blocks(document: ResultDocument) -> list[Block]:
     for r in document.flow:
         steps = (r.n_manifest, r.n_readable, r.n_mask_usable, r.n_heat_usable, r.n_analysed, r.n_clusters)
         texts = (count(n, r.suppressed) for n in steps)
-        rows.append(row(plain(r.level), *texts, group=plain(r.attribute), muted=r.suppressed and r.n_analysed is None))
+        rows.append(row(plain(r.level), *texts, group=_group(r), muted=r.suppressed and r.n_analysed is None))
     hidden = any(r.suppressed for r in document.flow)
     return [Table("Images that came through each step", heads, tuple(rows), note if hidden else "")] if rows else []
+
+
+def _group(r: FlowRow) -> str:
+    """The row over all images heads the table by itself."""
+    return "" if r.attribute == ALL else plain(r.attribute)
 
 
 def composition_blocks(document: ResultDocument) -> list[Block]:
@@ -78,7 +83,7 @@ def composition_blocks(document: ResultDocument) -> list[Block]:
         values = [*(r.label_prevalence.get(name) for name in classes), *(r.area_share.get(name) for name in regions)]
         values += [r.mean_confidence] if confident else []
         texts = (WITHHELD if r.suppressed and value is None else percent(value) for value in values)
-        rows.append(row(plain(r.level), *texts, group=plain(r.attribute), muted=r.suppressed and r.n_analysed is None))
+        rows.append(row(plain(r.level), *texts, group=_group(r), muted=r.suppressed and r.n_analysed is None))
     note = "Groups that differ in label mix, region size or confidence can differ in heat for that reason alone."
     return [Table("What the groups are made of", heads, tuple(rows), note)]
 

@@ -78,15 +78,15 @@ def card_tables(document: ResultDocument) -> list[Block]:
 
 
 def _card_table(family: str, cards: Sequence[dict[str, str]]) -> Block:
-    heads = columns("Name", "What it says", "Formula", "Range", "Source")
+    heads = columns("Name", "What it says", "Formula, range below", "Source")
     rows = []
     for card in cards:
         about = Cell(card.get("summary") or MISSING, sub=card.get("caveat", ""))
         extent = ", ".join(card[key] for key in ("range", "unit", "direction") if card.get(key))
         name = Cell(card.get("label") or card.get("name", ""), sub=card.get("function") or card.get("name", ""))
-        cells = (name, about, card.get("formula") or MISSING, extent or MISSING, card.get("source") or MISSING)
-        rows.append(row(*cells, anchor=card_anchor(family, card.get("name", ""))))
+        formula = Cell(card.get("formula") or (MISSING if not extent else ""), sub=extent)
+        rows.append(row(name, about, formula, card.get("source") or MISSING, anchor=card_anchor(family, card.get("name", ""))))
     caption = CAPTIONS.get(family.lower(), f"{family[:1].upper()}{plain(family[1:])}")
-    if not any(r.cells[3].text != MISSING for r in rows):
-        heads, rows = heads[:3] + heads[4:], [row(*r.cells[:3], r.cells[4], anchor=r.anchor) for r in rows]
+    if all(r.cells[2] == Cell(MISSING) for r in rows):
+        heads, rows = heads[:2] + heads[3:], [row(*r.cells[:2], r.cells[3], anchor=r.anchor) for r in rows]
     return Table(caption, heads, tuple(rows))
