@@ -13,14 +13,14 @@ ROOT = PACKAGE.parent
 # Floor by floor, from the ground up; a room may import rooms of lower floors, and on its own floor those to its left.
 FLOORS = (
     ("errors", "registry", "records", "config"),
-    ("metrics", "derivations", "regions", "rules", "tables", "paths", "starting_plan", "manifest", "stats", "storage", "dermoscopy"),
+    ("metrics", "derivations", "regions", "rules", "tables", "paths", "image_list", "starting_plan", "manifest", "stats", "storage", "dermoscopy"),
     (
         "images", "layouts", "capture", "targets", "cams", "perturbation", "pixels", "concepts", "model_files", "models", "demo_network",
-        "contrasts", "subgroups", "report.figures", "report.blocks",
+        "contrasts", "subgroups", "overlays", "report.figures", "report.blocks",
     ),
     (
-        "engine", "acceleration", "measuring", "checks", "performance", "sentences", "privacy", "limits", "census", "flow", "distributions", "description",
-        "analysis", "cards", "gallery", "report.wording", "report.glossary", "report.composition", "report.heat", "report.performance",
+        "engine", "acceleration", "measuring", "explaining", "layer_list", "checks", "performance", "sentences", "privacy", "limits", "census", "flow", "distributions", "disclosure",
+        "description", "analysis", "cards", "gallery", "report.wording", "report.glossary", "report.composition", "report.heat", "report.performance",
         "report.method", "report.sections", "report.build", "report", "result",
     ),
     ("auditing", "demo"),
@@ -28,10 +28,10 @@ FLOORS = (
 )  # fmt: skip
 TORCH_WING = {
     "images", "layouts", "capture", "targets", "cams", "perturbation", "pixels", "concepts", "model_files", "models", "demo_network",
-    "engine", "acceleration", "measuring", "checks",
+    "engine", "acceleration", "measuring", "explaining", "layer_list", "checks",
 }  # fmt: skip
 TABLE_WING = {
-    "contrasts", "subgroups", "sentences", "performance", "privacy", "limits", "census", "flow", "distributions", "description", "gallery",
+    "contrasts", "subgroups", "sentences", "performance", "privacy", "limits", "census", "flow", "distributions", "disclosure", "description", "gallery",
     "analysis", "cards", "result", "report.figures", "report.blocks", "report.wording", "report.glossary", "report.composition", "report.heat", "report.performance", "report.method",
     "report.sections", "report.build", "report",
 }  # fmt: skip
