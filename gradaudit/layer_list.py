@@ -1,0 +1,94 @@
+"""Which layers of a network can be explained, and which one "auto" takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gradaudit.capture import choose_layer
+from gradaudit.errors import ModelError
+from gradaudit.images import Preprocess, decode_image, preprocess_image
+from gradaudit.measuring import _device_of
+from gradaudit.models import Classifier
+
+_USUAL_SIZE = (224, 224)
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One candidate, in the order in which it runs.
+
+    depth : share of the layers with weights that the network defines up to its end, 0 to 1
+    gradient : does the score's gradient reach it at any position, or is it exactly zero there    chosen : "auto" takes it
+    """
+
+    name: str
+    type: str
+    kind: str
+    grid: tuple[int, ...]
+    channels: int
+    depth: float
+    gradient: bool
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class LayerList:
+    """A network's layers that can be explained; ``reason`` says why "auto" takes ``auto``, ``seen`` what was fed to find out."""
+
+    model: str
+    auto: str
+    reason: str
+    seen: str
+    layers: tuple[LayerRow, ...]
+
+
+def list_layers(classifier: Classifier, size: tuple[int, int] | None = None, image: str | None = None) -> LayerList:
+    """The candidates that ``choose_layer`` sees, traced with an image, or with seeded noise of the model's input size.
+
+    size : (H, W), for a network that declares none; 224x224 where neither says
+    Errors: ``LayerError`` where none can be explained; ``ImageError`` for the image; ``ModelError`` where the network refuses the size.
+    """
+    images, seen = _traced_input(classifier, size, image)
+    try:
+        choice = choose_layer(classifier.module, images.to(_device_of(classifier)), output=classifier.output)
+    except RuntimeError as error:
+        shape, words = "x".join(map(str, images.shape[1:])), str(error).strip().splitlines()
+        raise ModelError(
+            f"The network fails on an input of {shape} ({words[0] if words else type(error).__name__}). "
+            "Give another size with --input-size, or an image with --image."
+        ) from error
+    depths, modules = _depths(classifier.module), dict(classifier.module.named_modules())
+    rows = tuple(
+        LayerRow(
+            c.name, type(modules[c.name]).__name__, c.layout.kind, c.layout.grid, c.layout.channels, depths[c.name], c.reached, c.name == choice.name
+        )
+        for c in choice.candidates
+    )
+    return LayerList(classifier.source, choice.name, choice.reason, seen, rows)
+
+
+def _traced_input(classifier: Classifier, size: tuple[int, int] | None, image: str | None) -> tuple[Tensor, str]:
+    preprocess = classifier.preprocess or Preprocess()
+    if image is not None:
+        return torch.from_numpy(preprocess_image(decode_image(image), preprocess))[None], f"the image {image}"
+    height, width = size or preprocess.output_size or _USUAL_SIZE
+    whose = "as asked for" if size else "the model's own size" if preprocess.output_size else "the usual size, since the model declares none"
+    noise = torch.randn(1, preprocess.channels, height, width, generator=torch.Generator().manual_seed(0))
+    return noise, f"noise of {height}x{width} ({whose}), not an image: whether a gradient reaches a layer may differ on real ones"
+
+
+def _depths(module: nn.Module) -> dict[str, float]:
+    """Per module, the share of the modules with parameters of their own that are defined up to its end."""
+    names = [name for name, _ in module.named_modules()]
+    weighted = {name for name, part in module.named_modules() if next(part.parameters(recurse=False), None) is not None}
+    last = {name: index for index, name in enumerate(names)}
+    for index, name in enumerate(names):
+        parts = name.split(".")
+        for length in range(1, len(parts)):
+            last[".".join(parts[:length])] = index
+    before = np.cumsum([name in weighted for name in names])
+    return {name: float(before[last[name]] / max(len(weighted), 1)) for name in names}
