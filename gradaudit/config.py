@@ -33,7 +33,7 @@ class PreprocessPlan(Section):
     ``fit``: "shorter" (resize the shorter side, then crop), "exact" (resize to [h, w], aspect not kept) or
     "pad" (resize the longer side, pad with the mean colour to a square).
     ``mean``/``std``: per channel, on values in [0, 1].  ``channels``: 3 (RGB) or 1 (luma).
-    ``invert``: 1 - value, before normalising.
+    ``invert``: 1 - value, before normalising.  ``antialias``: false samples single pixels, as ``cv2.resize`` and ``tf.image.resize`` do.
     """
 
     resize: int | tuple[int, int] | None = None
@@ -44,6 +44,7 @@ class PreprocessPlan(Section):
     std: tuple[float, ...] | None = None
     channels: Literal[1, 3] | None = None
     invert: bool | None = None
+    antialias: bool | None = None
 
     @field_validator("resize", "crop")
     @classmethod

@@ -468,6 +468,13 @@ def test_preprocess_resolves_and_refuses():
         Preprocess(antialias=False, interpolation="bicubic")
 
 
+def test_the_plan_may_switch_antialiasing_off():
+    merged = Preprocess(resize=(8, 8), fit="exact").merged(PreprocessPlan(antialias=False))
+    assert not merged.antialias
+    with pytest.raises(PlanError, match="antialias"):
+        Preprocess(interpolation="bicubic").merged(PreprocessPlan(antialias=False))
+
+
 def test_merged_with_the_plan():
     declared = Preprocess(resize=256, crop=224, mean=(0.5, 0.4, 0.3), std=(0.2,))
     assert declared.merged(PreprocessPlan()) == declared
