@@ -453,11 +453,12 @@ def _planted() -> list[str]:
         return []
     table = pd.DataFrame(json.loads(PLANTED.read_text()))
     lines = ["## Planted audits, from image to verdict", ""]
-    lines += ["The demo's generator renders an audit set and trains a network in which, on the darkest skin, a ruler lies beside malignant lesions"]
-    lines += ["as often as the strength says; strength 0 is the clean twin. `python benchmarks/planted.py` measures every image with Grad-CAM and asks"]
-    lines += [f"the demo's own plan for its verdict (margin 10 points on the ruler). {table['seed'].nunique()} seeds so far, each with networks and"]
-    lines += ["images of its own. Intervals are exact (Clopper–Pearson, 95 %). Effect of a ruler: change of the logit of malignancy on the darkest"]
-    lines += ["skin when the same scene is rendered with a ruler. Gap: share of heat on the ruler, darkest skin against the others, at equal size.", ""]
+    lines += ["The demo's generator renders an audit set and trains a network for which, on the darkest skin, a ruler lay beside malignant"]
+    lines += ["lesions as often as the strength says; strength 0 is the clean twin. `python benchmarks/planted.py` measures every image with"]
+    lines += ["Grad-CAM and asks the demo's own plan for its verdict (margin: 10 points of heat on the ruler)."]
+    lines += [f"{table['seed'].nunique()} of 20 seeds, each with images and networks of its own. Intervals: exact (Clopper–Pearson, 95 %)."]
+    lines += ["Gap: share of heat on the ruler, darkest skin against all others, at equal ruler size. Effect of a ruler: change of the logit"]
+    lines += ["of malignancy on the darkest skin when the same scene is rendered with a ruler.", ""]
     lines += ["| strength | patients per tone | not met | met | insufficient | gap, mean (SD) | effect of a ruler, mean (SD) | accuracy |"]
     lines += ["|---:|---:|---|---|---|---|---|---:|"]
     for (strength, size), own in table.sort_values(["strength", "size"], ascending=[True, False]).groupby(["strength", "size"], sort=False):
