@@ -14,8 +14,9 @@ import pandas as pd
 
 from gradaudit.census import Array, Census, attribute_facts, attribute_facts_of, level_groups, method_targets, take_census
 from gradaudit.config import Plan
+from gradaudit.disclosure import least
 from gradaudit.distributions import correctness_rows, heat_rows_of, map_rows
-from gradaudit.flow import exclusion_rows, flow_rows, region_rows
+from gradaudit.flow import exclusion_rows, flow_rows, label_codes, region_rows
 from gradaudit.limits import data_checks, limits_found
 from gradaudit.performance import performance_table, predictions
 from gradaudit.privacy import Cell, Parts, apply_min_cell, is_small, small_levels, withheld_cells
@@ -110,18 +111,16 @@ def describe(meas: Measurements, plan: Plan, findings: Sequence[Finding] = ()) -
     census = censuses[0]
     hidden = _suppressed_levels(census, plan)
     references = {name: _reference(name, plan) for name in census.groups}
-    parts = apply_min_cell(
-        {
-            "flow": flow_rows(census),
-            "exclusions": exclusion_rows(census, hidden),
-            "heat": heat_rows_of(censuses, plan, findings),
-            "performance": performance_table(meas, plan, census.groups, references, _narrowed(census, plan)) + correctness_rows(census, plan),
-            "mean_maps": map_rows(census),
-        },
-        hidden,
-        references,
-        plan.privacy.min_cell,
-    )
+    bare = {
+        "flow": flow_rows(census),
+        "exclusions": exclusion_rows(census, hidden),
+        "heat": heat_rows_of(censuses, plan, findings),
+        "performance": performance_table(meas, plan, census.groups, references, _narrowed(census, plan)) + correctness_rows(census, plan),
+        "mean_maps": map_rows(census),
+    }
+    smallest = plan.privacy.min_cell
+    parts = apply_min_cell(bare, hidden, references, smallest)
+    parts = least(census, predictions(meas, plan)[0], bare, parts, label_codes(census), smallest)
     attributes, regions = attribute_facts_of(meas, plan, census.groups), region_rows(census, plan)
     parts = {"regions": regions, "attributes": attributes, **parts}
     checks = data_checks(meas, plan, parts)

@@ -63,7 +63,7 @@ def flow_table(meas: Measurements, plan: Plan) -> tuple[FlowRow, ...]:
 
 
 def flow_rows(census: Census) -> tuple[FlowRow, ...]:
-    labels, names = _labels(census)
+    labels, names = label_codes(census)
     confidence = census.meas.images["probability"].to_numpy(dtype=float, na_value=np.nan)
     steps = [np.ones_like(census.readable), census.readable, census.masked, census.heated, census.analysed]
     rows = []
@@ -89,7 +89,7 @@ def flow_rows(census: Census) -> tuple[FlowRow, ...]:
     return tuple(rows)
 
 
-def _labels(census: Census) -> tuple[Array, list[str]]:
+def label_codes(census: Census) -> tuple[Array, list[str]]:
     """Label code per image and the names; the unknown label is a label of its own."""
     text = texts(census.meas.images["label"])
     counts = text.value_counts()

@@ -15,6 +15,7 @@ steps    a level in which two published counts differ by a small number keeps wh
 cells    a level's row for one region, with companions for the same region.
 labels   label prevalence, and the figures based on one class, likewise.
 
+These rules hide more than is needed; ``disclosure`` then puts back every count of the flow that gives no small cell away.
 Everything here works on finished records, so what is checked is what is printed.
 Source: Hundepool et al. 2012, Statistical Disclosure Control, ch. 4 (primary and complementary suppression).
 """

@@ -9,6 +9,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 
 from gradaudit.config import Plan
 from gradaudit.description import describe, suppressed_cells, suppressed_levels
+from gradaudit.flow import flow_table
 from gradaudit.performance import ALL, OVER_ANALYSED
 from gradaudit.privacy import UNKNOWN, small_levels
 from gradaudit.records import Measurements
@@ -209,10 +210,52 @@ def test_no_small_cell_can_be_solved_for(world, seed):
     assert recovered(meas, describe(meas, Plan()), 11) == []
 
 
-@pytest.mark.parametrize("min_cell", [2, 3, 5])
-def test_other_thresholds_hold_too(min_cell):
-    meas = planted({"I": 60, "II": 30, "III": min_cell - 1, "IV": 20}, 3)
+@pytest.mark.parametrize("min_cell", [2, 3, 5, 11])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_other_thresholds_hold_too(min_cell, seed):
+    meas = planted({"I": 60, "II": 30, "III": min_cell - 1, "IV": 20}, seed)
     assert recovered(meas, describe(meas, Plan(privacy={"min_cell": min_cell})), min_cell) == []
+
+
+@pytest.mark.parametrize("world", ["rare label", "much fails", "one broken file"])
+@pytest.mark.parametrize("min_cell", [2, 3])
+def test_low_thresholds_hold_in_worlds_with_many_small_cells(world, min_cell):
+    sizes, how = WORLDS[world]
+    meas = planted(sizes, 2, **how)
+    assert recovered(meas, describe(meas, Plan(privacy={"min_cell": min_cell})), min_cell) == []
+
+
+@pytest.mark.parametrize(("world", "min_cell"), [("small level", 11), ("two levels", 11), ("rare region", 5), ("rare label", 11), ("few unknown", 3)])
+def test_no_count_of_the_flow_is_withheld_without_need(world, min_cell):
+    """Put back any single count, and the attacker recovers a small cell."""
+    sizes, how = WORLDS[world]
+    meas = planted(sizes, 1, **how)
+    parts = describe(meas, Plan(privacy={"min_cell": min_cell}))
+    full = {row.level: row for row in flow_table(meas, Plan()) if row.attribute == "tone"}
+    hidden = [
+        (k, step)
+        for k, row in enumerate(parts["flow"])
+        for step in STEPS[:-1]
+        if row.attribute == "tone" and row.n_analysed is not None and getattr(row, step) is None
+    ]
+    shown = [step for row in parts["flow"] for step in STEPS[:-1] if row.attribute == "tone" and getattr(row, step) is not None]
+    assert hidden, "the world asks for nothing to be withheld"
+    assert shown
+    for k, step in hidden:
+        row = parts["flow"][k]
+        more = row.model_copy(update={step: getattr(full[row.level], step)})
+        assert recovered(meas, {**parts, "flow": (*parts["flow"][:k], more, *parts["flow"][k + 1 :])}, min_cell), (row.level, step)
+
+
+def test_too_many_states_to_solve_for_stay_as_the_rules_withhold_them(monkeypatch):
+    meas = planted({"I": 60, "II": 30, "III": 2, "IV": 20}, 1)
+    plan = Plan(privacy={"min_cell": 3})
+    solved = describe(meas, plan)
+    monkeypatch.setattr("gradaudit.disclosure.MOST_UNKNOWNS", 10)
+    wide = describe(meas, plan)
+    assert recovered(meas, wide, 3) == []
+    counts = [sum(getattr(row, step) is not None for row in parts["flow"] for step in STEPS) for parts in (wide, solved)]
+    assert counts[0] < counts[1]
 
 
 def test_the_attacker_has_teeth():
