@@ -269,6 +269,8 @@ def explain(
         "run": {"device": device, "batch_size": batch_size},
     }
     plan = _with_flags(plan, sections)
+    if plan.privacy.images == "none":
+        stderr.print("note: the plan keeps pixels out of reports; the pictures written here show the images")
     from gradaudit.explaining import chosen_methods, explain_images
     from gradaudit.image_list import find_images
 
@@ -291,8 +293,8 @@ def layers(
 ) -> None:
     """List the layers that can be explained, and which one "auto" takes and why.
 
-    A layer is listed if it gives a grid of positions on the way to the score. "depth" is the share of the layers with weights that the network
-    defines up to its end. A torchvision or timm network without weights is listed with random ones: the layers are the same.
+    A layer is listed if it gives a grid of positions on the way to the score. "depth" is the share of the network's layers with weights
+    that lie in it or before it. A torchvision or timm network without weights is listed with random ones: the layers are the same.
     """
     plan = read_plan(config) if config is not None else Plan()
     if model is not None and weights is None and plan.model.weights is None and model.startswith(("torchvision:", "timm:")):

@@ -146,11 +146,12 @@ class ChannelName:
     strength: float
 
 
-def names_by_group(strengths: NDArray[np.float64], groups: Sequence[str]) -> list[ChannelName | None]:
+def names_by_group(strengths: NDArray[np.float64], groups: Sequence[str], least: float = 0.1) -> list[ChannelName | None]:
     """Per channel the group of images that excites it most, with its selectivity (m - r) / (m + r).
 
     strengths : (N, C) mean positive activation of each channel in each image    groups : N words, such as the predicted classes
-    m is the mean over the group, r the mean over the other groups' means; None where there is one group only, or the channel is silent.
+    m is the mean over the group, r the mean over the other groups' means.  None where the selectivity is below ``least`` (all groups
+    excite it nearly alike), where there is one group only, or where the channel is silent.
     Source: Morcos et al. 2018, ICLR, eq. 1 (class selectivity index)
     """
     words = list(dict.fromkeys(groups))
@@ -160,7 +161,8 @@ def names_by_group(strengths: NDArray[np.float64], groups: Sequence[str]) -> lis
     best = means.argmax(0)
     top = means.max(0)
     rest = (means.sum(0) - top) / (len(words) - 1)
-    return [ChannelName(words[best[c]], float((top[c] - rest[c]) / (top[c] + rest[c]))) if top[c] > 0 else None for c in range(len(top))]
+    selectivity = np.divide(top - rest, top + rest, out=np.zeros_like(top), where=top > 0)
+    return [ChannelName(words[best[c]], float(selectivity[c])) if top[c] > 0 and selectivity[c] >= least else None for c in range(len(top))]
 
 
 def names_by_region(
@@ -196,12 +198,14 @@ def neuron_lines(neurons: Sequence[Neuron], class_name: Callable[[int], str], an
 
     answers : per channel of the layer, from ``names_by_group`` or ``names_by_region``
     """
-    lines = []
+    lines = [f"  these {len(neurons)} channels hold {sum(abs(neuron.share) for neuron in neurons):.0%} of the whole"]
+    named = any(answer is not None for answer in answers)
     for words, side in (("for it", [n for n in neurons if n.share > 0]), ("against it", [n for n in neurons if n.share < 0])):
-        lines.append(f"  {words}:" + ("" if side else " none of the largest"))
+        lines.append(f"  {words}:" + ("" if side else " none of them"))
         for neuron in side:
             driven = ", ".join(f"{class_name(k)} (+{rise:.2g})" for k, rise in zip(neuron.classes, neuron.rises, strict=True))
             answer = answers[neuron.channel]
+            answered = f"answers to {answer.word} ({answer.strength:.2f})" if answer else "answers to nothing in particular" if named else ""
             text = f"    channel {neuron.channel:<5d}{neuron.share:+7.1%}   drives {driven or 'no class'}"
-            lines.append(text + ("" if answer is None else f"; answers to {answer.word} ({answer.strength:.2f})"))
+            lines.append(text + (f"; {answered}" if answered else ""))
     return lines

@@ -31,7 +31,7 @@ from gradaudit.image_list import RECORD, FoundImages, Unreadable, distinct_names
 from gradaudit.images import Preprocess, decode_image, preprocess_image
 from gradaudit.measuring import Progress, _device_of, _on_device, versions
 from gradaudit.models import Classifier, resolve_layer
-from gradaudit.overlays import SCALING, STATUS_WORDS, ContactSheet, overlay, png_bytes, worded
+from gradaudit.overlays import SCALING, STATUS_WORDS, WEIGHT, ContactSheet, overlay, png_bytes
 from gradaudit.storage import write_atomically
 from gradaudit.targets import TargetContext, class_logits, resolve_target
 
@@ -113,7 +113,7 @@ class _Session:
             return
         try:
             self.classifier, self.layer_reason = resolve_layer(self.classifier, images[:1].to(_device_of(self.classifier)))
-        except (GradauditError, RuntimeError) as error:
+        except Exception as error:  # a network is foreign code: what it raises is shown as the reason
             self.refused |= {method: _words_of(error, images) for method in wanted}
             self.layer_reason = _NO_LAYER_FOUND
 
@@ -125,7 +125,7 @@ class _Session:
                 raise InputError(f"the target {self.plan.explain.target!r} gives {found.raw.shape[1]} maps per image; explain draws one")
         except ImageError as error:  # memory: this image's own trouble, once it is alone
             return [str(error)] if len(images) == 1 else [row for n in range(len(images)) for row in self.explained(images[n : n + 1], method)]
-        except (GradauditError, RuntimeError) as error:
+        except Exception as error:  # a network is foreign code: what it raises is shown as the reason
             self.refused[method] = _words_of(error, images)
             return [self.refused[method]] * len(images)
         return [
@@ -235,28 +235,28 @@ class _Work:
     def _write(self, row: int, shown: NDArray[np.uint8], results: dict[str, Explanation | str]) -> None:
         image, name = self.found.images[row], self.files[row]
         predicted, probability = _prediction(self.session.classifier, results.values())
-        pictures = [shown]
+        cells = [(shown, "")]
         for method, result in results.items():
             record = {"file": image, "predicted": predicted, "probability": probability, "target": self.session.plan.explain.target}
             record |= {"sign": self.session.plan.explain.sign, "method": method}
             if isinstance(result, str):
-                pictures.append(worded(shown, STATUS_WORDS["failed"]))
+                cells.append((shown, STATUS_WORDS["failed"]))
                 self.rows.append(record | _empty_record(result))
                 continue
             raw, stem = result.raw[0].numpy().astype(np.float32), f"{name}.{_file_part(method)}"
-            picture = overlay(shown, raw, result.status[0])
-            pictures.append(picture)
+            picture, words = overlay(shown, raw, result.status[0]), STATUS_WORDS.get(result.status[0], "")
+            cells.append((shown, words) if words else (picture, ""))
             write_atomically(self.folder / f"{stem}.png", png_bytes(picture))
             write_atomically(self.folder / f"{stem}.npy", _npy(raw))
             self.rows.append(record | _map_record(result, stem))
-        words = "" if predicted is None else f": {predicted}" + ("" if probability is None else f", probability {probability:.2f}")
-        self.sheet.add(f"{name}{words}", pictures)
+        title = "" if predicted is None else f": {predicted}" + ("" if probability is None else f", probability {probability:.2f}")
+        self.sheet.add(f"{name}{title}", cells)
 
     def finish(self, command: str) -> ExplainedImages:
         session = self.session
         if not self.rows:
             raise _nothing_explained(self.found, self.unreadable, session)
-        self.sheet.footer = f"{_what(session)} Heat: {SCALING}."
+        self.sheet.footer = f"{_what(session)} Heat: {SCALING}. It lies over the image at {WEIGHT:.0%}."
         sheets = self.sheet.finish()
         record = {
             "command": command, "versions": versions(), "model": _model_record(session), "colours": f"{SCALING}; matplotlib inferno",
@@ -369,7 +369,7 @@ class _Naming:
             output = session.classifier.output
             found = [important_neurons(captured, contributed, n, _CHANNELS_NAMED, output=output) for n in range(len(files))]
             classes = probabilities(class_logits(captured.output, output)).argmax(1).tolist()
-        except (GradauditError, RuntimeError) as error:
+        except Exception as error:  # a network is foreign code: what it raises is shown as the reason
             self.refusal = _words_of(error, images)
             return
         self.files += files

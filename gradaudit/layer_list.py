@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gradaudit.capture import choose_layer
-from gradaudit.errors import ModelError
+from gradaudit.errors import GradauditError, ModelError
 from gradaudit.images import Preprocess, decode_image, preprocess_image
 from gradaudit.measuring import _device_of
 from gradaudit.models import Classifier
@@ -21,7 +21,7 @@ _USUAL_SIZE = (224, 224)
 class LayerRow:
     """One candidate, in the order in which it runs.
 
-    depth : share of the layers with weights that the network defines up to its end, 0 to 1
+    depth : share of the network's layers with weights that lie in it or in a listed layer before it, 0 to 1
     gradient : does the score's gradient reach it at any position, or is it exactly zero there    chosen : "auto" takes it
     """
 
@@ -55,18 +55,19 @@ def list_layers(classifier: Classifier, size: tuple[int, int] | None = None, ima
     images, seen = _traced_input(classifier, size, image)
     try:
         choice = choose_layer(classifier.module, images.to(_device_of(classifier)), output=classifier.output)
-    except RuntimeError as error:
+    except GradauditError:
+        raise
+    except Exception as error:  # a network is foreign code: a wrong size raises whatever its author chose
         shape, words = "x".join(map(str, images.shape[1:])), str(error).strip().splitlines()
         raise ModelError(
             f"The network fails on an input of {shape} ({words[0] if words else type(error).__name__}). "
             "Give another size with --input-size, or an image with --image."
         ) from error
-    depths, modules = _depths(classifier.module), dict(classifier.module.named_modules())
+    modules = dict(classifier.module.named_modules())
+    depths = _depths(classifier.module, [c.name for c in choice.candidates])
     rows = tuple(
-        LayerRow(
-            c.name, type(modules[c.name]).__name__, c.layout.kind, c.layout.grid, c.layout.channels, depths[c.name], c.reached, c.name == choice.name
-        )
-        for c in choice.candidates
+        LayerRow(c.name, type(modules[c.name]).__name__, c.layout.kind, c.layout.grid, c.layout.channels, depth, c.reached, c.name == choice.name)
+        for c, depth in zip(choice.candidates, depths, strict=True)
     )
     return LayerList(classifier.source, choice.name, choice.reason, seen, rows)
 
@@ -81,14 +82,13 @@ def _traced_input(classifier: Classifier, size: tuple[int, int] | None, image: s
     return noise, f"noise of {height}x{width} ({whose}), not an image: whether a gradient reaches a layer may differ on real ones"
 
 
-def _depths(module: nn.Module) -> dict[str, float]:
-    """Per module, the share of the modules with parameters of their own that are defined up to its end."""
-    names = [name for name, _ in module.named_modules()]
-    weighted = {name for name, part in module.named_modules() if next(part.parameters(recurse=False), None) is not None}
-    last = {name: index for index, name in enumerate(names)}
-    for index, name in enumerate(names):
-        parts = name.split(".")
-        for length in range(1, len(parts)):
-            last[".".join(parts[:length])] = index
-    before = np.cumsum([name in weighted for name in names])
-    return {name: float(before[last[name]] / max(len(weighted), 1)) for name in names}
+def _depths(module: nn.Module, names: Sequence[str]) -> list[float]:
+    """Per name, in the order in which they ran: the share of the modules with parameters of their own that lie in it or in one before it."""
+    modules = dict(module.named_modules())
+    weighted = [part for part in modules.values() if next(part.parameters(recurse=False), None) is not None]
+    seen: set[nn.Module] = set()
+    depths = []
+    for name in names:
+        seen |= set(modules[name].modules())
+        depths.append(sum(part in seen for part in weighted) / max(len(weighted), 1))
+    return depths

@@ -24,7 +24,7 @@ from gradaudit.metrics import upsample
 Pixels = NDArray[np.uint8]
 
 COLOURS = "inferno"
-SCALING = "positive part of each map, divided by that map's own maximum, for display only: colours compare places within one picture, not pictures"
+SCALING = "positive part of each map, divided by its own maximum, for display only: colours compare places within one picture, not pictures"
 STATUS_WORDS = {
     "no_positive_evidence": "no positive evidence: no position raises the score",
     "flat": "flat: the map is constant",
@@ -33,7 +33,7 @@ STATUS_WORDS = {
 }
 """Words in the place of a map that has no heat to show; scaling would make a picture of rounding noise."""
 
-_WEIGHT = 0.6  # of the heat's colour in the overlay; the rest is the image
+WEIGHT = 0.6  # of the heat's colour in the overlay; the rest is the image
 _CELL = 176
 _GAP = 8
 _ROWS = 20  # of a contact sheet's page
@@ -59,7 +59,7 @@ def overlay(image: Pixels, raw: NDArray[Any], status: str = "ok") -> Pixels:
         return worded(image, STATUS_WORDS[status])
     heat = display_heat(raw, (image.shape[0], image.shape[1]))
     colours = matplotlib.colormaps[COLOURS](heat)[..., :3] * 255
-    return np.round(colours * _WEIGHT + image * (1 - _WEIGHT)).astype(np.uint8)
+    return np.round(colours * WEIGHT + image * (1 - WEIGHT)).astype(np.uint8)
 
 
 def worded(image: Pixels, words: str) -> Pixels:
@@ -118,9 +118,10 @@ class ContactSheet:
     files: list[str] = field(default_factory=list)
     _waiting: list[tuple[str, list[Image.Image]]] = field(default_factory=list)
 
-    def add(self, title: str, pictures: Sequence[Pixels]) -> None:
-        """One row; a full page is written at once, so that memory holds one page."""
-        self._waiting.append((title, [_fitted(picture) for picture in pictures]))
+    def add(self, title: str, cells: Sequence[tuple[Pixels, str]]) -> None:
+        """One row of pictures, each with the words that stand over it ("" for none); a full page is written at once."""
+        fitted = [(_fitted(picture), words) for picture, words in cells]
+        self._waiting.append((title, [Image.fromarray(worded(np.asarray(image), words)) if words else image for image, words in fitted]))
         if len(self._waiting) == _ROWS:
             self._write()
 
