@@ -232,7 +232,7 @@ def demo(
 @app.command()
 def explain(
     images: Annotated[
-        list[str], typer.Argument(metavar="IMAGE...", help="Files, folders (with all that lies below), glob patterns (quoted or not), URLs.")
+        list[str], typer.Argument(metavar="IMAGE", help="Files, folders (with all that lies below), glob patterns (quoted or not), URLs.")
     ],
     model: ModelOption = None,
     config: Annotated[
@@ -241,7 +241,7 @@ def explain(
     weights: WeightsOption = None,
     classes: Annotated[str | None, typer.Option("--classes", help="Class names in output order: a,b,c or a text file, one a line.")] = None,
     layer: LayerOption = None,
-    method: Annotated[str | None, typer.Option("--method", help="One or several methods (gradcam,layercam), or all.")] = None,
+    method: Annotated[str | None, typer.Option("--method", help="One or several (gradcam,layercam), or all: slow, RISE alone takes 1,000 passes.")] = None,
     target: Annotated[str | None, typer.Option("--target", help="predicted, class:NAME or contrast:A,B.")] = None,
     sign: Annotated[int | None, typer.Option("--sign", help="1: evidence for the target; -1: against it.")] = None,
     against: Annotated[bool, typer.Option("--against", help="The same as --sign -1.")] = False,
@@ -264,7 +264,7 @@ def explain(
         raise PlanError("--against and --sign 1 contradict each other; give one of them.")
     plan, root = _plan_for_images(images, config, model)
     sections: dict[str, dict[str, Any]] = {
-        "model": {"source": model, "weights": _from_here(weights), "layer": layer, "classes": _class_names(classes)},
+        "model": {"source": model, "weights": _weights_from(weights, plan, root, model), "layer": layer, "classes": _class_names(classes)},
         "explain": {"target": target, "sign": -1 if against else sign},
         "run": {"device": device, "batch_size": batch_size},
     }
@@ -299,8 +299,9 @@ def layers(
     plan = read_plan(config) if config is not None else Plan()
     if model is not None and weights is None and plan.model.weights is None and model.startswith(("torchvision:", "timm:")):
         weights = "random"
-    plan = _with_flags(plan, {"model": {"source": model, "weights": _from_here(weights)}})
-    classifier = _loaded_model(plan, config.parent if config is not None and model is None else Path())
+    root = config.parent if config is not None else Path()
+    plan = _with_flags(plan, {"model": {"source": model, "weights": _weights_from(weights, plan, root, model)}})
+    classifier = _loaded_model(plan, root if model is None else Path())
     from gradaudit.layer_list import list_layers
 
     listed = list_layers(classifier, _size_of(input_size), image)
@@ -366,9 +367,14 @@ def _plan_for_images(images: list[str], config: Path | None, model: str | None) 
     return Plan(), Path()
 
 
-def _from_here(weights: str | None) -> str | None:
-    """Weights typed at the shell are relative to where the user stands, not to the plan."""
-    return str(Path(weights).resolve()) if weights is not None and Path(weights).exists() else weights
+def _weights_from(typed: str | None, plan: Plan, root: Path, model: str | None) -> str | None:
+    """Weights typed at the shell are relative to where the user stands; the plan's own, kept beside a typed model, to the plan."""
+    if typed is None and model is not None and plan.model.weights is not None:
+        stderr.print(f"note: --model replaces the plan's model; its weights ({escape(plan.model.weights)}) are still used")
+        typed, place = plan.model.weights, root / plan.model.weights
+    else:
+        place = Path(typed or "")
+    return str(place.resolve()) if typed is not None and place.is_file() else typed
 
 
 def _class_names(text: str | None) -> tuple[str, ...] | None:

@@ -534,6 +534,19 @@ def test_layers_of_a_resnet18(run_command):
                                     "depth": pytest.approx(40 / 41), "gradient": True, "chosen": True}  # fmt: skip
 
 
+def test_a_typed_model_keeps_the_weights_that_the_plan_names(tmp_path, monkeypatch, run_command):
+    write_audit(tmp_path / "audit", images=2)
+    plan = tmp_path / "audit" / "audit.toml"
+    plan.write_text(plan.read_text().replace("[model]\n", '[model]\nweights = "w.pt"\n'))
+    torch.save(ga.load_classifier("factory:network.py:build", root=tmp_path / "audit").module.state_dict(), tmp_path / "audit" / "w.pt")
+    monkeypatch.chdir(tmp_path)  # the model is typed from here, the weights lie beside the plan
+    arguments = ("--model", "factory:audit/network.py:build", "--config", "audit/audit.toml")
+    code, _, err = run_command("explain", "audit/images", *arguments, "-o", "out")
+    assert code == 0, err
+    assert "its weights (w.pt) are still used" in err
+    assert run_command("layers", "factory:audit/network.py:build", "--config", "audit/audit.toml")[0] == 0
+
+
 def test_layers_mark_the_one_that_the_plan_names(audit, run_command):
     plan = audit / "audit.toml"
     plan.write_text(plan.read_text().replace("[model]\n", '[model]\nlayer = "features"\n'))
