@@ -241,7 +241,7 @@ def explain(
     weights: WeightsOption = None,
     classes: Annotated[str | None, typer.Option("--classes", help="Class names in output order: a,b,c or a text file, one a line.")] = None,
     layer: LayerOption = None,
-    method: Annotated[str | None, typer.Option("--method", help="One or several (gradcam,layercam), or all: slow, RISE alone takes 1,000 passes.")] = None,
+    method: Annotated[str | None, typer.Option("--method", help="One or several (gradcam,layercam), or all (slow: RISE takes 1,000 passes).")] = None,
     target: Annotated[str | None, typer.Option("--target", help="predicted, class:NAME or contrast:A,B.")] = None,
     sign: Annotated[int | None, typer.Option("--sign", help="1: evidence for the target; -1: against it.")] = None,
     against: Annotated[bool, typer.Option("--against", help="The same as --sign -1.")] = False,
