@@ -93,7 +93,7 @@ def audited(net: nn.Module, manifest: Any, plan: ga.Plan, facts: dict[str, Any])
         findings = ga.analyze(part, plan)
         ruler = [f for f in findings if (f.code, f.attribute, f.region, f.group) == ("GA101", "skin_tone", "ruler", SHORTCUT_GROUP)]
         gap = ruler[0].adjusted if ruler else None
-        row = {"size": size, "state": audit_verdict(findings, plan).state, "n_images": len(part.images)}
+        row: dict[str, Any] = {"size": size, "state": audit_verdict(findings, plan).state, "n_images": len(part.images)}
         row |= {"gap": gap.estimate, "low": gap.low, "high": gap.high} if gap else {}
         rows.append(facts | row | {"accuracy": float(part.images["correct"].mean())})
     return rows

@@ -466,7 +466,29 @@ def _planted() -> list[str]:
         gap = "too few patients" if own["gap"].isna().all() else f"{100 * own['gap'].mean():+.1f} ({100 * own['gap'].std():.1f}) points"
         effect = f"{own['effect'].mean():+.2f} ({own['effect'].std():.2f})"
         lines.append(f"| {strength:g} | {size} | {states} | {gap} | {effect} | {100 * own['accuracy'].mean():.0f} % |")
-    return [*lines, ""]
+    return [*lines, "", *_planted_words(table), ""]
+
+
+def _planted_words(table: pd.DataFrame) -> list[str]:
+    """What a reader of the table would ask: where small audits get a verdict from, what the twins' gaps are, what a gap tells."""
+    strengths, sizes = sorted(table["strength"].unique()), sorted(table["size"].unique())
+    few = table.loc[table["size"] == sizes[0]]
+    shown = few.loc[few["state"] == "not_met", "strength"]
+    large = {s: table.loc[(table["size"] == sizes[-1]) & (table["strength"] == s)] for s in strengths}
+    twin, weak, strong = large[strengths[0]], large[strengths[1]], large[strengths[-1]]
+    quiet, loud = weak.loc[weak["state"] != "not_met"], weak.loc[weak["state"] == "not_met"]
+    return [
+        f"- With {sizes[0]} patients per tone no tone is compared with the others (10 are required). What is still asked is the trend over",
+        "  the three tones, sex and site, which more patients share:",
+        f"  {len(shown)} of {len(few)} such audits end in “not met”, {(shown == 0).sum()} of them of twins.",
+        f"- A twin's heat is not equal either: its gap is {100 * twin['gap'].min():+.1f} to {100 * twin['gap'].max():+.1f} points, above 0 in",
+        f"  {(twin['gap'] > 0).sum()} of {len(twin)} networks. Nobody planted that; the verdict asks about the margin, not about 0.",
+        f"- Strength {strengths[1]:g}, {sizes[-1]} patients per tone: {len(quiet)} of {len(weak)} audits do not end in “not met”.",
+        f"  A ruler moves the logit by {quiet['effect'].mean():+.2f} in these networks and by {loud['effect'].mean():+.2f} in the others.",
+        "- Gap and effect of a ruler both rise with the strength. Among networks of one strength a larger gap need not mean a larger effect:",
+        f"  they correlate with {weak['gap'].corr(weak['effect']):+.2f} at {strengths[1]:g}"
+        f" and with {strong['gap'].corr(strong['effect']):+.2f} at {strengths[-1]:g}.",
+    ]
 
 
 def _rate(count: int, n: int) -> str:
