@@ -36,7 +36,7 @@ report: $(VENV)/report.stamp
 	@echo "The shortcut model's criteria are not met, its clean twin's are met: runs/dermoscopy-shortcut/report.html, runs/dermoscopy-clean/report.html"
 
 test: $(VENV)/test.stamp
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder
 
 # Real input; prepare.py says what it installs and builds.
 objects digits: $(VENV)/report.stamp

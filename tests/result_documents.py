@@ -37,6 +37,7 @@ from gradaudit.records import (
     TestResult,
     Verdict,
 )
+from gradaudit.report import render_html
 
 GROUPS: dict[str, tuple[str, ...]] = {"skin_tone": ("I–II", "III–IV", "V–VI"), "sex": ("female", "male"), "site": ("trunk", "limbs", "head", "acral")}
 SIZES = {"I–II": 1480, "III–IV": 640, "V–VI": 212, "female": 1190, "male": 1142, "trunk": 1010, "limbs": 820, "head": 448, "acral": 54}
@@ -599,3 +600,19 @@ def _gallery(rng: np.random.Generator, items: int, side: int = 160) -> list[Gall
             )
         )
     return result
+
+
+BUILDERS = {
+    "shortcut": shortcut_document,
+    "met": met_document,
+    "insufficient": insufficient_document,
+    "no_criteria": no_criteria_document,
+    "hostile": hostile_document,
+}
+
+
+class Rendered(dict[str, str]):
+    """Reports by the name of their builder; each is drawn when it is first asked for, and once."""
+
+    def __missing__(self, name: str) -> str:
+        return self.setdefault(name, render_html(BUILDERS[name]()))

@@ -6,19 +6,21 @@ import re
 
 import pytest
 import result_documents as documents
-from test_report import BUILDERS, Page
+from test_report import Page
 from test_sentences import BANNED, NAMES
 
 from gradaudit import analysis
 from gradaudit.cards import function_name, method_cards
 from gradaudit.records import VERDICT_WORDS
-from gradaudit.report import render_fragment, render_html, render_markdown, to_json
+from gradaudit.report import render_html, render_markdown, to_json
 from gradaudit.report.blocks import Details, Drawing, Table
 from gradaudit.report.glossary import TERMS, meaning
 from gradaudit.report.sections import SECTIONS
 from gradaudit.report.wording import link_of_test
 from gradaudit.stats import STATISTICS
 
+pytestmark = pytest.mark.xdist_group("report")
+BUILDERS = documents.BUILDERS
 CARDS = method_cards({})
 MADE_OF_DATA = re.compile(r"Label .+|Area of .+|\d+ %|\d+|.+, (right|wrong)")
 """Heads that hold a name or a number from the data; the glossary explains what stands before or behind it."""
@@ -87,9 +89,9 @@ def test_functions_are_named_as_a_reader_imports_them():
 # ── from a p-value to its source ────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_p_value_leads_to_its_formula_function_and_source():
+def test_a_p_value_leads_to_its_formula_function_and_source(rendered):
     document = documents.shortcut_document()
-    html = render_html(document)
+    html = rendered["shortcut"]
     tested = [f for f in document.findings if f.test.p is not None]
     assert tested
     contrast = re.search(rf'<tr id="{tested[0].anchor}".*?</tr>', html, re.S).group()
@@ -125,8 +127,8 @@ def test_an_older_document_without_these_cards_still_renders_without_dead_links(
     assert meaning("Lift", bare) == ""
 
 
-def test_what_was_noticed_on_loading_the_model_is_shown():
-    html = render_html(documents.shortcut_document())
+def test_what_was_noticed_on_loading_the_model_is_shown(rendered):
+    html = rendered["shortcut"]
     scope = Page(html[html.index('id="scope"') : html.index('id="data-by-subgroup"')]).text
     assert "Noticed when the model was loaded melanoma.py is the auditor's own Python" in scope
 
@@ -157,7 +159,7 @@ def test_every_term_has_a_meaning_and_its_cards_exist():
 
 
 @pytest.mark.parametrize("name", ["shortcut", "met", "insufficient", "no_criteria"])
-@pytest.mark.parametrize("render", [render_html, render_markdown, render_fragment, to_json])
-def test_no_render_uses_the_banned_words(name, render):
-    text = re.sub(r"data:[a-z/+-]+;base64,[A-Za-z0-9+/=]+", "", render(BUILDERS[name]()))
-    assert BANNED.findall(NAMES.sub("", text)) == []
+def test_no_render_uses_the_banned_words(rendered, name):
+    document = BUILDERS[name]()
+    for text in (rendered[name], render_markdown(document), to_json(document)):
+        assert BANNED.findall(NAMES.sub("", re.sub(r"data:[a-z/+-]+;base64,[A-Za-z0-9+/=]+", "", text))) == []
