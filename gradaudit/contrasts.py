@@ -135,14 +135,15 @@ class Hypothesis:
     analytic: bool
 
 
-def guard(mode_share: float, n: int, n_other: int) -> tuple[str, bool, bool]:
+def guard(mode_share: float, n: int, n_other: int, counted: str = "clusters on one side") -> tuple[str, bool, bool]:
     """Reason to withhold the verdict ("" = none), whether it is provisional, whether Student's t will do.
 
     mode_share : of the pooled sides; it decides how many patients could show a difference at all
+    counted : what n and n_other are, for the reason
     """
     smaller = min(n, n_other)
     if smaller < MIN_PATIENTS:
-        return f"fewer than {MIN_PATIENTS} clusters on one side ({smaller})", False, False
+        return f"fewer than {MIN_PATIENTS} {counted} ({smaller})", False, False
     off_mode = smaller * (1 - mode_share)
     if off_mode < 1e-9:
         return "every value is the same", False, False

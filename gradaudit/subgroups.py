@@ -542,10 +542,24 @@ def _restricted(patients: Patients, rows: _Rows, whole: _Comparison, interval: t
 
 
 def _slope_shell(patients: Patients, kind: Kind, group: str, reference: str) -> tuple[Contrast, bool]:
-    """A slope belongs to everybody: all are counted on the group's side, guarded like two sides of half the patients each."""
+    """A slope belongs to everybody: all are counted on the group's side, guarded by what holds either end of the line.
+
+    Ordered levels: a patient holds an end by his distance d from the mean level, so a side counts (sum d)^2 / sum d^2 patients
+    (Kish 1965); those of a middle level hold neither.  A continuous attribute has no levels; its sides are halves.
+    """
     n = len(patients.y)
-    reason, provisional, analytic = guard(patients.pooled_mode_share, n // 2, n - n // 2)
+    sides, counted = (n // 2, n - n // 2), "clusters on one half"
+    if kind in ("trend", "departure"):
+        away = patients.codes - patients.codes.mean()
+        sides, counted = (_effective_number(away[away < 0]), _effective_number(away[away > 0])), "clusters that hold one end of the line"
+    reason, provisional, analytic = guard(patients.pooled_mode_share, *sides, counted)
     return Contrast(kind, group, reference, int(patients.images.sum()), n, 0, 0, reason=reason, provisional=provisional), analytic
+
+
+def _effective_number(weights: Floats) -> int:
+    """Patients of equal weight that would say as much: (sum w)^2 / sum w^2, rounded down; 0 without weights."""
+    squares = float(weights @ weights)
+    return int(weights.sum() ** 2 / squares + 1e-9) if squares > 0 else 0
 
 
 def _trend(patients: Patients, levels: Sequence[str], ask: Settings) -> Contrast:

@@ -152,6 +152,22 @@ def test_ordered_levels_have_a_slope_and_a_departure():
     assert [next(c.p for c in f.contrasts if c.kind == "departure") < 0.05 for f in (found, bent)] == [False, True]
 
 
+@pytest.mark.parametrize(
+    ("sizes", "withheld"),
+    [((8, 8, 8), True), ((10, 8, 8), True), ((9, 300, 9), True), ((12, 3, 12), False), ((300, 120, 60, 25, 12), False), ((8, 8, 8, 8), False)],
+)
+def test_a_line_needs_patients_at_both_its_ends(sizes, withheld):
+    """A middle level holds neither end; of four small levels the inner ones hold a part of theirs."""
+    level = np.repeat(np.arange(len(sizes)), sizes)
+    value = np.random.default_rng(4).random(len(level))
+    found = disparity(value, np.array(list("abcde"))[level], order=list("abcde")[: len(sizes)], permutations=99)
+    trend = next(c for c in found.contrasts if c.kind == "trend")
+    assert bool(trend.reason) == withheld
+    assert np.isnan(trend.p) == withheld
+    if withheld:
+        assert "clusters that hold one end of the line" in trend.reason
+
+
 def test_continuous_attribute_is_quoted_from_p10_to_p90_and_a_bend_is_seen():
     rng = np.random.default_rng(10)
     age = rng.normal(50, 12, 300)
