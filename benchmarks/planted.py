@@ -31,7 +31,7 @@ from torch import nn
 
 import gradaudit as ga
 from gradaudit.analysis import audit_verdict
-from gradaudit.demo import NETWORK_SIDE, SHORTCUT_GROUP, DemoSettings, audit_cases, train, training_cases, write_audit_set
+from gradaudit.demo import NETWORK_SIDE, SHORTCUT_GROUP, TONE_GROUPS, DemoSettings, audit_cases, train, training_cases, write_audit_set
 from gradaudit.dermoscopy import render
 from gradaudit.images import Preprocess
 
@@ -56,24 +56,26 @@ def plan_of(settings: DemoSettings, folder: Path) -> ga.Plan:
     return ga.read_plan(path).updated(analysis={"permutations": PERMUTATIONS}, run={"workers": 0, "batch_size": 32})
 
 
-def one_seed(seed: int, strengths: list[float]) -> list[dict[str, Any]]:
+def one_seed(seed: int, strengths: list[float], sizes: list[int]) -> list[dict[str, Any]]:
     settings = DemoSettings(seed=seed)
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
-        cases = audit_cases(settings)
+        every = audit_cases(settings)
+        first = {patient for group in TONE_GROUPS for patient in list(dict.fromkeys(c.patient for c in every if c.tone_group == group))[: max(sizes)]}
+        cases = [case for case in every if case.patient in first]
         manifest_path = write_audit_set(folder, cases, settings)
         plan = plan_of(settings, folder)
         manifest = ga.read_manifest(manifest_path, plan)
         training = {s: training_cases(replace(settings, shortcut_strength=s), True) for s in strengths}
         scenes = list(dict.fromkeys(case.scene for own in training.values() for case in own))
         pictures = {scene: picture(scene, settings.side) for scene in scenes}
-        dark = [case.scene for case in cases if case.tone_group == SHORTCUT_GROUP][::4]
+        dark = [case.scene for case in every if case.tone_group == SHORTCUT_GROUP][::4]
         toggled = [np.stack([picture(replace(scene, ruler=ruler), settings.side) for scene in dark]) for ruler in (False, True)]
         rows = []
         for strength in strengths:
             own = training[strength]
             net = train(np.stack([pictures[case.scene] for case in own]), [case.malignant for case in own], settings)
-            rows += audited(net, manifest, plan, {"seed": seed, "strength": strength, "effect": effect_of_ruler(net, *toggled)})
+            rows += audited(net, manifest, plan, sizes, {"seed": seed, "strength": strength, "effect": effect_of_ruler(net, *toggled)})
         return rows
 
 
@@ -84,11 +86,11 @@ def effect_of_ruler(net: nn.Module, without: np.ndarray, with_ruler: np.ndarray)
     return float((logits[1] - logits[0]).diff(dim=1).mean())
 
 
-def audited(net: nn.Module, manifest: Any, plan: ga.Plan, facts: dict[str, Any]) -> list[dict[str, Any]]:
+def audited(net: nn.Module, manifest: Any, plan: ga.Plan, sizes: list[int], facts: dict[str, Any]) -> list[dict[str, Any]]:
     preprocess = Preprocess(resize=(NETWORK_SIDE, NETWORK_SIDE), fit="exact", mean=(0.5,), std=(0.5,))
     whole = ga.measure(manifest, ga.Classifier.wrap(net, classes=("benign", "malignant"), preprocess=preprocess), plan)
     rows = []
-    for size in SIZES:
+    for size in sizes:
         part = first_patients(whole, size)
         findings = ga.analyze(part, plan)
         ruler = [f for f in findings if (f.code, f.attribute, f.region, f.group) == ("GA101", "skin_tone", "ruler", SHORTCUT_GROUP)]
@@ -117,11 +119,13 @@ def main() -> None:
     torch.set_num_threads(1)
     for seed in range(given.first, given.first + given.seeds):
         stored = json.loads(STORE.read_text()) if STORE.exists() else []
-        missing = [s for s in STRENGTHS if not any((row["seed"], row["strength"]) == (seed, s) for row in stored)]
-        if not missing:
+        known = {(row["strength"], row["size"]) for row in stored if row["seed"] == seed}
+        strengths = [s for s in STRENGTHS if any((s, size) not in known for size in SIZES)]
+        sizes = [size for size in SIZES if any((s, size) not in known for s in strengths)]
+        if not strengths:
             continue
         started = time.perf_counter()
-        rows = one_seed(seed, missing)
+        rows = [row for row in one_seed(seed, strengths, sizes) if (row["strength"], row["size"]) not in known]
         stored = json.loads(STORE.read_text()) if STORE.exists() else []
         STORE.write_text(json.dumps(sorted(stored + rows, key=lambda r: (r["seed"], r["strength"], -r["size"])), indent=0) + "\n")
         states = ", ".join(f"{r['strength']:g}/{r['size']}: {r['state']} {r.get('gap') or float('nan'):+.2f}" for r in rows)

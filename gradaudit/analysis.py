@@ -19,6 +19,7 @@ import pandas as pd
 
 from gradaudit import stats
 from gradaudit.config import Plan, SubgroupPlan
+from gradaudit.contrasts import EXPLORATORY_PERMUTATIONS, TEST_NAMES
 from gradaudit.description import Census, level_groups, method_targets, suppressed_cells, suppressed_levels, take_census
 from gradaudit.errors import InputError, PlanError
 from gradaudit.privacy import UNKNOWN, is_small
@@ -29,20 +30,10 @@ from gradaudit.subgroups import CROSS, Contrast, Disparity, attribute_kind, disp
 
 __all__ = ["QUESTIONS", "analyze", "audit_verdict", "sentence"]
 
-EXPLORATORY_PERMUTATIONS = 1999
-"""Enough for intervals and signals; verdicts take the plan's number."""
-
 SECONDARY = ("mass_lift", "relevance_rank_accuracy", "pointing_game", "auc")
 _NO_HEAT = ("no_positive_evidence", "flat", "non_finite")
 _ABSENT = ("empty_mask", "empty_after_crop")
 _MOST_CELLS = 40
-_TESTS = {
-    "permutation": "studentised permutation t",
-    "sign flip": "studentised sign-flip t",
-    "t": "t, HC2, Bell–McCaffrey df",
-    "Fisher": "Fisher exact",
-}
-
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -619,7 +610,7 @@ def _numbers(d: Draft) -> dict[str, Any]:
     plain = own if raw is c else _interval((raw.estimate, raw.ci_low, raw.ci_high)) if raw is not None else Interval()
     if raw is None and not d.adjusted_for:
         plain = own
-    name = _TESTS.get(c.method, "")
+    name = TEST_NAMES.get(c.method, "")
     if c.kind in ("departure", "nonlinear") and name:
         name = "permuted Wald" if c.method == "permutation" else "Wald F"
     return {

@@ -23,6 +23,15 @@ from gradaudit.stats import Floats, Ints
 
 Bools = NDArray[np.bool_]
 Kind = Literal["level", "trend", "continuous", "departure", "nonlinear", "additivity"]
+TEST_NAMES = {
+    "permutation": "studentised permutation t",
+    "sign flip": "studentised sign-flip t",
+    "t": "t, HC2, Bell–McCaffrey df",
+    "Fisher": "Fisher exact",
+}
+"""A contrast's method as reports and cards call it."""
+EXPLORATORY_PERMUTATIONS = 1999
+"""Enough for intervals and signals; verdicts take the plan's number."""
 
 MIN_PATIENTS = 10  # below: not assessed
 MIN_OFF_MODE = 5.0  # expected patients away from the pooled modal value, below: not assessed

@@ -8,6 +8,9 @@ figure is written as a mean of per-image influences, so one formula gives every 
 Proportions then get Wilson's interval with the effective sample size p (1 - p) / var and Student's t on G - 1 degrees
 of freedom, the form that Franco, Little, Louis & Slud (2019, J. Surv. Stat. Methodol. 7:334) recommend for clustered
 samples and that Kott (2017, Surv. Methodol. 43:235) derives; it stays inside [0, 1] and has a width at 0 % and 100 %.
+
+Differences of what is a mean over images (accuracy, sensitivity, specificity, PPV, Brier score) are tested as heat is: on
+clusters' means, by ``subgroups.disparity``; Benjamini-Hochberg over all of them.
 """
 
 from __future__ import annotations
@@ -22,7 +25,10 @@ import pandas as pd
 from scipy import stats
 
 from gradaudit.config import Plan
-from gradaudit.records import Measurements, PerformanceRow
+from gradaudit.contrasts import EXPLORATORY_PERMUTATIONS, TEST_NAMES
+from gradaudit.records import Measurements, PerformanceRow, TestResult
+from gradaudit.stats import benjamini_hochberg
+from gradaudit.subgroups import disparity
 
 Array = npt.NDArray[Any]
 
@@ -313,13 +319,17 @@ def brier(data: Predictions, alpha: float = 0.05) -> Figure:
         return Figure(reason="probabilities per class were not kept (more than 20 classes)")
     if len(data.label) == 0:
         return Figure(reason="no labelled image")
-    if data.positive is not None:
-        loss, most = (data.probability[:, data.positive] - (data.label == data.positive)) ** 2, 1.0
-    else:
-        truth = data.label[:, None] == np.arange(len(data.classes))
-        loss, most = ((data.probability - truth) ** 2).sum(axis=1), 2.0
+    loss, most = _squared_errors(data, data.probability)
     value = float(loss.mean())
     return _symmetric(value, (loss - value) / len(loss), data.cluster, alpha, 0.0, most, "" if most == 1 else "sum over classes")
+
+
+def _squared_errors(data: Predictions, probability: Array) -> tuple[Array, float]:
+    """Brier's loss of each image, and the most that it can be."""
+    if data.positive is not None:
+        return (probability[:, data.positive] - (data.label == data.positive)) ** 2, 1.0
+    truth = data.label[:, None] == np.arange(len(data.classes))
+    return ((probability - truth) ** 2).sum(axis=1), 2.0
 
 
 def calibration_slope(data: Predictions, alpha: float = 0.05) -> Figure:
@@ -421,6 +431,7 @@ def performance_table(
     groupings : attribute -> level of each row of ``meas.images`` (an ordered categorical without gaps).
     references : attribute -> a level, or "rest" (everyone else).
     narrowed : (attribute, level) -> the images (bool per row of ``meas.images``) to which the level is narrowed down.
+    Differences carry a test where clusters' means can be compared (see ``difference_tests``).
     returns : rows whose ``reason`` says why an estimate is missing, or what it averages; ``n_images`` is the number
     of images that the figure is a share of.
     """
@@ -433,6 +444,7 @@ def performance_table(
         names = [str(level) for level in levels.cat.categories]
         parts = {level: whole[(codes == k) & _kept((narrowed or {}).get((attribute, level)), rows)] for k, level in enumerate(names)}
         reference = references.get(attribute, "rest")
+        tests = difference_tests(data, _level_of_each(parts, len(rows)), reference, plan)
         for k, (level, members) in enumerate(parts.items()):
             others = parts[reference] if reference in parts else whole[codes != k]
             remark = OVER_ANALYSED if (attribute, level) in (narrowed or {}) else ""
@@ -441,8 +453,65 @@ def performance_table(
                 table.append(_row(attribute, level, name, mine, remark))
                 if level != reference:
                     theirs = figure(data.take(others), alpha)
-                    table.append(_difference_row(attribute, level, name, (mine, members), (theirs, others), data, reference))
-    return tuple(table)
+                    row = _difference_row(attribute, level, name, (mine, members), (theirs, others), data, reference)
+                    table.append(row.model_copy(update={"test": tests.get((level, name), TestResult())}))
+    return _adjusted_for_multiplicity(table)
+
+
+def _level_of_each(parts: Mapping[str, Array], count: int) -> Array:
+    """Level of each image, None where its level is unknown or narrowed down to others."""
+    levels = np.full(count, None, dtype=object)
+    for level, members in parts.items():
+        levels[members] = level
+    return levels
+
+
+def difference_tests(data: Predictions, levels: Array, reference: str, plan: Plan) -> dict[tuple[str, str], TestResult]:
+    """(level, figure) -> test of the figure's difference to the reference, on clusters' means; a level whose guard fails has none.
+
+    levels : (n,) level of each image of ``data``, None unknown.      reference : a level, or "rest"
+    """
+    known = np.array([level is not None for level in levels], dtype=bool)
+    found: dict[tuple[str, str], TestResult] = {}
+    for name, values in _per_image(data).items():
+        present = set(levels[known & np.isfinite(values)])
+        if len(present) < 2 or (reference != "rest" and reference not in present):
+            continue
+        compared = disparity(
+            values, levels, clusters=data.cluster, reference=reference, alpha=plan.analysis.alpha, seed=plan.run.seed, omnibus=False,
+            permutations=min(plan.analysis.permutations, EXPLORATORY_PERMUTATIONS),
+        )  # fmt: skip
+        for c in compared.contrasts:
+            if c.reason or not np.isfinite(c.p):
+                continue
+            test = TestResult(name=TEST_NAMES.get(c.method, ""), p=float(c.p), family="exploratory", permutations=c.permutations or None)
+            sides = (c.group, c.reference) if c.reference != "rest" and reference == "rest" else (c.group,)
+            found |= {(side, name): test for side in sides}  # of two levels one comparison serves both
+    return found
+
+
+def _per_image(data: Predictions) -> dict[str, Array]:
+    """Figures that are a mean over images, as one number per image: NaN outside the figure's base."""
+    out = {"accuracy": data.correct}
+    if data.positive is not None:
+        truly, called = data.label == data.positive, data.predicted == data.positive
+        out |= {
+            "sensitivity": np.where(truly, called, np.nan),
+            "specificity": np.where(truly, np.nan, ~called),
+            "ppv": np.where(called, truly, np.nan),
+        }
+    if data.probability is not None:
+        out["brier"] = _squared_errors(data, data.probability)[0]
+    return out
+
+
+def _adjusted_for_multiplicity(table: list[PerformanceRow]) -> tuple[PerformanceRow, ...]:
+    p = np.array([np.nan if row.test.p is None else row.test.p for row in table])
+    adjusted = benjamini_hochberg(p)
+    return tuple(
+        row if row.test.p is None else row.model_copy(update={"test": row.test.model_copy(update={"p_adjusted": float(q)})})
+        for row, q in zip(table, adjusted, strict=True)
+    )
 
 
 def _kept(narrowed: Array | None, rows: Array) -> Array:

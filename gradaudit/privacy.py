@@ -314,7 +314,8 @@ def _performance(
             hidden = row.level in plan.prevalence or _side_of(row) in siblings
             shown.append(row.model_copy(update={"n_images": None, "n_clusters": None}) if hidden else row)
         elif row.level in plan.bases:
-            rounded = {name: _rounded(getattr(row, name)) for name in ("estimate", "low", "high")}
+            rounded: dict[str, Any] = {name: _rounded(getattr(row, name)) for name in ("estimate", "low", "high")}
+            rounded["test"] = row.test.model_copy(update={name: _rounded(getattr(row.test, name)) for name in ("p", "p_adjusted")})
             shown.append(row.model_copy(update={**rounded, "n_images": None, "n_clusters": None}))
         else:
             shown.append(row)

@@ -365,7 +365,7 @@ class HeatRow(Record):
 
 
 class PerformanceRow(Record):
-    """One performance figure of the model in one subgroup, with a cluster-aware interval."""
+    """One performance figure of the model in one subgroup, with a cluster-aware interval; or its difference to the reference."""
 
     attribute: str
     level: str
@@ -377,6 +377,7 @@ class PerformanceRow(Record):
     n_clusters: int | None = None
     reason: str = ""
     suppressed: bool = False
+    test: TestResult = TestResult()  # of a difference, where the figure is a mean over images; of clusters' means
 
 
 class MeanMap(Record):

@@ -11,6 +11,7 @@ from test_sentences import BANNED, NAMES
 
 from gradaudit import analysis
 from gradaudit.cards import function_name, method_cards
+from gradaudit.contrasts import TEST_NAMES
 from gradaudit.records import VERDICT_WORDS
 from gradaudit.report import render_html, render_markdown, to_json
 from gradaudit.report.blocks import Details, Drawing, Table
@@ -55,7 +56,7 @@ def tables(blocks):
 
 
 def test_every_test_that_a_finding_can_name_is_the_label_of_one_card():
-    names = {*analysis._TESTS.values(), *re.findall(r'"([^"]*Wald[^"]*)"', inspect.getsource(analysis._numbers))}
+    names = {*TEST_NAMES.values(), *re.findall(r'"([^"]*Wald[^"]*)"', inspect.getsource(analysis._numbers))}
     assert len(names) >= 6
     labels = [card["label"] for card in CARDS["statistic"]]
     assert {name: labels.count(name) for name in names} == dict.fromkeys(names, 1)

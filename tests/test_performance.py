@@ -9,6 +9,7 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from gradaudit.config import Plan
+from gradaudit.contrasts import TEST_NAMES
 from gradaudit.performance import (
     ALL,
     FIGURES,
@@ -26,6 +27,8 @@ from gradaudit.performance import (
     wilson_clustered,
 )  # fmt: skip
 from gradaudit.records import Measurements
+from gradaudit.stats import benjamini_hochberg
+from gradaudit.subgroups import disparity
 
 
 def measurements(n=400, classes=("benign", "malignant"), seed=0, groups=("a", "b", "c"), per_cluster=3):
@@ -344,3 +347,57 @@ def test_differences_name_their_reference():
     assert row.estimate == pytest.approx(found["b", "accuracy"].estimate - found["a", "accuracy"].estimate)
     assert row.low < row.estimate < row.high
     assert row.reason == "against a"
+
+
+# ── differences, tested ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _with_a_gap(seed=0):
+    """In c every malignant image is called benign; nothing else differs."""
+    meas = measurements(n=900, seed=seed)
+    lost = (meas.images["subgroup.site"] == "c") & (meas.images["label"] == "malignant")
+    meas.images.loc[lost, "predicted"] = "benign"
+    meas.images["correct"] = meas.images["label"] == meas.images["predicted"]
+    return meas
+
+
+def test_a_planted_gap_has_a_small_p_and_the_others_do_not():
+    rows = table_of(_with_a_gap())
+    assert rows["c", "sensitivity_difference"].test.p_adjusted < 0.01
+    assert rows["c", "accuracy_difference"].test.p_adjusted < 0.01
+    assert rows["c", "specificity_difference"].test.p_adjusted > 0.05
+    assert rows["a", "brier_difference"].test.p_adjusted > 0.05
+
+
+def test_the_test_of_a_difference_is_that_of_the_heat():
+    meas = measurements(n=300)
+    rows, images = table_of(meas), meas.images
+    found = disparity(images["correct"].astype(float), images["subgroup.site"], clusters=images["cluster"], permutations=1999, omnibus=False)
+    for c in found.contrasts:
+        assert rows[c.group, "accuracy_difference"].test.p == c.p
+        assert rows[c.group, "accuracy_difference"].test.name == TEST_NAMES[c.method]
+    p = {key: row.test for key, row in rows.items() if row.test.p is not None}
+    assert len(p) == 3 * 5  # AUC and calibration slope are no means over images
+    assert all(metric.endswith("_difference") for _, metric in p)
+    assert [t.p_adjusted for t in p.values()] == pytest.approx(list(benjamini_hochberg([t.p for t in p.values()])))
+
+
+def test_of_two_levels_both_rows_tell_the_one_comparison():
+    rows = table_of(measurements(n=300, groups=("a", "b")))
+    assert rows["a", "accuracy_difference"].test.p == rows["b", "accuracy_difference"].test.p is not None
+
+
+def test_a_declared_reference_is_compared_with_each():
+    rows = table_of(measurements(n=300), reference="b")
+    assert ("b", "accuracy_difference") not in rows
+    assert rows["a", "accuracy_difference"].test.p is not None
+
+
+def test_too_few_clusters_have_no_p_and_a_third_class_counts_as_not_positive():
+    small = measurements(n=300, groups=("a",) * 40 + ("b",))
+    assert table_of(small)["b", "accuracy_difference"].test.p is None
+    three = measurements(n=400, classes=("naevus", "wart", "melanoma"))
+    rows = table_of(three, Plan(analysis={"positive_class": "melanoma"}))
+    images = three.images[three.images["label"] != "melanoma"]
+    found = disparity((images["predicted"] != "melanoma") * 1.0, images["subgroup.site"], clusters=images["cluster"], permutations=1999, omnibus=False)
+    assert rows["a", "specificity_difference"].test.p == next(c.p for c in found.contrasts if c.group == "a")

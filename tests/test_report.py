@@ -285,16 +285,23 @@ def test_trends_name_their_two_ends_and_have_no_second_group():
 def test_performance_shows_merit_differences_and_heat_by_correctness_apart():
     source = documents.met_document()
     base = source.performance[0]
+    tested = documents.TestResult(name="t, HC2, Bell–McCaffrey df", p=0.012, p_adjusted=0.03, family="exploratory")
     rows = [
         base.model_copy(update={"attribute": "(all)", "level": "(all)"}),
-        base.model_copy(update={"metric": "accuracy_difference", "estimate": -0.125, "low": -0.2, "high": -0.05}),
+        base.model_copy(update={"metric": "accuracy_difference", "estimate": -0.125, "low": -0.2, "high": -0.05, "test": tested}),
         base.model_copy(update={"metric": "heat_right:lesion", "estimate": 0.5, "low": 0.4, "high": 0.6, "n_images": 77}),
     ]
     html = render_html(source.model_copy(update={"performance": tuple(rows)}))
     section = html[html.index('<section id="performance"') : html.index('<section id="gallery"')]
     text = Page(section).text
     assert "(all)" not in text
-    assert "−12.5 −20.0 to −5.0" in text
+    assert "−12.5 −20.0 to −5.0; p = 0.030" in text
+    assert "AUC and calibration slope are no means over images" in text
+    card = re.search(r'<a href="#([^"]+)">−12.5', section).group(1)
+    assert "scipy.special.stdtr" in Page(re.search(rf'<tr id="{card}".*?</tr>', html, re.S).group()).text
+    method = Page(html[html.index('<section id="method"') :]).text
+    assert "t, HC2, Bell–McCaffrey df 1 –" in method
+    assert "Model performance 1 Benjamini-Hochberg beside the difference" in method
     assert "lesion, right n below" in text
     assert "50.0\u202f% 40.0 to 60.0; n = 77" in text.replace("50.0 %", "50.0\u202f%")
     assert section.count("<svg") == 1  # differences are in no figure of merit

@@ -22,6 +22,7 @@ CAPTIONS = {
 FAMILIES = (
     ("confirmatory", "decisive", "holm", "as verdicts"),
     ("exploratory", "exploratory", "benjamini_hochberg", "as signals: a reason to look, not a verdict"),
+    ("performance", "model performance", "benjamini_hochberg", "beside the difference"),
 )
 """Family of a test, the report's word for it, the card of its correction, and how its findings are worded."""
 
@@ -40,14 +41,15 @@ def protocol(document: ResultDocument) -> Block:
 
 def tests_used(document: ResultDocument) -> list[Block]:
     """Which tests gave the p-values of this report, how often, and where each is found."""
-    tested = grouped([f for f in document.findings if f.test.p is not None], lambda f: f.test.name)
+    made = [f.test for f in document.findings] + [r.test for r in document.performance]
+    tested = grouped([test for test in made if test.p is not None], lambda test: test.name)
     rows = []
-    for name, findings in tested.items():
+    for name, tests in tested.items():
         card = next((c for c in document.method.cards.get("statistic", ()) if c.get("label") == name), {})
-        drawn = sorted({f.test.permutations for f in findings if f.test.permutations})
+        drawn = sorted({test.permutations for test in tests if test.permutations})
         number = MISSING if not drawn else count(drawn[0]) if len(drawn) == 1 else f"{count(drawn[0])} to {count(drawn[-1])}"
-        test = Cell(name or MISSING, link=link_of_test(document, name))
-        rows.append(row(test, count(len(findings)), number, card.get("function") or MISSING, card.get("source") or MISSING))
+        found = Cell(name or MISSING, link=link_of_test(document, name))
+        rows.append(row(found, count(len(tests)), number, card.get("function") or MISSING, card.get("source") or MISSING))
     heads = columns("Test", ("Comparisons", ""), ("Permutations", ""), "Function", "Source")
     return [Table("Where the p-values come from", heads, tuple(rows))] if rows else []
 
@@ -55,9 +57,10 @@ def tests_used(document: ResultDocument) -> list[Block]:
 def families(document: ResultDocument) -> Block:
     """How p-values are adjusted for the number of comparisons."""
     facts = document.method
-    numbers = {"confirmatory": facts.confirmatory_contrasts, "exploratory": facts.exploratory_contrasts}
+    performance = sum(r.test.p is not None for r in document.performance)
+    numbers = {"confirmatory": facts.confirmatory_contrasts, "exploratory": facts.exploratory_contrasts, "performance": performance}
     rows = []
-    for family, word, name, worded in FAMILIES:
+    for family, word, name, worded in FAMILIES if performance else FAMILIES[:2]:
         card = find_card(document, "statistic", name)
         link = f"#{card_anchor('statistic', name)}" if card else ""
         rows.append(row(word.capitalize(), count(numbers[family]), Cell(card.get("label", plain(name)), link=link), worded))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from gradaudit.records import REASONS, Interval, PerformanceRow, ResultDocument
 from gradaudit.report.blocks import (
@@ -17,6 +18,7 @@ from gradaudit.report.blocks import (
     columns,
     count,
     decimal,
+    p_value,
     percent,
     percent_cell,
     points_cell,
@@ -29,6 +31,7 @@ from gradaudit.report.wording import (
     drawn,
     grouped,
     level_words,
+    link_of_test,
     listed,
     metric_words,
     of_attribute,
@@ -38,6 +41,10 @@ from gradaudit.report.wording import (
     unique,
 )  # fmt: skip
 
+ABOUT_TESTS = (
+    "p: of the difference between clusters' means, adjusted by Benjamini-Hochberg over all differences of performance; a signal, not a verdict. "
+    "AUC and calibration slope are no means over images and have intervals only."
+)
 PERCENT_METRICS = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "precision", "recall", "ppv", "npv", "prevalence")
 
 
@@ -56,7 +63,7 @@ def performance_blocks(document: ResultDocument) -> list[Block]:
             draw = drawn(interval_plot, panels, anchor=f"performance-{index + 1}", title=title, text=text)
             blocks.append(Drawing(draw, caption, _performance_table(title, own)))
         if own := kinds.get("difference"):
-            table = _performance_table(f"{title}: difference to the comparison", own)
+            table = _performance_table(f"{title}: difference to the comparison", own, document)
             blocks.append(Details("Differences between groups", (table,)))
         if own := kinds.get("heat"):
             blocks.append(_performance_table(f"Heat share among right and wrong predictions {of_attribute(attribute)}", own))
@@ -73,7 +80,7 @@ def _metric_kind(r: PerformanceRow) -> str:
     return "heat" if r.metric.startswith(("heat_right:", "heat_wrong:")) else "difference" if r.metric.endswith("_difference") else "merit"
 
 
-def _performance_table(title: str, rows: Sequence[PerformanceRow]) -> Table:
+def _performance_table(title: str, rows: Sequence[PerformanceRow], document: ResultDocument | None = None) -> Table:
     metrics = unique(r.metric for r in rows)
     own_n = any(_metric_kind(r) == "heat" for r in rows)  # right and wrong predictions are different images
     heads = columns("Group", *(() if own_n else (("n", "images / clusters"),)), *((metric_words(m), "n below" if own_n else "") for m in metrics))
@@ -83,9 +90,18 @@ def _performance_table(title: str, rows: Sequence[PerformanceRow]) -> Table:
         hidden = all(r.suppressed for r in own)
         largest = max(own, key=lambda r: r.n_images or 0)
         n = WITHHELD if hidden or not largest.n_images else of_clusters(largest.n_images, largest.n_clusters or largest.n_images)
-        cells = [_performance_cell(by_metric.get(m)) for m in metrics]
+        cells = [_with_test(_performance_cell(by_metric.get(m)), by_metric.get(m), document) for m in metrics]
         lines.append(row(plain(level), *cells, muted=hidden) if own_n else row(plain(level), n, *cells, muted=hidden))
-    return Table(title, heads, tuple(lines))
+    return Table(title, heads, tuple(lines), ABOUT_TESTS if any(r.test.p is not None for r in rows) else "")
+
+
+def _with_test(cell: Cell, r: PerformanceRow | None, document: ResultDocument | None) -> Cell:
+    """The cell with the adjusted p of its difference, which leads to the test."""
+    if r is None or document is None or r.test.p_adjusted is None:
+        return cell
+    said = p_value(r.test.p_adjusted)
+    words = f"p {said}" if said.startswith("<") else f"p = {said}"
+    return replace(cell, sub="; ".join(filter(None, (cell.sub, words))), link=link_of_test(document, r.test.name))
 
 
 def _performance_cell(r: PerformanceRow | None) -> Cell:
