@@ -295,7 +295,7 @@ def test_performance_shows_merit_differences_and_heat_by_correctness_apart():
     section = html[html.index('<section id="performance"') : html.index('<section id="gallery"')]
     text = Page(section).text
     assert "(all)" not in text
-    assert "−12.5 −20.0 to −5.0; p = 0.030" in text
+    assert "−12.5 −20.0 to −5.0 p = 0.030" in text
     assert "AUC and calibration slope are no means over images" in text
     card = re.search(r'<a href="#([^"]+)">−12.5', section).group(1)
     assert "scipy.special.stdtr" in Page(re.search(rf'<tr id="{card}".*?</tr>', html, re.S).group()).text

@@ -85,7 +85,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """Text of a table cell, a second line below it, (for a verdict) the icon's name, and where the text leads ("#id")."""
+    """Text of a table cell, further lines below it, (for a verdict) the icon's name, and where the text leads ("#id")."""
 
     text: str
     sub: str = ""

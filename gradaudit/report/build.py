@@ -248,7 +248,7 @@ def _md_table(table: Table) -> list[str]:
     rules = (["---"] if grouped else []) + ["---:" if column.number else "---" for column in table.columns]
     lines = [f"**{_md(table.caption)}**", "", "| " + " | ".join(map(_md, heads)) + " |", "|" + "|".join(rules) + "|"]
     for row in table.rows:
-        texts = [cell.text + (f" ({cell.sub})" if cell.sub else "") for cell in row.cells]
+        texts = [cell.text + (f" ({'; '.join(cell.sub.splitlines())})" if cell.sub else "") for cell in row.cells]
         lines.append("| " + " | ".join(map(_md, ([row.group] if grouped else []) + texts)) + " |")
     return [*lines, "", *([_md(table.note), ""] if table.note else [])]
 

@@ -101,7 +101,7 @@ def _with_test(cell: Cell, r: PerformanceRow | None, document: ResultDocument | 
         return cell
     said = p_value(r.test.p_adjusted)
     words = f"p {said}" if said.startswith("<") else f"p = {said}"
-    return replace(cell, sub="; ".join(filter(None, (cell.sub, words))), link=link_of_test(document, r.test.name))
+    return replace(cell, sub="\n".join(filter(None, (cell.sub, words))), link=link_of_test(document, r.test.name))
 
 
 def _performance_cell(r: PerformanceRow | None) -> Cell:
