@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 EXIT_CODES = {"met": 0, "none_declared": 0, "not_met": 1, "insufficient": 3}
 DATA_ERROR = 2
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="gradaudit",
@@ -319,9 +320,12 @@ def main() -> None:
     except GradauditError as error:
         stderr.print("[bold red]error:[/] " + escape(str(error)))
         sys.exit(DATA_ERROR)
-    except KeyboardInterrupt:
-        stderr.print("interrupted: what was measured so far is kept; the same command goes on from there")
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:  # what typer makes of Ctrl-C
+            kept = "what was measured so far is kept; the same command goes on from there"
+            resumes = {"report", "measure"} & set(sys.argv[1:2])
+            stderr.print(f"interrupted: {kept if resumes else 'files that were written before stay, and nothing else is kept'}")
+        raise
 
 
 def _finish(result: AuditResult, run: Path, output: Path | None, as_json: bool, allow_insufficient: bool) -> None:

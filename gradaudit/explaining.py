@@ -29,7 +29,7 @@ from gradaudit.engine import Explanation, explain, probabilities
 from gradaudit.errors import GradauditError, ImageError, InputError, LayerError, ModelError, PlanError
 from gradaudit.image_list import RECORD, FoundImages, Unreadable, distinct_names
 from gradaudit.images import Preprocess, decode_image, preprocess_image
-from gradaudit.measuring import Progress, _device_of, _on_device, versions
+from gradaudit.measuring import Progress, device_of, on_device, versions
 from gradaudit.models import Classifier, resolve_layer
 from gradaudit.overlays import SCALING, STATUS_WORDS, WEIGHT, ContactSheet, overlay, png_bytes
 from gradaudit.storage import write_atomically
@@ -112,7 +112,7 @@ class _Session:
         if self.layer_reason or not wanted:
             return
         try:
-            self.classifier, self.layer_reason = resolve_layer(self.classifier, images[:1].to(_device_of(self.classifier)))
+            self.classifier, self.layer_reason = resolve_layer(self.classifier, images[:1].to(device_of(self.classifier)))
         except Exception as error:  # a network is foreign code: what it raises is shown as the reason
             self.refused |= {method: _words_of(error, images) for method in wanted}
             self.layer_reason = _NO_LAYER_FOUND
@@ -164,7 +164,7 @@ def explain_images(
         raise PlanError(f"The target {plan.explain.target!r} needs a label per image, and explain reads none. Use predicted, or class:NAME.")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--output: {folder} is a file; name a folder.")
-    session = _Session(_on_device(classifier, plan.run.device), plan, tuple(methods))
+    session = _Session(on_device(classifier, plan.run.device), plan, tuple(methods))
     work = _Work(session, found, folder, names)
     for batch in work.batches():
         work.add(batch)
@@ -316,7 +316,7 @@ def _model_record(session: _Session) -> dict[str, Any]:
     return {
         "source": classifier.source, "digest": classifier.digest, "classes": list(classifier.classes or ()), "layer": _layer_of(session),
         "layer_reason": session.layer_reason, "preprocess": classifier.preprocess.as_dict() if classifier.preprocess else {},
-        "precision": session.plan.run.precision, "device": str(_device_of(classifier)), "notes": list(classifier.notes),
+        "precision": session.plan.run.precision, "device": str(device_of(classifier)), "notes": list(classifier.notes),
     }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gradaudit.capture import choose_layer
 from gradaudit.errors import GradauditError, ModelError
 from gradaudit.images import Preprocess, decode_image, preprocess_image
-from gradaudit.measuring import _device_of
+from gradaudit.measuring import device_of
 from gradaudit.models import Classifier
 
 _USUAL_SIZE = (224, 224)
@@ -54,7 +54,7 @@ def list_layers(classifier: Classifier, size: tuple[int, int] | None = None, ima
     """
     images, seen = _traced_input(classifier, size, image)
     try:
-        choice = choose_layer(classifier.module, images.to(_device_of(classifier)), output=classifier.output)
+        choice = choose_layer(classifier.module, images.to(device_of(classifier)), output=classifier.output)
     except GradauditError:
         raise
     except Exception as error:  # a network is foreign code: a wrong size raises whatever its author chose

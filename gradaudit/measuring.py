@@ -66,7 +66,7 @@ def measure(
     plan = plan or Plan()
     if len(manifest) == 0:
         raise ManifestError(f"{manifest.path} has no rows: there is nothing to measure.")
-    classifier = _on_device(classifier, plan.run.device)
+    classifier = on_device(classifier, plan.run.device)
     first = _first_images(manifest, classifier, plan)
     classifier, layer_reason = resolve_layer(classifier, first[:1])
     speed = accelerated(classifier, first, plan.explain.method) if plan.run.accelerate else Acceleration(classifier)
@@ -188,7 +188,7 @@ def _first_images(manifest: Manifest, classifier: Classifier, plan: Plan) -> tor
         batch = load_batch(manifest.samples[start : start + size], manifest.root, classifier.preprocess, plan, manifest.region_names)
         readable = [i for i, failure in enumerate(batch.failures) if not failure[0]]
         if readable:
-            return batch.images[readable].to(_device_of(classifier))
+            return batch.images[readable].to(device_of(classifier))
     reasons = "; ".join(sorted({f"{reason}: {message}" for reason, message in batch.failures})[:3])
     raise GradauditError(f"None of the {len(manifest)} images of {manifest.path} can be read ({reasons}).")
 
@@ -199,19 +199,24 @@ def _refuse_failures(batch: ImageBatch) -> None:
             raise ImageError(reason, f"Image {sample.id!r} (manifest row {sample.index + 1}) cannot be used: {message} [--strict stops here]")
 
 
-def _on_device(classifier: Classifier, device: str) -> Classifier:
+def on_device(classifier: Classifier, device: str) -> Classifier:
+    """The classifier on a device of torch's ("cpu", "cuda:1", ...); "auto" takes the accelerator, if there is one.
+
+    Errors: ``GradauditError`` where the device cannot be used here.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         wanted = torch.device(device)
-        if wanted == _device_of(classifier):
+        if wanted == device_of(classifier):
             return classifier
         return dataclasses.replace(classifier, module=classifier.module.to(wanted))
     except (RuntimeError, AssertionError) as error:
         raise GradauditError(f"Device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
 
 
-def _device_of(classifier: Classifier) -> torch.device:
+def device_of(classifier: Classifier) -> torch.device:
+    """Where the network's weights lie; the processor where it has none."""
     for tensor in (*classifier.module.parameters(), *classifier.module.buffers()):
         return tensor.device
     return torch.device("cpu")
@@ -265,7 +270,7 @@ def _run_record(manifest: Manifest, speed: Acceleration, plan: Plan, layer_reaso
         "plan": sections,
         "cards": {"method": asdict(CAMS.card(plan.explain.method)), "target": asdict(TARGETS.card(plan.explain.target.split(":")[0]))},
         "versions": versions(),
-        "device": str(_device_of(classifier)),
+        "device": str(device_of(classifier)),
         "dtype": _dtype(classifier, plan),
         "seed": plan.run.seed,
         "command": command,

@@ -1,6 +1,7 @@
 """The command line as a user meets it: one line on stdout, exit codes, clear errors."""
 
 import json
+import re
 import tomllib
 
 import pytest
@@ -147,11 +148,23 @@ def test_init_writes_a_plan_and_spares_an_existing_one(tmp_path, run_command):
 
 def test_help_names_every_command():
     text = CliRunner().invoke(cli.app, ["--help"]).output
-    for command in ("report", "measure", "analyze", "validate", "init", "demo"):
-        assert command in text
+    for command in ("report", "measure", "analyze", "validate", "init", "demo", "explain", "layers"):
+        assert re.search(rf"\b{command}\b", text)
 
 
 def test_the_default_run_folder_is_named_after_the_data(tmp_path):
     assert str(cli._default_run(tmp_path / "isic" / "manifest.csv", None)) == "runs/isic"
     assert str(cli._default_run(tmp_path / "digits" / "build" / "manifest.csv", tmp_path / "digits" / "audit.toml")) == "runs/digits"
     assert str(cli._default_run(tmp_path / "ham.csv", tmp_path / "strict.toml")) == "runs/ham-strict"
+
+
+@pytest.mark.parametrize(("command", "said"), [("report", "goes on from there"), ("validate", "nothing else is kept")])
+def test_ctrl_c_says_what_is_kept(tmp_path, run_command, monkeypatch, command, said):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_checked_manifest", interrupted)
+    monkeypatch.setattr(cli, "_plan_with_flags", interrupted)
+    code, _, err = run_command(command, write_audit(tmp_path, images=3))
+    assert code == 130
+    assert said in " ".join(err.split())
