@@ -24,7 +24,8 @@ from gradaudit.engine import explain, projected_shares
 from gradaudit.errors import GradauditError
 from gradaudit.layouts import Layout, first_tensor
 from gradaudit.metrics import project
-from gradaudit.models import Classifier, import_torchvision
+from gradaudit.models import Classifier
+from gradaudit.operators import import_torchvision
 
 torchvision = import_torchvision()
 

@@ -24,7 +24,8 @@ from gradaudit.acceleration import accelerated
 from gradaudit.cams import first_component
 from gradaudit.capture import capture
 from gradaudit.engine import explain
-from gradaudit.models import Classifier, import_torchvision
+from gradaudit.models import Classifier
+from gradaudit.operators import import_torchvision
 from gradaudit.targets import ClassScore
 
 torchvision = import_torchvision()

@@ -19,8 +19,6 @@ import hashlib
 import importlib
 import importlib.util
 import math
-import os
-import pickle
 import re
 import sys
 import warnings
@@ -29,7 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -38,79 +36,9 @@ from gradaudit.capture import choose_layer
 from gradaudit.config import PreprocessPlan
 from gradaudit.errors import GradauditError, LayerError, MissingExtraError, ModelError
 from gradaudit.images import Preprocess, Size
-
-# ── torchvision beside a torch that it was not built for ────────────────────────────────────────────────────────────
-
-_SCHEMAS = {
-    "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-    "qnms": "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-}
-_library: Any = None  # kept alive: a library that is collected takes its operators along
-
-
-def import_torchvision() -> Any:
-    """``import torchvision``, also where its compiled operators do not load.
-
-    A torchvision wheel built for CUDA beside a CPU-only torch finds no operators, and its import fails with "operator
-    torchvision::nms does not exist": it registers shape functions for two operators unconditionally.  Classification networks
-    need neither.  Only where they are missing, both are declared, and ``nms`` gets a plain implementation, so that detectors run
-    too.  Everything in gradaudit that needs torchvision (timm does) comes through here.
-    """
-    _declare_missing_operators()
-    import torchvision
-
-    if _library is not None:
-        torchvision.ops.boxes._assert_has_ops = _nothing  # it guards nms, which exists now
-    return torchvision
-
-
-def _nothing() -> None: ...
-
-
-def _declare_missing_operators() -> None:
-    global _library
-    if "torchvision" in sys.modules or _library is not None:
-        return
-    torch_ops: Any = torch.ops
-    spec = importlib.util.find_spec("torchvision")
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        for file in Path(folder).glob("_C.*"):
-            try:
-                torch_ops.load_library(str(file))  # what torchvision does first itself; loading twice is harmless
-            except OSError:
-                continue
-    missing = [name for name in _SCHEMAS if not hasattr(torch_ops.torchvision, name)]
-    if missing:
-        declare: Any = torch.library.Library
-        _library = declare("torchvision", "FRAGMENT")
-        for name in missing:
-            _library.define(_SCHEMAS[name])
-        if "nms" in missing:
-            _library.impl("nms", plain_nms, "CompositeExplicitAutograd")
-
-
-def plain_nms(dets: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    """Greedy non-maximum suppression.
-
-    dets : (N, 4) boxes x0, y0, x1, y1      scores : (N,)      iou_threshold : overlaps above it are suppressed
-    returns : int64 indices of the kept boxes, by falling score (equal scores: first come, first kept)
-    """
-    order = scores.argsort(descending=True, stable=True)
-    if iou_threshold >= 1:  # nothing overlaps by more than all
-        return order
-    x0, y0, x1, y1 = dets[order].unbind(1)
-    area = (x1 - x0) * (y1 - y0)
-    alive = torch.ones(len(order), dtype=torch.bool, device=dets.device)
-    for i in range(len(order)):
-        if not alive[i]:
-            continue
-        rest = slice(i + 1, None)
-        width = (torch.minimum(x1[i], x1[rest]) - torch.maximum(x0[i], x0[rest])).clamp(min=0)
-        height = (torch.minimum(y1[i], y1[rest]) - torch.maximum(y0[i], y0[rest])).clamp(min=0)
-        overlap = width * height
-        alive[rest] &= ~(overlap / (area[i] + area[rest] - overlap) > iou_threshold)
-    return order[alive]
-
+from gradaudit.model_files import FILES, NO_MODELS, BuiltModel, ModelRequest, load_huggingface
+from gradaudit.operators import declare_missing_operators, import_torchvision
+from gradaudit.weights import TORCHSCRIPT, load_state, outputs_of, read_weights
 
 # ── the classifier ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -180,16 +108,13 @@ class Classifier:
 def unwrap(module: nn.Module) -> nn.Module:
     """The network inside ``DataParallel``, ``DistributedDataParallel`` and ``torch.compile``; TorchScript is refused."""
     if isinstance(module, torch.jit.ScriptModule):
-        raise ModelError(f"{_TORCHSCRIPT} Wrap the Python module that it was scripted from.")
+        raise ModelError(f"{TORCHSCRIPT} Wrap the Python module that it was scripted from.")
     if not isinstance(module, nn.Module):
         raise ModelError(f"A torch.nn.Module is needed, got {type(module).__module__}.{type(module).__qualname__}.")
     if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
         return unwrap(module.module)
     compiled = module._modules.get("_orig_mod")
     return module if compiled is None else unwrap(compiled)
-
-
-_TORCHSCRIPT = "This is a TorchScript module: its layers cannot be hooked, so no heat map can be taken."
 
 
 def digest_of_module(module: nn.Module, source: str) -> str:
@@ -232,45 +157,6 @@ def resolve_layer(classifier: Classifier, images: Tensor) -> tuple[Classifier, s
 # ── loading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True)
-class _Request:
-    """One model to load; relative paths start at ``root``."""
-
-    spec: str
-    weights: str | None
-    root: Path
-
-    @property
-    def name(self) -> str:
-        return self.spec.partition(":")[2]
-
-    def file(self, text: str) -> Path:
-        return self.root / text
-
-    def model_file(self) -> Path:
-        """The file or folder that the spec names, which brings its own weights."""
-        path = self.root / (self.name if self.spec.startswith("hf:") else self.spec)
-        if self.weights is not None:
-            raise ModelError(f"{self.spec} brings its own weights; leave weights = {self.weights!r} out.")
-        if not path.exists():
-            raise ModelError(f"There is no model file {path}.")
-        return path
-
-
-@dataclass(frozen=True)
-class _Built:
-    """What a source gives: ``identity`` is content beside the state dict that makes it this model (a factory's code)."""
-
-    module: nn.Module
-    preprocess: Preprocess | None = None
-    classes: tuple[str, ...] | None = None
-    outputs: int | None = None
-    layer: str = "auto"
-    output: str | int | None = None
-    identity: str = ""
-    notes: tuple[str, ...] = ()
-
-
 def load_classifier(
     spec: str,
     weights: str | Path | None = None,
@@ -292,7 +178,7 @@ def load_classifier(
     with warnings.catch_warnings():
         if load is not _load_factory:
             warnings.simplefilter("ignore")  # libraries warning each other of deprecations; a factory's warnings are its author's to see
-        built = load(_Request(spec, None if weights is None else str(weights), root or Path()))
+        built = load(ModelRequest(spec, None if weights is None else str(weights), root or Path()))
     module = unwrap(built.module).eval()
     chosen = layer if layer != "auto" else built.layer
     _check_layer(module, chosen)
@@ -311,16 +197,16 @@ def load_classifier(
     )
 
 
-def _loader_of(spec: str) -> Callable[[_Request], _Built]:
+def _loader_of(spec: str) -> Callable[[ModelRequest], BuiltModel]:
     scheme, _, name = spec.partition(":")
     suffix = Path(spec).suffix.lower()
     if scheme in _SOURCES and name:
         return _SOURCES[scheme]
-    if suffix in _FILES:
-        return _FILES[suffix]
-    if suffix in _NO_MODELS:
-        raise ModelError(f"{spec} {_NO_MODELS[suffix]}")
-    known = ", ".join([*(f"{known}:…" for known in _SOURCES), *(f"FILE{known}" for known in _FILES)])
+    if suffix in FILES:
+        return FILES[suffix]
+    if suffix in NO_MODELS:
+        raise ModelError(f"{spec} {NO_MODELS[suffix]}")
+    known = ", ".join([*(f"{known}:…" for known in _SOURCES), *(f"FILE{known}" for known in FILES)])
     near = difflib.get_close_matches(scheme, _SOURCES, n=1)
     raise ModelError(f"No model source {spec!r}{f'; did you mean {near[0]}:…?' if near else '.'} Known sources: {known}")
 
@@ -353,7 +239,7 @@ def _no_weights(spec: str, published: str) -> ModelError:
     )
 
 
-def _load_torchvision(request: _Request) -> _Built:
+def _load_torchvision(request: ModelRequest) -> BuiltModel:
     models = import_torchvision().models
     known = models.list_models(module=models)
     if request.name not in known:
@@ -366,7 +252,7 @@ def _load_torchvision(request: _Request) -> _Built:
     if entry is not None:
         module = _downloaded(f"torchvision:{request.name}", lambda: models.get_model(request.name, weights=entry))
         categories = tuple(entry.meta["categories"])
-        return _Built(module, _declared_by_torchvision(entry), categories, len(categories))
+        return BuiltModel(module, _declared_by_torchvision(entry), categories, len(categories))
 
     extra = {"init_weights": False} if request.name in ("googlenet", "inception_v3") else {}  # their default warns, and takes a minute
 
@@ -377,7 +263,7 @@ def _load_torchvision(request: _Request) -> _Built:
     module, notes = _filled(build, request, f"torchvision:{request.name}")
     notes = (*notes, f"the preprocess is torchvision's own for {default}; set [preprocess] if the network was trained with another")
     outputs = _count_outputs(module)
-    return _Built(module, _declared_by_torchvision(default), _imagenet_names(outputs), outputs, notes=notes)
+    return BuiltModel(module, _declared_by_torchvision(default), _imagenet_names(outputs), outputs, notes=notes)
 
 
 def _declared_by_torchvision(entry: Any) -> Preprocess:
@@ -419,7 +305,7 @@ def _count_outputs(module: nn.Module) -> int | None:
 # ── timm ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _load_timm(request: _Request) -> _Built:
+def _load_timm(request: ModelRequest) -> BuiltModel:
     try:
         import_torchvision()
         timm: Any = importlib.import_module("timm")
@@ -443,7 +329,7 @@ def _load_timm(request: _Request) -> _Built:
         module, notes = _filled(build, request, spec)
         notes = (*notes, f"the preprocess is timm's own for {request.name}; set [preprocess] if the network was trained with another")
     outputs = getattr(module, "num_classes", None)
-    return _Built(module, _declared_by_timm(timm.data.resolve_data_config({}, model=module)), _imagenet_names(outputs), outputs, notes=notes)
+    return BuiltModel(module, _declared_by_timm(timm.data.resolve_data_config({}, model=module)), _imagenet_names(outputs), outputs, notes=notes)
 
 
 def _declared_by_timm(config: Mapping[str, Any]) -> Preprocess:
@@ -469,7 +355,7 @@ def _declared_by_timm(config: Mapping[str, Any]) -> Preprocess:
 # ── factory ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _load_factory(request: _Request) -> _Built:
+def _load_factory(request: ModelRequest) -> BuiltModel:
     """Run the user's own Python.  It returns a module, (module, preprocess) or a ``Classifier``."""
     file, _, function = request.name.rpartition(":")
     path = request.file(file)
@@ -477,7 +363,7 @@ def _load_factory(request: _Request) -> _Built:
         raise ModelError(f"factory:{request.name} needs a file and a function: factory:models.py:build")
     if not path.is_file():
         raise ModelError(f"factory:{request.name}: there is no file {path}.")
-    _declare_missing_operators()
+    declare_missing_operators()
     with _importable_folder(path.resolve().parent):
         namespace = _executed(path)
         build = getattr(namespace, function, None)
@@ -488,7 +374,7 @@ def _load_factory(request: _Request) -> _Built:
     note = f"{path.name} is the auditor's own Python and was run to build the network"
     built = _of_factory_result(path, result, hashlib.sha256(path.read_bytes()).hexdigest(), note)
     if request.weights is not None:
-        _load_state(built.module, read_weights(request.file(request.weights)), request.weights)
+        load_state(built.module, read_weights(request.file(request.weights)), request.weights)
     return built
 
 
@@ -532,15 +418,15 @@ def _importable_folder(folder: Path) -> Iterator[None]:
         sys.path[:] = before
 
 
-def _of_factory_result(path: Path, result: Any, identity: str, note: str) -> _Built:
+def _of_factory_result(path: Path, result: Any, identity: str, note: str) -> BuiltModel:
     if isinstance(result, Classifier):
-        return _Built(
+        return BuiltModel(
             result.module, result.preprocess, result.classes, None, result.layer, result.output, identity, (*result.notes, note)
         )  # fmt: skip
     module, declared = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
     if not isinstance(module, nn.Module):
         raise ModelError(f"The factory in {path} returned {type(result).__name__}; expected a torch.nn.Module, (module, preprocess) or a Classifier.")
-    return _Built(module, _declared_by_factory(path, declared), identity=identity, notes=(note,))
+    return BuiltModel(module, _declared_by_factory(path, declared), identity=identity, notes=(note,))
 
 
 def _declared_by_factory(path: Path, declared: Any) -> Preprocess | None:
@@ -560,7 +446,7 @@ def _declared_by_factory(path: Path, declared: Any) -> Preprocess | None:
 # ── weights ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _filled(build: Callable[[int | None], nn.Module], request: _Request, spec: str) -> tuple[nn.Module, tuple[str, ...]]:
+def _filled(build: Callable[[int | None], nn.Module], request: ModelRequest, spec: str) -> tuple[nn.Module, tuple[str, ...]]:
     """The architecture with the requested weights; its number of classes follows the checkpoint's head."""
     weights = str(request.weights)
     if weights == "random":
@@ -573,374 +459,12 @@ def _filled(build: Callable[[int | None], nn.Module], request: _Request, spec: s
     state = read_weights(path)
     with torch.random.fork_rng(devices=[]):
         module = build(None)
-        outputs = _outputs_of(state, module)
+        outputs = outputs_of(state, module)
         module = module if outputs is None else build(outputs)
-    _load_state(module, state, weights)
+    load_state(module, state, weights)
     return module, ()
 
 
-def _outputs_of(state: Mapping[str, Tensor], module: nn.Module) -> int | None:
-    """The checkpoint's number of classes, where that is all in which its shapes differ from the network's."""
-    expected = module.state_dict()
-    found = _without_prefix(state, expected)
-    changes = {(expected[k].shape[0], found[k].shape[0]) for k in expected if k in found and expected[k].shape[:1] != found[k].shape[:1]}
-    return changes.pop()[1] if len(changes) == 1 else None
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """A state dict from ``.safetensors``, or from ``torch.save`` (read with ``weights_only``), out of the usual wrappings.
-
-    Recognised around it: ``state_dict``, ``model_state_dict``, ``model``, ``net``, ``network``, ``weights``.
-
-    Errors: ``ModelError`` for a missing or damaged file, a pickled module, TorchScript, or a file without tensors.
-    """
-    if not path.is_file():
-        raise ModelError(f"There is no weights file {path}.")
-    with path.open("rb") as stream:
-        if stream.read(24) == b"version https://git-lfs.":
-            raise ModelError(f"{path} is a Git LFS pointer; the weights themselves were not fetched (git lfs pull).")
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return dict(load_file(path))
-        except SafetensorError as error:
-            raise ModelError(f"{path} is not a readable safetensors file: {error}") from error
-    content = _load_safely(path)
-    for wrapping in ("state_dict", "model_state_dict", "model", "net", "network", "weights"):
-        if isinstance(content, Mapping) and isinstance(content.get(wrapping), Mapping):
-            content = content[wrapping]
-    tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)} if isinstance(content, Mapping) else {}
-    if not tensors:
-        what = f"a mapping with {', '.join(map(str, list(content)[:6]))}" if isinstance(content, Mapping) else f"a {type(content).__name__}"
-        raise ModelError(f"{path} holds {what}, and no state dict. Save torch.save(model.state_dict(), path).")
-    return tensors
-
-
-def _load_safely(path: Path) -> Any:
-    advice = (
-        "Save the weights alone, where the model can be built: torch.save(model.state_dict(), path), or as safetensors; "
-        "then name the architecture, e.g. factory:file.py:build."
-    )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of a TorchScript archive before it raises
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        what = f"the pickled object {named.group(1)}" if named else "pickled objects, or is damaged"
-        raise ModelError(f"{path} holds {what}. Pickles can run any program and are never executed. {advice}") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        if "TorchScript" in str(error):
-            raise ModelError(f"{path}: {_TORCHSCRIPT} {advice}") from error
-        raise ModelError(f"{path} cannot be read as a PyTorch file: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from error
-
-
-def _without_prefix(state: Mapping[str, Tensor], expected: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Keys without what ``DataParallel``, ``torch.compile`` or a training framework put before all of them."""
-    found = dict(state)
-    for _ in range(3):
-        for prefix in ("module.", "_orig_mod.", "model.", "net.", "network."):
-            if any(key in expected for key in found) or not all(key.startswith(prefix) for key in found):
-                continue
-            found = {key.removeprefix(prefix): value for key, value in found.items()}
-    return found
-
-
-def _load_state(module: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
-    expected = module.state_dict()
-    found = _without_prefix(state, expected)
-    # Counters of old checkpoints: batch normalisation does not read them in eval mode.
-    missing = [key for key in expected if key not in found and not key.endswith(".num_batches_tracked")]
-    unexpected = [key for key in found if key not in expected]
-    shapes = [
-        f"{key} (file {tuple(found[key].shape)}, network {tuple(expected[key].shape)})"
-        for key in expected
-        if key in found and isinstance(expected[key], Tensor) and found[key].shape != expected[key].shape
-    ]
-    problems = [
-        f"{len(keys)} {what}: {', '.join(keys[:5])}{' …' if len(keys) > 5 else ''}"
-        for what, keys in (("missing in the file", missing), ("not in the network", unexpected), ("of another shape", shapes))
-        if keys
-    ]
-    if problems:
-        listing = "\n".join(f"  - {line}" for line in problems)
-        raise ModelError(f"The weights {origin} do not fit the network ({len(expected)} tensors; the file has {len(found)}):\n{listing}")
-    module.load_state_dict(found, strict=False)
-
-
-# ── whole networks in one file ──────────────────────────────────────────────────────────────────────────────────────
-
-_LOGITS = "its last operation ({}) was taken off, so that the logit is explained, as Grad-CAM defines it"
-
-
-def _declared_by_input(origin: str, shape: Sequence[Any]) -> tuple[Preprocess, tuple[str, ...], bool]:
-    """What an input of 4 dimensions says: size where it is fixed, channels, and whether they come last.
-
-    returns : preprocess, notes, channels last
-    """
-    if len(shape) != 4 or (shape[1] not in (1, 3) and shape[3] not in (1, 3)):
-        raise ModelError(f"{origin} takes an input of shape {tuple(shape)}; expected (N, C, H, W) or (N, H, W, C) with 1 or 3 channels.")
-    last = shape[1] not in (1, 3)
-    size, channels = (shape[1:3], shape[3]) if last else (shape[2:], shape[1])
-    fixed = all(isinstance(side, int) and side > 0 for side in size)
-    preprocess = Preprocess(resize=tuple(size) if fixed else None, fit="exact" if fixed else "shorter", channels=channels)
-    note = f"{origin} declares no normalisation, so values in [0, 1] are fed where [preprocess] does not say how the network was trained"
-    return preprocess, (note,), last
-
-
-def _of_file(module: nn.Module, preprocess: Preprocess, last: bool, notes: tuple[str, ...], ending: str, structure: str) -> _Built:
-    if last:
-        module.register_forward_pre_hook(_channels_last)
-    return _Built(module, preprocess, identity=structure, notes=(*notes, *([_LOGITS.format(ending)] if ending else [])))
-
-
-def _channels_last(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Forward pre-hook of networks that take (N, H, W, C): images are (N, C, H, W) everywhere else."""
-    return (arguments[0].permute(0, 2, 3, 1), *arguments[1:])
-
-
-def _load_exported(request: _Request) -> _Built:
-    """A program saved by ``torch.export.save``, with the module tree of its source, so that its layers have their names."""
-    path = request.model_file()
-    with _no_pickles(path):
-        program = torch.export.load(path)
-    inputs = [node for node in program.graph.nodes if node.op == "placeholder" and node.name in program.graph_signature.user_inputs]
-    if len(inputs) != 1:
-        raise ModelError(f"{path} takes {len(inputs)} inputs; an image classifier takes one.")
-    shape = [side if isinstance(side, int) else None for side in inputs[0].meta["val"].shape]
-    dynamic = 'torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))'
-    if shape[0] not in (None, 1):
-        raise ModelError(f"{path} was exported for batches of exactly {shape[0]} images. Export it with {dynamic}.")
-    if any(_trains(node) for node in program.graph.nodes):
-        raise ModelError(f"{path} was exported in training mode (batch normalisation or dropout is active). Call model.eval() before the export.")
-    preprocess, notes, last = _declared_by_input(path.name, shape)
-    if shape[0] == 1:
-        notes = (*notes, f"{path.name} was exported for one image at a time: set batch_size = 1 under [run], or export it with {dynamic}")
-    ending = _cut_exported(program)
-    return _of_file(torch.export.unflatten(program), preprocess, last, notes, ending, str(program.graph))
-
-
-def _trains(node: Any) -> bool:
-    position = {"aten.batch_norm.default": 5, "aten.instance_norm.default": 5, "aten.dropout.default": 2}.get(str(node.target))
-    return position is not None and len(node.args) > position and node.args[position] is True
-
-
-def _cut_exported(program: Any) -> str:
-    """Take a final softmax or sigmoid off the graph; its name, or "" where there is none."""
-    output = next(node for node in program.graph.nodes if node.op == "output")
-    last = output.args[0][0] if isinstance(output.args[0], tuple | list) else output.args[0]
-    if len(output.args[0]) != 1 or str(last.target) not in ("aten.softmax.int", "aten.sigmoid.default"):
-        return ""
-    logits = last.args[0]
-    output.args = ((logits,),)
-    program.graph_signature.output_specs[0].arg.name = logits.name
-    program.graph.erase_node(last)
-    return str(last.target).split(".")[1]
-
-
-@contextmanager
-def _no_pickles(path: Path) -> Iterator[None]:
-    """``torch.export.load`` falls back to pickle for what ``weights_only`` refuses; here the fallback is refused too."""
-    load, loads = torch.load, pickle.loads
-
-    def refused(*args: Any, **kwargs: Any) -> Any:
-        raise pickle.UnpicklingError("a pickled object")
-
-    setattr(torch, "load", lambda *args, **kwargs: load(*args, **{**kwargs, "weights_only": True}))  # noqa: B010
-    setattr(pickle, "loads", refused)  # noqa: B010
-    try:
-        yield
-    except pickle.UnpicklingError as error:
-        raise ModelError(f"{path} holds pickled objects beside its tensors. Pickles can run any program and are never executed.") from error
-    except Exception as error:
-        raise ModelError(f"{path} cannot be read as a torch.export program: {type(error).__name__}: {error}") from error
-    finally:
-        setattr(torch, "load", load)  # noqa: B010
-        setattr(pickle, "loads", loads)  # noqa: B010
-
-
-# ── ONNX ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _load_onnx(request: _Request) -> _Built:
-    path = request.model_file()
-    onnx, _ = _extra("onnx", "onnx", request), import_torchvision()  # onnx2torch imports torchvision
-    converter = _extra("onnx2torch", "onnx", request)
-    try:
-        model = onnx.load(str(path))
-    except Exception as error:  # protobuf's own errors, missing external data
-        raise ModelError(f"{path} cannot be read as ONNX: {type(error).__name__}: {error}") from error
-    constants = {entry.name for entry in model.graph.initializer}
-    inputs = [entry for entry in model.graph.input if entry.name not in constants]
-    if len(inputs) != 1:
-        raise ModelError(f"{path} takes {len(inputs)} inputs; an image classifier takes one.")
-    shape = [side.dim_value or None for side in inputs[0].type.tensor_type.shape.dim]
-    preprocess, notes, last = _declared_by_input(path.name, shape)
-    ending = _cut_onnx(model.graph)
-    return _of_file(_converted(onnx, converter, model, path), preprocess, last, notes, ending, hashlib.sha256(path.read_bytes()).hexdigest())
-
-
-def _cut_onnx(graph: Any) -> str:
-    output = graph.output[0]
-    last = next((node for node in graph.node if output.name in node.output), None)
-    if last is None or last.op_type not in ("Softmax", "Sigmoid") or len(graph.output) != 1:
-        return ""
-    output.name = last.input[0]
-    graph.node.remove(last)
-    return str(last.op_type).lower()
-
-
-def _converted(onnx: Any, converter: Any, model: Any, path: Path) -> nn.Module:
-    """The network as torch modules; operator sets that the converter does not know are brought to 13 first."""
-    try:
-        try:
-            module: nn.Module = converter.convert(model)
-        except NotImplementedError:
-            module = converter.convert(onnx.version_converter.convert_version(model, 13))
-    except NotImplementedError as error:
-        raise ModelError(f"{path} uses an operator that onnx2torch cannot convert: {error}") from error
-    except Exception as error:
-        raise ModelError(f"{path} cannot be converted: {type(error).__name__}: {error}") from error
-    return module
-
-
-def _extra(module: str, extra: str, request: _Request) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise MissingExtraError(f"The model {request.spec}", extra, module) from error
-
-
-# ── Keras ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class _KerasLayer(nn.Module):
-    """One Keras operation as a torch module: Keras layers override ``__call__``, so that hooks on them never fire."""
-
-    def __init__(self, operation: Any) -> None:
-        super().__init__()
-        if isinstance(operation, nn.Module) and getattr(operation, "weights", None):
-            self.layer = operation  # registered: its weights are this module's; a dropout's random state is none, and differs at every load
-        self._operation = (operation,)
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self._operation[0](*args, **kwargs)
-
-
-class _KerasGraph(nn.Module):
-    """A functional Keras model walked node by node, its layers as children under their own names; nested models nest."""
-
-    def __init__(self, model: Any, skipped: Any = None) -> None:
-        super().__init__()
-        functional = getattr(model, "_functional", None) or model
-        if not hasattr(functional, "_run_through_graph"):
-            raise ModelError(f"The Keras model {type(model).__name__} is a class of its own; only functional and sequential models are read.")
-        self._functional = (functional,)  # in a tuple, or its layers would be registered twice
-        self._child: dict[int, str] = {}
-        for operation in functional.operations:
-            if type(operation).__name__ == "InputLayer":
-                continue
-            nested = hasattr(operation, "_run_through_graph") or getattr(operation, "_functional", None) is not None
-            child = _KerasLayer(lambda x, **_: x) if operation is skipped else _KerasGraph(operation) if nested else _KerasLayer(operation)
-            self._child[id(operation)] = operation.name.replace(".", "_")
-            self.add_module(self._child[id(operation)], child)
-
-    def forward(self, *inputs: Tensor, **options: Any) -> Any:
-        with importlib.import_module("keras").device(str(inputs[0].device)):
-            outputs = self._functional[0]._run_through_graph(inputs, operation_fn=lambda operation: self.get_submodule(self._child[id(operation)]))
-        return outputs[0] if isinstance(outputs, list | tuple) and len(outputs) == 1 else outputs
-
-
-def _load_keras(request: _Request) -> _Built:
-    path = request.model_file()
-    os.environ.setdefault("KERAS_BACKEND", "torch")
-    keras = _extra("keras", "keras", request)
-    if keras.config.backend() != "torch":
-        raise ModelError(f"Keras runs on {keras.config.backend()} in this process; set KERAS_BACKEND=torch before it is first imported.")
-    try:
-        with keras.device("cpu"):
-            model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # ValueError, TypeError, zipfile and HDF5 errors
-        raise ModelError(f"{path} cannot be read as a Keras model: {type(error).__name__}: {str(error).strip()[:400]}") from error
-    if not isinstance(model.input_shape, tuple):
-        raise ModelError(f"{path} takes {len(model.input_shape)} inputs; an image classifier takes one.")
-    preprocess, notes, last = _declared_by_input(path.name, model.input_shape)
-    skipped, ending = _cut_keras(keras, model)
-    return _of_file(_KerasGraph(model, skipped), preprocess, last, notes, ending, model.to_json())
-
-
-def _cut_keras(keras: Any, model: Any) -> tuple[Any, str]:
-    """Make a final softmax or sigmoid linear.  returns : the layer to skip where it is nothing else, and the function's name"""
-    last = model.outputs[0]._keras_history.operation if len(model.outputs) == 1 else None
-    if isinstance(last, keras.layers.Softmax):
-        return last, "softmax"
-    name = getattr(getattr(last, "activation", None), "__name__", "")
-    if last is not None and name in ("softmax", "sigmoid"):
-        last.activation = keras.activations.linear
-        return None, name
-    return None, ""
-
-
-# ── Hugging Face ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _load_huggingface(request: _Request) -> _Built:
-    """A local folder as ``save_pretrained`` writes it; nothing is downloaded and none of its code is run."""
-    folder = request.model_file()
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"{folder} has no config.json; save_pretrained writes it.")
-    import_torchvision()
-    transformers = _extra("transformers", "hf", request)
-    local = {"local_files_only": True, "trust_remote_code": False}
-    try:
-        module, info = transformers.AutoModelForImageClassification.from_pretrained(folder, output_loading_info=True, **local)
-    except Exception as error:
-        raise ModelError(f"{folder} cannot be loaded as an image classifier: {type(error).__name__}: {error}") from error
-    absent = sorted(str(key) for kind in ("missing_keys", "mismatched_keys") for key in info.get(kind, ()))
-    if absent:
-        raise ModelError(f"{folder} lacks {len(absent)} weights, which would be random: {', '.join(absent[:5])}{' …' if len(absent) > 5 else ''}")
-    names = tuple(str(module.config.id2label[index]) for index in range(module.config.num_labels))
-    unnamed = all(name == f"LABEL_{index}" for index, name in enumerate(names))
-    notes: tuple[str, ...] = ("the folder has no preprocessor_config.json: images are used as decoded where [preprocess] says nothing",)
-    preprocess = None
-    if (folder / "preprocessor_config.json").is_file():
-        settings = transformers.AutoImageProcessor.from_pretrained(folder, **local).to_dict()
-        preprocess, notes = _declared_by_huggingface(settings), ()
-    return _Built(module, preprocess, None if unnamed else names, len(names), "auto", "logits", (folder / "config.json").read_text(), notes)
-
-
-def _declared_by_huggingface(settings: Mapping[str, Any]) -> Preprocess:
-    """An image processor's settings.  Its normalisation ``(value·factor − mean) / std`` is written here on values in [0, 1]."""
-    size, crop = settings.get("size") or {}, settings.get("crop_size") or {}
-    resize = size.get("shortest_edge") or (size["height"], size["width"]) if settings.get("do_resize") and size else None
-    cropped = (crop["height"], crop["width"]) if settings.get("do_center_crop") and crop else None
-    if settings.get("crop_pct") is not None and isinstance(resize, int):  # ConvNeXt: below 384 resize more and crop, else squash
-        cropped, resize = ((resize, resize), int(resize / settings["crop_pct"])) if resize < 384 else (None, (resize, resize))
-    factor = 255 * (settings.get("rescale_factor") or 1 / 255) if settings.get("do_rescale", True) else 255.0
-    mean = settings["image_mean"] if settings.get("do_normalize") else (0.0,)
-    std = settings["image_std"] if settings.get("do_normalize") else (1.0,)
-    offset = 1.0 if settings.get("rescale_offset") else 0.0
-    filters = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # Pillow's numbers
-    resample = settings.get("resample")
-    return Preprocess(
-        resize=resize,
-        crop=cropped,
-        fit="shorter" if isinstance(resize, int) or resize is None else "exact",
-        interpolation=cast(Any, "bilinear" if resample is None else filters[int(resample)]),
-        mean=tuple((value + offset) / factor for value in mean),
-        std=tuple(value / factor for value in std),
-    )
-
-
-_SOURCES: dict[str, Callable[[_Request], _Built]] = {
-    "torchvision": _load_torchvision, "timm": _load_timm, "factory": _load_factory, "hf": _load_huggingface,
-}  # fmt: skip
-_FILES: dict[str, Callable[[_Request], _Built]] = {".pt2": _load_exported, ".onnx": _load_onnx, ".keras": _load_keras}
-_WEIGHTS_ONLY = "holds weights and no network: name the architecture (torchvision:NAME, timm:NAME or factory:file.py:build) and set weights to it."
-_NO_MODELS = {
-    ".pt": _WEIGHTS_ONLY, ".pth": _WEIGHTS_ONLY, ".ckpt": _WEIGHTS_ONLY, ".safetensors": _WEIGHTS_ONLY,
-    ".h5": "is the format before Keras 3: load it there and save it again as .keras.", ".tflite": "cannot give gradients; export it as .onnx.",
-    ".pb": "is a TensorFlow graph: save the model as .keras, or as .onnx with tf2onnx.",
+_SOURCES: dict[str, Callable[[ModelRequest], BuiltModel]] = {
+    "torchvision": _load_torchvision, "timm": _load_timm, "factory": _load_factory, "hf": load_huggingface,
 }  # fmt: skip

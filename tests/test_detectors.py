@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from gradaudit.engine import explain
-from gradaudit.models import Classifier, import_torchvision, plain_nms, resolve_layer
+from gradaudit.models import Classifier, resolve_layer
+from gradaudit.operators import import_torchvision, plain_nms
 from gradaudit.targets import AllDetections
 
 SIDE = 160

@@ -18,7 +18,8 @@ from gradaudit.engine import explain, measure_batch, probabilities, region_metri
 from gradaudit.errors import ImageError, InputError, LayerError, TargetError
 from gradaudit.images import ImageBatch
 from gradaudit.metrics import METRICS, project, relevance_mass_accuracy, upsample
-from gradaudit.models import Classifier, import_torchvision
+from gradaudit.models import Classifier
+from gradaudit.operators import import_torchvision
 from gradaudit.records import HEAT_STATUSES, REASONS, TABLE_COLUMNS, Sample
 
 

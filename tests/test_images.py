@@ -21,7 +21,7 @@ from gradaudit import images
 from gradaudit.config import Plan, PreprocessPlan
 from gradaudit.errors import GradauditError, ImageError, InputError, MissingExtraError, PlanError
 from gradaudit.images import Preprocess, decode_image, iterate_batches, load_batch, preprocess_image, thumbnail
-from gradaudit.models import import_torchvision
+from gradaudit.operators import import_torchvision
 from gradaudit.records import REASONS, Sample
 
 

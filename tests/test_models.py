@@ -18,7 +18,9 @@ from gradaudit import models
 from gradaudit.config import PreprocessPlan
 from gradaudit.errors import LayerError, MissingExtraError, ModelError, PlanError
 from gradaudit.images import Preprocess, decode_image, preprocess_image
-from gradaudit.models import Classifier, import_torchvision, load_classifier, plain_nms, read_weights, resolve_layer, unwrap
+from gradaudit.models import Classifier, load_classifier, resolve_layer, unwrap
+from gradaudit.operators import import_torchvision, plain_nms
+from gradaudit.weights import read_weights
 
 FACTORY = """
     from torch import nn
@@ -90,7 +92,7 @@ def test_torchvision_imports_and_suppresses():
     """In a process of its own, warnings as errors: whether or not the compiled operators load here."""
     code = """
         import torch
-        from gradaudit.models import import_torchvision, plain_nms
+        from gradaudit.operators import import_torchvision, plain_nms
         torchvision = import_torchvision()
         assert import_torchvision() is torchvision
         boxes = torch.tensor([[0., 0., 9., 9.], [1., 1., 9., 9.], [20., 20., 30., 30.]])

@@ -16,7 +16,8 @@ from torch.nn import functional
 from gradaudit.cams import gradcam_plus_plus
 from gradaudit.capture import capture, capture_scores, input_gradients
 from gradaudit.engine import explain
-from gradaudit.models import Classifier, import_torchvision
+from gradaudit.models import Classifier
+from gradaudit.operators import import_torchvision
 from gradaudit.perturbation import occluded
 from gradaudit.targets import ClassScore
 
