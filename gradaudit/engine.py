@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gradaudit import perturbation, pixels  # noqa: F401  (they register their methods)
+from gradaudit.batches import ImageBatch
 from gradaudit.cams import CAMS, NO_LAYER, SCORES, components, contributions
 from gradaudit.capture import Capture, Score, capture, capture_scores, is_out_of_memory
 from gradaudit.config import Plan
 from gradaudit.errors import ImageError, InputError, ModelError, TargetError
-from gradaudit.images import ImageBatch
 from gradaudit.layouts import Inputs, batch_size, first_tensor, map_tensors
 from gradaudit.metrics import METRICS, RANKED, area_share, heat_share, project, ranked_metrics, reasons, upsample, whole_projection
 from gradaudit.models import Classifier, resolve_layer, unwrap

@@ -25,11 +25,12 @@ from PIL import Image
 from skimage.measure import approximate_polygon, find_contours
 
 from gradaudit.acceleration import Acceleration, accelerated
+from gradaudit.batches import ImageBatch, iterate_batches, load_batch, thumbnail
 from gradaudit.cams import CAMS
 from gradaudit.config import Plan
 from gradaudit.engine import BatchRows, measure_batch
 from gradaudit.errors import GradauditError, ImageError, ManifestError
-from gradaudit.images import ImageBatch, Preprocess, iterate_batches, load_batch, thumbnail
+from gradaudit.images import Preprocess
 from gradaudit.manifest import Manifest
 from gradaudit.models import Classifier, resolve_layer
 from gradaudit.records import Measurements

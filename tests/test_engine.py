@@ -13,10 +13,10 @@ from tiny_models import ChannelsLastNet, DeepHead, GapNet, PlantedPatch, TinyViT
 from torch import nn
 
 from gradaudit import engine
+from gradaudit.batches import ImageBatch
 from gradaudit.config import Plan
 from gradaudit.engine import explain, measure_batch, probabilities, region_metrics
 from gradaudit.errors import ImageError, InputError, LayerError, TargetError
-from gradaudit.images import ImageBatch
 from gradaudit.metrics import METRICS, project, relevance_mass_accuracy, upsample
 from gradaudit.models import Classifier
 from gradaudit.operators import import_torchvision

@@ -17,10 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gradaudit import images
+from gradaudit import batches, images
+from gradaudit.batches import iterate_batches, load_batch, thumbnail
 from gradaudit.config import Plan, PreprocessPlan
 from gradaudit.errors import GradauditError, ImageError, InputError, MissingExtraError, PlanError
-from gradaudit.images import Preprocess, decode_image, iterate_batches, load_batch, preprocess_image, thumbnail
+from gradaudit.images import Preprocess, decode_image, preprocess_image
 from gradaudit.operators import import_torchvision
 from gradaudit.records import REASONS, Sample
 
@@ -653,10 +654,10 @@ def test_workers_give_the_same_batches_in_order_and_leave_nothing(folder):
 
 
 def test_closing_early_ends_the_workers(folder):
-    batches = iterate_batches(chunks(), folder, Preprocess(crop=32), Plan(), [], workers=2)
-    next(batches)
+    ahead = iterate_batches(chunks(), folder, Preprocess(crop=32), Plan(), [], workers=2)
+    next(ahead)
     assert len(multiprocessing.active_children()) == 2
-    batches.close()
+    ahead.close()
     assert multiprocessing.active_children() == []
 
 
@@ -667,14 +668,14 @@ def test_errors_come_back_from_workers(folder, monkeypatch):
     def broken(*_):
         raise ZeroDivisionError("deep inside")
 
-    monkeypatch.setattr(images, "_load_sample", broken)
+    monkeypatch.setattr(batches, "_load_sample", broken)
     with pytest.raises(GradauditError, match=r"Images s0 to s1 could not be loaded:(.|\n)*deep inside"):
         list(iterate_batches(chunks(), folder, Preprocess(crop=32), Plan(), [], workers=2))
     assert multiprocessing.active_children() == []
 
 
 def test_a_killed_worker_is_a_clear_error(folder, monkeypatch):
-    monkeypatch.setattr(images, "_load_sample", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(batches, "_load_sample", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(GradauditError, match="workers = 0"):
         list(iterate_batches(chunks(), folder, Preprocess(crop=32), Plan(), [], workers=1))
     assert multiprocessing.active_children() == []
@@ -682,7 +683,7 @@ def test_a_killed_worker_is_a_clear_error(folder, monkeypatch):
 
 def test_batches_survive_the_way_to_a_spawned_process(folder):
     """Where processes are spawned and not forked, the data set itself is pickled."""
-    dataset = images._Batches(chunks(), folder, Preprocess(crop=32), Plan(), ("square",))
+    dataset = batches._Batches(chunks(), folder, Preprocess(crop=32), Plan(), ("square",))
     batch = pickle.loads(pickle.dumps(dataset))[0]
     assert torch.equal(batch.images, dataset[0].images)
     assert pickle.loads(pickle.dumps(batch)).reasons == batch.reasons
@@ -692,7 +693,7 @@ def test_workers_are_single_threaded(folder, monkeypatch):
     def report(*_):
         raise ValueError(f"threads: {torch.get_num_threads()}")
 
-    monkeypatch.setattr(images, "_load_sample", report)
+    monkeypatch.setattr(batches, "_load_sample", report)
     with pytest.raises(GradauditError, match="threads: 1"):
         list(iterate_batches(chunks(), folder, Preprocess(crop=32), Plan(), [], workers=1))
 
