@@ -51,6 +51,7 @@ reports: report objects digits
 	cp runs/digits/report.html reports/digits.html
 
 lint: $(VENV)/test.stamp
+	$(PIP) -e '.[test,dev]'
 	$(BIN)/ruff check gradaudit tests benchmarks data_manifests
 	$(BIN)/mypy
 
