@@ -18,15 +18,17 @@ import numpy as np
 import pandas as pd
 
 from gradaudit import stats
+from gradaudit.analysed_rows import attribute_kind
+from gradaudit.between import CROSS
 from gradaudit.config import Plan, SubgroupPlan
-from gradaudit.contrasts import EXPLORATORY_PERMUTATIONS, TEST_NAMES
+from gradaudit.contrasts import EXPLORATORY_PERMUTATIONS, TEST_NAMES, Contrast
 from gradaudit.description import Census, level_groups, method_targets, suppressed_cells, suppressed_levels, take_census
 from gradaudit.errors import InputError, PlanError
 from gradaudit.privacy import UNKNOWN, is_small
 from gradaudit.records import AuditState, AuditVerdict, Effect, Finding, Interval, Measurements, TestResult, Verdict
 from gradaudit.registry import Family
 from gradaudit.sentences import headline, sentence, summary_sentences, what_cannot_be_told
-from gradaudit.subgroups import CROSS, Contrast, Disparity, attribute_kind, disparity, intersections
+from gradaudit.subgroups import Disparity, disparity, intersections
 
 __all__ = ["QUESTIONS", "analyze", "audit_verdict", "sentence"]
 

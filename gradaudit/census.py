@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from gradaudit.analysed_rows import attribute_kind, level_text, sort_levels
 from gradaudit.config import Plan
 from gradaudit.performance import ALL
 from gradaudit.privacy import UNKNOWN
@@ -22,7 +23,6 @@ from gradaudit.records import (
     AttributeFacts,
     Measurements,
 )  # fmt: skip
-from gradaudit.subgroups import attribute_kind, level_text, sort_levels
 
 Array = npt.NDArray[Any]
 
@@ -35,7 +35,7 @@ _ABSENT = frozenset({"not_annotated", "empty_mask", "empty_after_crop", "unreada
 def attribute_facts(meas: Measurements, plan: Plan) -> tuple[AttributeFacts, ...]:
     """Kind and levels of every ``subgroup.*`` column, in the table's order.
 
-    Kinds as in ``subgroups.attribute_kind``.  Levels: the plan's order, else numbers by size and text by alphabet; of a
+    Kinds as in ``analysed_rows.attribute_kind``.  Levels: the plan's order, else numbers by size and text by alphabet; of a
     continuous attribute, ranges between quartiles.
     """
     return attribute_facts_of(meas, plan, level_groups(meas, plan))

@@ -30,6 +30,7 @@ TEST_NAMES = {
     "Fisher": "Fisher exact",
 }
 """A contrast's method as reports and cards call it."""
+NO_MEAN = (np.nan, np.nan, np.nan)
 EXPLORATORY_PERMUTATIONS = 1999
 """Enough for intervals and signals; verdicts take the plan's number."""
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from gradaudit.analysed_rows import sort_levels
 from gradaudit.census import Array, Census, finite_mean, heat_status, take_census, texts
 from gradaudit.config import Plan
 from gradaudit.privacy import UNKNOWN
@@ -17,7 +18,6 @@ from gradaudit.records import (
     Measurements,
     RegionFacts,
 )  # fmt: skip
-from gradaudit.subgroups import sort_levels
 
 LABELS_SHOWN = 20
 EXAMPLES = 3

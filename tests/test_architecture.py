@@ -16,7 +16,7 @@ FLOORS = (
     ("metrics", "derivations", "regions", "rules", "tables", "paths", "image_list", "starting_plan", "manifest", "stats", "storage", "dermoscopy"),
     (
         "images", "batches", "layouts", "capture", "targets", "cams", "perturbation", "pixels", "concepts", "operators", "weights", "model_files", "models", "demo_network",
-        "contrasts", "subgroups", "overlays", "report.figures", "report.blocks",
+        "contrasts", "analysed_rows", "between", "within", "subgroups", "overlays", "report.figures", "report.blocks",
     ),
     (
         "engine", "acceleration", "measuring", "explaining", "layer_list", "checks", "performance", "sentences", "privacy", "limits", "census", "flow", "distributions", "disclosure",
@@ -31,7 +31,7 @@ TORCH_WING = {
     "engine", "acceleration", "measuring", "explaining", "layer_list", "checks",
 }  # fmt: skip
 TABLE_WING = {
-    "contrasts", "subgroups", "sentences", "performance", "privacy", "limits", "census", "flow", "distributions", "disclosure", "description", "gallery",
+    "contrasts", "analysed_rows", "between", "within", "subgroups", "sentences", "performance", "privacy", "limits", "census", "flow", "distributions", "disclosure", "description", "gallery",
     "analysis", "cards", "result", "report.figures", "report.blocks", "report.wording", "report.glossary", "report.composition", "report.heat", "report.performance", "report.method",
     "report.sections", "report.build", "report",
 }  # fmt: skip

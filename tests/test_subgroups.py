@@ -10,10 +10,11 @@ from scipy import stats as scipy_stats
 from scipy.special import expit
 from statsmodels.regression.linear_model import OLS
 
-from gradaudit import contrasts, stats, subgroups
+from gradaudit import contrasts, stats
+from gradaudit.analysed_rows import AnalysedRows, attribute_kind, sort_levels, with_columns
 from gradaudit.errors import InputError
 from gradaudit.records import Verdict
-from gradaudit.subgroups import attribute_kind, disparity, intersections, sort_levels
+from gradaudit.subgroups import disparity, intersections
 
 
 def rows_of(name, seed=0):
@@ -379,14 +380,14 @@ def test_permutations_grow_with_the_family():
 
 def test_class_is_crossed_with_size_where_patients_suffice():
     d = rows_of("V12")
-    z = {n: subgroups._with_columns(rows, pd.Series(k), None).z.shape[1] for n, rows, k in ((n, *_rows(d, n)) for n in (60, 200))}
+    z = {n: with_columns(rows, pd.Series(k), None).z.shape[1] for n, rows, k in ((n, *_rows(d, n)) for n in (60, 200))}
     assert z == {60: 4, 200: 7}
 
 
 def _rows(d, n):
     d = d.drop_duplicates("cluster").head(n)
     y, codes = d["value"].to_numpy(), d["group"].to_numpy()
-    rows = subgroups._Rows(y, codes, codes / 1, np.arange(n), np.arange(n), d["log_area"].to_numpy(), np.empty((n, 0)), ("0", "1"), {})
+    rows = AnalysedRows(y, codes, codes / 1, np.arange(n), np.arange(n), d["log_area"].to_numpy(), np.empty((n, 0)), ("0", "1"), {})
     return rows, d["klass"].to_numpy()
 
 
