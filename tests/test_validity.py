@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import worlds
 
-from gradaudit import contrasts, stats, subgroups
+from gradaudit import analysed_rows, contrasts, stats
 
 ROOT = Path(__file__).parents[1]
 _spec = importlib.util.spec_from_file_location("validity", ROOT / "benchmarks" / "validity.py")
@@ -40,7 +40,7 @@ def test_a_world_without_information_gets_no_verdict():
 
 
 def test_images_instead_of_patients_turn_it_red(monkeypatch):
-    monkeypatch.setattr(subgroups, "_codes", lambda ids: np.arange(len(ids)))
+    monkeypatch.setattr(analysed_rows, "_codes", lambda ids: np.arange(len(ids)))
     assert type_one("V05", 100) > HIGH
 
 
@@ -65,6 +65,7 @@ def test_every_stored_figure_is_said_with_its_bounds():
     stored = json.loads((ROOT / "reports" / "validity.json").read_text())
     text = (ROOT / "reports" / "validity.md").read_text()
     for part in stored.values():
-        for row in (validity.Row(**r) for r in part["rows"]):
+        for row in (validity.Row(**r) for r in part.get("rows", ())):
             line = next(line for line in text.splitlines() if f"| {row.what} |" in line and f"| {row.check} |" in line)
             assert ("**outside**" in line) == (not row.kept)
+    assert all(line in text for line in stored["notes"]["lines"])
