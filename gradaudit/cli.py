@@ -25,7 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from gradaudit.config import Plan, find_plan, read_plan
 from gradaudit.errors import GradauditError, PlanError
-from gradaudit.records import AUDIT_STATE_WORDS
+from gradaudit.records import AUDIT_STATE_WORDS, Measurements
 
 if TYPE_CHECKING:
     from gradaudit.layer_list import LayerList
@@ -118,6 +118,7 @@ def report(
     classifier = _loaded_model(plan, root)
     with _progress("measuring") as progress:
         result = audit(table, classifier, plan, run, fresh=fresh, strict=strict, progress=progress, command=_command_line())
+    _say_what_is_missing(result.measurements)
     _finish(result, run, output, as_json, allow_insufficient)
 
 
@@ -148,6 +149,7 @@ def measure(
     classifier = _loaded_model(plan, root)
     with _progress("measuring") as progress:
         meas = measure_with_gallery(table, classifier, plan, run, fresh=fresh, strict=strict, progress=progress, command=_command_line())
+    _say_what_is_missing(meas)
     failed = int((meas.images["status"] != "ok").sum())
     summary = {"run": str(run), "images": len(meas.images), "failed": failed, "rows": len(meas.table), "layer": meas.run["model"]["layer"]}
     if as_json:
@@ -326,6 +328,20 @@ def main() -> None:
             resumes = {"report", "measure"} & set(sys.argv[1:2])
             stderr.print(f"interrupted: {kept if resumes else 'files that were written before stay, and nothing else is kept'}")
         raise
+
+
+def _say_what_is_missing(meas: Measurements | None) -> None:
+    """How many images could not be used, or have no heat to share out, and why: an audit of what is left says nothing of them."""
+    if meas is None:
+        return
+    images = meas.images
+    readable = images["status"].astype(str) == "ok"
+    parts = (("could not be used", images.loc[~readable, "reason"]), ("have no heat to share out", images.loc[readable, "heat_status"]))
+    for what, codes in parts:
+        counts = codes.astype(str).loc[codes.astype(str) != "ok"].value_counts()
+        if len(counts):
+            reasons = ", ".join(f"{code} {number}" for code, number in counts.items())
+            stderr.print(f"[yellow]note:[/] {counts.sum()} of {len(images)} images {what} ({reasons})")
 
 
 def _finish(result: AuditResult, run: Path, output: Path | None, as_json: bool, allow_insufficient: bool) -> None:

@@ -300,7 +300,7 @@ def _what_differs(path: Path, before: Mapping[str, str], now: Mapping[str, str])
 
 
 def _short(value: str | None) -> str:
-    text = "absent" if value is None else str(value)
+    text = "absent" if value is None else str(value) or "nothing"
     return text if len(text) <= 48 else text[:12]
 
 

@@ -168,3 +168,17 @@ def test_ctrl_c_says_what_is_kept(tmp_path, run_command, monkeypatch, command, s
     code, _, err = run_command(command, write_audit(tmp_path, images=3))
     assert code == 130
     assert said in " ".join(err.split())
+
+
+def test_images_without_heat_are_counted_on_stderr(tmp_path, run_command):
+    manifest = write_audit(tmp_path, images=8)
+    path = tmp_path / "images" / "005.png"
+    path.write_bytes(path.read_bytes()[:200])
+    code, _, err = run_command("measure", manifest, "--run", tmp_path / "run")
+    assert code == 0
+    assert "1 of 8 images could not be used (truncated 1)" in " ".join(err.split())
+    network = (tmp_path / "network.py").read_text()
+    (tmp_path / "network.py").write_text(network.replace("head.bias.zero_()", "head.bias.fill_(float('nan'))"))
+    code, _, err = run_command("measure", manifest, "--run", tmp_path / "again")
+    assert code == 0
+    assert "7 of 8 images have no heat to share out (non_finite 7)" in " ".join(err.split())
