@@ -35,8 +35,9 @@ report: $(VENV)/report.stamp
 	$(BIN)/gradaudit report $(DEMO)/manifest.csv --config $(DEMO)/clean.toml --run runs/dermoscopy-clean
 	@echo "The shortcut model's criteria are not met, its clean twin's are met: runs/dermoscopy-shortcut/report.html, runs/dermoscopy-clean/report.html"
 
+# SLOW=1 adds what takes minutes: notebooks, the demo's training, simulations, accessibility of whole pages. CI runs it.
 test: $(VENV)/test.stamp
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(if $(SLOW),,-m "not slow") -n auto --dist loadgroup --no-loadscope-reorder
 
 # Real input; prepare.py says what it installs and builds.
 objects digits: $(VENV)/report.stamp

@@ -210,6 +210,7 @@ def test_no_small_cell_can_be_solved_for(world, seed):
     assert recovered(meas, describe(meas, Plan()), 11) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("min_cell", [2, 3, 5, 11])
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_other_thresholds_hold_too(min_cell, seed):
@@ -225,6 +226,7 @@ def test_low_thresholds_hold_in_worlds_with_many_small_cells(world, min_cell):
     assert recovered(meas, describe(meas, Plan(privacy={"min_cell": min_cell})), min_cell) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("world", "min_cell"), [("small level", 11), ("rare label", 5), ("few unknown", 3)])
 def test_no_count_of_the_flow_is_withheld_without_need(world, min_cell):
     """Put back any single count, and the attacker recovers a small cell."""

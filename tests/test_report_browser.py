@@ -81,6 +81,7 @@ EVERY_RULE, ONLY_CONTRAST = {}, {"runOnly": ["color-contrast"]}
 ALL_BUT_CONTRAST = {"rules": {"color-contrast": {"enabled": False}}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "scheme", "rules"),
     [

@@ -39,6 +39,7 @@ def test_a_world_without_information_gets_no_verdict():
     assert found["p"].isna().mean() >= 0.99
 
 
+@pytest.mark.slow
 def test_images_instead_of_patients_turn_it_red(monkeypatch):
     monkeypatch.setattr(analysed_rows, "_codes", lambda ids: np.arange(len(ids)))
     assert type_one("V05", 100) > HIGH
@@ -49,6 +50,7 @@ def test_no_spline_turns_it_red(monkeypatch):
     assert type_one("V11", 100) > HIGH
 
 
+@pytest.mark.slow
 def test_an_analytic_p_turns_it_red(monkeypatch):
     monkeypatch.setattr(contrasts, "ANALYTIC_PATIENTS", 0)
     monkeypatch.setattr(contrasts, "ANALYTIC_OFF_MODE", 0.0)
