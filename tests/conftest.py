@@ -22,6 +22,25 @@ def rendered():
     return result_documents.Rendered()
 
 
+@pytest.fixture
+def run_command(monkeypatch, capsys):
+    """Run the entry point as the console script does; returns (exit code, stdout, stderr)."""
+
+    from gradaudit import cli
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["gradaudit", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
 LONGEST_FIRST = ("demo", "report")
 
 

@@ -12,23 +12,6 @@ from gradaudit.config import build_plan
 from tests.small_audits import write_audit
 
 
-@pytest.fixture
-def run_command(monkeypatch, capsys):
-    """Run the entry point as the console script does; returns (exit code, stdout, stderr)."""
-
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["gradaudit", *map(str, arguments)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
-
-
 def test_report_end_to_end(tmp_path, run_command):
     manifest = write_audit(tmp_path, images=96)
     code, out, err = run_command("report", manifest, "--run", tmp_path / "run")

@@ -443,23 +443,6 @@ def test_layers_can_be_traced_with_an_image_and_say_when_the_size_does_not_fit(t
 
 
 @pytest.fixture
-def run_command(monkeypatch, capsys):
-    """Run the entry point as the console script does; returns (exit code, stdout, stderr)."""
-
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["gradaudit", *map(str, arguments)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
-
-
-@pytest.fixture
 def audit(tmp_path, monkeypatch):
     """An audit's files in the current folder."""
     write_audit(tmp_path, images=3)

@@ -13,7 +13,7 @@ from gradaudit import analysis
 from gradaudit.cards import function_name, method_cards
 from gradaudit.contrasts import TEST_NAMES
 from gradaudit.records import VERDICT_WORDS
-from gradaudit.report import render_html, render_markdown, to_json
+from gradaudit.report import render_fragment, render_html, render_markdown, to_json
 from gradaudit.report.blocks import Details, Drawing, Table
 from gradaudit.report.glossary import TERMS, meaning
 from gradaudit.report.sections import SECTIONS
@@ -162,5 +162,5 @@ def test_every_term_has_a_meaning_and_its_cards_exist():
 @pytest.mark.parametrize("name", ["shortcut", "met", "insufficient", "no_criteria"])
 def test_no_render_uses_the_banned_words(rendered, name):
     document = BUILDERS[name]()
-    for text in (rendered[name], render_markdown(document), to_json(document)):
+    for text in (rendered[name], render_markdown(document), render_fragment(document), to_json(document)):
         assert BANNED.findall(NAMES.sub("", re.sub(r"data:[a-z/+-]+;base64,[A-Za-z0-9+/=]+", "", text))) == []

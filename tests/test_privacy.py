@@ -227,7 +227,7 @@ def test_low_thresholds_hold_in_worlds_with_many_small_cells(world, min_cell):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("world", "min_cell"), [("small level", 11), ("rare label", 5), ("few unknown", 3)])
+@pytest.mark.parametrize(("world", "min_cell"), [("small level", 11), ("two levels", 11), ("rare region", 5), ("rare label", 11), ("few unknown", 3)])
 def test_no_count_of_the_flow_is_withheld_without_need(world, min_cell):
     """Put back any single count, and the attacker recovers a small cell."""
     sizes, how = WORLDS[world]

@@ -419,7 +419,7 @@ def test_svg_has_title_description_and_no_date_style_or_foreign_font():
 
 
 @pytest.mark.parametrize("name", BUILDERS)
-def test_json_is_canonical_fits_its_schema_and_comes_back(name, tmp_path):
+def test_json_is_canonical_fits_its_schema_and_comes_back(rendered, name, tmp_path):
     document = BUILDERS[name]()
     text = to_json(document)
     data = json.loads(text)
@@ -431,6 +431,7 @@ def test_json_is_canonical_fits_its_schema_and_comes_back(name, tmp_path):
     again = read_result(path)
     assert again == document
     assert to_json(again) == text
+    assert render_html(again) == rendered[name]
 
 
 @pytest.mark.parametrize("name", BUILDERS)

@@ -78,7 +78,6 @@ def test_page_opens_quietly_and_fits_the_window(open_page, name, width):
 
 AXE = {"resultTypes": ["violations"], "preload": False}  # nothing outside the page is there to be preloaded
 EVERY_RULE, ONLY_CONTRAST = {}, {"runOnly": ["color-contrast"]}
-ALL_BUT_CONTRAST = {"rules": {"color-contrast": {"enabled": False}}}
 
 
 @pytest.mark.slow
@@ -87,7 +86,7 @@ ALL_BUT_CONTRAST = {"rules": {"color-contrast": {"enabled": False}}}
     [
         ("shortcut", "light", EVERY_RULE),
         ("shortcut", "dark", ONLY_CONTRAST),  # the dark scheme changes colours and nothing else
-        ("insufficient", "light", ALL_BUT_CONTRAST),  # looking at every letter's colour takes ten seconds a page
+        ("insufficient", "light", EVERY_RULE),
         ("hostile", "light", EVERY_RULE),
         ("fragment", "light", EVERY_RULE),
         ("fragment", "dark", ONLY_CONTRAST),
@@ -100,7 +99,7 @@ def test_axe_finds_no_violation(open_page, name, scheme, rules):
     results = axe.Axe().run(page, options=AXE | rules)
     assert [(v["id"], v["nodes"][0]["html"][:200]) for v in results.response["violations"]] == []
     checked = {rule["id"] for rule in results.response["passes"]}
-    assert ("color-contrast" in checked) == (rules is not ALL_BUT_CONTRAST)
+    assert "color-contrast" in checked
     assert len(checked) > 10 or rules is ONLY_CONTRAST
 
 

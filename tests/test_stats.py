@@ -164,7 +164,7 @@ def test_too_few_permutations_for_alpha_give_an_endless_interval():
     assert stats.critical_value(np.arange(10.0), 0.05) == np.inf
 
 
-@settings(max_examples=8)  # statsmodels takes some tenths of a second each
+@settings(max_examples=25)  # statsmodels takes some tenths of a second each
 @given(st.lists(st.floats(1e-9, 1), min_size=1, max_size=30))
 def test_corrections_equal_statsmodels(p):
     np.testing.assert_allclose(stats.holm(p), multipletests(p, method="holm")[1], rtol=1e-12)
