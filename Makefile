@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# Many short processes follow: each would compile everything again where the surroundings forbid bytecode files.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: report test extras lint reports objects digits benchmarks clean
 
