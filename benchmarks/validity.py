@@ -36,6 +36,7 @@ from scipy.special import expit  # noqa: E402
 
 import gradaudit as ga  # noqa: E402
 from gradaudit import stats  # noqa: E402
+from gradaudit.performance import DIFFERENCE, performance_table  # noqa: E402
 from gradaudit.records import Verdict  # noqa: E402
 from gradaudit.subgroups import intersections  # noqa: E402
 
@@ -334,6 +335,48 @@ def max_t(replicates: int, permutations: int, seed: int) -> list[Row]:
     return [Row("max-T", "family-wise error, five groups of 40 and more", float((worst <= 0.05).mean()), *TYPE_ONE, replicates, "new")]
 
 
+# ── performance of the classifier ───────────────────────────────────────────────────────────────────────────────────
+
+EQUALLY_GOOD = ("accuracy", "sensitivity", "specificity", "auc", "brier", "calibration_slope")
+
+
+def differences(world: worlds.PredictionWorld, replicates: int, permutations: int, seed: int) -> pd.DataFrame:
+    """p and interval of every difference of performance as a report has them, a row per replicate and figure."""
+    out = []
+    for r in range(replicates):
+        d = world.draw(np.random.default_rng((seed, r)))
+        words = np.array(["no", "yes"], dtype=object)
+        predicted = d["probability"] > 0.5
+        images = pd.DataFrame({
+            "label": words[d["label"].astype(int)], "predicted": words[predicted.astype(int)], "correct": predicted == d["label"],
+            "cluster": d["cluster"].astype(str), "status": "ok", "probability.no": 1 - d["probability"], "probability.yes": d["probability"],
+        })  # fmt: skip
+        plan = ga.Plan(analysis={"permutations": permutations, "positive_class": "yes"}, run={"seed": r})
+        meas = ga.Measurements(pd.DataFrame(), images, None, {"model": {"classes": ["no", "yes"]}})
+        table = performance_table(meas, plan, {"group": d["group"].astype("category")}, {"group": "0"})
+        rows = [row for row in table if row.metric.endswith(DIFFERENCE)]
+        out += [{"figure": row.metric.removesuffix(DIFFERENCE), "p": row.test.p, "low": row.low, "high": row.high} for row in rows]
+    return pd.DataFrame(out).astype({"p": float, "low": float, "high": float})
+
+
+def equally_good(name: str, replicates: int, permutations: int, seed: int) -> list[Row]:
+    world = worlds.PREDICTION_WORLDS[name]
+    found = differences(world, replicates, permutations, seed)
+    out = []
+    for figure in EQUALLY_GOOD:
+        own = found[found["figure"] == figure]
+        p, covered = own["p"].dropna(), own[own["low"].notna()]
+        inside = float(((covered["low"] <= 0) & (covered["high"] >= 0)).mean())
+        words = figure.replace("_", " ").replace("auc", "AUC")
+        out.append(Row(name, f"type I error: {words}", rejected(p), *TYPE_ONE, len(p), "performance"))
+        out.append(Row(name, f"coverage of the difference: {words}", inside, *COVERAGE, len(covered), "performance"))
+    return out
+
+
+for _name in worlds.PREDICTION_WORLDS:
+    CHECKS[_name] = partial(equally_good, _name)
+
+
 # ── teeth: methods that fail, in the same harness ───────────────────────────────────────────────────────────────────
 
 
@@ -410,6 +453,11 @@ SECTIONS = {
         "Parts of the protocol beside the two-group comparison",
         "Departure from trend, non-linearity, restriction to common region sizes, pairs, attributes that vary within patients,\n"
         "ratios, absent regions, intersections, image rows, max-T, equivalence in a family.",
+    ),
+    "performance": (
+        "Performance of the classifier by group",
+        "Two groups for which it is equally good: " + "; ".join(f"{name}: {w.what}" for name, w in worlds.PREDICTION_WORLDS.items()) + ".\n"
+        "p: of clusters' means; AUC and calibration slope by clusters' pseudo-values. Intervals: from those of the two groups (MOVER).",
     ),
     "teeth": ("Methods that fail", "Naive analyses of the same worlds, in the same harness. Each bound is the failure that must be seen."),
 }

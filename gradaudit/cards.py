@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gradaudit import performance
+from gradaudit import merit_differences, merits
 from gradaudit.analysis import QUESTIONS
 from gradaudit.contrasts import estimate_all
 from gradaudit.metrics import METRICS
@@ -28,18 +28,24 @@ STATISTICS.register(
     summary="Interval of a proportion that lets clusters vary, not images; it stays inside 0 to 100 %.",
     formula="(p + t²/2n ± t·√(p(1 − p)/n + t²/4n²)) / (1 + t²/n),  n = p(1 − p)/var,  var = G/(G − 1)·Σ_g (Σ_{i∈g} u_i)²",
     source="Wilson 1927, JASA 22:209; clustered: Franco, Little, Louis & Slud 2019, J. Surv. Stat. Methodol. 7:334",
-)(performance.wilson_clustered)  # fmt: skip
+)(merits.wilson_clustered)  # fmt: skip
 STATISTICS.register(
     name="obuchowski_variance", label="AUC interval",
     summary="Wilson's form on the AUC, whose variance comes from placement values summed over clusters.",
     formula="n = A(1 − A)/var(A),  var(A) = S10/m + S01/n + 2·S11/(m·n)",
     source="DeLong et al. 1988, Biometrics 44:837; clustered: Obuchowski 1997, Biometrics 53:567",
-)(performance.obuchowski_variance)  # fmt: skip
+)(merits.obuchowski_variance)  # fmt: skip
 STATISTICS.register(
     name="mover_difference", label="difference of two figures", summary="Interval of a difference, recovered from the two intervals.",
     formula="d − √(a² + b² − 2rab), a and b the distances to the nearer limits (the upper limit likewise)",
     source="Newcombe 1998, Stat. Med. 17:873; Zou & Donner 2008, Stat. Med. 27:1693",
-)(performance.mover_difference)  # fmt: skip
+)(merit_differences.mover_difference)  # fmt: skip
+STATISTICS.register(
+    name="pseudo_values", label="pseudo-values of a figure",
+    summary="What a cluster adds to a figure that is no mean over images; tested like any other value of a cluster.",
+    formula="z_c = G·T(figure of all G clusters) − (G − 1)·T(figure without cluster c),  T: arcsin √ of shares and AUC, asinh of the slope",
+    source="Tukey 1958, Ann. Math. Stat. 29:614; Arvesen 1969, Ann. Math. Stat. 40:2076; Cressie 1981, Biometrika 68:297",
+)(merit_differences.pseudo_values)  # fmt: skip
 
 
 def method_cards(recorded: Mapping[str, dict[str, str]]) -> dict[str, tuple[dict[str, str], ...]]:
@@ -54,7 +60,7 @@ def method_cards(recorded: Mapping[str, dict[str, str]]) -> dict[str, tuple[dict
         METRICS.title: _cards_of(METRICS),
         QUESTIONS.title: _cards_of(QUESTIONS),
         STATISTICS.title: statistics,
-        FIGURES: tuple(_from_docstring(name, figure) for name, figure in performance.FIGURES.items()),
+        FIGURES: tuple(_from_docstring(name, figure) for name, figure in merits.FIGURES.items()),
     }
 
 

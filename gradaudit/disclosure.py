@@ -20,7 +20,8 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
 from gradaudit.census import Array, Census
-from gradaudit.performance import ALL, OVER_ANALYSED, Predictions
+from gradaudit.merits import Predictions
+from gradaudit.performance import ALL, OVER_ANALYSED
 from gradaudit.privacy import STEPS, Parts, is_small
 from gradaudit.records import FlowRow
 

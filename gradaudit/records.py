@@ -377,7 +377,7 @@ class PerformanceRow(Record):
     n_clusters: int | None = None
     reason: str = ""
     suppressed: bool = False
-    test: TestResult = TestResult()  # of a difference, where the figure is a mean over images; of clusters' means
+    test: TestResult = TestResult()  # of a difference; of clusters' means, or of their pseudo-values
 
 
 class MeanMap(Record):

@@ -306,9 +306,12 @@ def headline(state: AuditState, decisive: Sequence[Finding]) -> str:
     if state == "met":
         return f"{_all(n)} of the heat share {'lies' if n == 1 else 'lie'} within the declared margin"
     if state == "none_declared" and not any(f.verdict is Verdict.SHOWN for f in told):
-        if heat:
-            return f"no disparity is shown in {_all(n) if n < 3 else f'any of {n} comparisons'} of the heat share"
-        return "no comparison of the heat share was possible"
+        assessed = sum(f.verdict is not Verdict.NOT_ASSESSED for f in heat)
+        if assessed == 0:
+            return "no comparison of the heat share was possible"
+        which = _all(assessed) if assessed < 3 else f"any of {assessed} comparisons"
+        rest = "" if assessed == n else f" that could be assessed ({n - assessed} more could not)"
+        return f"no disparity is shown in {which} of the heat share{rest}"
     if state == "insufficient":
         if not heat:
             return "no comparison of the heat share was possible"

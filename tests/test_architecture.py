@@ -19,7 +19,7 @@ FLOORS = (
         "contrasts", "analysed_rows", "between", "within", "subgroups", "overlays", "report.figures", "report.blocks",
     ),
     (
-        "engine", "acceleration", "measuring", "explaining", "layer_list", "checks", "performance", "sentences", "privacy", "limits", "census", "flow", "distributions", "disclosure",
+        "engine", "acceleration", "measuring", "explaining", "layer_list", "checks", "merits", "merit_differences", "performance", "sentences", "privacy", "limits", "census", "flow", "distributions", "disclosure",
         "description", "analysis", "cards", "gallery", "report.wording", "report.glossary", "report.composition", "report.heat", "report.performance",
         "report.method", "report.sections", "report.build", "report", "result",
     ),
@@ -31,7 +31,7 @@ TORCH_WING = {
     "engine", "acceleration", "measuring", "explaining", "layer_list", "checks",
 }  # fmt: skip
 TABLE_WING = {
-    "contrasts", "analysed_rows", "between", "within", "subgroups", "sentences", "performance", "privacy", "limits", "census", "flow", "distributions", "disclosure", "description", "gallery",
+    "contrasts", "analysed_rows", "between", "within", "subgroups", "sentences", "merits", "merit_differences", "performance", "privacy", "limits", "census", "flow", "distributions", "disclosure", "description", "gallery",
     "analysis", "cards", "result", "report.figures", "report.blocks", "report.wording", "report.glossary", "report.composition", "report.heat", "report.performance", "report.method",
     "report.sections", "report.build", "report",
 }  # fmt: skip

@@ -195,6 +195,11 @@ def test_the_headline_of_the_worst_finding(kind, changes, expected):
         ("none_declared", [], "no comparison of the heat share was possible"),
         ("none_declared", [Verdict.INCONCLUSIVE], "no disparity is shown in the only comparison of the heat share"),
         ("none_declared", [Verdict.INCONCLUSIVE] * 4, "no disparity is shown in any of 4 comparisons of the heat share"),
+        ("none_declared", [Verdict.NOT_ASSESSED] * 2, "no comparison of the heat share was possible"),
+        (
+            "none_declared", [Verdict.NOT_ASSESSED, Verdict.INCONCLUSIVE],
+            "no disparity is shown in the only comparison of the heat share that could be assessed (1 more could not)",
+        ),
     ],
 )  # fmt: skip
 def test_headlines_count_in_good_english(state, verdicts, expected):

@@ -43,7 +43,7 @@ from gradaudit.report.wording import (
 
 ABOUT_TESTS = (
     "p: of the difference between clusters' means, adjusted by Benjamini-Hochberg over all differences of performance; a signal, not a verdict. "
-    "AUC and calibration slope are no means over images and have intervals only."
+    "AUC, calibration slope and means over classes are no means over images: what is compared there is each cluster's pseudo-value."
 )
 PERCENT_METRICS = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "precision", "recall", "ppv", "npv", "prevalence")
 
