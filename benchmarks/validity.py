@@ -340,41 +340,57 @@ def max_t(replicates: int, permutations: int, seed: int) -> list[Row]:
 EQUALLY_GOOD = ("accuracy", "sensitivity", "specificity", "auc", "brier", "calibration_slope")
 
 
-def differences(world: worlds.PredictionWorld, replicates: int, permutations: int, seed: int) -> pd.DataFrame:
-    """p and interval of every difference of performance as a report has them, a row per replicate and figure."""
+def differences(
+    draw: Callable[[np.random.Generator], pd.DataFrame], replicates: int, permutations: int, seed: int, positive: str | None
+) -> pd.DataFrame:
+    """p and interval of every difference of performance as a report has them, a row per replicate and figure.
+
+    draw : columns group, cluster, label (class number) and p0, p1, ... (probability of each class)
+    """
     out = []
     for r in range(replicates):
-        d = world.draw(np.random.default_rng((seed, r)))
-        words = np.array(["no", "yes"], dtype=object)
-        predicted = d["probability"] > 0.5
+        d = draw(np.random.default_rng((seed, r)))
+        p = d.filter(regex=r"^p\d$").to_numpy()
+        words = np.array([f"c{k}" for k in range(p.shape[1])], dtype=object)
+        predicted = p.argmax(axis=1)
         images = pd.DataFrame({
-            "label": words[d["label"].astype(int)], "predicted": words[predicted.astype(int)], "correct": predicted == d["label"],
-            "cluster": d["cluster"].astype(str), "status": "ok", "probability.no": 1 - d["probability"], "probability.yes": d["probability"],
+            "label": words[d["label"]], "predicted": words[predicted], "correct": predicted == d["label"], "cluster": d["cluster"].astype(str),
+            "status": "ok", **{f"probability.{word}": p[:, k] for k, word in enumerate(words)},
         })  # fmt: skip
-        plan = ga.Plan(analysis={"permutations": permutations, "positive_class": "yes"}, run={"seed": r})
-        meas = ga.Measurements(pd.DataFrame(), images, None, {"model": {"classes": ["no", "yes"]}})
+        plan = ga.Plan(analysis={"permutations": permutations, "positive_class": positive}, run={"seed": r})
+        meas = ga.Measurements(pd.DataFrame(), images, None, {"model": {"classes": list(words)}})
         table = performance_table(meas, plan, {"group": d["group"].astype("category")}, {"group": "0"})
         rows = [row for row in table if row.metric.endswith(DIFFERENCE)]
         out += [{"figure": row.metric.removesuffix(DIFFERENCE), "p": row.test.p, "low": row.low, "high": row.high} for row in rows]
     return pd.DataFrame(out).astype({"p": float, "low": float, "high": float})
 
 
-def equally_good(name: str, replicates: int, permutations: int, seed: int) -> list[Row]:
-    world = worlds.PREDICTION_WORLDS[name]
-    found = differences(world, replicates, permutations, seed)
+def rows_of_figures(name: str, found: pd.DataFrame, figures: Iterable[str]) -> list[Row]:
     out = []
-    for figure in EQUALLY_GOOD:
+    for figure in figures:
         own = found[found["figure"] == figure]
         p, covered = own["p"].dropna(), own[own["low"].notna()]
         inside = float(((covered["low"] <= 0) & (covered["high"] >= 0)).mean())
-        words = figure.replace("_", " ").replace("auc", "AUC")
+        words = {"auc": "AUC", "ppv": "PPV", "brier": "Brier score"}.get(figure, figure.replace("_", " "))
         out.append(Row(name, f"type I error: {words}", rejected(p), *TYPE_ONE, len(p), "performance"))
         out.append(Row(name, f"coverage of the difference: {words}", inside, *COVERAGE, len(covered), "performance"))
     return out
 
 
+def equally_good(name: str, replicates: int, permutations: int, seed: int) -> list[Row]:
+    world = worlds.PREDICTION_WORLDS[name]
+    return rows_of_figures(name, differences(world.draw, replicates, permutations, seed, "c1"), EQUALLY_GOOD)
+
+
 for _name in worlds.PREDICTION_WORLDS:
     CHECKS[_name] = partial(equally_good, _name)
+
+
+@check("P7")
+def three_classes(replicates: int, permutations: int, seed: int) -> list[Row]:
+    """Without a positive class: means over the classes, each against the rest."""
+    found = differences(worlds.three_classes, replicates, permutations, seed, None)
+    return rows_of_figures("P7", found, ("accuracy", "sensitivity", "specificity", "ppv", "auc", "brier"))
 
 
 # ── teeth: methods that fail, in the same harness ───────────────────────────────────────────────────────────────────
@@ -456,8 +472,11 @@ SECTIONS = {
     ),
     "performance": (
         "Performance of the classifier by group",
-        "Two groups for which it is equally good: " + "; ".join(f"{name}: {w.what}" for name, w in worlds.PREDICTION_WORLDS.items()) + ".\n"
-        "p: of clusters' means; AUC and calibration slope by clusters' pseudo-values. Intervals: from those of the two groups (MOVER).",
+        "Two groups for which it is equally good: "
+        + "; ".join(f"{name}: {w.what}" for name, w in worlds.PREDICTION_WORLDS.items())
+        + "; P7: 80 against 160, three classes, figures are means over them.\n"
+        "p: of clusters' means; AUC, calibration slope and means over classes by clusters' pseudo-values.\n"
+        "Intervals: recovered from those of the two groups (MOVER).",
     ),
     "teeth": ("Methods that fail", "Naive analyses of the same worlds, in the same harness. Each bound is the failure that must be seen."),
 }

@@ -57,9 +57,7 @@ class _Loaded:
     size: Size = (0, 0)
 
 
-def load_batch(
-    samples: Sequence[Sample], root: Path | None, preprocess: Preprocess | None, plan: Plan, region_names: Sequence[str]
-) -> ImageBatch:
+def load_batch(samples: Sequence[Sample], root: Path | None, preprocess: Preprocess | None, plan: Plan, region_names: Sequence[str]) -> ImageBatch:
     """Decode, preprocess and mask N samples; Pillow, numpy and scipy only, so it may run in a worker process.
 
     ``preprocess`` None takes images as decoded (RGB in [0, 1]).  A batch without one readable image, under a preprocess that

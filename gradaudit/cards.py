@@ -43,7 +43,7 @@ STATISTICS.register(
 STATISTICS.register(
     name="pseudo_values", label="pseudo-values of a figure",
     summary="What a cluster adds to a figure that is no mean over images; tested like any other value of a cluster.",
-    formula="z_c = G·T(figure of all G clusters) − (G − 1)·T(figure without cluster c),  T: arcsin √ of shares and AUC, asinh of the slope",
+    formula="AUC, means over classes: z_c = G·T(A) − (G − 1)·T(A without c), T = arcsin √;  slope: z_c = b + G·Σ_{i∈c} u_i",
     source="Tukey 1958, Ann. Math. Stat. 29:614; Arvesen 1969, Ann. Math. Stat. 40:2076; Cressie 1981, Biometrika 68:297",
 )(merit_differences.pseudo_values)  # fmt: skip
 

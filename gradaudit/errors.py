@@ -73,7 +73,4 @@ class MissingExtraError(GradauditError, ImportError):
     """An optional dependency is missing; the message names the extra that brings it."""
 
     def __init__(self, what: str, extra: str, package: str) -> None:
-        super().__init__(
-            f"{what} needs the package {package!r}, which is not installed. "
-            f"Install it with: pip install 'gradaudit[{extra}]'"
-        )
+        super().__init__(f"{what} needs the package {package!r}, which is not installed. Install it with: pip install 'gradaudit[{extra}]'")

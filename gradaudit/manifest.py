@@ -306,7 +306,7 @@ def _check_columns(draft: _Draft) -> Iterator[Problem]:
 
 
 def _misspelt(column: str) -> str | None:
-    """"subgroup.sex" for subgrup.sex, Subgroup_sex, subgroups:sex; None for names that are something else (religion.x)."""
+    """ "subgroup.sex" for subgrup.sex, Subgroup_sex, subgroups:sex; None for names that are something else (religion.x)."""
     for mark in ".:_-/ ":
         prefix, found, name = column.partition(mark)
         folded = prefix.casefold().replace("_", "").replace("-", "")

@@ -1,20 +1,20 @@
 """Differences of a figure of merit between groups: an interval recovered from the groups' own, and a test.
 
 Accuracy, sensitivity, specificity, PPV and Brier score are means over images and tested as heat is: on clusters' means, by
-``subgroups.disparity``.  AUC and calibration slope are no means.  There a cluster's value is its jackknife pseudo-value
+``subgroups.disparity``.  What is no mean over images is tested in the same way on pseudo-values, one per cluster, whose mean is
+(about) the figure; G is the number of clusters.
 
-    z_c = G * T(figure of all G clusters) - (G - 1) * T(figure without cluster c)
+    AUC, means over classes    z_c = G * T(figure) - (G - 1) * T(figure without cluster c),    T = arcsine of the root
+    calibration slope          z_c = slope + G * (influence of cluster c on the slope)
 
-whose mean estimates T(figure); then the same test.  T evens the variance: arcsine of the root for the AUC, asinh for the
-slope.  On the plain scale groups of unequal size or class balance reject up to 7.6 % of true nulls instead of 5.
-Sources: Tukey 1958, Ann. Math. Stat. 29:614; Arvesen 1969, Ann. Math. Stat. 40:2076 (U-statistics, of which the AUC is
-one); Cressie 1981, Biometrika 68:297 (the scale).
+Sources: Tukey 1958, Ann. Math. Stat. 29:614; Arvesen 1969, Ann. Math. Stat. 40:2076 (the AUC is one of its U-statistics);
+Cressie 1981, Biometrika 68:297 (T evens the variance where groups differ in size and balance); Jaeckel 1972,
+The infinitesimal jackknife, Bell Laboratories MM 72-1215-11 (the slope).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,11 +23,12 @@ from gradaudit.analysed_rows import takes_differences, usable_rows
 from gradaudit.between import comparisons_of
 from gradaudit.config import Plan
 from gradaudit.contrasts import EXPLORATORY_PERMUTATIONS, MIN_PATIENTS, TEST_NAMES, Contrast, Settings
-from gradaudit.merits import Array, Figure, Predictions, placements, slope_fit, squared_errors
+from gradaudit.merits import Array, Figure, Predictions, calibration_slope, placements, squared_errors
 from gradaudit.records import TestResult
 from gradaudit.subgroups import Disparity, disparity
 
 MOST_CLASSES = 20  # compared without a positive class; probabilities are kept for as many
+
 
 def mover_difference(a: Figure, b: Figure) -> tuple[float | None, float | None, float | None]:
     """a - b with an interval built from the two intervals: the method of variance estimates recovery.
@@ -135,9 +136,6 @@ def _tests_of_pseudo_values(data: Predictions, levels: Array, reference: str, pl
 
 # ── pseudo-values ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-Deletions = tuple[float, Array]
-"""A figure of all clusters, and without each of them, (G,)."""
-
 
 def pseudo_values(name: str, data: Predictions, against: Predictions) -> tuple[Array, Array] | None:
     """Codes of the clusters (G,), and a pseudo-value of the figure ``name`` for each; see the head of this file.
@@ -145,16 +143,11 @@ def pseudo_values(name: str, data: Predictions, against: Predictions) -> tuple[A
     data, against : the two sides of a comparison.  None where the figure does not exist on this side, or where a class
     that counts in it has images of fewer than ten clusters here: too few to tell what leaving one out changes.
     """
-    figure, scale = PSEUDO_VALUED[name]
     codes, cluster = np.unique(data.cluster, return_inverse=True)
     if not _every_class_is_there(data, against, name == "ppv", cluster):
         return None
-    found = figure(data, cluster)
-    if found is None:
-        return None
-    whole, without = found
-    values = len(codes) * scale(whole) - (len(codes) - 1) * scale(without)
-    return (codes, values) if np.isfinite(values).all() else None
+    values = PSEUDO_VALUED[name](data, cluster)
+    return None if values is None else (codes, values)
 
 
 def _every_class_is_there(data: Predictions, against: Predictions, by_prediction: bool, cluster: Array) -> bool:
@@ -170,20 +163,22 @@ def _every_class_is_there(data: Predictions, against: Predictions, by_prediction
     return all(len(np.unique(cluster[base])) >= MIN_PATIENTS for base in bases)
 
 
-def _arcsine(share: Any) -> Any:
-    return np.arcsin(np.sqrt(np.clip(share, 0.0, 1.0)))
+def _jackknifed(share: float, without: Array) -> Array:
+    """Pseudo-values of a figure between 0 and 1, from the figure without each cluster, (G,)."""
+    whole, others = (np.arcsin(np.sqrt(np.clip(x, 0.0, 1.0))) for x in (share, without))  # rounding may step over 0 or 1
+    return np.asarray(len(without) * whole - (len(without) - 1) * others)
 
 
-def _auc_without_each(data: Predictions, cluster: Array) -> Deletions | None:
+def _of_auc(data: Predictions, cluster: Array) -> Array | None:
     if data.probability is None:
         return None
     targets = [data.positive] if data.positive is not None else np.unique(data.label)
-    parts = [_one_auc_without_each(data.probability[:, k], data.label == k, cluster) for k in targets]
-    return float(np.mean([part[0] for part in parts])), np.mean([part[1] for part in parts], axis=0)
+    parts = [_auc_without_each(data.probability[:, k], data.label == k, cluster) for k in targets]
+    return _jackknifed(float(np.mean([part[0] for part in parts])), np.mean([part[1] for part in parts], axis=0))
 
 
-def _one_auc_without_each(score: Array, positive: Array, cluster: Array) -> Deletions:
-    """All pairs but those with an image of the cluster: its rows and columns of the pair table, less their crossing."""
+def _auc_without_each(score: Array, positive: Array, cluster: Array) -> tuple[float, Array]:
+    """AUC of all pairs, and of those without an image of each cluster: less its rows and columns, which cross inside it."""
     area, placement = placements(score, positive)
     m, n = int(positive.sum()), int((~positive).sum())
     frame = pd.DataFrame({"cluster": cluster, "positive": positive, "score": score})
@@ -195,56 +190,46 @@ def _one_auc_without_each(score: Array, positive: Array, cluster: Array) -> Dele
     return area, (area * m * n - rows - columns + crossing) / left
 
 
-def _slope_without_each(data: Predictions, cluster: Array) -> Deletions | None:
-    """One Newton step from the whole fit with the information that is left (Pregibon 1981, Ann. Stat. 9:705)."""
-    fit = slope_fit(data)
-    if isinstance(fit, str):
+def _of_slope(data: Predictions, cluster: Array) -> Array | None:
+    slope = calibration_slope(data)
+    if slope.estimate is None or slope.influence is None:
         return None
-    x, score, weight, beta = fit
-    sums = np.column_stack([np.bincount(cluster, column) for column in (score[:, None] * x).T])
-    products = [np.bincount(cluster, weight * x[:, a] * x[:, b]) for a in (0, 1) for b in (0, 1)]
-    own = np.stack(products, axis=1).reshape(-1, 2, 2)
-    left = own.sum(axis=0) - own
-    if (np.linalg.det(left) <= 1e-9 * np.linalg.det(own.sum(axis=0))).any():
-        return None
-    return float(beta[1]), beta[1] - np.linalg.solve(left, sums[:, :, None])[:, 1, 0]
+    influence = np.bincount(cluster, slope.influence)
+    return np.asarray(slope.estimate + len(influence) * influence)
 
 
-def _sensitivity_without_each(data: Predictions, cluster: Array) -> Deletions | None:
-    return _mean_share_without_each([(data.correct, data.label == k) for k in np.unique(data.label)], data, cluster)
+def _of_sensitivity(data: Predictions, cluster: Array) -> Array | None:
+    return _of_mean_share([(data.correct, data.label == k) for k in np.unique(data.label)], data, cluster)
 
 
-def _specificity_without_each(data: Predictions, cluster: Array) -> Deletions | None:
-    return _mean_share_without_each([((data.predicted != k) * 1.0, data.label != k) for k in np.unique(data.label)], data, cluster)
+def _of_specificity(data: Predictions, cluster: Array) -> Array | None:
+    return _of_mean_share([((data.predicted != k) * 1.0, data.label != k) for k in np.unique(data.label)], data, cluster)
 
 
-def _ppv_without_each(data: Predictions, cluster: Array) -> Deletions | None:
-    return _mean_share_without_each([(data.correct, data.predicted == k) for k in np.unique(data.predicted)], data, cluster)
+def _of_ppv(data: Predictions, cluster: Array) -> Array | None:
+    return _of_mean_share([(data.correct, data.predicted == k) for k in np.unique(data.predicted)], data, cluster)
 
 
-def _mean_share_without_each(shares: Sequence[tuple[Array, Array]], data: Predictions, cluster: Array) -> Deletions | None:
-    """Mean over classes of the share of hits in a base; None where one cluster holds a whole base, or a positive class is declared."""
+def _of_mean_share(shares: Sequence[tuple[Array, Array]], data: Predictions, cluster: Array) -> Array | None:
+    """Mean over classes of the share of hits in a base; None where a positive class is declared: then it is a mean over images."""
     if data.positive is not None:
         return None
     whole, without = [], []
     for hits, base in shares:
         counts, right = np.bincount(cluster, base), np.bincount(cluster, np.where(base, hits, 0.0))
-        left = counts.sum() - counts
-        if (left == 0).any():
-            return None
         whole.append(right.sum() / counts.sum())
-        without.append((right.sum() - right) / left)
-    return float(np.mean(whole)), np.mean(without, axis=0)
+        without.append((right.sum() - right) / (counts.sum() - counts))
+    return _jackknifed(float(np.mean(whole)), np.mean(without, axis=0))
 
 
-PSEUDO_VALUED: dict[str, tuple[Callable[[Predictions, Array], Deletions | None], Callable[[Any], Any]]] = {
-    "sensitivity": (_sensitivity_without_each, _arcsine),
-    "specificity": (_specificity_without_each, _arcsine),
-    "ppv": (_ppv_without_each, _arcsine),
-    "auc": (_auc_without_each, _arcsine),
-    "calibration_slope": (_slope_without_each, np.arcsinh),
+PSEUDO_VALUED: dict[str, Callable[[Predictions, Array], Array | None]] = {
+    "sensitivity": _of_sensitivity,
+    "specificity": _of_specificity,
+    "ppv": _of_ppv,
+    "auc": _of_auc,
+    "calibration_slope": _of_slope,
 }
-"""Figures that are no mean over images (the first three: where there is no positive class), and their scale."""
+"""Figures that are no mean over images (the first three: where there is no positive class); cluster : (n,) ints from 0 to G - 1."""
 
 
 def by_cluster(figure: Figure, cluster: Array, data: Predictions) -> Figure:

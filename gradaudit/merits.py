@@ -284,36 +284,28 @@ def calibration_slope(data: Predictions, alpha: float = 0.05) -> Figure:
 
     Source: Cox 1958, Biometrika 45:562; Van Calster et al. 2019, BMC Med. 17:230.  Sandwich variance over clusters.
     """
-    fit = slope_fit(data)
-    if isinstance(fit, str):
-        return Figure(reason=fit)
-    x, score, weight, beta = fit
-    influence = ((x * score[:, None]) @ np.linalg.inv((x * weight[:, None]).T @ x))[:, 1]
-    return _symmetric(float(beta[1]), influence, data.cluster, alpha, -np.inf, np.inf)
-
-
-def slope_fit(data: Predictions) -> tuple[Array, Array, Array, Array] | str:
-    """Columns (n, 2) of 1 and logit(probability), residuals (n,), weights (n,) and coefficients (2,); or why there is no fit."""
     if data.positive is None:
-        return data.why_no_positive
+        return Figure(reason=data.why_no_positive)
     if data.probability is None:
-        return "probabilities per class were not kept (more than 20 classes)"
+        return Figure(reason="probabilities per class were not kept (more than 20 classes)")
     y = (data.label == data.positive) * 1.0
     if len(y) == 0 or y.min() == y.max():
-        return "the slope needs images of the positive class and of another"
+        return Figure(reason="the slope needs images of the positive class and of another")
     p = np.clip(data.probability[:, data.positive].astype(float), 1e-7, 1 - 1e-7)  # float32 probabilities round to 0 and 1
     x = np.column_stack([np.ones(len(y)), np.log(p / (1 - p))])
     if np.ptp(x[:, 1]) < 1e-9:
-        return "every image has the same probability"
-    beta = _logistic(x, y)
-    if beta is None:
-        return "the probabilities separate the classes: the slope has no finite value"
+        return Figure(reason="every image has the same probability")
+    fit = _logistic(x, y)
+    if fit is None:
+        return Figure(reason="the probabilities separate the classes: the slope has no finite value")
+    beta, inverse = fit
     fitted = 1 / (1 + np.exp(-np.clip(x @ beta, -500, 500)))
-    return x, y - fitted, fitted * (1 - fitted), beta
+    influence = ((x * (y - fitted)[:, None]) @ inverse)[:, 1]
+    return _symmetric(float(beta[1]), influence, data.cluster, alpha, -np.inf, np.inf)
 
 
-def _logistic(x: Array, y: Array) -> Array | None:
-    """Maximum likelihood by Newton's method with halved steps; the coefficients, or None if divergent."""
+def _logistic(x: Array, y: Array) -> tuple[Array, Array] | None:
+    """Maximum likelihood by Newton's method with halved steps; coefficients and inverse information, or None if divergent."""
     beta = np.zeros(x.shape[1])
     likelihood = _log_likelihood(x, y, beta)
     for _ in range(60):
@@ -328,7 +320,7 @@ def _logistic(x: Array, y: Array) -> Array | None:
         beta = beta + step
         likelihood = _log_likelihood(x, y, beta)
         if np.abs(step).max() < 1e-9 * (1 + np.abs(beta).max()):
-            return beta if -likelihood > 1e-6 * len(y) else None
+            return (beta, inverse) if -likelihood > 1e-6 * len(y) else None
     return None
 
 

@@ -173,5 +173,3 @@ def _difference_row(
         attribute=attribute, level=level, metric=metric + DIFFERENCE, estimate=d, low=low, high=high,
         n_images=a.n_images, n_clusters=a.n_clusters, reason=f"{against}{': ' + missing if missing else ''}",
     )  # fmt: skip
-
-

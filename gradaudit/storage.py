@@ -306,7 +306,7 @@ def _short(value: str | None) -> str:
 
 def _clear_run(path: Path) -> None:
     """Remove what a run writes and nothing else: the folder may hold a user's own notes."""
-    for folder, pattern in ((*((part, "*.parquet") for part in PARTS), ("receipts", "*.json"), ("thumbs", "*"))):
+    for folder, pattern in (*((part, "*.parquet") for part in PARTS), ("receipts", "*.json"), ("thumbs", "*")):
         for file in (path / folder).glob(pattern):
             file.unlink()
     for name in ("run.json", "result.json", "report.html"):

@@ -10,7 +10,7 @@ from sklearn import metrics as sk
 
 from gradaudit.config import Plan
 from gradaudit.contrasts import TEST_NAMES
-from gradaudit.merit_differences import mover_difference
+from gradaudit.merit_differences import mover_difference, pseudo_values
 from gradaudit.merits import (
     FIGURES,
     Figure,
@@ -23,7 +23,7 @@ from gradaudit.merits import (
     placements,
     wilson_clustered,
 )
-from gradaudit.performance import ALL, performance_table, positive_class
+from gradaudit.performance import ALL, performance_table, positive_class, predictions
 from gradaudit.records import Measurements
 from gradaudit.stats import benjamini_hochberg
 from gradaudit.subgroups import disparity
@@ -380,6 +380,75 @@ def test_the_test_of_a_difference_is_that_of_the_heat():
     assert [t.p_adjusted for t in p.values()] == pytest.approx(list(benjamini_hochberg([t.p for t in p.values()])))
 
 
+def _rescored(meas, level, change):
+    """The level's probabilities with ``change`` done to the logit of the second class, predictions to match."""
+    own = (meas.images["subgroup.site"] == level).to_numpy()
+    p = meas.images["probability.malignant"].to_numpy()
+    p = np.where(own, 1 / (1 + np.exp(-change(np.log(p / (1 - p))))), p)
+    meas.images["probability.malignant"], meas.images["probability.benign"] = p, 1 - p
+    meas.images["predicted"] = np.where(p > 0.5, "malignant", "benign")
+    return meas
+
+
+def test_a_group_whose_ranking_is_worse_has_a_small_p_of_the_auc():
+    rng = np.random.default_rng(3)
+    rows = table_of(_rescored(measurements(n=900), "c", lambda logit: rng.permutation(logit)))
+    assert rows["c", "auc_difference"].test.p_adjusted < 0.01
+    assert rows["c", "auc_difference"].test.family == "exploratory"
+
+
+def test_a_group_with_too_bold_probabilities_differs_in_calibration_and_not_in_ranking():
+    rows = table_of(_rescored(measurements(n=900), "c", lambda logit: 3 * logit))
+    assert rows["c", "calibration_slope_difference"].test.p < 0.001
+    before = table_of(measurements(n=900))
+    assert rows["c", "auc_difference"].test.p == before["c", "auc_difference"].test.p > 0.05
+
+
+@pytest.mark.parametrize("classes", [("no", "yes"), ("x", "y", "z")])
+@pytest.mark.parametrize("name", ["sensitivity", "specificity", "ppv", "auc"])
+def test_pseudo_values_equal_leaving_each_cluster_out(classes, name):
+    """Of shares of one class there are none: these are means over images."""
+    data, _ = predictions(measurements(n=260, classes=classes, per_cluster=4), Plan())
+    found = pseudo_values(name, data, data)
+    if len(classes) == 2 and name != "auc":
+        assert found is None
+        return
+    scaled = lambda rows: np.arcsin(np.sqrt(FIGURES[name](data.take(rows), 0.05).estimate))  # noqa: E731
+    codes, everything = np.unique(data.cluster), np.ones(len(data.label), dtype=bool)
+    expected = [len(codes) * scaled(everything) - (len(codes) - 1) * scaled(data.cluster != c) for c in codes]
+    np.testing.assert_array_equal(found[0], codes)
+    np.testing.assert_allclose(found[1], expected, atol=1e-9)
+
+
+def test_pseudo_values_of_the_slope_average_to_it_and_follow_the_deletions():
+    data, _ = predictions(measurements(n=600), Plan())
+    slope = FIGURES["calibration_slope"](data, 0.05).estimate
+    codes, values = pseudo_values("calibration_slope", data, data)
+    assert values.mean() == pytest.approx(slope, abs=1e-9)
+    without = [FIGURES["calibration_slope"](data.take(data.cluster != c), 0.05).estimate for c in codes]
+    assert np.corrcoef(values, len(codes) * slope - (len(codes) - 1) * np.array(without))[0, 1] > 0.99
+
+
+def test_a_class_in_too_few_clusters_leaves_the_auc_untested():
+    meas = measurements(n=300)
+    own = meas.images["subgroup.site"] == "b"
+    patients = meas.images.loc[own, "cluster"].unique()
+    meas.images.loc[own & ~meas.images["cluster"].isin(patients[:9]), "label"] = "benign"
+    rows = table_of(meas)
+    assert rows["b", "auc_difference"].test.p is None
+    assert rows["b", "auc_difference"].estimate is not None
+    assert rows["b", "accuracy_difference"].test.p is not None
+
+
+def test_patients_on_both_sides_are_compared_with_themselves():
+    meas = measurements(n=400)
+    meas.images["subgroup.site"] = np.where(np.arange(400) % 2, "a", "b")
+    meas.images["cluster"] = [f"c{k // 4}" for k in range(400)]
+    rows = table_of(meas)
+    for metric in ("accuracy_difference", "auc_difference", "calibration_slope_difference"):
+        assert rows["a", metric].test.name == TEST_NAMES["sign flip"]
+
+
 def test_of_two_levels_both_rows_tell_the_one_comparison():
     rows = table_of(measurements(n=300, groups=("a", "b")))
     assert rows["a", "accuracy_difference"].test.p == rows["b", "accuracy_difference"].test.p is not None
@@ -397,5 +466,7 @@ def test_too_few_clusters_have_no_p_and_a_third_class_counts_as_not_positive():
     three = measurements(n=400, classes=("naevus", "wart", "melanoma"))
     rows = table_of(three, Plan(analysis={"positive_class": "melanoma"}))
     images = three.images[three.images["label"] != "melanoma"]
-    found = disparity((images["predicted"] != "melanoma") * 1.0, images["subgroup.site"], clusters=images["cluster"], permutations=1999, omnibus=False)
+    found = disparity(
+        (images["predicted"] != "melanoma") * 1.0, images["subgroup.site"], clusters=images["cluster"], permutations=1999, omnibus=False
+    )
     assert rows["a", "specificity_difference"].test.p == next(c.p for c in found.contrasts if c.group == "a")

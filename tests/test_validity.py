@@ -71,3 +71,27 @@ def test_every_stored_figure_is_said_with_its_bounds():
             line = next(line for line in text.splitlines() if f"| {row.what} |" in line and f"| {row.check} |" in line)
             assert ("**outside**" in line) == (not row.kept)
     assert all(line in text for line in stored["notes"]["lines"])
+
+
+def type_one_of_figures(draw, replicates):
+    found = validity.differences(draw, replicates, 299, 7, "c1")
+    return {figure: validity.rejected(found.loc[found["figure"] == figure, "p"]) for figure in ("auc", "calibration_slope", "brier")}
+
+
+@pytest.mark.slow
+def test_equally_good_classifiers_are_told_apart_as_often_as_promised():
+    found = type_one_of_figures(worlds.PREDICTION_WORLDS["P1"].draw, 300)
+    assert all(LOW - 0.005 <= rate <= HIGH for rate in found.values()), found
+
+
+@pytest.mark.slow
+def test_images_instead_of_patients_tell_equally_good_classifiers_apart():
+    """Teeth: the same samples with every image as its own patient."""
+    world = worlds.PredictionWorld("many images of few patients", (40, 80), within=0.8, most_images=8)
+
+    def draw(rng):
+        d = world.draw(rng)
+        return d.assign(cluster=np.arange(len(d)))
+
+    found = type_one_of_figures(draw, 100)
+    assert found["auc"] > 2 * HIGH, found

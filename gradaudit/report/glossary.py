@@ -94,6 +94,7 @@ TERMS: dict[str, Term] = {
     "AUC of a map": _term("", "metrics.auc"),
     "Brier score": _term("", "performance figure.brier"),
     "Calibration slope": _term("", "performance figure.calibration_slope"),
+    "Pseudo-value": _term("", "statistic.pseudo_values"),
     "Right, wrong": _term("mean heat share among images that the model classifies rightly, or wrongly", "statistic.mean_interval"),
 }
 """Column heads and terms by the words that the report uses for them."""
