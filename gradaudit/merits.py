@@ -72,10 +72,13 @@ def clustered_variance(influence: Array, cluster: Array) -> float | None:
     return float(len(codes) / (len(codes) - 1) * np.sum(sums**2))
 
 
-def wilson_clustered(p: float, variance: float | None, cluster: Array, alpha: float = 0.05) -> tuple[float, float] | tuple[None, None]:
+def wilson_clustered(
+    p: float, variance: float | None, cluster: Array, alpha: float = 0.05, times: int = 1
+) -> tuple[float, float] | tuple[None, None]:
     """Interval of a proportion ``p`` with clustered ``variance``: Wilson (1927) with effective size and Student's t.
 
     cluster : (n,) ints, the cluster of each image in the base of the proportion.
+    times : how often an image counts in the figure (a mean over classes, each against the rest); bounds the effective size
     At 0 % and 100 % (and wherever the variance is 0) the data hold no evidence on the correlation inside clusters, so
     the worst case is taken, in which a cluster's images all agree: effective size n^2 / sum of squared cluster sizes
     (Kish 1965, section 5.4, with intra-class correlation 1).  (None, None) with fewer than two clusters.
@@ -84,7 +87,7 @@ def wilson_clustered(p: float, variance: float | None, cluster: Array, alpha: fl
     if len(sizes) < 2:
         return None, None
     n = float(sizes.sum())
-    size = min(n, max(p * (1 - p) / variance, 1.0)) if variance and 0 < p < 1 else n**2 / float(np.sum(sizes**2))
+    size = min(times * n, max(p * (1 - p) / variance, 1.0)) if variance and 0 < p < 1 else n**2 / float(np.sum(sizes**2))
     return _wilson(p, size, len(sizes) - 1, alpha)
 
 
@@ -106,9 +109,9 @@ def _proportion(hits: Array, base: Array, cluster: Array, alpha: float, empty: s
     return _bounded(p, influence, base, cluster, alpha)
 
 
-def _bounded(p: float, influence: Array, base: Array, cluster: Array, alpha: float, reason: str = "") -> Figure:
+def _bounded(p: float, influence: Array, base: Array, cluster: Array, alpha: float, reason: str = "", times: int = 1) -> Figure:
     members = cluster[base]
-    low, high = wilson_clustered(p, clustered_variance(influence[base], members), members, alpha)
+    low, high = wilson_clustered(p, clustered_variance(influence[base], members), members, alpha, times)
     return Figure(p, low, high, int(base.sum()), len(np.unique(members)), reason or _one_cluster(low), influence)
 
 
@@ -159,7 +162,8 @@ def specificity(data: Predictions, alpha: float = 0.05) -> Figure:
     wrong = data.label != data.predicted
     alarm = np.where(wrong & used[data.predicted], 1.0 / rest[data.predicted], 0.0)
     influence = (weight.sum() - np.where(used[data.label], weight[data.label], 0.0) - alarm) / used.sum()
-    return _bounded(float(1 - fall_out[used].mean()), influence, np.ones(n, dtype=bool), data.cluster, alpha, _macro(int(used.sum())))
+    words, times = _macro(int(used.sum())), max(1, int(used.sum()) - 1)  # an image is in the rest of every class but its own
+    return _bounded(float(1 - fall_out[used].mean()), influence, np.ones(n, dtype=bool), data.cluster, alpha, words, times)
 
 
 def ppv(data: Predictions, alpha: float = 0.05) -> Figure:

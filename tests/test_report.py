@@ -289,6 +289,7 @@ def test_performance_shows_merit_differences_and_heat_by_correctness_apart():
     rows = [
         base.model_copy(update={"attribute": "(all)", "level": "(all)"}),
         base.model_copy(update={"metric": "accuracy_difference", "estimate": -0.125, "low": -0.2, "high": -0.05, "test": tested}),
+        base.model_copy(update={"metric": "auc_difference", "estimate": 0.191, "low": -0.004, "high": 0.31, "test": tested}),
         base.model_copy(update={"metric": "heat_right:lesion", "estimate": 0.5, "low": 0.4, "high": 0.6, "n_images": 77}),
     ]
     html = render_html(source.model_copy(update={"performance": tuple(rows)}))
@@ -296,12 +297,13 @@ def test_performance_shows_merit_differences_and_heat_by_correctness_apart():
     text = Page(section).text
     assert "(all)" not in text
     assert "−12.5 −20.0 to −5.0 p = 0.030" in text
-    assert "AUC and calibration slope are no means over images" in text
+    assert "+0.19 0.00 to +0.31 p = 0.030" in text
+    assert "what is compared there is each cluster's pseudo-value" in text
     card = re.search(r'<a href="#([^"]+)">−12.5', section).group(1)
     assert "scipy.special.stdtr" in Page(re.search(rf'<tr id="{card}".*?</tr>', html, re.S).group()).text
     method = Page(html[html.index('<section id="method"') :]).text
-    assert "t, HC2, Bell–McCaffrey df 1 –" in method
-    assert "Model performance 1 Benjamini-Hochberg beside the difference" in method
+    assert "t, HC2, Bell–McCaffrey df 2 –" in method
+    assert "Model performance 2 Benjamini-Hochberg beside the difference" in method
     assert "lesion, right n below" in text
     assert "50.0\u202f% 40.0 to 60.0; n = 77" in text.replace("50.0 %", "50.0\u202f%")
     assert section.count("<svg") == 1  # differences are in no figure of merit

@@ -229,6 +229,12 @@ def decimal(value: float | None, digits: int = 2) -> str:
     return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
 
 
+def signed_decimal(value: float | None) -> str:
+    """A difference of numbers that are no shares: "+0.19"."""
+    text = decimal(value)
+    return text if text == MISSING or text.startswith("−") or not float(text) else f"+{text}"
+
+
 def points(value: float | None) -> str:
     """A difference of shares in percentage points: "+19.0"."""
     return signed(value) if value is not None and math.isfinite(value) else MISSING

@@ -23,6 +23,7 @@ from gradaudit.report.blocks import (
     percent_cell,
     points_cell,
     row,
+    signed_decimal,
     span,
 )  # fmt: skip
 from gradaudit.report.figures import IntervalPanel, IntervalRow, interval_plot
@@ -118,4 +119,7 @@ def _performance_cell(r: PerformanceRow | None) -> Cell:
         return Cell(percent(r.estimate), "; ".join(filter(None, (span(interval), counts))))
     if base in PERCENT_METRICS:
         return points_cell(interval) if base != r.metric else percent_cell(interval)
+    if base != r.metric:
+        ends = (signed_decimal(r.low), signed_decimal(r.high)) if r.low is not None and r.high is not None else ()
+        return Cell(signed_decimal(r.estimate), " to ".join(ends))
     return Cell(decimal(r.estimate), ratio_span(interval))
