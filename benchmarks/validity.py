@@ -18,7 +18,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -306,6 +306,12 @@ def absent_regions(replicates: int, permutations: int, seed: int) -> list[Row]:
     ]
 
 
+@check("body sites again")
+def body_sites_again(replicates: int, permutations: int, seed: int) -> list[Row]:
+    """One site lies near its upper bound: five times as many replicates."""
+    return [replace(row, check="body sites again") for row in body_sites(5 * replicates, permutations, seed + 1)]
+
+
 @check("intersections")
 def crossed(replicates: int, permutations: int, seed: int) -> list[Row]:
     p: dict[str, list[float]] = {}
@@ -384,6 +390,13 @@ def equally_good(name: str, replicates: int, permutations: int, seed: int) -> li
 
 for _name in worlds.PREDICTION_WORLDS:
     CHECKS[_name] = partial(equally_good, _name)
+
+
+@check("P2 again")
+def equally_good_again(replicates: int, permutations: int, seed: int) -> list[Row]:
+    """The slope lies near its bounds in P2: five times as many replicates."""
+    found = differences(worlds.PREDICTION_WORLDS["P2"].draw, 5 * replicates, permutations, seed + 1, "c1")
+    return rows_of_figures("P2 again", found, ("calibration_slope",))
 
 
 @check("P7")

@@ -58,10 +58,13 @@ def _suppressed_levels(census: Census, plan: Plan) -> dict[str, set[str]]:
     return found
 
 
-def _narrowed(census: Census, plan: Plan) -> dict[tuple[str, str], Array]:
+def _narrowed(census: Census, plan: Plan, predicted: Array) -> dict[tuple[str, str], Array]:
     """Levels whose performance is taken over the anchored images alone, because its own base, printed beside that of the
-    heat, would give away how few images were lost in between; with a companion, as the total of the bases is printed too."""
-    labelled = np.isin(np.arange(len(census.readable)), predictions(census.meas, plan)[1])
+    heat, would give away how few images were lost in between; with a companion, as the total of the bases is printed too.
+
+    predicted : rows of images with a label and a prediction
+    """
+    labelled = np.isin(np.arange(len(census.readable)), predicted)
     found: dict[tuple[str, str], Array] = {}
     for name in census.groups:
         cells = {level: members for attribute, level, members in census.cells() if attribute == name}
@@ -111,16 +114,17 @@ def describe(meas: Measurements, plan: Plan, findings: Sequence[Finding] = ()) -
     census = censuses[0]
     hidden = _suppressed_levels(census, plan)
     references = {name: _reference(name, plan) for name in census.groups}
+    data, predicted = predictions(meas, plan)
     bare = {
         "flow": flow_rows(census),
         "exclusions": exclusion_rows(census, hidden),
         "heat": heat_rows_of(censuses, plan, findings),
-        "performance": performance_table(meas, plan, census.groups, references, _narrowed(census, plan)) + correctness_rows(census, plan),
+        "performance": performance_table(meas, plan, census.groups, references, _narrowed(census, plan, predicted)) + correctness_rows(census, plan),
         "mean_maps": map_rows(census),
     }
     smallest = plan.privacy.min_cell
     parts = apply_min_cell(bare, hidden, references, smallest)
-    parts = least(census, predictions(meas, plan)[0], bare, parts, label_codes(census), smallest)
+    parts = least(census, data, bare, parts, label_codes(census), smallest)
     attributes, regions = attribute_facts_of(meas, plan, census.groups), region_rows(census, plan)
     parts = {"regions": regions, "attributes": attributes, **parts}
     checks = data_checks(meas, plan, parts)
