@@ -196,10 +196,9 @@ def validate(
     if as_json:
         print(json.dumps(summary))
     else:
-        print(
-            f"{manifest}: {len(table)} images in {clusters} clusters, {len(table.attributes)} attributes, {len(table.region_names)} regions, "
-            f"{len(table.warnings)} warnings: ready to be measured"
-        )
+        counts = ((len(table.attributes), "attribute"), (len(table.region_names), "region"), (len(table.warnings), "warning"))
+        parts = ", ".join(f"{n} {word}{'s' * (n != 1)}" for n, word in counts)
+        print(f"{manifest}: {len(table)} image{'s' * (len(table) != 1)} in {clusters} cluster{'s' * (clusters != 1)}, {parts}: ready to be measured")
 
 
 @app.command()

@@ -309,7 +309,7 @@ def headline(state: AuditState, decisive: Sequence[Finding]) -> str:
         assessed = sum(f.verdict is not Verdict.NOT_ASSESSED for f in heat)
         if assessed == 0:
             return "no comparison of the heat share was possible"
-        which = _all(assessed) if assessed < 3 else f"any of {assessed} comparisons"
+        which = {1: "the only comparison", 2: "either comparison"}.get(assessed, f"any of {assessed} comparisons")
         rest = "" if assessed == n else f" that could be assessed ({n - assessed} more could not)"
         return f"no disparity is shown in {which} of the heat share{rest}"
     if state == "insufficient":

@@ -16,7 +16,7 @@ from pathlib import Path
 from gradaudit.config import build_plan
 from gradaudit.paths import IMAGE_TYPES, file_names
 from gradaudit.records import Problem
-from gradaudit.regions import MASK_TYPES, is_url
+from gradaudit.regions import MASK_TYPES, RegionTextError, is_url, parse_region
 from gradaudit.rules import as_problem, manifest_error
 from gradaudit.tables import DOUBTFUL_WORDS, Columns, as_number, known_text, read_table
 
@@ -59,14 +59,16 @@ def suggest_plan(path: str | Path) -> str:
     raw = {name: [known_text(cell.strip()) for cell in cells] for name, cells in raw.items()}
     used: set[str] = set()
     columns, masks = _guess_files(raw, path.resolve().parent, used)
+    drawn = _guess_region_columns(raw, path.resolve().parent, used)
     columns += _guess_parts(raw, used)
     groups, settings = _guess_subgroups(raw, used)
-    regions = _guess_regions([name.removeprefix("region.") for name in raw if name.startswith("region.")] + list(masks))
+    regions = _guess_regions([name.removeprefix("region.") for name in raw if name.startswith("region.")] + [*drawn, *masks])
     text = [
         f"# A starting plan for {path.name} ({len(lines):,} rows, {len(raw)} columns). Each guess says why: check every line, above all",
         "# the cluster (what may be taken as independent) and the roles of the regions.",
         *_section("columns", columns),
         *_section("columns.subgroups", groups),
+        *_section("columns.regions", list(drawn.values())),
         *_section("columns.region_templates", list(masks.values())),
         *settings,
         *regions,
@@ -166,6 +168,36 @@ def _guess_masks(cells: Sequence[str], column: str, root: Path, folders: Mapping
                 name = name if name not in masks else f"{name}_{len(masks) + 1}"
                 masks[name] = _entry(name, template, f"such files are there for {hits} of {len(tried)} rows tried")
     return masks
+
+
+def _guess_region_columns(raw: Columns, root: Path, used: set[str]) -> dict[str, str]:
+    """Entries for columns that hold regions themselves: boxes, polygons, run lengths, or paths of masks that are there."""
+    found: dict[str, str] = {}
+    for column, cells in raw.items():
+        tried = _tried(cells)
+        if column in used or column.startswith(("region.", "subgroup.")) or not tried:
+            continue
+        kinds = Counter(map(_kind_of_region, tried))
+        kind, hits = max(((kind, kinds[kind]) for kind in _SHAPES), key=itemgetter(1))
+        words = f"{hits} of {len(tried)} rows tried hold {_SHAPES[kind]}"
+        if hits <= len(tried) / 2 and _MASK_WORD.search(column):
+            hits = sum(cell.lower().partition("#")[0].endswith(MASK_TYPES) and (root / cell.partition("#")[0]).is_file() for cell in tried)
+            words = f"such files are there for {hits} of {len(tried)} rows tried"
+        if hits > len(tried) / 2:
+            used.add(column)
+            name = re.sub(r"\W+", "_", column.casefold()).strip("_") or "object"
+            found[name] = _entry(name, column, words)
+    return found
+
+
+_SHAPES = {"box": "boxes", "polygon": "polygons", "rle": "run lengths"}
+
+
+def _kind_of_region(cell: str) -> str:
+    try:
+        return parse_region(cell).kind
+    except RegionTextError:
+        return ""
 
 
 def _folders_near(root: Path) -> dict[str, frozenset[str]]:

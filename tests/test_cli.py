@@ -76,7 +76,7 @@ def test_validate_lists_every_problem_and_exits_2(tmp_path, run_command):
 def test_validate_passes_a_good_manifest(tmp_path, run_command):
     code, out, _ = run_command("validate", write_audit(tmp_path, images=6))
     assert code == 0
-    assert "6 images in 3 clusters, 1 attributes, 2 regions" in out
+    assert "6 images in 3 clusters, 1 attribute, 2 regions" in out
 
 
 def test_flags_override_the_plan_and_are_printed(tmp_path, run_command):

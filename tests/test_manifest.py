@@ -736,6 +736,20 @@ def test_suggestion_for_ham10000(folder: Path) -> None:
     assert "HAM_1" not in text, "cluster values may name patients"
 
 
+def test_suggestion_finds_regions_in_columns(folder: Path) -> None:
+    """Boxes, COCO segmentations and paths of masks that are there; a column of notes with one box in it is none."""
+    rows = ["file\tsex\tbbox\tsegmentation\tMarker mask\tnotes"]
+    for k in range(10):
+        note = "box:0,0,1,1" if k == 0 else f"text {k}"
+        rows.append(f"pictures/{k}.jpg\t{'mf'[k % 2]}\tbox:1,1,{3 + k % 3},4\t[[1, 1, 4, 1, 4, {3 + k % 2}]]\tmarks/{k % 2}.png\t{note}")
+        picture(folder / f"pictures/{k}.jpg")
+        picture(folder / f"marks/{k % 2}.png")
+    _, data, manifest = suggested(write(folder, "\n".join(rows), "table.tsv"))
+    assert data["columns"]["regions"] == {"bbox": "bbox", "segmentation": "segmentation", "marker_mask": "Marker mask"}
+    assert data["regions"]["marker_mask"]["role"] == "avoid"
+    assert set(manifest.samples[0].regions) == {"bbox", "segmentation", "marker_mask"}
+
+
 def test_suggestion_names_the_other_folders(folder: Path) -> None:
     for k in range(8):
         picture(folder / f"part_{1 + k // 5}/ISIC_{k}.jpg")

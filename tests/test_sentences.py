@@ -194,6 +194,7 @@ def test_the_headline_of_the_worst_finding(kind, changes, expected):
         ("insufficient", [Verdict.INCONCLUSIVE] * 3 + [Verdict.EQUIVALENT] * 3, "3 of 6 comparisons of the heat share stay open"),
         ("none_declared", [], "no comparison of the heat share was possible"),
         ("none_declared", [Verdict.INCONCLUSIVE], "no disparity is shown in the only comparison of the heat share"),
+        ("none_declared", [Verdict.INCONCLUSIVE] * 2, "no disparity is shown in either comparison of the heat share"),
         ("none_declared", [Verdict.INCONCLUSIVE] * 4, "no disparity is shown in any of 4 comparisons of the heat share"),
         ("none_declared", [Verdict.NOT_ASSESSED] * 2, "no comparison of the heat share was possible"),
         (
