@@ -256,8 +256,8 @@ def summary_sentences(decisive: Sequence[Finding], findings: Sequence[Finding]) 
         lines.append(undefined[0].sentence)
     elif explored:
         lines.append(
-            f"Of {explored} exploratory comparison{'s' * (explored != 1)}, {signals or 'none'} {'give' if signals > 1 else 'gives'} a signal: "
-            "a reason to look, not a verdict."
+            f"Of {explored} exploratory comparison{'s' * (explored != 1)}, {signals or 'none'} {'give' if signals > 1 else 'gives'} a signal"
+            + (": a reason to look, not a verdict." if signals else ".")
         )
     open_ = [f.sentence for f in decisive if f.verdict is Verdict.NOT_ASSESSED]
     spare = [*open_[: _LONGEST_SUMMARY - 2], "Nothing else was compared.", "The exclusions say which images could not be used, and why."]

@@ -258,3 +258,14 @@ def test_the_banned_words_are_found_where_they_stand():
     for text in ("The model is unbiased.", "a fair classifier", "GDPR-compliant", "we debiased it", "in compliance with", "fairness"):
         assert BANNED.search(NAMES.sub("", text)), text
     assert not BANNED.search(NAMES.sub("", "compared with fairlearn, whose user guide how_to_talk_about_fairness.rst says so"))
+
+
+def test_signals_are_counted_and_none_is_no_reason_to_look():
+    def told(*verdicts):
+        family = TestResult(p_adjusted=0.3, family="exploratory")
+        findings = [_example(v, test=family) for v in verdicts]
+        return next(line for line in summary_sentences([_example(Verdict.EQUIVALENT)], findings)[1] if "exploratory" in line)
+
+    assert told(Verdict.INCONCLUSIVE) == "Of 1 exploratory comparison, none gives a signal."
+    assert told(Verdict.SHOWN, Verdict.INCONCLUSIVE) == "Of 2 exploratory comparisons, 1 gives a signal: a reason to look, not a verdict."
+    assert told(Verdict.SHOWN, Verdict.SHOWN).startswith("Of 2 exploratory comparisons, 2 give a signal: ")
