@@ -23,7 +23,7 @@ from gradaudit.analysed_rows import takes_differences, usable_rows
 from gradaudit.between import comparisons_of
 from gradaudit.config import Plan
 from gradaudit.contrasts import EXPLORATORY_PERMUTATIONS, MIN_PATIENTS, TEST_NAMES, Contrast, Settings
-from gradaudit.merits import Array, Figure, Predictions, calibration_slope, placements, squared_errors
+from gradaudit.merits import Array, Figure, Predictions, calibration_slope, distinct, placements, squared_errors
 from gradaudit.records import TestResult
 from gradaudit.subgroups import Disparity, disparity
 
@@ -143,7 +143,8 @@ def pseudo_values(name: str, data: Predictions, against: Predictions) -> tuple[A
     data, against : the two sides of a comparison.  None where the figure does not exist on this side, or where a class
     that counts in it has images of fewer than ten clusters here: too few to tell what leaving one out changes.
     """
-    codes, cluster = np.unique(data.cluster, return_inverse=True)
+    present = np.bincount(data.cluster) > 0
+    codes, cluster = np.flatnonzero(present), (np.cumsum(present) - 1)[data.cluster]
     if not _every_class_is_there(data, against, name == "ppv", cluster):
         return None
     values = PSEUDO_VALUED[name](data, cluster)
@@ -160,7 +161,7 @@ def _every_class_is_there(data: Predictions, against: Predictions, by_prediction
         if not 1 < len(classes) <= MOST_CLASSES:
             return False
         bases = [of == k for k in classes]
-    return all(len(np.unique(cluster[base])) >= MIN_PATIENTS for base in bases)
+    return all(distinct(cluster[base]) >= MIN_PATIENTS for base in bases)
 
 
 def _jackknifed(share: float, without: Array) -> Array:

@@ -59,17 +59,21 @@ class Figure:
 # ── intervals ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def distinct(codes: Array) -> int:
+    """Number of different values; codes are ints from 0, for which counting beats sorting."""
+    return int(np.count_nonzero(np.bincount(codes)))
+
+
 def clustered_variance(influence: Array, cluster: Array) -> float | None:
     """Variance of an estimate from its per-image influences; None with fewer than two clusters.
 
     influence : (n,) float, summing to 0      cluster : (n,) ints from 0
     Source: Binder 1983, Int. Stat. Rev. 51:279 (linearisation); the factor G / (G - 1) as in Cochran 1977, section 11.3.
     """
-    codes, inverse = np.unique(cluster, return_inverse=True)
-    if len(codes) < 2:
+    groups = distinct(cluster)
+    if groups < 2:
         return None
-    sums = np.bincount(inverse, weights=influence)
-    return float(len(codes) / (len(codes) - 1) * np.sum(sums**2))
+    return float(groups / (groups - 1) * np.sum(np.bincount(cluster, weights=influence) ** 2))
 
 
 def wilson_clustered(
@@ -83,7 +87,8 @@ def wilson_clustered(
     the worst case is taken, in which a cluster's images all agree: effective size n^2 / sum of squared cluster sizes
     (Kish 1965, section 5.4, with intra-class correlation 1).  (None, None) with fewer than two clusters.
     """
-    sizes = np.unique(cluster, return_counts=True)[1].astype(float)
+    counts = np.bincount(cluster)
+    sizes = counts[counts > 0].astype(float)
     if len(sizes) < 2:
         return None, None
     n = float(sizes.sum())
@@ -112,11 +117,11 @@ def _proportion(hits: Array, base: Array, cluster: Array, alpha: float, empty: s
 def _bounded(p: float, influence: Array, base: Array, cluster: Array, alpha: float, reason: str = "", times: int = 1) -> Figure:
     members = cluster[base]
     low, high = wilson_clustered(p, clustered_variance(influence[base], members), members, alpha, times)
-    return Figure(p, low, high, int(base.sum()), len(np.unique(members)), reason or _one_cluster(low), influence)
+    return Figure(p, low, high, int(base.sum()), distinct(members), reason or _one_cluster(low), influence)
 
 
 def _symmetric(value: float, influence: Array, cluster: Array, alpha: float, least: float, most: float, reason: str = "") -> Figure:
-    groups = len(np.unique(cluster))
+    groups = distinct(cluster)
     variance = clustered_variance(influence, cluster)
     if variance is None:
         return Figure(value, None, None, len(cluster), groups, _one_cluster(None), influence)
@@ -207,7 +212,7 @@ def auc(data: Predictions, alpha: float = 0.05) -> Figure:
     if data.positive is None:
         return _bounded(value, influence, everything, data.cluster, alpha, _macro(len(parts)))
     low, high = _auc_interval(value, data.label == data.positive, data.probability[:, data.positive], data.cluster, alpha)
-    return Figure(value, low, high, len(data.label), len(np.unique(data.cluster)), _one_cluster(low), influence)
+    return Figure(value, low, high, len(data.label), distinct(data.cluster), _one_cluster(low), influence)
 
 
 def obuchowski_variance(score: Array, positive: Array, cluster: Array) -> float | None:
@@ -218,15 +223,14 @@ def obuchowski_variance(score: Array, positive: Array, cluster: Array) -> float 
     Source: Obuchowski 1997, Biometrics 53:567, eqs 3 to 6 (S10, S01, S11).
     """
     theta, placement = placements(score, positive)
-    codes, inverse = np.unique(cluster, return_inverse=True)
     m, n = int(positive.sum()), int((~positive).sum())
-    with_positive = len(np.unique(inverse[positive]))
-    with_negative = len(np.unique(inverse[~positive]))
+    with_positive = distinct(cluster[positive])
+    with_negative = distinct(cluster[~positive])
     if with_positive < 2 or with_negative < 2:
         return None
-    size = len(codes)
-    x = np.bincount(inverse, weights=np.where(positive, placement - theta, 0.0), minlength=size)
-    y = np.bincount(inverse, weights=np.where(positive, 0.0, placement - theta), minlength=size)
+    size = distinct(cluster)
+    x = np.bincount(cluster, weights=np.where(positive, placement - theta, 0.0))
+    y = np.bincount(cluster, weights=np.where(positive, 0.0, placement - theta))
     s10 = with_positive / ((with_positive - 1) * m) * np.sum(x**2)
     s01 = with_negative / ((with_negative - 1) * n) * np.sum(y**2)
     s11 = size / (size - 1) * np.sum(x * y)
@@ -256,7 +260,7 @@ def _auc_interval(value: float, positive: Array, score: Array, cluster: Array, a
     variance = obuchowski_variance(score, positive, cluster)
     if variance is None:
         return None, None
-    scarcer = min(len(np.unique(cluster[positive])), len(np.unique(cluster[~positive])))
+    scarcer = min(distinct(cluster[positive]), distinct(cluster[~positive]))
     size = min(float(len(score)), value * (1 - value) / variance) if variance > 0 else float(scarcer)
     return _wilson(value, max(size, 1.0), scarcer - 1, alpha)
 
