@@ -505,7 +505,8 @@ def write_report(path: Path = ROOT / "reports" / "validity.md") -> None:
         rows.append(Row("V01–V13", "mean type I error", float(np.mean(nulls)), 0.044, 0.056, len(nulls), "worlds"))
         order["V01–V13"] = order["V13"]
     missed = [row for row in rows if not row.kept]
-    lines = ["# Does the protocol keep its promises?", "", "Worlds with a known answer, many times, through `ga.disparity`; performance through the table that a report shows.", ""]
+    doors = "Worlds with a known answer, many times, through `ga.disparity`; performance through the table that a report shows."
+    lines = ["# Does the protocol keep its promises?", "", doors, ""]
     lines += ["Written by `python benchmarks/validity.py --report` from `reports/validity.json`;"]
     lines += ["the same command without `--report` makes the figures.", ""]
     lines += [f"{len(rows)} figures, {len(rows) - len(missed)} within their bounds, {len(missed)} outside.", ""]
