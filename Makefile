@@ -33,8 +33,8 @@ DEMO := data_manifests/dermoscopy/build
 # The main job on data with a known answer: the model that learned a shortcut is found, its clean twin is cleared.
 report: $(VENV)/report.stamp
 	$(BIN)/gradaudit demo $(DEMO)
-	$(BIN)/gradaudit report $(DEMO)/manifest.csv --config $(DEMO)/shortcut.toml --run runs/dermoscopy-shortcut; test $$? -eq 1
-	$(BIN)/gradaudit report $(DEMO)/manifest.csv --config $(DEMO)/clean.toml --run runs/dermoscopy-clean
+	$(BIN)/gradaudit report $(DEMO)/manifest.csv --config $(DEMO)/shortcut.toml --run runs/dermoscopy-shortcut --fresh; test $$? -eq 1
+	$(BIN)/gradaudit report $(DEMO)/manifest.csv --config $(DEMO)/clean.toml --run runs/dermoscopy-clean --fresh
 	@echo "The shortcut model's criteria are not met, its clean twin's are met: runs/dermoscopy-shortcut/report.html, runs/dermoscopy-clean/report.html"
 
 # SLOW=1 adds what takes minutes: notebooks, the demo's training, simulations, accessibility of whole pages. CI runs it.
@@ -44,7 +44,7 @@ test: $(VENV)/test.stamp
 # Real input; prepare.py says what it installs and builds.
 objects digits: $(VENV)/report.stamp
 	$(BIN)/python data_manifests/$@/prepare.py
-	$(BIN)/gradaudit report data_manifests/$@/build/manifest.csv --config data_manifests/$@/audit.toml --run runs/$@ --allow-insufficient || test $$? -eq 1
+	$(BIN)/gradaudit report data_manifests/$@/build/manifest.csv --config data_manifests/$@/audit.toml --run runs/$@ --fresh --allow-insufficient || test $$? -eq 1
 
 # The reports kept in the repository.
 reports: report objects digits
