@@ -20,9 +20,10 @@ import pandas as pd
 from gradaudit import stats
 from gradaudit.analysed_rows import attribute_kind
 from gradaudit.between import CROSS
+from gradaudit.census import Census, level_groups, method_targets, take_census
 from gradaudit.config import Plan, SubgroupPlan
 from gradaudit.contrasts import EXPLORATORY_PERMUTATIONS, TEST_NAMES, Contrast
-from gradaudit.description import Census, level_groups, method_targets, suppressed_cells, suppressed_levels, take_census
+from gradaudit.description import suppressed_cells, suppressed_levels
 from gradaudit.errors import InputError, PlanError
 from gradaudit.privacy import UNKNOWN, is_small
 from gradaudit.records import AuditState, AuditVerdict, Effect, Finding, Interval, Measurements, TestResult, Verdict

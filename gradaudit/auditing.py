@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gradaudit.census import attribute_facts
 from gradaudit.config import Plan, find_plan
-from gradaudit.description import attribute_facts, suppressed_levels
+from gradaudit.description import suppressed_levels
 from gradaudit.errors import PlanError
 from gradaudit.gallery import pick_images
 from gradaudit.manifest import Manifest, read_manifest

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from gradaudit.census import Array, Census, attribute_facts, attribute_facts_of, level_groups, method_targets, take_census
+from gradaudit.census import Array, Census, attribute_facts_of, method_targets, take_census
 from gradaudit.config import Plan
 from gradaudit.disclosure import least
 from gradaudit.distributions import correctness_rows, heat_rows_of, map_rows
@@ -21,11 +21,6 @@ from gradaudit.limits import data_checks, limits_found
 from gradaudit.performance import performance_table, predictions
 from gradaudit.privacy import Cell, Parts, apply_min_cell, is_small, small_levels, withheld_cells
 from gradaudit.records import Finding, Measurements
-
-__all__ = [
-    "Census", "attribute_facts", "describe", "level_groups", "method_targets", "suppressed_cells", "suppressed_levels", "take_census",
-]  # fmt: skip
-
 
 # ── privacy ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
