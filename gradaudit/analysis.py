@@ -9,7 +9,7 @@ the exploratory rest (Benjamini-Hochberg), gives verdicts, withholds small cells
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from typing import Any
@@ -75,14 +75,13 @@ class Draft:
 
 @dataclass(frozen=True)
 class Study:
-    """Measurements of one method and target with the plan's settings; every comparison of them is made once."""
+    """Measurements of one method and target with the plan's settings."""
 
     census: Census
     plan: Plan
     table: pd.DataFrame
     attributes: tuple[Attribute, ...]
     primary: bool
-    _made: dict[Any, Disparity] = field(default_factory=dict)
 
     @property
     def images(self) -> pd.DataFrame:
@@ -142,21 +141,21 @@ class Study:
         return self.images[f"meta.{name}"].astype(object).to_numpy()
 
     def compare(
-        self, a: Attribute, key: str, values: Floats, region: str | None, *, confirmatory: bool, adjust: bool = True, margin: float | None = None
+        self, a: Attribute, values: Floats, region: str | None, *, confirmatory: bool, adjust: bool = True, margin: float | None = None
     ) -> Disparity:
-        """Disparity of one outcome (named ``key``) over one attribute; ``region`` brings its size as a covariate."""
-        name = (a.name, key, region, confirmatory, adjust, margin)
-        if name not in self._made:
-            settings = self.plan.analysis
-            count = settings.permutations if confirmatory else min(settings.permutations, EXPLORATORY_PERMUTATIONS)
-            area = self.census.area[:, self.census.regions.index(region)] if region is not None else None
-            self._made[name] = disparity(
-                values, a.values, area_share=area if adjust else None, klass=self.klass if adjust and region is not None else None,
-                covariates=self.covariates(a.name) if adjust else None, clusters=self.census.cluster, pairs=self.pairs, reference=a.reference,
-                order=a.order, continuous=a.kind == "continuous", margin=margin, alpha=settings.alpha, permutations=count,
-                seed=self.plan.run.seed, within=a.within, family=self.family_size if confirmatory else None, omnibus=False,
-            )  # fmt: skip
-        return self._made[name]
+        """Disparity of one outcome, one value per image, over one attribute; ``region`` brings its size as a covariate.
+
+        Nothing is remembered: no outcome is compared twice, and a memory keyed by names once gave one region's numbers to another.
+        """
+        settings = self.plan.analysis
+        count = settings.permutations if confirmatory else min(settings.permutations, EXPLORATORY_PERMUTATIONS)
+        area = self.census.area[:, self.census.regions.index(region)] if region is not None else None
+        return disparity(
+            values, a.values, area_share=area if adjust else None, klass=self.klass if adjust and region is not None else None,
+            covariates=self.covariates(a.name) if adjust else None, clusters=self.census.cluster, pairs=self.pairs, reference=a.reference,
+            order=a.order, continuous=a.kind == "continuous", margin=margin, alpha=settings.alpha, permutations=count,
+            seed=self.plan.run.seed, within=a.within, family=self.family_size if confirmatory else None, omnibus=False,
+        )  # fmt: skip
 
     def drafts(
         self, code: str, outcome: str, values: Floats, region: str, *, confirmatory: bool, margin: float | None = None, sized: bool = True
@@ -167,9 +166,8 @@ class Study:
             shared: dict[str, Any] = {
                       "code": code, "attribute": a.name, "region": region, "outcome": outcome, "confirmatory": confirmatory, "margin": margin,
                       "method": self.census.method, "target": self.census.target, "role": self.role(region) if region else ""}  # fmt: skip
-            key = f"{code} {outcome}"
-            found = self.compare(a, key, values, where, confirmatory=confirmatory, margin=margin)
-            raw = found if not found.adjusted_for else self.compare(a, f"{key} raw", values, where, confirmatory=False, adjust=False)
+            found = self.compare(a, values, where, confirmatory=confirmatory, margin=margin)
+            raw = found if not found.adjusted_for else self.compare(a, values, where, confirmatory=False, adjust=False)
             plain = {(c.kind, c.group, c.reference): c for c in raw.contrasts}
             notes = (*found.notes, *_missing(found, a))
             if not found.contrasts:
@@ -274,9 +272,10 @@ def undefined_heat(study: Study) -> list[Draft]:
 def region_absent(study: Study) -> list[Draft]:
     out: list[Draft] = []
     for r, region in enumerate(study.census.regions):
-        reason = study.census.reason[:, r].astype(str)
-        looked_for = np.isfinite(study.census.area[:, r]) | np.isin(reason, _ABSENT)
-        absent = np.where(looked_for, np.isin(reason, _ABSENT) / 1.0, np.nan)
+        area, reason = study.census.area[:, r], study.census.reason[:, r].astype(str)
+        empty = np.isin(reason, _ABSENT) | np.equal(area, 0)  # where heat is undefined, the reason tells that and not the empty mask
+        looked_for = np.isfinite(area) | empty
+        absent = np.where(looked_for, empty / 1.0, np.nan)
         if 0 < np.nansum(absent) < np.count_nonzero(looked_for):
             found = study.drafts("GA112", "absent", absent, region, confirmatory=False, sized=False)
             out += [d for d in found if d.contrast.kind == "level"]

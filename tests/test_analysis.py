@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
-from gradaudit.analysis import QUESTIONS, analyze, audit_verdict
+from gradaudit.analysis import QUESTIONS, Attribute, Study, analyze, audit_verdict
+from gradaudit.census import take_census
 from gradaudit.config import build_plan
 from gradaudit.errors import InputError, PlanError
 from gradaudit.records import Measurements, Verdict
@@ -132,6 +133,57 @@ def test_undefined_heat_is_an_outcome_of_its_own(planted, null):
 def test_region_absent_is_an_outcome_of_its_own(planted, null):
     assert of(planted, "GA112", region="ruler", group="V-VI")[0].verdict is Verdict.SHOWN
     assert not of(null, "GA112")
+
+
+def test_every_region_has_its_own_share_of_images_without_it():
+    """Three regions that are missing at three rates: each finding's means are those of its own region, counted here by pandas."""
+    meas = measured(11, absent=(0.1, 0.1, 0.6))
+    rng = np.random.default_rng(11)
+    for region, rates in (("lesion", (0.5, 0.3, 0.1)), ("skin", (0.85, 0.8, 0.9))):
+        rows = np.flatnonzero(meas.table["region"] == region)
+        level = meas.images["subgroup.tone"].map({"I-II": 0, "III-IV": 1, "V-VI": 2}).to_numpy(int)
+        gone = rows[rng.random(len(rows)) < np.take(rates, level)]
+        meas.table.loc[gone, ["heat_share", "area_share", *METRICS]] = np.nan
+        meas.table.loc[gone, "reason"] = "empty_mask"
+    found = of(analyze(meas, a_plan(privacy={"min_cell": 1})), "GA112")
+    joined = meas.table.assign(absent=(meas.table["reason"] == "empty_mask") / 1.0).merge(meas.images[["image_id", "cluster", "subgroup.tone"]])
+    patients = joined.groupby(["region", "subgroup.tone", "cluster"])["absent"].mean()
+    seen = [f for f in found if f.attribute == "tone"]
+    assert {(f.region, f.group) for f in seen} == {(region, level) for region in ("ruler", "lesion", "skin") for level in ("I-II", "III-IV", "V-VI")}
+    for f in seen:
+        own = patients[f.region]
+        assert f.mean.estimate == pytest.approx(own[f.group].mean(), abs=1e-12), (f.region, f.group)
+        assert f.mean_reference.estimate == pytest.approx(own.drop(f.group).mean(), abs=1e-12), (f.region, f.group)
+        assert f.raw.estimate == pytest.approx(f.mean.estimate - f.mean_reference.estimate, abs=1e-12)
+
+
+def test_a_region_is_absent_whether_or_not_the_heat_is_defined():
+    """Where a map has no heat the row's reason says so; that the region's mask is empty stands in its area alone."""
+    meas = measured(13, absent=(0.2, 0.2, 0.5))
+    empty = (meas.table["reason"] == "empty_mask").to_numpy()
+    meas.table.loc[empty, "area_share"] = 0.0
+    cold = meas.table["image_id"].isin(meas.images["image_id"].iloc[::3]).to_numpy()
+    meas.table.loc[cold, ["heat_share", *METRICS]] = np.nan
+    meas.table.loc[cold, "status"], meas.table.loc[cold, "reason"] = "no_positive_evidence", "zero_heat"
+    joined = meas.table.assign(absent=empty / 1.0).merge(meas.images[["image_id", "cluster", "subgroup.tone"]])
+    patients = joined[joined["region"] == "ruler"].groupby(["subgroup.tone", "cluster"])["absent"].mean()
+    found = of(analyze(meas, a_plan(privacy={"min_cell": 1})), "GA112", region="ruler", attribute="tone")
+    assert len(found) == 3
+    for f in found:
+        assert f.mean.estimate == pytest.approx(patients[f.group].mean(), abs=1e-12)
+
+
+def test_two_outcomes_of_one_name_are_compared_each_by_itself():
+    """Whatever a question calls its outcomes, and whether or not it says a region: other values, other numbers."""
+    meas, plan = measured(12, patients=60), a_plan()
+    tone = meas.images["subgroup.tone"].to_numpy(object)
+    study = Study(take_census(meas, plan), plan, meas.table, (Attribute("tone", "categorical", tone, None, "rest", None),), primary=True)
+    drawn = np.random.default_rng(12).random((2, len(tone)))
+    for values in drawn:
+        for d in study.drafts("GA199", "anything", values, "", confirmatory=False, sized=False):
+            patients = pd.Series(values).groupby([tone, meas.images["cluster"]]).mean()
+            assert d.contrast.mean[0] == pytest.approx(patients[d.contrast.group].mean(), abs=1e-12)
+            assert d.raw.mean[0] == pytest.approx(patients[d.contrast.group].mean(), abs=1e-12)
 
 
 def test_secondary_measures_are_signals(planted, null):
