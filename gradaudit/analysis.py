@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from gradaudit import stats
-from gradaudit.analysed_rows import attribute_kind
+from gradaudit.analysed_rows import attribute_kind, sort_levels
 from gradaudit.between import CROSS
 from gradaudit.census import Census, level_groups, method_targets, take_census
 from gradaudit.config import Plan, SubgroupPlan
@@ -174,6 +174,9 @@ class Study:
                 yield Draft(**shared, contrast=_nothing_to_compare(found, a), raw=None, adjusted_for=(), notes=notes)
             for c in found.contrasts:
                 yield Draft(**shared, contrast=c, raw=plain.get((c.kind, c.group, c.reference)), adjusted_for=found.adjusted_for, notes=notes)
+            for level in _left_out(found, a) if found.contrasts else ():
+                nobody = Contrast("level", level, a.reference, 0, 0, 0, 0, reason="no usable image")
+                yield Draft(**shared, contrast=nobody, raw=None, adjusted_for=(), notes=found.notes)
 
     @cached_property
     def heat(self) -> tuple[Draft, ...]:
@@ -197,6 +200,15 @@ def _numbers_or_text(column: pd.Series[Any]) -> pd.Series[Any]:
 def _missing(found: Disparity, a: Attribute) -> tuple[str, ...]:
     empty = [level for level in a.order or () if found.levels.get(level, (0, 0))[0] == 0]
     return (f"no usable image in {', '.join(empty)}",) if empty else ()
+
+
+def _left_out(found: Disparity, a: Attribute) -> list[str]:
+    """Levels that the plan or the manifest names and of which no image entered: a comparison without a number, but a comparison."""
+    if a.kind == "continuous":
+        return []
+    named = dict.fromkeys([*(a.order or ()), *sort_levels([str(level) for level in a.values if level is not None])])
+    compared = {level for c in found.contrasts for level in (c.group, c.reference)}
+    return [level for level in named if found.levels.get(level, (0, 0))[0] == 0 and level not in compared]
 
 
 def _nothing_to_compare(found: Disparity, a: Attribute) -> Contrast:
@@ -435,7 +447,8 @@ def audit_verdict(findings: Sequence[Finding], plan: Plan) -> AuditVerdict:
     """The verdict of the whole audit over the confirmatory findings.
 
     not_met : a material disparity is shown.  met : every comparison of the heat share lies within the margin (the
-    union of all is tested by testing each: no correction needed).  insufficient : neither.  none_declared : no margin.
+    union of all is tested by testing each: no correction needed); one that is withheld or not assessed does not.
+    insufficient : neither.  none_declared : no margin.
     """
     decisive = [f for f in findings if f.test.family == "confirmatory"]
     heat = [f for f in decisive if f.outcome == "heat_share"]
@@ -546,7 +559,7 @@ class _Withheld:
         counts = (c.n_images, c.n_clusters, c.n_images_reference, c.n_clusters_reference)
         if c.kind not in ("level", "additivity"):
             return "all" if any(is_small(n, self.min_cell) for n in counts) else ""
-        if any(is_small(n, self.min_cell) for n in counts):
+        if any(is_small(n, self.min_cell) for n in counts) or (not c.n_images and self._is_hidden(d, c.group)):
             return "all"
         if d.small_table or any(self._is_hidden(d, level) for level in (c.group, c.reference)):
             return "counts"
@@ -566,7 +579,7 @@ class _Withheld:
 
 
 def _judged(drafts: Sequence[Draft], withheld: _Withheld, plan: Plan) -> list[Draft]:
-    """Adjust within families and give verdicts. Findings that are withheld whole belong to no family: nobody reads them."""
+    """Adjust within families and give verdicts.  Findings that are withheld whole have no p to adjust: nobody reads them."""
     shown = [withheld.of_draft(d) != "all" for d in drafts]
     p, near = np.full(len(drafts), np.nan), np.full(len(drafts), np.nan)
     decided = np.array([d.confirmatory and s for d, s in zip(drafts, shown, strict=True)], dtype=bool)
@@ -589,8 +602,9 @@ def _finding(d: Draft, withheld: str) -> Finding:
         code=d.code, anchor=d.anchor, question=QUESTIONS.card(d.code).summary, attribute=d.attribute, group=c.group, reference=c.reference,
         region=d.region, role=d.role, method=d.method, target=d.target, outcome=d.outcome, margin=d.margin, adjusted_for=d.adjusted_for,
     )  # fmt: skip
-    if withheld == "all":
-        return base.model_copy(update={"suppressed": True, "reason": "small_cell", "n_withheld": True})
+    if withheld == "all":  # a decisive comparison keeps its family: no verdict is given as if it had not been asked
+        family = TestResult(family="confirmatory" if d.confirmatory else "")
+        return base.model_copy(update={"suppressed": True, "reason": "small_cell", "n_withheld": True, "test": family})
     full = base.model_copy(update=_numbers(d))
     if not withheld:
         return full
