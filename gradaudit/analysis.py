@@ -22,7 +22,7 @@ from gradaudit.analysed_rows import attribute_kind, sort_levels
 from gradaudit.between import CROSS
 from gradaudit.census import Census, level_groups, method_targets, take_census
 from gradaudit.config import Plan, SubgroupPlan
-from gradaudit.contrasts import EXPLORATORY_PERMUTATIONS, TEST_NAMES, Contrast
+from gradaudit.contrasts import EXPLORATORY_PERMUTATIONS, JOINT, TEST_NAMES, Contrast
 from gradaudit.description import suppressed_cells, suppressed_levels
 from gradaudit.errors import InputError, PlanError
 from gradaudit.privacy import UNKNOWN, is_small
@@ -258,7 +258,7 @@ def continuous(study: Study) -> list[Draft]:
     formula="Wald statistic of the level effects beside the slope, permuted", source="ter Braak 1992; Harrell 2015, ch. 2",
 )  # fmt: skip
 def departure(study: Study) -> list[Draft]:
-    found = [d for d in study.heat if d.contrast.kind in ("departure", "nonlinear") and not d.contrast.reason]
+    found = [d for d in study.heat if d.contrast.kind in JOINT and not d.contrast.reason]
     return [replace(d, code="GA104", confirmatory=False, margin=None, raw=None) for d in found]
 
 
@@ -627,11 +627,11 @@ def _numbers(d: Draft) -> dict[str, Any]:
     if raw is None and not d.adjusted_for:
         plain = own
     name = TEST_NAMES.get(c.method, "")
-    if c.kind in ("departure", "nonlinear") and name:
+    if c.kind in JOINT and name:
         name = "permuted Wald" if c.method == "permutation" else "Wald F"
+    others = (0, 0) if c.kind == "additivity" else (c.n_images_reference, c.n_clusters_reference)  # a prediction has no images of its own
     return {
-        "n_images": c.n_images, "n_clusters": c.n_clusters,
-        "n_images_reference": c.n_images_reference, "n_clusters_reference": c.n_clusters_reference,
+        "n_images": c.n_images, "n_clusters": c.n_clusters, "n_images_reference": others[0], "n_clusters_reference": others[1],
         "mean": _interval(c.mean), "mean_reference": _interval(c.mean_reference),
         "raw": plain, "adjusted": own if d.adjusted_for else Interval(), "se": _or_none(c.se),
         "effect": Effect(
