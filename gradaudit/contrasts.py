@@ -23,6 +23,8 @@ from gradaudit.stats import Floats, Ints
 
 Bools = NDArray[np.bool_]
 Kind = Literal["level", "trend", "continuous", "departure", "nonlinear", "additivity"]
+JOINT = ("departure", "nonlinear")
+"""Kinds without an estimate: several rows, or one whose sign and scale mean nothing, are tested together against zero."""
 TEST_NAMES = {
     "permutation": "studentised permutation t",
     "sign flip": "studentised sign-flip t",
@@ -204,8 +206,13 @@ class _Fitted:
         return np.asarray(self.y - (self.columns - self.centre) @ self.fit.slopes(self.y))
 
     @cached_property
+    def rankable(self) -> Floats:
+        """Adjusted values without their last digits: what is a tie by construction must not be told apart by rounding."""
+        return np.asarray(np.round(self.adjusted, 12))
+
+    @cached_property
     def ranks(self) -> Floats:
-        return np.asarray(rankdata(self.adjusted))
+        return np.asarray(rankdata(self.rankable))
 
     @cached_property
     def spread(self) -> float:
@@ -215,7 +222,7 @@ class _Fitted:
     def cliffs_delta(self, a: Bools, b: Bools) -> float:
         """Cliff's delta of adjusted values; two sides that are everybody share one ranking."""
         if not (a | b).all():
-            return float(stats.cliffs_delta(self.adjusted[a], self.adjusted[b]))
+            return float(stats.cliffs_delta(self.rankable[a], self.rankable[b]))
         n, m = int(a.sum()), int(b.sum())
         return float(2 * (self.ranks[a].sum() - n * (n + 1) / 2) / (n * m) - 1)
 
@@ -241,8 +248,9 @@ def estimate_all(
     for h, (a, b), ok, draw in zip(hypotheses, model.spans, solid, drawn, strict=True):
         if not ok:
             out.append(_separated(h, model, ask))
-        elif b - a > 1:
-            out.append(_joint(h.contrast, model, slice(a, b), next(left) if draw else None))
+        elif b - a > 1 or h.contrast.kind in JOINT:
+            alone = reference[:, a] ** 2 if draw and b - a == 1 else None  # with one row, Wald's statistic is t squared
+            out.append(_joint(h.contrast, model, slice(a, b), next(left) if draw and alone is None else alone))
         else:
             tested = _tested(h.contrast, model, a, reference[:, a] if draw else None, ask, flip)
             out.append(_with_effects(tested, model, h) if h.sides is not None else tested)
@@ -400,7 +408,7 @@ def _max_t(contrasts: list[Contrast], reference: Floats, model: _Fitted, ask: Se
 
 def judge(contrasts: Sequence[Contrast], margin: float | None, alpha: float) -> tuple[Contrast, ...]:
     """Holm within the contrasts given (joint tests stand alone), then the verdict of each."""
-    joint = [c.kind in ("departure", "nonlinear") for c in contrasts]
+    joint = [c.kind in JOINT for c in contrasts]
     p = stats.holm([np.nan if j else c.p for c, j in zip(contrasts, joint, strict=True)])
     near = stats.holm([np.nan if j else c.p_equivalence for c, j in zip(contrasts, joint, strict=True)])
     out = []
