@@ -272,7 +272,8 @@ def load_huggingface(request: ModelRequest) -> BuiltModel:
     absent = sorted(str(key) for kind in ("missing_keys", "mismatched_keys") for key in info.get(kind, ()))
     if absent:
         raise ModelError(f"{folder} lacks {len(absent)} weights, which would be random: {', '.join(absent[:5])}{' …' if len(absent) > 5 else ''}")
-    names = tuple(str(module.config.id2label[index]) for index in range(module.config.num_labels))
+    labels = module.config.id2label or {}  # some configurations (PVT) leave it out
+    names = tuple(str(labels.get(index, f"LABEL_{index}")) for index in range(module.config.num_labels))
     unnamed = all(name == f"LABEL_{index}" for index, name in enumerate(names))
     notes: tuple[str, ...] = ("the folder has no preprocessor_config.json: images are used as decoded where [preprocess] says nothing",)
     preprocess = None
