@@ -12,7 +12,7 @@ from gradaudit.capture import choose_layer
 from gradaudit.errors import GradauditError, ModelError
 from gradaudit.images import Preprocess, decode_image, preprocess_image
 from gradaudit.measuring import device_of
-from gradaudit.models import Classifier
+from gradaudit.models import Classifier, with_logits
 
 _USUAL_SIZE = (224, 224)
 
@@ -53,8 +53,10 @@ def list_layers(classifier: Classifier, size: tuple[int, int] | None = None, ima
     Errors: ``LayerError`` where none can be explained; ``ImageError`` for the image; ``ModelError`` where the network refuses the size.
     """
     images, seen = _traced_input(classifier, size, image)
+    images = images.to(device_of(classifier))
+    classifier = with_logits(classifier, images)
     try:
-        choice = choose_layer(classifier.module, images.to(device_of(classifier)), output=classifier.output)
+        choice = choose_layer(classifier.module, images, output=classifier.output)
     except GradauditError:
         raise
     except Exception as error:  # a network is foreign code: a wrong size raises whatever its author chose

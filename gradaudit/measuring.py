@@ -32,7 +32,7 @@ from gradaudit.engine import BatchRows, measure_batch
 from gradaudit.errors import GradauditError, ImageError, ManifestError
 from gradaudit.images import Preprocess
 from gradaudit.manifest import Manifest
-from gradaudit.models import Classifier, resolve_layer
+from gradaudit.models import Classifier, resolve_layer, with_logits
 from gradaudit.records import Measurements
 from gradaudit.storage import Shard, ShardTables, cut_into_shards, digest_of, joined_tables, open_run, shard_tables, write_atomically
 from gradaudit.targets import TARGETS
@@ -62,13 +62,14 @@ def measure(
 
     returns : ``Measurements``, rows in manifest order; the same table whether or not the run was interrupted.
     Errors: ``RunError`` where the folder belongs to another manifest, model or plan; ``ModelError`` where the network
-    cannot be explained.  A single image that fails is a row with its reason.
+    cannot be explained, or gives probabilities in the place of logits.  A single image that fails is a row with its reason.
     """
     plan = plan or Plan()
     if len(manifest) == 0:
         raise ManifestError(f"{manifest.path} has no rows: there is nothing to measure.")
     classifier = on_device(classifier, plan.run.device)
     first = _first_images(manifest, classifier, plan)
+    classifier = with_logits(classifier, first)
     classifier, layer_reason = resolve_layer(classifier, first[:1])
     speed = accelerated(classifier, first, plan.explain.method) if plan.run.accelerate else Acceleration(classifier)
     classifier = speed.classifier

@@ -15,7 +15,7 @@ FLOORS = (
     ("errors", "registry", "records", "config"),
     ("metrics", "derivations", "regions", "rules", "tables", "paths", "image_list", "starting_plan", "manifest", "stats", "storage", "dermoscopy"),
     (
-        "images", "batches", "layouts", "capture", "targets", "cams", "perturbation", "pixels", "concepts", "operators", "weights", "model_files", "models", "demo_network",
+        "images", "batches", "layouts", "capture", "targets", "cams", "perturbation", "pixels", "concepts", "operators", "weights", "model_files", "output_activation", "models", "demo_network",
         "contrasts", "analysed_rows", "between", "within", "subgroups", "overlays", "report.figures", "report.blocks",
     ),
     (
@@ -27,7 +27,7 @@ FLOORS = (
     ("", "cli", "__main__"),
 )  # fmt: skip
 TORCH_WING = {
-    "images", "batches", "layouts", "capture", "targets", "cams", "perturbation", "pixels", "concepts", "operators", "weights", "model_files", "models", "demo_network",
+    "images", "batches", "layouts", "capture", "targets", "cams", "perturbation", "pixels", "concepts", "operators", "weights", "model_files", "output_activation", "models", "demo_network",
     "engine", "acceleration", "measuring", "explaining", "layer_list", "checks",
 }  # fmt: skip
 TABLE_WING = {

@@ -8,6 +8,7 @@ import torch
 from replicas import CAM_REPLICAS
 from tiny_models import DeepHead, GapNet, PlantedPatch, SharedRelu, TinyViT, images, seeded
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from gradaudit.cams import CAMS, WEIGHTS, contributions, first_component
 from gradaudit.capture import capture
@@ -142,6 +143,21 @@ def test_relu_rules_reach_functional_in_place_and_shared_relus(build):
     assert torch.equal(again, explain(net, x, 1, "saliency").raw)
     with pytest.raises(LayerError, match="no ReLU"):
         explain(seeded(TinyViT), x, 1, "guided_backprop")
+
+
+class Checkpointed(DeepHead):
+    """Its body runs once more when its gradient is taken."""
+
+    def forward(self, x):
+        x = self.tail(self.act(checkpoint(self.body, x, use_reentrant=False)))
+        return self.head(self.drop(torch.relu(x)).flatten(1))
+
+
+@pytest.mark.parametrize("method", ["gradcam", "shapleycam", "scorecam", "saliency", "fullgrad"])
+def test_a_checkpointed_network_has_the_maps_of_its_plain_twin(method):
+    x = images(1)
+    plain, checkpointed = (explain(Classifier(seeded(build), "tail"), x, 1, method) for build in (DeepHead, Checkpointed))
+    torch.testing.assert_close(checkpointed.raw, plain.raw, rtol=1e-5, atol=1e-7)
 
 
 def test_methods_without_a_layer_need_no_grid():

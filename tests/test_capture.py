@@ -8,6 +8,7 @@ import pytest
 import torch
 from tiny_models import ChannelsLastNet, DeepHead, GapNet, PlantedPatch, SharedRelu, TinyViT, VolumeNet, images, seeded
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from gradaudit.capture import borrowed, capture, capture_scores, choose_layer, head_gradients
 from gradaudit.errors import LayerError, TargetError
@@ -387,6 +388,60 @@ def test_choice_is_the_last_layer_with_a_spatial_gradient(build, x, name, grid, 
     choice = choose_layer(seeded(build), x)
     assert (choice.name, choice.grid, choice.kind, choice.prefix) == (name, grid, kind, prefix)
     assert "x".join(map(str, grid)) in choice.reason
+
+
+class _Wrapped(nn.Module):
+    """As Hugging Face writes them: the trunk returns its last hidden state beside what it pooled from it, and the head reads the latter."""
+
+    def __init__(self, classes: int = 4) -> None:
+        super().__init__()
+        self.trunk, self.head = _TrunkWithPooling(), nn.Linear(8, classes)
+
+    def forward(self, x):
+        return {"logits": self.head(self.trunk(x)["pooled"])}
+
+
+class _TrunkWithPooling(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.stage = nn.Conv2d(3, 8, 3, 2, 1), nn.Sequential(nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU())
+
+    def forward(self, x):
+        hidden = self.stage(self.stem(x))
+        return {"hidden": hidden, "pooled": hidden.mean((2, 3))}
+
+
+def test_a_tensor_that_only_rides_along_in_an_output_is_no_layer():
+    net, x = seeded(_Wrapped), images()
+    choice = choose_layer(net, x, "logits")
+    assert (choice.name, choice.grid) == ("trunk.stage", (8, 8))
+    assert "trunk" not in {c.name for c in choice.candidates}
+    got = capture(net, choice.name, x, ClassScore(key="logits"))
+    assert got.gradients.abs().max() > 0
+    with pytest.raises(LayerError, match="does not depend on the layer 'trunk'"):
+        capture(net, "trunk", x, ClassScore(key="logits"))
+
+
+def test_a_block_that_runs_again_for_its_gradient_keeps_its_place():
+    """Run again, its layers would count as later than the chosen one, which would then pass for a stem."""
+
+    class Checkpointed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.trunk = nn.Sequential(nn.Conv2d(3, 8, 3, 4, 1), *(nn.Conv2d(8, 8, 3, 1, 1) for _ in range(9)))
+            self.relu, self.fc = nn.ReLU(), nn.Linear(8, 4)
+
+        def forward(self, x):
+            return self.fc(self.relu(checkpoint(self.trunk, x, use_reentrant=False)).mean((2, 3)))
+
+    choice = choose_layer(seeded(Checkpointed), images())
+    assert [c.name for c in choice.candidates] == [*(f"trunk.{n}" for n in range(10)), "trunk", "relu"]
+    assert choice.name == "relu"
+
+
+def test_an_operation_in_place_after_a_layer_leaves_the_choice_as_it_is():
+    plain, inplace = (choose_layer(seeded(DeepHead, inplace=flag), images()) for flag in (False, True))
+    assert plain == inplace
 
 
 def test_register_tokens_are_left_out():

@@ -519,10 +519,10 @@ def test_negated_target_is_written_into_the_rows(clf):
     assert {row["target"] for row in rows.regions} == {"negated:class:b"}
 
 
-def test_probabilities_of_logits_one_logit_and_distributions():
+def test_probabilities_of_logits_and_of_one_logit():
     z = torch.tensor([[2.0], [-1.0]])
     torch.testing.assert_close(probabilities(z)[:, 1], torch.sigmoid(z[:, 0]).double())
     assert torch.equal(probabilities(z[:, 0]), probabilities(z))
-    given_p = torch.tensor([[0.2, 0.8], [0.5, 0.5]])
-    assert torch.equal(probabilities(given_p), given_p.double())
+    rows_that_sum_to_one = torch.tensor([[0.2, 0.8], [0.5, 0.5]])  # logits as any others: what a batch holds decides nothing
+    torch.testing.assert_close(probabilities(rows_that_sum_to_one), rows_that_sum_to_one.double().softmax(1))
     torch.testing.assert_close(probabilities(torch.tensor([[1.0, 3.0]])).sum(1), torch.ones(1, dtype=torch.float64))
