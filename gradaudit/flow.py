@@ -10,7 +10,7 @@ import pandas as pd
 from gradaudit.analysed_rows import sort_levels
 from gradaudit.census import Array, Census, finite_mean, heat_status, take_census, texts
 from gradaudit.config import Plan
-from gradaudit.privacy import UNKNOWN
+from gradaudit.privacy import OTHER_LABELS, UNKNOWN
 from gradaudit.records import (
     REASONS,
     Exclusion,
@@ -56,7 +56,7 @@ def flow_table(meas: Measurements, plan: Plan) -> tuple[FlowRow, ...]:
 
     Steps: manifest; readable; with at least one usable region mask; with usable heat; with at least one heat share.
     ``n_clusters`` counts clusters of analysed images.  ``label_prevalence`` is over the images with a heat share in the
-    region that has most of them (more than ``LABELS_SHOWN`` labels: the rarer ones are "(other)"), ``area_share`` over
+    region that has most of them (more than ``LABELS_SHOWN`` labels: the rarer ones are ``OTHER_LABELS``), ``area_share`` over
     those with one in the region, ``mean_confidence``, the mean probability of the predicted class, over readable images.
     """
     return flow_rows(take_census(meas, plan))
@@ -96,7 +96,7 @@ def label_codes(census: Census) -> tuple[Array, list[str]]:
     common = list(counts.index if len(counts) <= LABELS_SHOWN else counts.index[: LABELS_SHOWN - 1])
     names = sort_levels([str(name) for name in common])
     if len(counts) > LABELS_SHOWN:
-        text, names = text.where(text.isin(common) | text.isna(), "(other)"), [*names, "(other)"]
+        text, names = text.where(text.isin(common) | text.isna(), OTHER_LABELS), [*names, OTHER_LABELS]
     if text.isna().any():
         text, names = text.where(text.notna(), UNKNOWN), [*names, UNKNOWN]
     return pd.Index(names, dtype=object).get_indexer(pd.Index(text)), names
