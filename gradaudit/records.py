@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,7 +125,10 @@ class Measurements:
 
 
 class Verdict(StrEnum):
-    """Verdict of one contrast, from its interval and adjusted p against the declared margin."""
+    """Verdict of one contrast, from its interval and adjusted p against the declared margin.
+
+    Where a margin was declared: the first five.  Where none was: a disparity is shown or not, and nothing else is said of it.
+    """
 
     MATERIAL = "disparity_material"
     SIZE_UNCERTAIN = "disparity_size_uncertain"
@@ -134,6 +137,7 @@ class Verdict(StrEnum):
     INCONCLUSIVE = "inconclusive"
     NOT_ASSESSED = "not_assessed"
     SHOWN = "disparity_shown"  # no margin was declared: a difference is shown, its importance is not judged
+    NOT_SHOWN = "disparity_not_shown"  # no margin was declared: no difference is shown, none is excluded
 
 
 VERDICT_WORDS: dict[Verdict, str] = {
@@ -143,7 +147,8 @@ VERDICT_WORDS: dict[Verdict, str] = {
     Verdict.EQUIVALENT: "equivalent within the margin",
     Verdict.INCONCLUSIVE: "inconclusive",
     Verdict.NOT_ASSESSED: "not assessed",
-    Verdict.SHOWN: "disparity shown, not judged by a margin",
+    Verdict.SHOWN: "disparity shown, no limit was set",
+    Verdict.NOT_SHOWN: "no disparity shown, no limit was set",
 }
 
 VERDICT_CONDITIONS: dict[Verdict, str] = {
@@ -154,6 +159,7 @@ VERDICT_CONDITIONS: dict[Verdict, str] = {
     Verdict.INCONCLUSIVE: "neither is shown: the data do not suffice",
     Verdict.NOT_ASSESSED: "too few clusters, or too few that vary: numbers only",
     Verdict.SHOWN: "a difference is shown, and no margin was declared to judge it by",
+    Verdict.NOT_SHOWN: "no difference is shown, and no margin was declared to judge one by",
 }
 """When a contrast gets a verdict, after adjustment for multiplicity; the rule itself is ``stats.verdict``."""
 
@@ -233,6 +239,14 @@ class Finding(Record):
     sentence: str = ""
     suppressed: bool = False
     n_withheld: bool = False  # the numbers stand, their counts (0 here) do not: they would give a small cell away
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_a_limit_nothing_is_open(cls, data: Any) -> Any:
+        """Documents of earlier versions call a finding without a margin inconclusive: what would have to be concluded was never said."""
+        if isinstance(data, dict) and data.get("verdict") == Verdict.INCONCLUSIVE and data.get("margin") is None:
+            return {**data, "verdict": Verdict.NOT_SHOWN}
+        return data
 
 
 # ── result.json ─────────────────────────────────────────────────────────────────────────────────────────────────────

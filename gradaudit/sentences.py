@@ -19,8 +19,8 @@ _CORRECT = "in correctly classified images"
 _CROSS = " × "
 _SLOPES = ("GA102", "GA103", "GA104")
 _SEVERITY = {
-    Verdict.MATERIAL: 0, Verdict.SIZE_UNCERTAIN: 1, Verdict.SHOWN: 2, Verdict.INCONCLUSIVE: 3, Verdict.NOT_ASSESSED: 4,
-    Verdict.WITHIN_MARGIN: 5, Verdict.EQUIVALENT: 6,
+    Verdict.MATERIAL: 0, Verdict.SIZE_UNCERTAIN: 1, Verdict.SHOWN: 2, Verdict.INCONCLUSIVE: 3, Verdict.NOT_SHOWN: 4, Verdict.NOT_ASSESSED: 5,
+    Verdict.WITHIN_MARGIN: 6, Verdict.EQUIVALENT: 7,
 }  # fmt: skip
 _LONGEST_SUMMARY = 5
 
@@ -215,7 +215,10 @@ def _decision(f: Finding) -> str:
     if f.verdict is Verdict.EQUIVALENT:
         return f"No disparity is shown, and any that exists lies within {margin}{_p(f.test.p_equivalence_adjusted)}."
     if f.verdict is Verdict.SHOWN:
-        return f"A disparity is shown{p}; no margin was declared, so its importance is not judged."
+        return f"A disparity is shown{p}; no limit was set, so its importance is not judged."
+    if f.verdict is Verdict.NOT_SHOWN:
+        power = _power(f)
+        return f"No disparity is shown{p}; no limit was set.{f' {power[:1].upper()}{power[1:]}' if f.mde80 is not None else ''}"
     return f"Inconclusive{p}: {_power(f)}"
 
 
@@ -245,7 +248,7 @@ def _is_adverse(f: Finding) -> bool:
 def summary_sentences(decisive: Sequence[Finding], findings: Sequence[Finding]) -> tuple[list[Finding], tuple[str, ...]]:
     """Three to five sentences, worst first, and the findings that they come from."""
     told = [f for f in sorted(decisive, key=_rank) if f.verdict is not Verdict.NOT_ASSESSED and not f.suppressed]
-    worst = [f for f in told if f.verdict in (Verdict.MATERIAL, Verdict.SIZE_UNCERTAIN, Verdict.SHOWN, Verdict.INCONCLUSIVE)]
+    worst = [f for f in told if f.verdict not in (Verdict.WITHIN_MARGIN, Verdict.EQUIVALENT)]
     chosen = (worst or told)[: _LONGEST_SUMMARY - 2]
     lines = [f.sentence for f in chosen]
     lines.append(_tally(decisive))
@@ -282,9 +285,10 @@ def _tally(decisive: Sequence[Finding]) -> str:
 _TALLIES = (
     ({Verdict.MATERIAL}, "lies beyond the margin", "lie beyond the margin"),
     ({Verdict.SIZE_UNCERTAIN}, "shows a disparity of uncertain size", "show a disparity of uncertain size"),
-    ({Verdict.SHOWN}, "shows a disparity that no margin judges", "show a disparity that no margin judges"),
+    ({Verdict.SHOWN}, "shows a disparity that no limit judges", "show a disparity that no limit judges"),
     ({Verdict.EQUIVALENT, Verdict.WITHIN_MARGIN}, "lies within the margin", "lie within the margin"),
     ({Verdict.INCONCLUSIVE}, "is inconclusive", "are inconclusive"),
+    ({Verdict.NOT_SHOWN}, "shows no disparity", "show no disparity"),
     ({Verdict.NOT_ASSESSED}, "is not assessed", "are not assessed"),
 )
 """Verdicts that are counted together, and what is said of one such comparison and of several."""

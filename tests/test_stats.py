@@ -187,7 +187,7 @@ def test_corrections_do_not_count_what_is_unknown():
         (0.30, 0.30, -0.02, 0.09, 0.05, Verdict.INCONCLUSIVE),
         (np.nan, np.nan, np.nan, np.nan, 0.05, Verdict.NOT_ASSESSED),
         (0.01, np.nan, 0.06, 0.12, None, Verdict.SHOWN),
-        (0.30, np.nan, -0.02, 0.12, None, Verdict.INCONCLUSIVE),
+        (0.30, np.nan, -0.02, 0.12, None, Verdict.NOT_SHOWN),
     ],
 )
 def test_verdicts(p, near, low, high, margin, verdict):

@@ -1,22 +1,30 @@
 """Sentences that are true: no level beside itself, nothing called left out that was not, no word and no band where no limit was set."""
 
+import csv
+import io
+import json
 import re
 
 import numpy as np
-import pandas as pd
 import pytest
+import result_documents as documents
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_analysis import a_plan, measured
-from test_description import OPEN, by_hand, checks_of, row, sample
+from test_description import OPEN, by_hand, sample
+from test_report import Page, _files
 
 from gradaudit.analysis import analyze, audit_verdict
 from gradaudit.between import percentile_names
 from gradaudit.config import Plan
 from gradaudit.description import describe
-from gradaudit.limits import data_checks, limits_found
+from gradaudit.limits import data_checks
 from gradaudit.performance import ALL
-from gradaudit.records import FlowRow, HeatRow, Measurements, PerformanceRow
+from gradaudit.records import FlowRow, HeatRow, Measurements, PerformanceRow, Verdict
+from gradaudit.report import read_result, render_fragment, render_html, render_markdown, to_json
+from gradaudit.report.blocks import Drawing, anchor_id
+from gradaudit.report.figures import forest_plot, short
+from gradaudit.report.sections import SECTIONS
 from gradaudit.subgroups import disparity
 
 COMPARING = ("GA408", "GA409", "GA410", "GA411", "GA413")
@@ -244,3 +252,158 @@ def test_an_attribute_of_one_value_between_its_percentiles_has_no_slope(within):
     for c in found.contrasts:
         assert (c.group, c.reference, c.reason) == ("P90", "P10", "the attribute has one value from its 10th to its 90th percentile")
         assert np.isnan(c.estimate)
+
+
+# ── where no limit was set, no word and no band says so ─────────────────────────────────────────────────────────────
+
+
+def margins_and_none():
+    """A real audit with every kind of finding: decisive ones with a margin, exploratory ones and departures without."""
+    return analyze(measured(3, gap=0.08, absent=(0.1, 0.1, 0.3), undefined=(0.02, 0.02, 0.1)), a_plan())
+
+
+def document_of(findings, margin=0.05):
+    source = documents.met_document() if margin is not None else documents.no_criteria_document()
+    return source.model_copy(update={"findings": tuple(findings)})
+
+
+@pytest.fixture(scope="module")
+def judged():
+    return margins_and_none()
+
+
+@pytest.fixture(scope="module")
+def unjudged():
+    return analyze(measured(3, gap=0.08), a_plan(criteria=None))
+
+
+def drawn_forests(document, monkeypatch):
+    """Every forest plot of a document: (rows as they were drawn, the figure)."""
+    seen = []
+
+    def spy(rows, *rest):
+        figure = forest_plot(rows, *rest)
+        seen.append((list(rows), figure))
+        return figure
+
+    monkeypatch.setattr("gradaudit.report.heat.forest_plot", spy)
+    for block in SECTIONS.get("heat")(document):
+        if isinstance(block, Drawing):
+            block.draw()
+    return seen
+
+
+def band_at(axes, y):
+    """Left and right end of the band that lies behind a height of the figure; None where there is none."""
+    boxes = [patch.get_extents().transformed(axes.transData.inverted()) for patch in axes.patches]
+    found = [(round(b.x0, 6), round(b.x1, 6)) for b in boxes if min(b.y0, b.y1) <= y <= max(b.y0, b.y1)]
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+def rows_of_figure(rows, figure):
+    """Row -> (band behind it, its words), by the height at which its label stands."""
+    axes = figure.axes[0]
+    heights = []
+    for text in axes.texts:
+        if any(text.get_text() == short(row.label, 30) for row in rows):
+            heights.append(text.get_position()[1])
+    assert len(heights) == len(rows)
+    for row, y in zip(rows, sorted(heights), strict=True):
+        yield row, band_at(axes, y), [t.get_text() for t in axes.texts if t.get_position()[1] == y]
+
+
+def test_the_band_stands_behind_rows_with_a_margin_and_behind_no_other(judged, monkeypatch):
+    forests = drawn_forests(document_of(judged), monkeypatch)
+    decisive = [f for f in judged if f.code in ("GA101", "GA102", "GA103", "GA104")]
+    assert sum(len(rows) for rows, _ in forests) == len(decisive)
+    found = {True: 0, False: 0}
+    by_region = {region: [f for f in decisive if f.region == region] for region in dict.fromkeys(f.region for f in decisive)}
+    for (rows, figure), own in zip(forests, by_region.values(), strict=True):
+        own = sorted(own, key=lambda f: list(dict.fromkeys(g.attribute for g in own)).index(f.attribute))
+        for f, (row, band, words) in zip(own, rows_of_figure(rows, figure), strict=True):
+            assert row.verdict is f.verdict
+            assert band == (None if f.margin is None else (-100 * f.margin, 100 * f.margin)), f.anchor
+            assert f.margin is not None or "inconclusive" not in " ".join(words).lower()
+            found[f.margin is not None] += 1
+    assert min(found.values()) > 5, found
+
+
+def test_no_band_and_no_open_verdict_where_nobody_declared_a_margin(unjudged, monkeypatch):
+    document = document_of(unjudged, margin=None)
+    for rows, figure in drawn_forests(document, monkeypatch):
+        assert figure.axes[0].patches == [] or not list(figure.axes[0].patches)
+        assert not any("inconclusive" in text.get_text() for text in figure.axes[0].texts)
+        assert {band for _, band, _ in rows_of_figure(rows, figure)} == {None}
+    monkeypatch.undo()
+    for text in (render_html(document), render_markdown(document), render_fragment(document), to_json(document)):
+        shown = re.sub(r'<table id="verdict-words">.*?</table>', "", re.sub(r"<style>.*?</style>|<symbol.*?</symbol>", "", text, flags=re.S), flags=re.S)
+        assert "inconclusive" not in shown.lower()
+        assert "shaded band" not in shown
+    assert "no limit was set" in render_markdown(document)
+
+
+def test_a_finding_without_a_margin_is_shown_or_not_shown(judged, unjudged):
+    verdicts = {v for f in (*judged, *unjudged) if f.margin is None for v in [f.verdict]}
+    assert verdicts == {Verdict.SHOWN, Verdict.NOT_SHOWN, Verdict.NOT_ASSESSED}
+    assert not {f.verdict for f in judged if f.margin is not None} & {Verdict.SHOWN, Verdict.NOT_SHOWN}
+    for f in (*judged, *unjudged):
+        if f.margin is None:
+            assert "nconclusive" not in f.sentence
+            assert "margin" not in f.sentence
+    confirmed = [f for f in unjudged if f.test.family == "confirmatory" and f.verdict is Verdict.NOT_SHOWN]
+    assert confirmed
+    assert all("No disparity is shown" in f.sentence and "no limit was set" in f.sentence for f in confirmed)
+
+
+def test_tables_and_files_say_that_no_limit_was_set(judged):
+    document = document_of(judged)
+    lines = {line["anchor"]: line for line in csv.DictReader(io.StringIO(_files(document)["contrasts.csv"]))}
+    text = render_html(document)
+    for f in judged:
+        if f.margin is None and f.verdict in (Verdict.SHOWN, Verdict.NOT_SHOWN):
+            row_ = Page(re.search(rf'<tr id="{re.escape(anchor_id(f.anchor))}".*?</tr>', text, re.S).group()).text
+            assert "no limit was set" in row_, row_
+            assert "inconclusive" not in row_
+            assert lines[f.anchor]["verdict"] in ("disparity_shown", "disparity_not_shown")
+        elif f.margin is not None:
+            assert lines[f.anchor]["margin"] == repr(f.margin)
+
+
+def test_the_caption_says_which_rows_have_no_band(judged, unjudged):
+    def captions(document):
+        return [b.caption for b in SECTIONS.get("heat")(document) if isinstance(b, Drawing) and "difference between groups" in b.caption]
+
+    ruler, _, skin = captions(document_of(judged))
+    assert "The shaded band is the declared margin of ±5 points; where a row has none, no limit was set." in ruler
+    assert "No limit was set here, so no band is drawn." in skin
+    assert "band is the declared" not in skin
+    assert all("No limit was set here" in caption for caption in captions(document_of(unjudged, margin=None)))
+
+
+def test_the_picture_does_not_contradict_the_word(judged):
+    """Within and material are drawn as they are said; the other direction is not promised by the statistics of today."""
+    null = analyze(measured(1, patients=400, spread=0.25), a_plan())
+    seen = set()
+    for f in (*judged, *null):
+        shown = f.adjusted if f.adjusted.estimate is not None else f.raw
+        if f.margin is None or shown.low is None or shown.high is None:
+            continue
+        seen.add(f.verdict)
+        if f.verdict in (Verdict.EQUIVALENT, Verdict.WITHIN_MARGIN):
+            assert -f.margin < shown.low <= shown.high < f.margin, f.anchor
+        if f.verdict is Verdict.MATERIAL:
+            assert shown.low > f.margin or shown.high < -f.margin, f.anchor
+        if f.verdict in (Verdict.SIZE_UNCERTAIN, Verdict.WITHIN_MARGIN):
+            assert shown.low > 0 or shown.high < 0, f.anchor
+    assert {Verdict.EQUIVALENT, Verdict.MATERIAL} <= seen or {Verdict.EQUIVALENT, Verdict.SIZE_UNCERTAIN} <= seen
+
+
+def test_a_document_of_an_earlier_version_says_no_limit_was_set_too(tmp_path):
+    data = json.loads(to_json(documents.met_document()))
+    for finding in data["findings"][:2]:
+        finding |= {"verdict": "inconclusive", "margin": None}
+    (tmp_path / "r.json").write_text(json.dumps(data))
+    found = read_result(tmp_path / "r.json").findings
+    assert [f.verdict for f in found[:2]] == [Verdict.NOT_SHOWN] * 2
+    assert all(f.verdict is not Verdict.NOT_SHOWN for f in found[2:] if f.margin is not None)

@@ -44,8 +44,8 @@ TERMS: dict[str, Term] = {
     "n": _term("number of images / number of clusters"),
     # contrasts
     "Comparison": _term("who is compared with whom; of a trend, its two ends"),
-    "Margin": _term("declared size below which a difference is held to be immaterial"),
-    "Verdict": _term("what a comparison shows, measured against the margin: one of the words in “What each verdict means”"),
+    "Margin": _term("declared size below which a difference is held to be immaterial; where none was declared, no limit was set"),
+    "Verdict": _term("what a comparison shows, and of what size against its margin, if it has one: see “What each verdict means”"),
     "Provisional": _term("verdict that rests on fewer than 20 clusters on one side"),
     "Decisive": _term("comparison declared beforehand, on which the verdict of the audit rests", "statistic.holm"),
     "Signal": _term("exploratory comparison with a small adjusted p: a reason to look, not a verdict", "statistic.benjamini_hochberg"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from gradaudit.records import REASONS, ROLE_WORDS, Finding, HeatRow, Interval, ResultDocument, Verdict
@@ -64,24 +65,31 @@ def contrast_blocks(document: ResultDocument, method: str, target: str, suffix: 
     chosen = [f for f in document.findings if f.code in DECISIVE and (f.method, f.target) == (method, target)]
     if not chosen:
         return []
-    margin = document.criteria.margin if document.criteria else None
     blocks: list[Block] = [_reading_note(document)]
     for index, (region, mixed) in enumerate(grouped(chosen, lambda f: f.region).items()):
         findings = [f for own in grouped(mixed, lambda f: f.attribute).values() for f in own]
         role = next((r.role for r in document.regions if r.name == region), "")
         title = f"Heat on {region}: difference between groups"
-        band = f" The shaded band is the declared margin of ±{100 * margin:g} points." if margin is not None else ""
         text = " ".join(f.sentence for f in findings if f.sentence) or "One row per comparison with its interval."
         rows = [_forest_row(f) for f in findings]
-        draw = drawn(forest_plot, rows, margin, anchor=f"forest{suffix}-{index + 1}", title=title, text=text)
+        draw = drawn(forest_plot, rows, anchor=f"forest{suffix}-{index + 1}", title=title, text=text)
         caption = (
             f"{title}. Marker and line: adjusted difference (raw where there is no adjustment) with its {level_words(document)} interval; "
-            f"small tick above: raw difference; n: images of the group.{band}"
+            f"small tick above: raw difference; n: images of the group. {_band_words(rows)}"
         )
         caption += " * provisional: fewer than 20 clusters." if any(r.provisional for r in rows) else ""
         table = _contrast_table(document, title, findings)
         blocks += [Heading(f"Heat on {region}"), *_role_note(role), Drawing(draw, caption), table, _more_on(document, findings)]
     return blocks
+
+
+def _band_words(rows: Sequence[ForestRow]) -> str:
+    """What the shaded band is; where no limit was set, there is none."""
+    margins = sorted({row.margin for row in rows if row.margin is not None})
+    if not margins:
+        return "No limit was set here, so no band is drawn."
+    rest = "; where a row has none, no limit was set" if any(row.margin is None for row in rows) else ""
+    return f"The shaded band is the declared margin of {' or '.join(f'±{100 * margin:g}' for margin in margins)} points{rest}."
 
 
 def _role_note(role: str) -> list[Block]:
@@ -134,6 +142,7 @@ def _forest_row(f: Finding) -> ForestRow:
         raw=f.raw.estimate if f.adjusted.estimate is not None and not f.suppressed else None,
         verdict=f.verdict,
         provisional=f.provisional,
+        margin=f.margin,
     )
 
 
@@ -165,8 +174,8 @@ def _contrast_row(document: ResultDocument, f: Finding) -> Row:
 
 def _verdict_word(f: Finding) -> Cell:
     word = verdict_cell(f.verdict, f.provisional)
-    if f.verdict is Verdict.SHOWN and f.margin is None and f.code == "GA104":
-        return Cell("departure shown, not judged by the margin", icon=word.icon)
+    if f.code == "GA104" and f.verdict in (Verdict.SHOWN, Verdict.NOT_SHOWN):
+        return replace(word, text=word.text.replace("disparity", "departure"))
     if f.verdict is Verdict.NOT_ASSESSED and f.reason:
         return Cell(word.text, sub=REASONS.get(f.reason, plain(f.reason)), icon=word.icon)
     return word
