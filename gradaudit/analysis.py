@@ -22,7 +22,7 @@ from gradaudit.analysed_rows import attribute_kind
 from gradaudit.between import CROSS
 from gradaudit.census import Census, level_groups, method_targets, take_census
 from gradaudit.config import Plan, SubgroupPlan
-from gradaudit.contrasts import EXPLORATORY_PERMUTATIONS, TEST_NAMES, Contrast
+from gradaudit.contrasts import EXPLORATORY_PERMUTATIONS, JOINT, TEST_NAMES, Contrast
 from gradaudit.description import suppressed_cells, suppressed_levels
 from gradaudit.errors import InputError, PlanError
 from gradaudit.privacy import UNKNOWN, is_small
@@ -248,7 +248,7 @@ def continuous(study: Study) -> list[Draft]:
     formula="Wald statistic of the level effects beside the slope, permuted", source="ter Braak 1992; Harrell 2015, ch. 2",
 )  # fmt: skip
 def departure(study: Study) -> list[Draft]:
-    found = [d for d in study.heat if d.contrast.kind in ("departure", "nonlinear") and not d.contrast.reason]
+    found = [d for d in study.heat if d.contrast.kind in JOINT and not d.contrast.reason]
     return [replace(d, code="GA104", confirmatory=False, margin=None, raw=None) for d in found]
 
 
@@ -614,7 +614,7 @@ def _numbers(d: Draft) -> dict[str, Any]:
     if raw is None and not d.adjusted_for:
         plain = own
     name = TEST_NAMES.get(c.method, "")
-    if c.kind in ("departure", "nonlinear") and name:
+    if c.kind in JOINT and name:
         name = "permuted Wald" if c.method == "permutation" else "Wald F"
     return {
         "n_images": c.n_images, "n_clusters": c.n_clusters,

@@ -23,6 +23,8 @@ from gradaudit.stats import Floats, Ints
 
 Bools = NDArray[np.bool_]
 Kind = Literal["level", "trend", "continuous", "departure", "nonlinear", "additivity"]
+JOINT: tuple[Kind, ...] = ("departure", "nonlinear")
+"""Kinds that are tested as a whole and have no estimate."""
 TEST_NAMES = {
     "permutation": "studentised permutation t",
     "sign flip": "studentised sign-flip t",
@@ -245,6 +247,7 @@ def estimate_all(
             out.append(_joint(h.contrast, model, slice(a, b), next(left) if draw else None))
         else:
             tested = _tested(h.contrast, model, a, reference[:, a] if draw else None, ask, flip)
+            tested = _as_joint(tested) if h.contrast.kind in JOINT else tested
             out.append(_with_effects(tested, model, h) if h.sides is not None else tested)
     return _max_t(out, reference, model, ask) if ask.correction == "max-t" and all(drawn) else out
 
@@ -372,6 +375,14 @@ def _joint(contrast: Contrast, model: _Fitted, rows: slice, draws: Floats | None
     )
 
 
+def _as_joint(contrast: Contrast) -> Contrast:
+    """A joint test that has one row left: W is the square of its t, p is the same, and what the row estimates is no difference of groups."""
+    return replace(
+        contrast, statistic=contrast.statistic**2, df=1.0 if np.isfinite(contrast.statistic) else np.nan, estimate=np.nan, se=np.nan,
+        critical=np.nan, ci_low=np.nan, ci_high=np.nan, p_equivalence=np.nan, mde80=np.nan, clusters_needed=np.nan,
+    )  # fmt: skip
+
+
 def _with_effects(contrast: Contrast, model: _Fitted, hypothesis: Hypothesis) -> Contrast:
     """Ratio of adjusted means, standardised difference, Cliff's delta on values adjusted to the mean covariates."""
     if contrast.reason or hypothesis.sides is None:
@@ -400,7 +411,7 @@ def _max_t(contrasts: list[Contrast], reference: Floats, model: _Fitted, ask: Se
 
 def judge(contrasts: Sequence[Contrast], margin: float | None, alpha: float) -> tuple[Contrast, ...]:
     """Holm within the contrasts given (joint tests stand alone), then the verdict of each."""
-    joint = [c.kind in ("departure", "nonlinear") for c in contrasts]
+    joint = [c.kind in JOINT for c in contrasts]
     p = stats.holm([np.nan if j else c.p for c, j in zip(contrasts, joint, strict=True)])
     near = stats.holm([np.nan if j else c.p_equivalence for c, j in zip(contrasts, joint, strict=True)])
     out = []

@@ -111,7 +111,8 @@ def _clusters(meas: Measurements, plan: Plan, parts: Parts) -> State:
 def _constant(meas: Measurements, plan: Plan, parts: Parts) -> State:
     if meas.images["cluster"].nunique() == len(meas.images):
         return "not_applicable", "Every cluster holds one image."
-    mixed, rare = [], []
+    mixed: list[str] = []
+    rare: list[str] = []
     for attribute in parts["attributes"]:
         if attribute.kind != "continuous" and not attribute.within:
             levels = meas.images[f"subgroup.{attribute.name}"].groupby(meas.images["cluster"].astype(str)).nunique()

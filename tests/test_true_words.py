@@ -10,6 +10,7 @@ import pytest
 import result_documents as documents
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import special
 from test_analysis import a_plan, measured
 from test_description import OPEN, by_hand, sample
 from test_report import Page, _files
@@ -407,3 +408,32 @@ def test_a_document_of_an_earlier_version_says_no_limit_was_set_too(tmp_path):
     found = read_result(tmp_path / "r.json").findings
     assert [f.verdict for f in found[:2]] == [Verdict.NOT_SHOWN] * 2
     assert all(f.verdict is not Verdict.NOT_SHOWN for f in found[2:] if f.margin is not None)
+
+
+def test_a_departure_is_no_signed_number_on_the_axis_of_differences(judged, monkeypatch):
+    """With three levels one number would be left beside the line; it is no difference between groups, and W is never negative."""
+    bent = analyze(measured(0, bend=0.15, tone=(0.34, 0.33, 0.33)), a_plan())
+    found = [f for f in (*judged, *bent) if f.code == "GA104"]
+    assert {f.verdict for f in found} == {Verdict.SHOWN, Verdict.NOT_SHOWN}
+    for f in found:
+        assert f.raw.estimate is f.adjusted.estimate is f.adjusted.low is f.se is f.mde80 is f.clusters_needed is None
+        assert f.test.p_equivalence is None
+        assert f.test.statistic >= 0
+        assert f.test.df == 1 or f.attribute == "age"
+    for rows, _ in drawn_forests(document_of(bent), monkeypatch):
+        departures = [row for row in rows if row.label == "departure from trend"]
+        assert departures
+        assert all(row.estimate is row.low is row.raw is row.margin is None for row in departures)
+
+
+def test_the_statistic_of_a_departure_is_the_square_of_the_one_row_that_was_tested():
+    rng = np.random.default_rng(5)
+    level, value = np.repeat(np.array(["a", "b", "c"]), 60), rng.normal(size=180)
+    value[60:120] += 0.4
+    found = next(c for c in disparity(value, level, order=["a", "b", "c"], permutations=1999).contrasts if c.kind == "departure")
+    means, errors = zip(*((value[level == x].mean(), value[level == x].var(ddof=1) / 60) for x in "abc"), strict=True)
+    t = (means[0] - 2 * means[1] + means[2]) / np.sqrt(errors[0] + 4 * errors[1] + errors[2])
+    assert found.statistic == pytest.approx(t**2, rel=1e-6)
+    assert found.df == 1
+    assert found.p == pytest.approx(2 * special.stdtr(170, -abs(t)), abs=0.01)
+    assert np.isnan([found.estimate, found.se, found.ci_low, found.ci_high, found.critical, found.mde80, found.clusters_needed]).all()
