@@ -1,4 +1,4 @@
-"""Regions, the flow of images through every step, and what was excluded, counted by subgroup."""
+"""Regions, the flow of images through every step, and what has no heat share and why, counted by subgroup."""
 
 from __future__ import annotations
 
@@ -103,10 +103,11 @@ def label_codes(census: Census) -> tuple[Array, list[str]]:
 
 
 def exclusions(meas: Measurements, plan: Plan, hidden: Mapping[str, set[str]] | None = None) -> tuple[Exclusion, ...]:
-    """Images without a heat share, by reason; each image-region pair is counted once, under the first cause.
+    """Images and image-region pairs without a heat share, by reason; each pair is counted once, under the first cause.
 
-    Whole images first (``region`` empty): not readable, then without usable heat.  Then, per region, readable images
-    with usable heat whose share is undefined.  ``examples``: ids, never of members of ``hidden`` levels.
+    Images that are left out first (``region`` empty): not readable, then without usable heat.  Then, per region, readable images
+    with usable heat whose share is undefined; these take part for their other regions (see ``records.Exclusion``).
+    ``examples``: ids, never of members of ``hidden`` levels.
     """
     return exclusion_rows(take_census(meas, plan), hidden or {})
 

@@ -345,7 +345,15 @@ class FlowRow(Record):
 
 
 class Exclusion(Record):
-    """Images (or image-region pairs) that could not be used, by reason; ``by_level``: attribute -> level -> count."""
+    """How many images, or pairs of an image and a region, have no heat share, by reason; a pair counts once, under its first cause.
+
+    ``region`` "" : images that are left out: not readable, or readable and without a usable heat map.
+    ``region`` named : readable images with a usable heat map and no share in this region, most often because it is absent or not
+    annotated.  Such an image is not left out: it takes part for the other regions.  Only where it has a share in none is it left out
+    too; those images are n_manifest less n_analysed (flow, all images) less the counts without a region.
+    For each region its counts, those without a region, and the images with a share in it add up to n_manifest.
+    ``by_level`` : attribute -> level -> count, None where withheld.  ``examples`` : up to three image ids.
+    """
 
     reason: str
     meaning: str
@@ -481,7 +489,9 @@ class ResultDocument(Record):
     verdict: AuditVerdict
     findings: tuple[Finding, ...]
     flow: tuple[FlowRow, ...]
-    exclusions: tuple[Exclusion, ...]
+    exclusions: tuple[Exclusion, ...] = Field(
+        description="images without a heat share, and image-region pairs without one in images that are not left out, by reason"
+    )
     heat: tuple[HeatRow, ...]
     performance: tuple[PerformanceRow, ...]
     mean_maps: tuple[MeanMap, ...]

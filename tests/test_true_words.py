@@ -22,8 +22,8 @@ from gradaudit.description import describe
 from gradaudit.limits import data_checks
 from gradaudit.performance import ALL
 from gradaudit.records import FlowRow, HeatRow, Measurements, PerformanceRow, Verdict
-from gradaudit.report import read_result, render_fragment, render_html, render_markdown, to_json
-from gradaudit.report.blocks import Drawing, anchor_id
+from gradaudit.report import json_schema, read_result, render_fragment, render_html, render_markdown, to_json
+from gradaudit.report.blocks import Drawing, Table, anchor_id
 from gradaudit.report.figures import forest_plot, short
 from gradaudit.report.sections import SECTIONS
 from gradaudit.subgroups import disparity
@@ -437,3 +437,111 @@ def test_the_statistic_of_a_departure_is_the_square_of_the_one_row_that_was_test
     assert found.df == 1
     assert found.p == pytest.approx(2 * special.stdtr(170, -abs(t)), abs=0.01)
     assert np.isnan([found.estimate, found.se, found.ci_low, found.ci_high, found.critical, found.mde80, found.clusters_needed]).all()
+
+
+# ── left out, and not measured in one region ────────────────────────────────────────────────────────────────────────
+
+
+def document_with(meas, plan=OPEN):
+    parts = describe(meas, plan)
+    return documents.met_document().model_copy(update={name: parts[name] for name in ("flow", "exclusions", "heat", "regions", "attributes")})
+
+
+def listed_under(page, heading):
+    """Items of the list below a heading of the first section."""
+    first = page[page.index('id="verdict"') : page.index('id="scope"')]
+    found = re.search(rf"<h3>{heading}</h3><ul>(.*?)</ul>", first, re.S)
+    return [Page(item).text for item in re.findall(r"<li>(.*?)</li>", found.group(1), re.S)] if found else []
+
+
+def tables_of(document):
+    return {b.caption: b for b in SECTIONS.get("data_by_subgroup")(document) if isinstance(b, Table)}
+
+
+def numbers_in(table, column="Images"):
+    at = [c.label for c in table.columns].index(column)
+    return [int(r.cells[at].text.replace("\u202f", "")) for r in table.rows]
+
+
+LEFT, PARTS = "Images left out, and why", "Regions not measured in some images"
+
+
+def test_an_image_that_lacks_one_region_is_not_left_out():
+    meas = sample(200, np.random.default_rng(2), failing=0.0, cold=0.0)
+    lesion = meas.table["region"] == "lesion"
+    assert meas.table.loc[lesion, "heat_share"].notna().all()
+    absent = int(meas.table.loc[~lesion, "heat_share"].isna().sum())
+    assert absent > 20
+    document = document_with(meas)
+    page, text = render_html(document), render_markdown(document)
+    assert listed_under(page, LEFT) == ["No image was left out."]
+    assert listed_under(page, PARTS) == [f"ruler, {absent} images: the region is annotated and absent from this image"]
+    assert "Images left out, and why:\n\n- No image was left out.\n" in text
+    assert f"Regions not measured in some images:\n\n- ruler, {absent} images: the region is annotated" in text
+    assert "Images left out, by reason" not in page + text
+    assert "Excluded images" not in page + text
+    assert "Every image takes part for each region in which it has a heat share." in Page(page).text
+    (table,) = (t for caption, t in tables_of(document).items() if "without a heat share" in caption)
+    assert numbers_in(table) == [absent]
+
+
+def test_images_left_out_are_those_of_the_manifest_that_were_not_analysed():
+    """Unreadable, without heat, or without a heat share in any region; and per region everything adds up to the manifest."""
+    for seed in range(6):
+        meas = sample(150, np.random.default_rng(seed), failing=0.1, cold=0.1)
+        table = meas.table.copy()
+        gone = table["image_id"].isin(meas.images["image_id"].iloc[:: 7 + seed])
+        table.loc[gone & table["heat_share"].notna(), ["reason", "heat_share", "area_share"]] = ["missing_mask", np.nan, np.nan]
+        meas = Measurements(table, meas.images, None, meas.run)
+        with_share = table.groupby("image_id")["heat_share"].apply(lambda s: s.notna().any())
+        nowhere = int((~with_share).sum())
+        document = document_with(meas)
+        tables = tables_of(document)
+        assert sum(numbers_in(tables["Images left out, by reason"])) == nowhere == 150 - document.flow[0].n_analysed
+        assert tables["Images left out, by reason"].note == f"{nowhere} in all: 150 images are in the manifest, {150 - nowhere} were analysed."
+        left = listed_under(render_html(document), LEFT)
+        assert sum(int(item.split(" ")[0]) for item in left) == nowhere
+        whole = sum(e.count for e in document.exclusions if not e.region)
+        assert f"{nowhere - whole} images: no region of the image has a heat share" in left
+        regions = tables["Regions without a heat share, by reason"]
+        assert regions.note.startswith(f"For each region, these images and those with a heat share add up to the {150 - whole} that are readable and have a heat map.")
+        for region in ("lesion", "ruler"):
+            own = sum(n for r, n in zip(regions.rows, numbers_in(regions), strict=True) if r.cells[0].text == region)
+            share = next(h.n_images for h in document.heat if h.attribute == ALL and h.region == region)
+            assert own + share == 150 - whole
+
+
+def test_nothing_is_said_of_counts_that_are_withheld():
+    document = document_with(sample(200, np.random.default_rng(2), failing=0.0, cold=0.0))
+    hidden = document.flow[0].model_copy(update={"n_analysed": None, "suppressed": True})
+    for flow in ((hidden, *document.flow[1:]), document.flow[1:]):
+        page = render_html(document.model_copy(update={"flow": flow}))
+        assert listed_under(page, LEFT) == ["No image was left out for its file or its heat map; how many have no heat share in any region is not told."]
+        assert "in all:" not in Page(page).text
+
+
+def test_one_image_is_one_image_and_a_region_is_named_once():
+    (only,) = (e for e in document_with(by_hand()).exclusions if e.region)
+    document = document_with(by_hand())
+    page = render_html(document)
+    assert listed_under(page, LEFT) == [
+        "1 image: the heat map has no positive evidence", "1 image: the image file ends too early", "1 image: no region of the image has a heat share",
+    ]  # fmt: skip
+    assert listed_under(page, PARTS) == ["lesion, 1 image: the region is annotated and absent from this image"]
+    assert only.count == 1
+
+
+def test_where_every_region_is_measured_in_every_image_that_is_said():
+    meas = sample(60, np.random.default_rng(0), regions=("lesion",), failing=0.0, cold=0.0)
+    document = document_with(meas)
+    assert document.exclusions == ()
+    page = Page(render_html(document)).text
+    assert "No image was left out, and every region was measured in every image." in page
+    assert PARTS not in page
+
+
+def test_the_schema_says_what_an_exclusion_counts():
+    fields = json_schema()
+    said = fields["$defs"]["Exclusion"]["description"] + fields["properties"]["exclusions"]["description"]
+    for words in ("pair", "not left out", "n_manifest", "add up"):
+        assert words in said

@@ -76,6 +76,7 @@ TERMS: dict[str, Term] = {
     "Readable": _term("images of the manifest that could be read"),
     "Mask usable": _term("readable images with at least one region of known place"),
     "Heat usable": _term("images with a usable mask whose heat map is defined"),
+    "Left out": _term("of an image: that takes part in no comparison of heat, as it has a heat share in no region"),
     "Analysed": _term("images with usable heat that have a heat share in at least one region"),
     "Clusters": _term("clusters of the analysed images"),
     "Label": _term("share of a group's images that carry the label"),
