@@ -259,10 +259,9 @@ def _resolved(meas: Measurements, plan: Plan, parts: Parts) -> State:
     below = (present["area_share"] < cell) | (present["reason"] == "mask_below_cell")
     shares = below.groupby(present["region"]).mean()
     named = f"a cell of the {grid[0]} × {grid[1]} heat map" if grid else "a cell of the heat map"
-    coarse = [f"{name} in {share:.0%} of the images" for name, share in shares.items() if share > COARSE_SHARE]
+    coarse = [f"{name} in {_percent(share)} of the images that have it" for name, share in shares.items() if share > COARSE_SHARE]
     if coarse:
-        words = f"The heat map is coarser than the region: smaller than {named} is {_listed(coarse)}"
-        return "issue", f"{words}, where heat cannot be told from its surroundings."
+        return "issue", f"Regions are smaller than {named} ({_listed(coarse)}): heat there cannot be told from its surroundings."
     return "passed", f"Regions are larger than {named} in at least {1 - COARSE_SHARE:.0%} of the images that have them."
 
 

@@ -310,8 +310,8 @@ AUDIT_STATE_WORDS: dict[str, str] = {
 }
 
 AUDIT_STATE_MEANINGS: dict[str, str] = {
-    "met": "Every comparison that was declared decisive shows that the groups differ by less than the declared margin.",
-    "not_met": "At least one disparity in region heat between subgroups goes beyond the declared margin.",
+    "met": "Every decisive comparison of the heat share shows that the groups differ by less than the declared margin.",
+    "not_met": "At least one decisive comparison shows a disparity between groups that goes beyond its declared margin.",
     "insufficient": "The data neither show a disparity beyond the declared margin nor exclude one.",
     "none_declared": "Disparities are described; nobody declared how large one may be, so none is judged.",
 }

@@ -93,7 +93,7 @@ def _n(f: Finding, reference: bool = False) -> str:
     if f.n_withheld:
         return "n withheld"
     images, clusters = (f.n_images_reference, f.n_clusters_reference) if reference else (f.n_images, f.n_clusters)
-    return f"n = {images:,}" + (f" images of {clusters:,} clusters" if clusters != images else "")
+    return f"n = {images:,}" + (f" images of {clusters:,} cluster{'s' * (clusters != 1)}" if clusters != images else "")
 
 
 def _numbers(f: Finding, alpha: float) -> str:
@@ -263,7 +263,9 @@ def summary_sentences(decisive: Sequence[Finding], findings: Sequence[Finding]) 
             + (": a reason to look, not a verdict." if signals else ".")
         )
     open_ = [f.sentence for f in decisive if f.verdict is Verdict.NOT_ASSESSED]
-    spare = [*open_[: _LONGEST_SUMMARY - 2], "Nothing else was compared.", "The exclusions say which images could not be used, and why."]
+    others = [f.sentence for f in told if f not in chosen]
+    closing = ("Nothing else was compared.", "The section on the data says how many images came through each step.")
+    spare = [*open_[: _LONGEST_SUMMARY - 2], *others, *closing]
     lines += spare[: max(0, 3 - len(lines))]
     return chosen, tuple(lines[:_LONGEST_SUMMARY])
 
@@ -347,7 +349,7 @@ def what_cannot_be_told(decisive: Sequence[Finding], plan: Plan) -> tuple[str, .
     )
     if gone:
         shown = ", ".join(gone[:5]) + (f" and {len(gone) - 5} more" if len(gone) > 5 else "")
-        lines.append(f"Nothing can be said about {shown} in every declared region: see the reasons beside each comparison.")
+        lines.append(f"Nothing can be said about {shown} in at least one declared region: see the reasons beside each comparison.")
     hidden = sorted({f"{_words(f.attribute)} {f.group}" for f in decisive if f.suppressed})
     if hidden:
         lines.append(f"Withheld, because a group is too small to be shown: {', '.join(hidden[:5])}.")

@@ -231,6 +231,36 @@ def test_what_cannot_be_told_counts_in_good_english():
     assert any("could change 2 verdicts, depending" in line for line in lines[1])
 
 
+def test_a_group_of_one_cluster_is_one_cluster():
+    one = _example(Verdict.NOT_ASSESSED, n_images=3, n_clusters=1)
+    assert "(n = 3 images of 1 cluster)" in sentence(one)
+    assert "(n = 3 images of 2 clusters)" in sentence(one.model_copy(update={"n_clusters": 2}))
+
+
+def test_the_summary_claims_nothing_that_was_not_looked_at():
+    """Three sentences at least: what else was compared comes before the claim that nothing else was."""
+    material, same = _example(Verdict.MATERIAL, sentence="Material."), _example(Verdict.EQUIVALENT, sentence="Equivalent.")
+    undefined = same.model_copy(update={"code": "GA111", "outcome": "undefined", "sentence": "Undefined heat is alike."})
+    lines = summary_sentences([material, undefined], ())[1]
+    assert lines == ("Material.", "The only decisive comparison of the heat share lies beyond the margin.", "Undefined heat is alike.")
+    assert summary_sentences([material], ())[1][2] == "Nothing else was compared."
+    gone = _example(Verdict.NOT_ASSESSED, code="GA111", outcome="undefined", sentence="Not assessed.")
+    assert summary_sentences([material, gone, undefined], ())[1][2:] == ("Not assessed.",)
+    nothing = summary_sentences([], ())[1]
+    assert nothing == (
+        "No comparison of the heat share in a declared region was possible.", "Nothing else was compared.",
+        "The section on the data says how many images came through each step.",
+    )  # fmt: skip
+
+
+def test_what_is_open_in_one_region_is_not_called_open_in_every_region():
+    decisive = [_example(Verdict.NOT_ASSESSED), _example(Verdict.EQUIVALENT, region="lesion")]
+    (line,) = (text for text in what_cannot_be_told(decisive, Plan()) if text.startswith("Nothing can be said"))
+    assert line == "Nothing can be said about Skin tone V–VI in at least one declared region: see the reasons beside each comparison."
+    (line,) = (text for text in what_cannot_be_told(decisive[:1] * 2, Plan()) if text.startswith("Nothing can be said"))
+    assert "in at least one declared region" in line
+
+
 # ── words ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 BANNED = re.compile(r"\b(un|de)?bias(ed)?\b|\b(un)?fair(ness|ly)?\b|\bcomplian(t|ce)\b", re.IGNORECASE)

@@ -21,12 +21,15 @@ from gradaudit.config import Plan
 from gradaudit.description import describe
 from gradaudit.limits import data_checks
 from gradaudit.performance import ALL
-from gradaudit.records import FlowRow, HeatRow, Measurements, PerformanceRow, Verdict
+from gradaudit.records import AUDIT_STATE_MEANINGS, FlowRow, HeatRow, Measurements, PerformanceRow, Verdict
 from gradaudit.report import json_schema, read_result, render_fragment, render_html, render_markdown, to_json
-from gradaudit.report.blocks import Drawing, Table, anchor_id
+from gradaudit.report.blocks import Drawing, Facts, Table, anchor_id
 from gradaudit.report.figures import forest_plot, short
+from gradaudit.report.glossary import TERMS
 from gradaudit.report.sections import SECTIONS
 from gradaudit.subgroups import disparity
+
+pytestmark = pytest.mark.xdist_group("report")
 
 COMPARING = ("GA408", "GA409", "GA410", "GA411", "GA413")
 """Checks that name the two levels which lie farthest apart."""
@@ -545,3 +548,93 @@ def test_the_schema_says_what_an_exclusion_counts():
     said = fields["$defs"]["Exclusion"]["description"] + fields["properties"]["exclusions"]["description"]
     for words in ("pair", "not left out", "n_manifest", "add up"):
         assert words in said
+
+
+# ── other sentences that were not true ──────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_state_of_the_audit_claims_what_its_rule_looked_at():
+    """ "met" rests on comparisons of the heat share alone; "not met" also on images without a heat map."""
+    heat = [f for f in analyze(measured(1, patients=400, spread=0.25), a_plan()) if f.test.family == "confirmatory"]
+    assert audit_verdict(heat, a_plan()).state == "met"
+    assert any(f.outcome == "undefined" and f.verdict is Verdict.NOT_ASSESSED for f in heat)
+    assert AUDIT_STATE_MEANINGS["met"].startswith("Every decisive comparison of the heat share shows")
+    worse = [f if f.outcome != "undefined" else f.model_copy(update={"verdict": Verdict.MATERIAL}) for f in heat]
+    assert audit_verdict(worse, a_plan()).state == "not_met"
+    assert AUDIT_STATE_MEANINGS["not_met"] == "At least one decisive comparison shows a disparity between groups that goes beyond its declared margin."
+
+
+def test_a_coarse_region_is_counted_among_the_images_that_have_it():
+    meas = sample(400, np.random.default_rng(1), failing=0.0)
+    table = meas.table.copy()
+    there = (table["region"] == "ruler") & (table["area_share"] > 0)
+    table.loc[table.index[there][: there.sum() // 4], "reason"] = "mask_below_cell"
+    found = {c.code: c for c in describe(Measurements(table, meas.images, None, meas.run), OPEN)["checks"]}["GA412"]
+    assert found.state == "issue"
+    assert found.detail == (
+        "Regions are smaller than a cell of the heat map (ruler in 25% of the images that have it): heat there cannot be told from its surroundings."
+    )
+
+
+def test_clusters_that_hold_two_levels_are_counted_also_where_they_are_few():
+    meas = sample(900, np.random.default_rng(1), failing=0.0)
+    images = meas.images.copy()
+    several = images["cluster"].value_counts().index[0]
+    images.loc[images.index[images["cluster"] == several][0], "subgroup.tone"] = "other"
+    found = {c.code: c for c in describe(Measurements(meas.table, images, None, meas.run), OPEN)["checks"]}["GA404"]
+    assert found.state == "passed"
+    assert re.search(r"^Nearly every cluster has one level .*; levels vary for tone \(0\.\d+% of clusters\)\.$", found.detail)
+
+
+def test_one_withheld_level_gives_nobody_away():
+    rng = np.random.default_rng(0)
+    few = sample(8, rng, levels=("Ia",), per_cluster=1, failing=0.0, cold=0.0)
+    (line,) = (text for text in describe(few, Plan())["limits"] if text.startswith("tone: "))
+    assert line.startswith("tone: Ia is withheld, because it holds fewer than 11 images or clusters. To keep more")
+
+
+def test_label_shares_say_over_which_images_they_are_taken(rendered):
+    text = Page(rendered["shortcut"]).text
+    assert "Label shares and areas are taken over images with a heat share, confidence over readable images." in text
+    assert TERMS["Label"].meaning == "share of a group's images with a heat share that carry the label"
+
+
+def test_what_is_no_digest_is_not_called_one():
+    source = documents.met_document()
+    hexadecimal = "9b1c" * 16
+    run = source.run.model_copy(update={"digests": {"manifest": hexadecimal, "layer": "features.12", "batches": "16 of 256"}})
+    (facts,) = (b for b in SECTIONS.get("reproduction")(source.model_copy(update={"run": run})) if isinstance(b, Facts))
+    shown = dict(facts.rows)
+    assert shown["manifest digest"] == hexadecimal
+    assert shown["layer"] == "features.12"
+    assert shown["batches"] == "16 of 256"
+    assert not {"layer digest", "batches digest"} & set(shown)
+
+
+def test_a_setting_is_spelled_as_the_plan_spells_it():
+    source = documents.met_document()
+    said = source.performance[0].model_copy(update={"metric": "calibration_slope", "estimate": None, "reason": "no positive class: declare analysis.positive_class"})
+    text = Page(render_html(source.model_copy(update={"performance": (said,)}))).text
+    assert "declare analysis.positive_class" in text
+    assert "analysis.positive class" not in text
+    nothing = said.model_copy(update={"reason": ""})
+    cells = SECTIONS.get("performance")(source.model_copy(update={"performance": (nothing,)}))[1].table.rows[0].cells
+    assert (cells[-1].text, cells[-1].sub) == ("–", "")  # not "measured", which is what no reason means of a heat map
+
+
+def test_of_two_groups_each_is_compared_with_the_other():
+    source = documents.met_document()
+    two = source.attributes[1].model_copy(update={"name": "sex", "levels": ("female", "male"), "reference": "rest"})
+    three = source.attributes[0].model_copy(update={"reference": "rest"})
+    table = next(b for b in SECTIONS.get("scope")(source.model_copy(update={"attributes": (two, three)})) if isinstance(b, Table) and b.caption == "Groups")
+    assert [r.cells[3].text for r in table.rows] == ["the other", "all others"]
+
+
+def test_measures_are_named_in_titles_as_in_the_glossary():
+    source = documents.met_document()
+    names = {"auc": "AUC of a map, ruler", "mass_lift": "Lift, ruler", "relevance_rank_accuracy": "Rank accuracy, ruler", "pointing_game": "Pointing game, ruler"}
+    findings = tuple(source.findings[-1].model_copy(update={"outcome": outcome, "region": "ruler", "anchor": f"GA121-{outcome}"}) for outcome in names)
+    text = Page(render_html(source.model_copy(update={"findings": findings}))).text
+    for title in names.values():
+        assert title in text
+    assert "Auc" not in text

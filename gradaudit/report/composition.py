@@ -26,7 +26,8 @@ def attribute_table(document: ResultDocument) -> Block:
         remarks = [a.description] if a.description else []
         remarks += ["labels estimated by an algorithm, not observed"] if a.inferred else []
         remarks += ["may vary within a cluster"] if a.within else []
-        reference = "all others" if a.reference == "rest" else a.reference
+        rest = "the other" if len(a.levels) == 2 else "all others"
+        reference = rest if a.reference == "rest" else a.reference
         rows.append(row(a.name, a.kind, listed(a.levels) or MISSING, reference, "; ".join(remarks) or MISSING))
     return Table("Groups", heads, tuple(rows))
 
@@ -86,7 +87,10 @@ def composition_blocks(document: ResultDocument) -> list[Block]:
         values += [r.mean_confidence] if confident else []
         texts = (WITHHELD if r.suppressed and value is None else percent(value) for value in values)
         rows.append(row(plain(r.level), *texts, group=_group(r), muted=r.suppressed and r.n_analysed is None))
-    note = "Groups that differ in label mix, region size or confidence can differ in heat for that reason alone."
+    note = (
+        "Label shares and areas are taken over images with a heat share, confidence over readable images. "
+        "Groups that differ in label mix, region size or confidence can differ in heat for that reason alone."
+    )
     return [Table("What the groups are made of", heads, tuple(rows), note)]
 
 

@@ -79,7 +79,7 @@ TERMS: dict[str, Term] = {
     "Left out": _term("of an image: that takes part in no comparison of heat, as it has a heat share in no region"),
     "Analysed": _term("images with usable heat that have a heat share in at least one region"),
     "Clusters": _term("clusters of the analysed images"),
-    "Label": _term("share of a group's images that carry the label"),
+    "Label": _term("share of a group's images with a heat share that carry the label"),
     "Area": _term("mean part of the image that the region covers"),
     "Mean area": _term("mean part of the image that the region covers, where it is present"),
     "Mean confidence": _term("mean probability of the class that the model predicts"),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from gradaudit.records import REASONS, ROLE_WORDS, Finding, HeatRow, Interval, ResultDocument, Verdict
+from gradaudit.records import ROLE_WORDS, Finding, HeatRow, Interval, ResultDocument, Verdict
 from gradaudit.report.blocks import (
     MISSING,
     WITHHELD,
@@ -45,6 +45,7 @@ from gradaudit.report.wording import (
     of_clusters,
     plain,
     ratio_span,
+    reason_words,
     together,
 )  # fmt: skip
 
@@ -54,6 +55,8 @@ OUTCOMES = {
     "undefined": "share of images with undefined heat",
     "absent": "share of images without the region",
 }
+MEASURES = {"mass_lift": "lift", "relevance_rank_accuracy": "rank accuracy", "pointing_game": "pointing game", "auc": "AUC of a map"}
+"""Further measures of heat, by the words of the glossary."""
 SHARES = (*OUTCOMES, "pointing_game", "relevance_rank_accuracy", "auc")
 """Outcomes between 0 and 1, shown in % and differences in points."""
 DECISIVE = ("GA101", "GA102", "GA103", "GA104")
@@ -177,7 +180,7 @@ def _verdict_word(f: Finding) -> Cell:
     if f.code == "GA104" and f.verdict in (Verdict.SHOWN, Verdict.NOT_SHOWN):
         return replace(word, text=word.text.replace("disparity", "departure"))
     if f.verdict is Verdict.NOT_ASSESSED and f.reason:
-        return Cell(word.text, sub=REASONS.get(f.reason, plain(f.reason)), icon=word.icon)
+        return Cell(word.text, sub=reason_words(f.reason), icon=word.icon)
     return word
 
 
@@ -291,7 +294,7 @@ def other_blocks(document: ResultDocument) -> list[Block]:
 
 def _tables_by_outcome(document: ResultDocument, findings: Sequence[Finding]) -> list[Block]:
     def title(f: Finding) -> str:
-        parts = (OUTCOMES.get(f.outcome, plain(f.outcome)), f.region, "intersections" if f.code == "GA131" else "")
+        parts = ((OUTCOMES | MEASURES).get(f.outcome, plain(f.outcome)), f.region, "intersections" if f.code == "GA131" else "")
         text = ", ".join(filter(None, parts))
         return text[:1].upper() + text[1:]
 

@@ -217,7 +217,7 @@ def reproduction(document: ResultDocument) -> list[Block]:
         ("Device", " ".join(part for part in (run.device, run.dtype) if part)),
         ("Seed", str(run.seed)),
         ("Plan id", run.plan_id),
-        *((f"{name} digest", digest) for name, digest in sorted(run.digests.items())),
+        *((f"{name} digest" if re.fullmatch("[0-9a-f]{12,}", value) else plain(name), value) for name, value in sorted(run.digests.items())),
         *((plain(name), count(number)) for name, number in sorted(run.counts.items())),
     ]
     blocks: list[Block] = [Code(run.command, "Command")] if run.command else []

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from matplotlib.figure import Figure
 
-from gradaudit.records import Finding, Interval, ResultDocument
+from gradaudit.records import REASONS, Finding, Interval, ResultDocument
 from gradaudit.report.blocks import WITHHELD, anchor_id, count, decimal
 from gradaudit.report.figures import svg_markup
 
@@ -25,6 +25,13 @@ def drawn(plot: Callable[..., Figure], *data: Any, anchor: str, title: str, text
 def plain(name: str) -> str:
     """A name from a manifest or a record without underscores."""
     return "all images" if name == ALL else name.replace("_", " ")
+
+
+def reason_words(reason: str) -> str:
+    """What a reason code means, "" without one; a reason in words is left as it is, as it may name a setting."""
+    if not reason:
+        return ""
+    return REASONS.get(reason) or (reason if " " in reason else plain(reason))
 
 
 def by_attribute(attribute: str) -> str:
