@@ -216,7 +216,7 @@ def _nothing_to_compare(found: Disparity, a: Attribute) -> Contrast:
     if a.kind == "continuous":
         return Contrast("continuous", "P90", "P10", 0, 0, 0, 0, reason="the attribute does not vary among the usable images")
     n = found.levels[present[0]] if present else (0, 0)
-    reason = f"only one level has usable images ({present[0]})" if present else "no usable image"
+    reason = "only one level has usable images" if present else "no usable image"
     return Contrast("level", present[0] if present else "any level", "rest", n[0], n[1], 0, 0, reason=reason)
 
 

@@ -39,12 +39,13 @@ KINDS = {
 
 def _example(verdict, **changes):
     known = verdict is not Verdict.NOT_ASSESSED
+    limit = None if verdict in (Verdict.SHOWN, Verdict.NOT_SHOWN) else 0.10
     base = Finding(
         code="GA101", anchor="GA101-skin_tone-ruler", question="", attribute="skin_tone", group="V–VI", reference="I–II", region="ruler",
         role="avoid", n_images=212, n_clusters=212, n_images_reference=1480, n_clusters_reference=1200,
         mean=Interval(estimate=0.31, low=0.26, high=0.36),
         mean_reference=Interval(estimate=0.12), raw=Interval(estimate=0.19, low=0.14, high=0.24) if known else Interval(),
-        adjusted=Interval(estimate=0.17, low=0.11, high=0.22) if known else Interval(), margin=0.10, mde80=0.08, clusters_needed=300, verdict=verdict,
+        adjusted=Interval(estimate=0.17, low=0.11, high=0.22) if known else Interval(), margin=limit, mde80=0.08, clusters_needed=300, verdict=verdict,
         adjusted_for=("region size",), test=TestResult(p=0.001, p_adjusted=0.004, p_equivalence_adjusted=0.02, family="confirmatory"),
         reason="" if known else "fewer than 10 clusters on one side (4)",
     )  # fmt: skip
@@ -67,7 +68,8 @@ def _example(verdict, **changes):
             "Inconclusive (adjusted p = 0.004): data of this size would show a difference of 8 points in 80 % of audits; "
             "to show one of 10 points takes about 300 clusters in the group.",
         ),
-        (Verdict.SHOWN, "A disparity is shown (adjusted p = 0.004); no margin was declared, so its importance is not judged."),
+        (Verdict.SHOWN, "A disparity is shown (adjusted p = 0.004); no limit was set, so its importance is not judged."),
+        (Verdict.NOT_SHOWN, "No disparity is shown (adjusted p = 0.004); no limit was set. Data of this size would show a difference of 8 points in 80 % of audits."),
     ],
 )  # fmt: skip
 def test_the_sentence_of_every_verdict(verdict, end):
@@ -88,7 +90,7 @@ def test_sentences_of_what_is_not_assessed_withheld_or_explored():
     explored = _example(Verdict.SHOWN, test=TestResult(p_adjusted=0.03, family="exploratory"))
     assert sentence(explored).endswith("A signal (adjusted p = 0.030), not a verdict.")
     assert sentence(_example(Verdict.MATERIAL, provisional=True)).endswith("Provisional: fewer than 20 clusters on one side.")
-    lift = _example(Verdict.INCONCLUSIVE, outcome="mass_lift", code="GA121", test=TestResult(p_adjusted=0.3, family="exploratory"))
+    lift = _example(Verdict.NOT_SHOWN, outcome="mass_lift", code="GA121", test=TestResult(p_adjusted=0.3, family="exploratory"))
     assert "points" not in sentence(lift)
 
 
@@ -101,7 +103,8 @@ DECISIONS = {
     Verdict.EQUIVALENT: "any that exists lies within the declared margin",
     Verdict.INCONCLUSIVE: "Inconclusive",
     Verdict.NOT_ASSESSED: "not assessed, fewer than 10 clusters",
-    Verdict.SHOWN: "no margin was declared",
+    Verdict.SHOWN: "no limit was set",
+    Verdict.NOT_SHOWN: "No disparity is shown",
 }
 
 
@@ -193,12 +196,12 @@ def test_the_headline_of_the_worst_finding(kind, changes, expected):
         ("insufficient", [Verdict.INCONCLUSIVE] + [Verdict.EQUIVALENT] * 5, "1 of 6 comparisons of the heat share stays open"),
         ("insufficient", [Verdict.INCONCLUSIVE] * 3 + [Verdict.EQUIVALENT] * 3, "3 of 6 comparisons of the heat share stay open"),
         ("none_declared", [], "no comparison of the heat share was possible"),
-        ("none_declared", [Verdict.INCONCLUSIVE], "no disparity is shown in the only comparison of the heat share"),
-        ("none_declared", [Verdict.INCONCLUSIVE] * 2, "no disparity is shown in either comparison of the heat share"),
-        ("none_declared", [Verdict.INCONCLUSIVE] * 4, "no disparity is shown in any of 4 comparisons of the heat share"),
+        ("none_declared", [Verdict.NOT_SHOWN], "no disparity is shown in the only comparison of the heat share"),
+        ("none_declared", [Verdict.NOT_SHOWN] * 2, "no disparity is shown in either comparison of the heat share"),
+        ("none_declared", [Verdict.NOT_SHOWN] * 4, "no disparity is shown in any of 4 comparisons of the heat share"),
         ("none_declared", [Verdict.NOT_ASSESSED] * 2, "no comparison of the heat share was possible"),
         (
-            "none_declared", [Verdict.NOT_ASSESSED, Verdict.INCONCLUSIVE],
+            "none_declared", [Verdict.NOT_ASSESSED, Verdict.NOT_SHOWN],
             "no disparity is shown in the only comparison of the heat share that could be assessed (1 more could not)",
         ),
     ],
@@ -252,6 +255,36 @@ def test_what_cannot_be_told_counts_in_good_english():
     assert any("could change 2 verdicts, depending" in line for line in lines[1])
 
 
+def test_a_group_of_one_cluster_is_one_cluster():
+    one = _example(Verdict.NOT_ASSESSED, n_images=3, n_clusters=1)
+    assert "(n = 3 images of 1 cluster)" in sentence(one)
+    assert "(n = 3 images of 2 clusters)" in sentence(one.model_copy(update={"n_clusters": 2}))
+
+
+def test_the_summary_claims_nothing_that_was_not_looked_at():
+    """Three sentences at least: what else was compared comes before the claim that nothing else was."""
+    material, same = _example(Verdict.MATERIAL, sentence="Material."), _example(Verdict.EQUIVALENT, sentence="Equivalent.")
+    undefined = same.model_copy(update={"code": "GA111", "outcome": "undefined", "sentence": "Undefined heat is alike."})
+    lines = summary_sentences([material, undefined], ())[1]
+    assert lines == ("Material.", "The only decisive comparison of the heat share lies beyond the margin.", "Undefined heat is alike.")
+    assert summary_sentences([material], ())[1][2] == "Nothing else was compared."
+    gone = _example(Verdict.NOT_ASSESSED, code="GA111", outcome="undefined", sentence="Not assessed.")
+    assert summary_sentences([material, gone, undefined], ())[1][2:] == ("Not assessed.",)
+    nothing = summary_sentences([], ())[1]
+    assert nothing == (
+        "No comparison of the heat share in a declared region was possible.", "Nothing else was compared.",
+        "The section on the data says how many images came through each step.",
+    )  # fmt: skip
+
+
+def test_what_is_open_in_one_region_is_not_called_open_in_every_region():
+    decisive = [_example(Verdict.NOT_ASSESSED), _example(Verdict.EQUIVALENT, region="lesion")]
+    (line,) = (text for text in what_cannot_be_told(decisive, Plan()) if text.startswith("Nothing can be said"))
+    assert line == "Nothing can be said about Skin tone V–VI in at least one declared region: see the reasons beside each comparison."
+    (line,) = (text for text in what_cannot_be_told(decisive[:1] * 2, Plan()) if text.startswith("Nothing can be said"))
+    assert "in at least one declared region" in line
+
+
 # ── words ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 BANNED = re.compile(r"\b(un|de)?bias(ed)?\b|\b(un)?fair(ness|ly)?\b|\bcomplian(t|ce)\b", re.IGNORECASE)
@@ -290,6 +323,6 @@ def test_signals_are_counted_and_none_is_no_reason_to_look():
         findings = [_example(v, test=family) for v in verdicts]
         return next(line for line in summary_sentences([_example(Verdict.EQUIVALENT)], findings)[1] if "exploratory" in line)
 
-    assert told(Verdict.INCONCLUSIVE) == "Of 1 exploratory comparison, none gives a signal."
-    assert told(Verdict.SHOWN, Verdict.INCONCLUSIVE) == "Of 2 exploratory comparisons, 1 gives a signal: a reason to look, not a verdict."
+    assert told(Verdict.NOT_SHOWN) == "Of 1 exploratory comparison, none gives a signal."
+    assert told(Verdict.SHOWN, Verdict.NOT_SHOWN) == "Of 2 exploratory comparisons, 1 gives a signal: a reason to look, not a verdict."
     assert told(Verdict.SHOWN, Verdict.SHOWN).startswith("Of 2 exploratory comparisons, 2 give a signal: ")

@@ -257,7 +257,7 @@ def test_corrections_do_not_count_what_is_unknown():
         (0.30, 0.30, -0.02, 0.09, 0.05, Verdict.INCONCLUSIVE),
         (np.nan, np.nan, np.nan, np.nan, 0.05, Verdict.NOT_ASSESSED),
         (0.01, np.nan, 0.06, 0.12, None, Verdict.SHOWN),
-        (0.30, np.nan, -0.02, 0.12, None, Verdict.INCONCLUSIVE),
+        (0.30, np.nan, -0.02, 0.12, None, Verdict.NOT_SHOWN),
         # on the boundaries: alpha itself is a verdict, the margin itself is not beyond it
         (0.05, 1.0, 0.06, 0.12, 0.05, Verdict.MATERIAL),
         (0.0501, 1.0, 0.06, 0.12, 0.05, Verdict.INCONCLUSIVE),
