@@ -169,11 +169,11 @@ def analyze(
     as_json: JsonOption = False,
 ) -> None:
     """Analyse a run folder and write the report; needs neither the model nor the images, and loads no torch."""
-    from gradaudit.result import build_result
+    from gradaudit.result import build_result, recorded_plan
     from gradaudit.storage import read_run
 
     folder = read_run(run)
-    plan = read_plan(config) if config is not None else Plan.model_validate(folder.run["plan"])
+    plan = read_plan(config) if config is not None else recorded_plan(folder.run)
     plan = _with_flags(plan, {"criteria": {"margin": margin}, "report": {"auditor": auditor}})
     result = build_result(folder.measurements(), plan)
     _finish(result, run, output, as_json, allow_insufficient)

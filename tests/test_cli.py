@@ -2,11 +2,13 @@
 
 import json
 import re
+import shutil
 import tomllib
 
 import pytest
 from typer.testing import CliRunner
 
+import gradaudit as ga
 from gradaudit import cli
 from gradaudit.config import build_plan
 from tests.small_audits import write_audit
@@ -165,3 +167,108 @@ def test_images_without_heat_are_counted_on_stderr(tmp_path, run_command):
     code, _, err = run_command("measure", manifest, "--run", tmp_path / "again")
     assert code == 0
     assert "7 of 8 images have no heat to share out (non_finite 7)" in " ".join(err.split())
+
+
+# ── a plan is held against the run ──────────────────────────────────────────────────────────────────────────────────
+
+
+def with_plan(folder, *changes, name="later.toml"):
+    """The audit's plan with pieces of its text replaced, or added where nothing is replaced; returns the new plan's path."""
+    text = (folder / "audit.toml").read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new) if old else f"{new}\n{text}"
+    (folder / name).write_text(text)
+    return folder / name
+
+
+@pytest.fixture(scope="module")
+def measured_run(tmp_path_factory):
+    """A small audit that was measured once: (folder, run folder)."""
+    folder = tmp_path_factory.mktemp("measured")
+    manifest = write_audit(folder, images=24)
+    assert CliRunner().invoke(cli.app, ["measure", str(manifest), "--run", str(folder / "run")]).exit_code == 0
+    return folder, folder / "run"
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ([("", '[subgroups.ethnicity]')], ["attribute 'ethnicity'", "site"]),
+        ([("", '[regions.hair]\nrole = "avoid"')], ["region 'hair'", "square, surround"]),
+        ([("[analysis]", '[analysis]\nregions = ["square", "hairs"]')], ["region 'hairs'", "[analysis] regions"]),
+        ([("", '[regions.edge]\nderive = "frame(0.1)"')], ["region 'edge'", "frame(0.1)"]),
+        ([("complement(square)", "ring(square, 0.5)")], ["region 'surround'", "ring(square, 0.5)", "complement(square)"]),
+        ([("", '[explain]\nmethod = "layercam"')], ["method 'layercam'", "gradcam"]),
+        ([("", '[explain]\ntarget = "label"')], ["target 'label'", "predicted"]),
+        ([("", "[explain]\nsign = -1")], ["target 'negated:predicted'"]),
+        ([("", '[subgroups.site]\nreference = "North"')], ["reference 'North'", "did you mean 'north'", "north, south"]),
+        ([("", '[subgroups.site]\norder = ["north", "south", "west"]\nreference = "west"')], ["reference 'west'"]),
+        ([("", '[subgroups.site]\norder = ["north", "west"]')], ["'south'", "12 images"]),
+        ([("[analysis]", '[analysis]\ncovariates = ["scanner"]')], ["covariate 'scanner'", "camera"]),
+        ([("[analysis]", '[analysis]\npairs = "twin"')], ["pairs 'twin'", "camera"]),
+        ([("[analysis]", '[analysis]\npositive_class = "hot"')], ["positive class 'hot'", "warm, cold"]),
+    ],
+    ids=lambda value: value[0] if isinstance(value[0], str) else "",
+)  # fmt: skip
+def test_a_plan_that_names_what_the_run_did_not_measure_is_refused(measured_run, run_command, tmp_path, changes, named):
+    folder, run = measured_run
+    plan = with_plan(folder, *changes)
+    code, out, err = run_command("analyze", run, "--config", plan, "--output", tmp_path / "report.html")
+    err = " ".join(err.split())
+    assert (code, out) == (2, "")
+    assert all(words in err for words in named), err
+    assert "measure" in err  # what to do
+    assert not (tmp_path / "report.html").exists()
+    with pytest.raises(ga.GradauditError, match=re.escape(named[0])):
+        ga.build_result(ga.read_run(run).measurements(), ga.read_plan(plan))
+
+
+def test_everything_that_was_not_measured_is_named_at_once(measured_run, run_command, tmp_path):
+    folder, run = measured_run
+    added = ('[subgroups.ethnicity]\n[regions.hair]\nrole = "avoid"\n[explain]\nmethod = "layercam"', '[analysis]\nregions = ["ruler", "hair"]')
+    plan = with_plan(folder, ("", added[0]), ("[analysis]", added[1]))
+    code, _, err = run_command("analyze", run, "--config", plan)
+    assert code == 2
+    assert "4 things" in err
+    for name in ("ethnicity", "hair", "ruler", "layercam"):
+        assert err.count(f"'{name}'") == 1, name  # once each, wherever the plan says it
+
+
+@pytest.mark.parametrize(
+    "change",
+    [("", '[subgroups.site]\norder = ["north", "south", "west"]'), ("complement(square)", "complement( square )"), ('derive = "complement(square)"', "")],
+    ids=["a level without images", "a derivation with spaces", "no derivation"],
+)
+def test_what_was_measured_is_not_refused(measured_run, run_command, tmp_path, change):
+    folder, run = measured_run
+    plan = with_plan(folder, change)
+    assert run_command("analyze", run, "--config", plan, "--output", tmp_path / "report.html")[0] == 3
+    assert (tmp_path / "report.html").exists()
+
+
+def test_a_plan_is_held_against_the_manifest_before_measuring(tmp_path):
+    manifest = write_audit(tmp_path, images=6)
+    plan = ga.read_plan(tmp_path / "audit.toml")
+    from gradaudit.auditing import classifier_of
+
+    table, classifier = ga.read_manifest(manifest), classifier_of(plan, tmp_path)  # read without the plan: nothing was held against it
+    with pytest.raises(ga.GradauditError, match=r"region 'surround'.*complement\(square\)"):
+        ga.audit(table, classifier, plan, run=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ga.GradauditError, match="attribute 'ethnicity'"):
+        ga.measure(ga.read_manifest(manifest, plan), classifier, plan.updated(subgroups={"ethnicity": {}}))
+    with pytest.raises(ga.GradauditError, match="region 'surround' is derived"):
+        ga.measure(ga.read_manifest(manifest, plan), classifier)  # its derivation is in the plan, and this call has none
+
+
+def test_a_recorded_plan_that_cannot_be_read_is_one_sentence(measured_run, run_command, tmp_path):
+    shutil.copytree(measured_run[1], tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    for damage in ({key: value for key, value in record.items() if key != "plan"}, record | {"plan": {"criterion": 1}}):
+        (tmp_path / "run" / "run.json").write_text(json.dumps(damage))
+        code, out, err = run_command("analyze", tmp_path / "run")
+        assert (code, out) == (2, "")
+        assert "plan" in err
+        assert "--config" in err
+        assert "Traceback" not in err
