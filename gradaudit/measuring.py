@@ -35,7 +35,17 @@ from gradaudit.images import Preprocess
 from gradaudit.manifest import Manifest
 from gradaudit.models import Classifier, resolve_layer
 from gradaudit.records import Measurements
-from gradaudit.storage import Shard, ShardTables, cut_into_shards, digest_of, joined_tables, open_run, shard_tables, write_atomically
+from gradaudit.storage import (
+    Shard,
+    ShardTables,
+    cut_into_shards,
+    digest_of,
+    joined_tables,
+    local_path,
+    open_run,
+    shard_tables,
+    write_atomically,
+)
 from gradaudit.targets import TARGETS
 from gradaudit.unmeasured import Measured, refuse_unmeasured
 
@@ -70,6 +80,8 @@ def measure(
     plan = plan or Plan()
     if len(manifest) == 0:
         raise ManifestError(f"{manifest.path} has no rows: there is nothing to measure.")
+    if run is not None:
+        local_path(run, "The run folder")
     refuse_unmeasured(plan, _measurable(manifest, plan))
     classifier = on_device(classifier, plan.run.device)
     first = _first_images(manifest, classifier, plan)
