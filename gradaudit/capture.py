@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
-from gradaudit.errors import LayerError, TargetError
+from gradaudit.errors import ForwardError, GradauditError, LayerError, TargetError, in_words, place_besides
 from gradaudit.layouts import Inputs, Layout, batch_size, first_tensor, layout_of, map_tensors, normalises_last_axis
 
 _HALF = (torch.float16, torch.bfloat16)
@@ -72,10 +73,21 @@ def borrowed(module: nn.Module) -> Iterator[ExitStack]:
 
 
 def call(module: nn.Module, inputs: Inputs) -> Any:
-    """The module's output for one tensor, a tuple of positional or a mapping of keyword arguments."""
-    if isinstance(inputs, Tensor):
-        return module(inputs)
-    return module(**inputs) if isinstance(inputs, Mapping) else module(*inputs)
+    """The module's output for one tensor, a tuple of positional or a mapping of keyword arguments.
+
+    Errors: ``ForwardError`` for whatever the module raises, an exit included; running out of memory stays what it is.
+    """
+    try:
+        if isinstance(inputs, Tensor):
+            return module(inputs)
+        return module(**inputs) if isinstance(inputs, Mapping) else module(*inputs)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, GradauditError) or is_out_of_memory(error):
+            raise
+        place = place_besides(error, "torch")
+        where = f"; {Path(place[0]).name}, line {place[1]}" if place else ""
+        shape = "x".join(map(str, first_tensor(inputs).shape[1:]))
+        raise ForwardError(f"The network fails on an input of {shape} ({in_words(error)}{where}).") from error
 
 
 # ── the cut ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -205,8 +217,8 @@ class Capture:
             with borrowed(self.module) as stack, torch.no_grad():
                 trunk.patch(stack, output, index, dense)
                 return as_scores(self.pinned.row(index)(call(self.module, inputs))).detach()
-        except RuntimeError as error:
-            if dense or "single memory location" not in str(error):
+        except ForwardError as error:
+            if dense or "single memory location" not in str(error.__cause__):
                 raise
         return self._replay(output, index, dense=True)  # the model writes in place into a repeated record: give it real copies
 

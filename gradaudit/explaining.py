@@ -32,7 +32,7 @@ from gradaudit.images import Preprocess, decode_image, preprocess_image
 from gradaudit.measuring import Progress, device_of, on_device, versions
 from gradaudit.models import Classifier, resolve_layer, with_logits
 from gradaudit.overlays import SCALING, STATUS_WORDS, WEIGHT, ContactSheet, overlay, png_bytes
-from gradaudit.storage import write_atomically
+from gradaudit.storage import local_path, write_atomically
 from gradaudit.targets import TargetContext, class_logits, resolve_target
 
 _CHANNELS_NAMED = 10
@@ -164,7 +164,7 @@ def explain_images(
     Errors: ``PlanError`` for the target "label", which needs a manifest; ``GradauditError`` where no image can be read or no method works;
     ``ModelError`` where the network gives probabilities in the place of logits.
     """
-    plan, folder = plan or Plan(), Path(output)
+    plan, folder = plan or Plan(), local_path(output, "--output")
     if "label" in plan.explain.target.split(":"):
         raise PlanError(f"The target {plan.explain.target!r} needs a label per image, and explain reads none. Use predicted, or class:NAME.")
     if folder.exists() and not folder.is_dir():

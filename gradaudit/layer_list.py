@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gradaudit.capture import choose_layer
-from gradaudit.errors import GradauditError, ModelError
+from gradaudit.errors import ForwardError, ModelError
 from gradaudit.images import Preprocess, decode_image, preprocess_image
 from gradaudit.measuring import device_of
 from gradaudit.models import Classifier, with_logits
@@ -57,14 +57,8 @@ def list_layers(classifier: Classifier, size: tuple[int, int] | None = None, ima
     classifier = with_logits(classifier, images)
     try:
         choice = choose_layer(classifier.module, images, output=classifier.output)
-    except GradauditError:
-        raise
-    except Exception as error:  # a network is foreign code: a wrong size raises whatever its author chose
-        shape, words = "x".join(map(str, images.shape[1:])), str(error).strip().splitlines()
-        raise ModelError(
-            f"The network fails on an input of {shape} ({words[0] if words else type(error).__name__}). "
-            "Give another size with --input-size, or an image with --image."
-        ) from error
+    except ForwardError as error:
+        raise ModelError(f"{error} Give another size with --input-size, or an image with --image.") from error
     modules = dict(classifier.module.named_modules())
     depths = _depths(classifier.module, [c.name for c in choice.candidates])
     rows = tuple(

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 from gradaudit.capture import choose_layer
 from gradaudit.config import PreprocessPlan
-from gradaudit.errors import GradauditError, LayerError, MissingExtraError, ModelError
+from gradaudit.errors import GradauditError, LayerError, MissingExtraError, ModelError, in_words
 from gradaudit.images import Preprocess, Size
 from gradaudit.layouts import Inputs
 from gradaudit.model_files import FILES, NO_MODELS, BuiltModel, ModelRequest, load_huggingface
@@ -422,9 +422,9 @@ def _own_errors(path: Path, run: Callable[[], Any]) -> Any:
     """Run the user's code; an error in it is reported with its line in the user's file."""
     try:
         return run()
-    except GradauditError:
+    except (GradauditError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:  # SystemExit and every other: nothing that user code raises may look like a result
         lines = []
         trace = error.__traceback__
         while trace is not None:
@@ -432,7 +432,8 @@ def _own_errors(path: Path, run: Callable[[], Any]) -> Any:
                 lines.append(trace.tb_lineno)
             trace = trace.tb_next
         place = f"{path}, line {lines[-1]}" if lines else str(path)
-        raise ModelError(f"The factory failed at {place}: {type(error).__name__}: {error}") from error
+        words = in_words(error) if isinstance(error, SystemExit) else f"{type(error).__name__}: {error}"
+        raise ModelError(f"The factory failed at {place}: {words}") from error
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from gradaudit.capture import borrowed, capture, capture_scores, choose_layer, head_gradients
-from gradaudit.errors import LayerError, TargetError
+from gradaudit.errors import ForwardError, LayerError, TargetError
 from gradaudit.layouts import Layout, first_tensor, layout_of
 from gradaudit.targets import ClassScore, FunctionScore
 
@@ -158,8 +158,10 @@ def test_module_is_given_back_after_each_injected_failure(untidy, place, monkeyp
     else:
         monkeypatch.setattr("gradaudit.capture.head_gradients", fail)
     before = snapshot(untidy)
-    with pytest.raises(type(error)), torch.autocast("cpu", dtype=torch.bfloat16):
+    in_forward = place.startswith("forward")
+    with pytest.raises(ForwardError if in_forward else type(error)) as raised, torch.autocast("cpu", dtype=torch.bfloat16):
         capture(untidy, "body", x, score)
+    assert (raised.value.__cause__ if in_forward else raised.value) is error
     assert_same(before, snapshot(untidy))
 
 
