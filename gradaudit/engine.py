@@ -39,10 +39,11 @@ _PIXELS_AT_ONCE = 250_000  # of masks measured together
 class Explanation:
     """Raw maps of a batch, signed and unnormalised.
 
-    raw : (N, h, w) float32, or (N, K, h, w) where K targets per image were asked for (``sign`` already applied)
+    raw : (N, h, w) float32, or (N, K, h, w) where K targets per image were asked for (``sign`` already applied); (N, d, h, w) and
+        (N, K, d, h, w) of volumes
     score : (N,) or (N, K) the explained score, before ``sign``    outputs : the model's logits, float32
     status : per image (per image and target for K): "ok", "no_positive_evidence", "flat" or "non_finite"
-    layer : name of the explained layer, "" for methods without one    dtype : of the trunk    input_size : (H, W) that the network saw
+    layer : name of the explained layer, "" for methods without one    dtype : of the trunk    input_size : (H, W), or (D, H, W), that the network saw
     """
 
     raw: Tensor
@@ -59,9 +60,25 @@ class Explanation:
         return self.raw.clamp_min(0)
 
     def upsample(self, size: tuple[int, int] | None = None) -> Tensor:
-        """Raw maps at (H, W) (default: the input's size), bilinear with half-pixel centres, float32."""
-        result: Tensor = upsample(self.raw, size or (self.input_size[0], self.input_size[1])).float()
+        """Raw maps at (H, W) (default: the input's size), bilinear with half-pixel centres, float32.
+
+        Errors: ``InputError`` for maps of volumes, and for a size that is not (H, W).
+        """
+        self.refuse_volumes("upsample")
+        wanted = self.input_size if size is None else tuple(size)
+        if len(wanted) != 2:
+            raise InputError(f"size: expected (H, W); got {wanted}.")
+        result: Tensor = upsample(self.raw, (wanted[0], wanted[1])).float()
         return result
+
+    def refuse_volumes(self, where: str) -> None:
+        """``InputError`` where the input had other than two axes: its maps have a depth, which no resizing of pictures may leave as it is."""
+        if len(self.input_size) != 2:
+            cells, pixels = ("x".join(map(str, shape)) for shape in (self.raw.shape[self.score.ndim :], self.input_size))
+            raise InputError(
+                f"{where}: expected maps (h, w) of pictures; got {len(self)} maps of volumes, each of {cells} cells for an input of {pixels}. "
+                'Resize .raw yourself: torch.nn.functional.interpolate(raw[:, None], size, mode="trilinear") for one target.'
+            )
 
     def __len__(self) -> int:
         return len(self.raw)
@@ -171,11 +188,12 @@ def fuse(explanations: Sequence[Explanation], how: str = "mean") -> Explanation:
     """Maps of several layers of the same images as one, on the finest grid: the positive part of each, divided by its own maximum.
 
     how : "mean", "max" or "product".  Layers have no common unit, so each is scaled to [0, 1] first; the result has none either.
-    Errors: ``InputError`` for an unknown rule or explanations of different images.
+    Errors: ``InputError`` for an unknown rule, explanations of different images, or maps of volumes.
     """
     rules: dict[str, Callable[[Tensor], Tensor]] = {"mean": lambda t: t.mean(0), "max": lambda t: t.amax(0), "product": lambda t: t.prod(0)}
     if how not in rules or not explanations or len({(e.score.shape, e.input_size) for e in explanations}) > 1:
         raise InputError(f"fuse: needs explanations of the same images and one of {', '.join(rules)}; got {len(explanations)} and {how!r}.")
+    explanations[0].refuse_volumes("fuse")
     finest = max((e.raw.shape[-2:] for e in explanations), key=lambda grid: grid[0] * grid[1])
     first, maps = explanations[0], []
     for explanation in explanations:

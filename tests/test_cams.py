@@ -134,6 +134,16 @@ def test_gradcam_plus_plus_survives_small_gradients():
     torch.testing.assert_close(tiny * 1e16, plain * (tiny.sum() * 1e16 / plain.sum()), rtol=0.2, atol=float(plain.abs().max()))
 
 
+def test_the_three_ways_through_a_relu_by_hand():
+    """Pixels with inputs +, +, -, - and weights +1, -1, +1, -1 behind one ReLU: each rule lets another set of them pass."""
+    net = nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(4, 1, bias=False))
+    net[2].weight.data = torch.tensor([[1.0, -1.0, 1.0, -1.0]])
+    x = torch.tensor([[[[2.0, 3.0], [-4.0, -5.0]]]])
+    passed = {"saliency": [[1, 1], [0, 0]], "guided_backprop": [[1, 0], [0, 0]], "deconvnet": [[1, 0], [1, 0]]}
+    for method, expected in passed.items():
+        assert explain(Classifier(net), x, 1, method).raw[0].tolist() == expected, method
+
+
 @pytest.mark.parametrize("build", [DeepHead, SharedRelu])
 def test_relu_rules_reach_functional_in_place_and_shared_relus(build):
     net, x = seeded(build), images(2)

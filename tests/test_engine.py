@@ -15,7 +15,7 @@ from torch import nn
 from gradaudit import engine
 from gradaudit.batches import ImageBatch
 from gradaudit.config import Plan
-from gradaudit.engine import explain, measure_batch, probabilities, region_metrics
+from gradaudit.engine import explain, fuse, measure_batch, probabilities, region_metrics
 from gradaudit.errors import ImageError, InputError, LayerError, TargetError
 from gradaudit.metrics import METRICS, project, relevance_mass_accuracy, upsample
 from gradaudit.models import Classifier
@@ -334,6 +334,29 @@ def test_upsampled_maps_equal_interpolation():
     same(found.upsample(), expected)
     assert found.upsample((20, 10)).shape == (3, 20, 10)
     assert found.upsample().dtype == torch.float32
+    with pytest.raises(InputError, match=r"size: expected \(H, W\); got \(20,\)"):
+        found.upsample((20,))
+
+
+def test_upsampled_maps_of_several_classes_equal_each_ones_own():
+    clf, x = wrapped(GapNet, "conv2"), images()
+    ids = torch.tensor([[0, 3], [2, 1], [4, 0]])
+    together = explain(clf, x, ids).upsample((20, 10))
+    assert together.shape == (3, 2, 20, 10)
+    for k in range(2):
+        same(together[:, k], explain(clf, x, ids[:, k]).upsample((20, 10)))
+
+
+@pytest.mark.parametrize("target", ["predicted", torch.tensor([[0, 1], [2, 1]])])
+def test_maps_of_volumes_are_not_upsampled_as_stacks_of_pictures(target):
+    """(N, d, h, w) looks like N pictures with d targets each; its depth would stay 4 beside planes of 16 x 16."""
+    found = explain(seeded(VolumeNet), torch.randn(2, 1, 16, 16, 16, generator=torch.Generator().manual_seed(0)), target)
+    assert found.raw.shape[-3:] == (4, 4, 4)
+    for size in (None, (8, 8)):
+        with pytest.raises(InputError, match=r"2 maps of volumes, each of 4x4x4 cells for an input of 16x16x16.*trilinear"):
+            found.upsample(size)
+    with pytest.raises(InputError, match=r"fuse: .*volumes"):
+        fuse([found, found])
 
 
 # ── region metrics ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -169,8 +169,9 @@ def test_more_regions_than_one_sort_holds():
 
 
 @pytest.mark.parametrize(
-    ("grid", "size"), [((7, 7), (224, 224)), ((14, 10), (225, 161)), ((7, 5), (97, 64)), ((1, 3), (8, 9)), ((2, 2), (9, 16)), ((8, 8), (8, 8)), ((9, 9), (5, 4))]
-)
+    ("grid", "size"), [((7, 7), (224, 224)), ((14, 10), (225, 161)), ((7, 5), (97, 64)), ((1, 3), (8, 9)), ((2, 2), (9, 16)), ((8, 8), (8, 8)), ((9, 9), (5, 4)),
+                     ((2, 7), (64, 64)), ((7, 2), (33, 40)), ((2, 2), (32, 32)), ((1, 2), (6, 7)), ((2, 1), (9, 9))],
+)  # fmt: skip
 def test_upsampling_equals_torch_and_opencv(grid, size):
     cam = np.random.default_rng(0).standard_normal((2, *grid)).astype(np.float32)
     ours = upsample(cam, size)
@@ -186,6 +187,14 @@ def test_upsampling_of_two_cells_in_closed_form():
     np.testing.assert_array_equal(upsampling_matrix(4, 2), [[1, 0], [0.75, 0.25], [0.25, 0.75], [0, 1]])
     np.testing.assert_array_equal(upsampling_matrix(2, 2), np.eye(2))
     np.testing.assert_allclose(upsample(np.array([[0.0, 1.0], [2.0, 3.0]]), (4, 4))[1], [0.5, 0.75, 1.25, 1.5])
+
+
+def test_two_cells_blend_between_their_centres_by_hand():
+    """Cells of four pixels have their centres between pixels 1 and 2, and 5 and 6; a pixel between them takes from both, by distance."""
+    blend = np.array([1, 1, 0.875, 0.625, 0.375, 0.125, 0, 0])
+    np.testing.assert_array_equal(upsampling_matrix(8, 2), np.stack([blend, 1 - blend], 1))
+    np.testing.assert_array_equal(upsample(np.array([[0.0, 8.0]]), (1, 8)), [[0, 0, 1, 3, 5, 7, 8, 8]])
+    np.testing.assert_array_equal(upsample(np.array([[0.0], [8.0]]), (8, 1))[:, 0], [0, 0, 1, 3, 5, 7, 8, 8])
 
 
 @settings(max_examples=25, deadline=None)

@@ -175,6 +175,9 @@ def test_single_images_and_the_list_of_layers(audit, tmp_path):
         records.append([{k: row[k] for k in ("predicted", "probability", "score", "status", "highest")} for row in written.record["explanations"]])
         assert any("taken off" in note for note in written.record["model"]["notes"]) == (name == "probable")
         assert list_layers(clf).auto == "features"
+    clf = Classifier.wrap(WithModule(nn.Sigmoid()).eval(), preprocess=audit.preprocess)
+    written = explain_images(found, clf, audit.plan, ("occlusion",), tmp_path / "without a layer")
+    assert any("taken off" in note for note in written.record["model"]["notes"])
     assert len(records[0]) == 2
     for plain, probable in zip(*records, strict=True):
         assert {k: pytest.approx(v, rel=1e-5) if isinstance(v, float) else v for k, v in plain.items()} == probable
@@ -299,7 +302,8 @@ def test_a_network_of_logits_is_left_alone(module):
     assert (found.notes, found.digest) == ((), clf.digest)
 
 
-def test_a_gate_or_an_attention_inside_is_no_ending():
+@pytest.mark.parametrize("scale", [1e-3, 1e-6, 0.0])
+def test_a_gate_or_an_attention_inside_is_no_ending(scale):
     class Gated(Warmth):
         def __init__(self):
             super().__init__()
@@ -307,25 +311,27 @@ def test_a_gate_or_an_attention_inside_is_no_ending():
 
         def logits(self, x):
             x = torch.relu(self.features(x)).flatten(2)
-            return 0.5 + 1e-3 * self.head((x * self.gate(x) * self.attention(x)).mean(2))
+            return 0.5 + scale * self.head((x * self.gate(x) * self.attention(x)).mean(2))
 
     module = Gated().eval()
     assert ((module(images(4)) > 0) & (module(images(4)) < 1)).all(), "as outputs of a softmax or sigmoid"
     assert with_logits(Classifier.wrap(module), images(4)).module is module
 
 
-def test_outputs_that_never_leave_the_unit_interval_are_noted():
-    class Cosines(GapNet):
-        """Similarities of what a ReLU leaves with positive prototypes: between 0 and 1, and no probabilities."""
+class Cosines(GapNet):
+    """Similarities of what a ReLU leaves with positive prototypes: between 0 and 1, and no probabilities."""
 
-        def forward(self, x):
-            features = functional.normalize(self.relu2(self.conv2(self.relu1(self.conv1(x)))).mean((2, 3)))
-            return features @ functional.normalize(self.fc.weight.abs()).T
+    def forward(self, x):
+        features = functional.normalize(self.relu2(self.conv2(self.relu1(self.conv1(x)))).mean((2, 3)))
+        return features @ functional.normalize(self.fc.weight.abs()).T
 
-    module = seeded(Cosines)
-    found = with_logits(Classifier.wrap(module), images(4))
+
+def test_outputs_that_never_leave_the_unit_interval_are_noted(audit):
+    module = seeded(Cosines, classes=2)
+    found = with_logits(Classifier.wrap(module), images(3))
     assert found.module is module
-    assert any("stayed within [0, 1]" in note and "return the logits" in note for note in found.notes)
+    assert any("stayed within [0, 1] on 3 images" in note and "return the logits" in note for note in found.notes)
+    assert "stayed within [0, 1] on 4 images" in " ".join(audit(module).run["model"]["notes"]), "as many as there are at hand"
 
 
 def test_maps_of_classes_and_detections_pass():
