@@ -592,8 +592,26 @@ def test_permutations_grow_with_the_family():
 
 def test_class_is_crossed_with_size_where_patients_suffice():
     d = rows_of("V12")
-    z = {n: with_columns(rows, pd.Series(k), None).z.shape[1] for n, rows, k in ((n, *_rows(d, n)) for n in (60, 200))}
-    assert z == {60: 4, 200: 7}
+    z = {n: with_columns(rows, pd.Series(k), None).z.shape[1] for n, rows, k in ((n, *_rows(d, n)) for n in (60, 139, 140, 200))}
+    assert z == {60: 4, 139: 4, 140: 7, 200: 7}  # twenty patients for each of 2 · 4 − 1 columns
+
+
+@pytest.mark.parametrize(("sizes", "columns"), [((60, 20, 20, 19), 3), ((60, 20, 19, 19), 2), ((60, 19, 19, 19), 1), ((60, 60), 1), ((19, 19), 1)])
+def test_classes_of_under_twenty_patients_are_pooled(sizes, columns):
+    """Indicators against the most frequent class; what is pooled shares one."""
+    n = sum(sizes)
+    rows = AnalysedRows(np.zeros(n), np.zeros(n, dtype=int), np.zeros(n), np.arange(n), np.arange(n), None, np.empty((n, 0)), ("0",), {})
+    z = with_columns(rows, pd.Series(np.repeat(list("abcd")[: len(sizes)], sizes)), None).z
+    assert z.shape[1] == columns
+    assert z.sum(axis=0).tolist() == [*(float(m) for m in sizes[1:] if m >= 20), *([float(sum(m for m in sizes[1:] if m < 20))] if sizes[-1] < 20 else [])]
+
+
+@pytest.mark.parametrize(("mixed", "unit"), [(1, "cluster"), (2, "difference within cluster"), (3, "difference within cluster")])
+def test_half_of_the_clusters_decide_where_differences_are_taken(mixed, unit):
+    """Four clusters of two images, some of them with both levels, beside twenty clusters of one image."""
+    group = ["a", "b"] * mixed + ["a", "a", "b", "b", "a", "a"][: 2 * (4 - mixed)] + ["a", "b"] * 10
+    clusters = np.r_[np.repeat(np.arange(4), 2), np.arange(4, 24)]
+    assert disparity(np.random.default_rng(0).random(28), group, clusters=clusters, permutations=99).unit == unit
 
 
 def _rows(d, n):
@@ -606,6 +624,7 @@ def _rows(d, n):
 def test_kinds_and_order_of_levels():
     assert attribute_kind(pd.Series(["1", "2"] * 9)) == "categorical"
     assert attribute_kind(pd.Series([str(x) for x in range(30)])) == "continuous"
+    assert [attribute_kind(pd.Series([str(x) for x in range(n)])) for n in (10, 11)] == ["categorical", "continuous"]
     assert attribute_kind(pd.Series(["1", "2"]), kind="continuous") == "continuous"
     assert attribute_kind(pd.Series(["a", "b"]), order=["b", "a"]) == "ordered"
     assert sort_levels(["10", "9", "2"]) == ["2", "9", "10"]
