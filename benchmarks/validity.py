@@ -35,10 +35,10 @@ from scipy import stats as scipy_stats  # noqa: E402
 from scipy.special import expit  # noqa: E402
 
 import gradaudit as ga  # noqa: E402
-from gradaudit import stats  # noqa: E402
-from gradaudit.performance import DIFFERENCE, performance_table  # noqa: E402
-from gradaudit.records import Verdict  # noqa: E402
-from gradaudit.subgroups import intersections  # noqa: E402
+from gradaudit.performance.table import performance_table  # noqa: E402
+from gradaudit.records import DIFFERENCE, Verdict  # noqa: E402
+from gradaudit.stats import multiplicity  # noqa: E402
+from gradaudit.subgroups.comparison import intersections  # noqa: E402
 
 STORE = ROOT / "reports" / "validity.json"
 PLANTED = ROOT / "reports" / "planted.json"
@@ -166,7 +166,7 @@ def five_groups(replicates: int, permutations: int, seed: int) -> list[Row]:
         ages.append([c.p for c in age.contrasts])
     p, age_p, n = pd.DataFrame(rows), np.array(ages), replicates
     judged = p[[c for c in p if c != "departure"]].to_numpy()
-    family = float(np.mean([np.nanmin(stats.holm(line)) <= 0.05 for line in judged]))
+    family = float(np.mean([np.nanmin(multiplicity.holm(line)) <= 0.05 for line in judged]))
     out = [Row("five groups", f"type I: {column}", rejected(p[column]), *TYPE_ONE, n, "families") for column in p if column != "departure"]
     out.append(Row("five groups", "type I: continuous", rejected(age_p[:, 0]), *TYPE_ONE, n, "families"))
     out.append(Row("five groups", "family-wise error, Holm", family, None, 0.065, n, "families"))
@@ -188,7 +188,7 @@ def family_of_66(replicates: int, permutations: int, seed: int) -> list[Row]:
                     found = ga.disparity(values, groups, area_share=area, clusters=clusters, **settings)
                     p += [c.p for c in found.contrasts]
         counted.append(len(p))
-        hits.append(np.nanmin(stats.holm(p)) <= 0.05)
+        hits.append(np.nanmin(multiplicity.holm(p)) <= 0.05)
     assert set(counted) == {66}
     return [Row("66 contrasts", "family-wise error, Holm", float(np.mean(hits)), None, 0.065, replicates, "families")]
 
@@ -225,7 +225,7 @@ def equivalence_family(replicates: int, permutations: int, seed: int) -> list[Ro
         for _ in range(6):
             d = worlds.shifted(150, 150, 0.05)(rng)
             p.append(through_the_door(d, permutations=permutations, margin=0.05, seed=r // 100, family=6).contrasts[0].p_equivalence)
-        any_.append(np.min(stats.holm(p)) <= 0.05)
+        any_.append(np.min(multiplicity.holm(p)) <= 0.05)
         equal = [through_the_door(worlds.shifted(400, 400, 0.0)(rng), margin=0.05, analytic=True).contrasts[0].p_equivalence for _ in range(3)]
         all_.append(max(p[0], *equal) <= 0.05)
     return [
@@ -591,7 +591,7 @@ def _spline() -> list[str]:
         fits = " | ".join(f"{r[curve]:.3f}" for curve in ("line", "four", "seven"))
         lines.append(f"| {r['run']} | {r['region']} | {r['clusters']} | {fits} | {p} | {r['points']:.1f} points |")
     gain, far = max(r["seven"] - r["four"] for r in rows), max(r["points"] for r in rows)
-    beyond = [f"{r['region']} ({r['run']})" for r, q in zip(rows, stats.holm([r["p"] for r in rows]), strict=True) if q <= 0.05]
+    beyond = [f"{r['region']} ({r['run']})" for r, q in zip(rows, multiplicity.holm([r["p"] for r in rows]), strict=True) if q <= 0.05]
     lines += ["", f"Seven knots add at most {gain:.3f} to R² and move the curve by at most {far:.1f} points (root mean square)."]
     lines += [f"After Holm they say more than four for {' and '.join(beyond) if beyond else 'no region'}.", ""]
     return lines

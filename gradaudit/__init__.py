@@ -9,41 +9,43 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gradaudit.analysis import analyze
-    from gradaudit.auditing import audit
-    from gradaudit.config import Plan, read_plan
-    from gradaudit.engine import Explanation, explain, region_metrics
+    from gradaudit.analysis.findings import analyze
+    from gradaudit.attribution.explanation import Explanation, explain
     from gradaudit.errors import GradauditError
-    from gradaudit.manifest import Manifest, read_manifest
-    from gradaudit.measuring import measure
-    from gradaudit.models import Classifier, load_classifier
+    from gradaudit.manifest.reading import Manifest, read_manifest
+    from gradaudit.measurement.batch_rows import region_metrics
+    from gradaudit.measurement.shard import measure
+    from gradaudit.models.classifier import Classifier
+    from gradaudit.models.sources import load_classifier
+    from gradaudit.plan import Plan, read_plan
     from gradaudit.records import Finding, Measurements, Verdict
     from gradaudit.result import AuditResult, build_result
-    from gradaudit.storage import read_run
-    from gradaudit.subgroups import Disparity, disparity
+    from gradaudit.runs.folder import read_run
+    from gradaudit.subgroups.comparison import Disparity, disparity
+    from gradaudit.workflows.audit import audit
 
-_ROOM_OF = {
+_MODULE_OF = {
     "AuditResult": "result",
-    "Classifier": "models",
-    "Disparity": "subgroups",
-    "Explanation": "engine",
+    "Classifier": "models.classifier",
+    "Disparity": "subgroups.comparison",
+    "Explanation": "attribution.explanation",
     "Finding": "records",
     "GradauditError": "errors",
-    "Manifest": "manifest",
+    "Manifest": "manifest.reading",
     "Measurements": "records",
-    "Plan": "config",
+    "Plan": "plan",
     "Verdict": "records",
-    "analyze": "analysis",
-    "audit": "auditing",
+    "analyze": "analysis.findings",
+    "audit": "workflows.audit",
     "build_result": "result",
-    "disparity": "subgroups",
-    "explain": "engine",
-    "load_classifier": "models",
-    "measure": "measuring",
-    "read_manifest": "manifest",
-    "read_plan": "config",
-    "read_run": "storage",
-    "region_metrics": "engine",
+    "disparity": "subgroups.comparison",
+    "explain": "attribution.explanation",
+    "load_classifier": "models.sources",
+    "measure": "measurement.shard",
+    "read_manifest": "manifest.reading",
+    "read_plan": "plan",
+    "read_run": "runs.folder",
+    "region_metrics": "measurement.batch_rows",
 }
 
 __all__ = [
@@ -54,9 +56,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _ROOM_OF:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'gradaudit' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"gradaudit.{_ROOM_OF[name]}"), name)
+    value = getattr(importlib.import_module(f"gradaudit.{_MODULE_OF[name]}"), name)
     globals()[name] = value
     return value
 

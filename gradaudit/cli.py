@@ -5,8 +5,6 @@ whatever the user's own code raises; 3 insufficient evidence (``--allow-insuffic
 A traceback is shown with ``--debug`` alone.
 """
 
-# Rooms are imported inside the commands: `gradaudit --help` and `gradaudit analyze` must not load torch.
-
 from __future__ import annotations
 
 import errno
@@ -27,16 +25,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from gradaudit.config import Plan, find_plan, read_plan
 from gradaudit.errors import GradauditError, InputError, PlanError, RunError, foreign_place, in_words, own_place
-from gradaudit.records import AUDIT_STATE_WORDS, Measurements
+from gradaudit.plan import Plan, find_plan, read_plan
+from gradaudit.records import Measurements
+from gradaudit.result_schema import AUDIT_STATE_WORDS
 
 if TYPE_CHECKING:
-    from gradaudit.layer_list import LayerList
-    from gradaudit.manifest import Manifest
-    from gradaudit.measuring import Progress as MeasureProgress
-    from gradaudit.models import Classifier
+    from gradaudit.manifest.reading import Manifest
+    from gradaudit.measurement.devices import Progress as MeasureProgress
+    from gradaudit.models.classifier import Classifier
     from gradaudit.result import AuditResult
+    from gradaudit.workflows.layer_table import LayerList
+
+# Rooms are imported inside the commands: `gradaudit --help` and `gradaudit analyze` must not load torch.
 
 EXIT_CODES = {"met": 0, "none_declared": 0, "not_met": 1, "insufficient": 3}
 DATA_ERROR = 2
@@ -133,7 +134,7 @@ def report(
     if print_config:
         _say(_plan_toml(plan).rstrip("\n"))
         return ExitCode(0)
-    from gradaudit.auditing import audit
+    from gradaudit.workflows.audit import audit
 
     run = _checked_run(run or _default_run(manifest, config))
     _check_output(run, output)
@@ -165,7 +166,7 @@ def measure(
     plan, root = _plan_with_flags(
         manifest, config, weights=weights, layer=layer, method=method, target=target, device=device, batch_size=batch_size, model=model
     )  # fmt: skip
-    from gradaudit.auditing import measure_with_gallery
+    from gradaudit.workflows.audit import measure_with_gallery
 
     run = _checked_run(run or _default_run(manifest, config))
     table = _checked_manifest(manifest, plan)
@@ -193,7 +194,7 @@ def analyze(
 ) -> ExitCode:
     """Analyse a run folder and write the report; needs neither the model nor the images, and loads no torch."""
     from gradaudit.result import build_result, recorded_plan
-    from gradaudit.storage import read_run
+    from gradaudit.runs.folder import read_run
 
     folder = read_run(run)
     _check_output(run, output)
@@ -232,8 +233,8 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing plan.")] = False,
 ) -> None:
     """Look at a table's columns and write a starting plan, with the reason for each guess."""
-    from gradaudit.manifest import suggest_plan
-    from gradaudit.storage import local_path, write_atomically
+    from gradaudit.manifest.plan_suggestion import suggest_plan
+    from gradaudit.runs.folder import local_path, write_atomically
 
     path = local_path(output or table.parent / "audit.toml", "--output")
     if path.exists() and not force:
@@ -248,10 +249,10 @@ def demo(
     seed: Annotated[int, typer.Option(help="Everything follows from it.")] = 0,
 ) -> None:
     """Render dermoscopy-like images with a known answer, train two small networks on them, and write their manifests."""
-    from gradaudit.storage import local_path
+    from gradaudit.runs.folder import local_path
 
     local_path(folder, "The demo's folder")
-    from gradaudit.demo import write_demo
+    from gradaudit.demos.dermoscopy import write_demo
 
     with _progress("rendering and training") as progress:
         write_demo(folder, seed=seed, progress=progress)
@@ -291,7 +292,7 @@ def explain(
     """
     if against and sign == 1:
         raise PlanError("--against and --sign 1 contradict each other; give one of them.")
-    from gradaudit.storage import local_path
+    from gradaudit.runs.folder import local_path
 
     local_path(output, "--output")
     plan, root = _plan_for_images(images, config, model)
@@ -303,8 +304,8 @@ def explain(
     plan = _with_flags(plan, sections)
     if plan.privacy.images == "none":
         stderr.print("note: the plan keeps pixels out of reports; the pictures written here show the images")
-    from gradaudit.explaining import chosen_methods, explain_images
-    from gradaudit.image_list import find_images
+    from gradaudit.workflows.explain_images import chosen_methods, explain_images
+    from gradaudit.workflows.image_files import find_images
 
     methods = chosen_methods(plan.explain.method if method is None else method)
     found = find_images(images, output)
@@ -334,7 +335,7 @@ def layers(
     root = config.parent if config is not None else Path()
     plan = _with_flags(plan, {"model": {"source": model, "weights": _weights_from(weights, plan, root, model)}})
     classifier = _loaded_model(plan, root if model is None else Path())
-    from gradaudit.layer_list import list_layers
+    from gradaudit.workflows.layer_table import list_layers
 
     listed = list_layers(classifier, _size_of(input_size), image)
     if as_json:
@@ -460,7 +461,7 @@ def _finish(result: AuditResult, run: Path, output: Path | None, as_json: bool, 
 
 
 def _checked_run(run: Path) -> Path:
-    from gradaudit.storage import local_path
+    from gradaudit.runs.folder import local_path
 
     if run.is_file():
         raise RunError(f"--run: {run} is a file; name a folder.")
@@ -578,7 +579,8 @@ def _with_flags(plan: Plan, sections: dict[str, dict[str, Any]]) -> Plan:
 
 def _checked_manifest(path: Path, plan: Plan) -> Manifest:
     """Read the manifest before any model is loaded or user code run; its warnings go to stderr."""
-    from gradaudit.manifest import read_manifest, render_problems
+    from gradaudit.manifest.reading import read_manifest
+    from gradaudit.manifest.rules import render_problems
 
     table = read_manifest(path, plan)
     if table.warnings:
@@ -587,7 +589,7 @@ def _checked_manifest(path: Path, plan: Plan) -> Manifest:
 
 
 def _loaded_model(plan: Plan, root: Path) -> Classifier:
-    from gradaudit.auditing import classifier_of
+    from gradaudit.workflows.audit import classifier_of
 
     with redirect_stdout(sys.stderr):  # what the user's code prints is no summary
         classifier = classifier_of(plan, root)

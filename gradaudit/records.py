@@ -1,7 +1,6 @@
-"""The values that travel between rooms; frozen, and their types never depend on their content.
+"""The values that travel between packages; frozen, and their types never depend on their content.
 
 A number that cannot be computed is ``None`` (in JSON) or NaN (in tables) beside a reason, never 0.
-``ResultDocument`` is ``result.json``: everything a report shows, and nothing that a report has to compute.
 """
 
 from __future__ import annotations
@@ -11,12 +10,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
 if TYPE_CHECKING:
     import pandas as pd
-
-SCHEMA_VERSION = "1"
 
 HEAT_STATUSES = ("ok", "no_positive_evidence", "flat", "non_finite", "not_measured")
 """Status of one heat map; only ``ok`` maps have a defined heat share."""
@@ -247,259 +244,25 @@ class Finding(Record):
         if isinstance(data, dict) and data.get("verdict") == Verdict.INCONCLUSIVE and data.get("margin") is None:
             return {**data, "verdict": Verdict.NOT_SHOWN}
         return data
+CROSS = " × "
+"""Between the two levels of a cell."""
 
+ALL = "(all)"
+"""Attribute and level of the row over the whole data set."""
+DIFFERENCE = "_difference"
+"""Suffix of the rows that compare a level with its reference: ``accuracy_difference``."""
 
-# ── result.json ─────────────────────────────────────────────────────────────────────────────────────────────────────
+OVER_ANALYSED = "over images with a heat share"
+"""Reason on rows of a level that was narrowed down to them."""
 
+UNKNOWN = "(unknown)"
+"""Level of the images whose attribute is not given."""
 
-class ModelFacts(Record):
-    source: str
-    digest: str
-    layer: str
-    layer_reason: str = ""
-    grid: tuple[int, ...] = ()
-    input_size: tuple[int, ...] = ()
-    classes: tuple[str, ...] = ()
-    preprocess: dict[str, Any] = {}
-    notes: tuple[str, ...] = ()  # what was noticed on loading: user code run, random weights, an output layer taken off
+OTHER_LABELS = "(other)"
+"""Stands for the labels beyond the most frequent ones, taken together."""
 
+STEPS = ("n_manifest", "n_readable", "n_mask_usable", "n_heat_usable", "n_analysed")
 
-class DataFacts(Record):
-    name: str
-    digest: str
-    n_images: int
-    n_clusters: int
-    cluster_declared: bool
-
-
-class RegionFacts(Record):
-    name: str
-    role: str
-    derive: str = ""
-    description: str = ""
-    n_annotated: int = 0
-    n_present: int = 0
-    mean_area_share: float | None = None
-
-
-class AttributeFacts(Record):
-    name: str
-    kind: Literal["categorical", "ordered", "continuous"]
-    levels: tuple[str, ...]
-    reference: str
-    inferred: bool = False
-    within: bool = False
-    description: str = ""
-
-
-class CriteriaFacts(Record):
-    margin: float
-    undefined_margin: float
-    declared_by: str = ""
-    declared_on: str = ""
-    rationale: str = ""
-
-
-AuditState = Literal["met", "not_met", "insufficient", "none_declared"]
-
-AUDIT_STATE_WORDS: dict[str, str] = {
-    "met": "criteria met",
-    "not_met": "criteria not met",
-    "insufficient": "insufficient evidence",
-    "none_declared": "no criteria declared",
-}
-
-AUDIT_STATE_MEANINGS: dict[str, str] = {
-    "met": "Every decisive comparison of the heat share shows that the groups differ by less than the declared margin.",
-    "not_met": "At least one decisive comparison shows a disparity between groups that goes beyond its declared margin.",
-    "insufficient": "The data neither show a disparity beyond the declared margin nor exclude one.",
-    "none_declared": "Disparities are described; nobody declared how large one may be, so none is judged.",
-}
-
-
-class AuditVerdict(Record):
-    """The verdict of the whole audit: ``sentences`` are generated from findings, 3 to 5 of them, worst first."""
-
-    state: AuditState
-    headline: str
-    sentences: tuple[str, ...]
-    cannot_tell: tuple[str, ...]
-    finding_anchors: tuple[str, ...] = ()
-
-
-class FlowRow(Record):
-    """Section 3: how many images of one subgroup came through each step. ``level`` "(unknown)" is a row of its own."""
-
-    attribute: str
-    level: str
-    n_manifest: int | None
-    n_readable: int | None
-    n_mask_usable: int | None
-    n_heat_usable: int | None
-    n_analysed: int | None
-    n_clusters: int | None
-    label_prevalence: dict[str, float | None] = {}
-    area_share: dict[str, float | None] = {}
-    mean_confidence: float | None = None
-    suppressed: bool = False
-
-
-class Exclusion(Record):
-    """How many images, or pairs of an image and a region, have no heat share, by reason; a pair counts once, under its first cause.
-
-    ``region`` "" : images that are left out: not readable, or readable and without a usable heat map.
-    ``region`` named : readable images with a usable heat map and no share in this region, most often because it is absent or not
-    annotated.  Such an image is not left out: it takes part for the other regions.  Only where it has a share in none is it left out
-    too; those images are n_manifest less n_analysed (flow, all images) less the counts without a region.
-    For each region its counts, those without a region, and the images with a share in it add up to n_manifest.
-    ``by_level`` : attribute -> level -> count, None where withheld.  ``examples`` : up to three image ids.
-    """
-
-    reason: str
-    meaning: str
-    region: str = ""
-    count: int | None
-    by_level: dict[str, dict[str, int | None]] = {}
-    examples: tuple[str, ...] = ()
-
-
-class HeatRow(Record):
-    """Distribution of the heat share of one region in one subgroup (patient means); ``histogram`` over 20 bins of [0, 1]."""
-
-    attribute: str
-    level: str
-    region: str
-    method: str
-    target: str
-    n_images: int | None
-    n_clusters: int | None
-    mean: float | None = None
-    sd: float | None = None
-    ci_low: float | None = None
-    ci_high: float | None = None
-    adjusted_mean: float | None = None
-    quantiles: tuple[float | None, ...] = ()  # 5, 25, 50, 75, 95 %
-    histogram: tuple[int, ...] = ()
-    mean_lift: float | None = None
-    pointing_game: float | None = None
-    undefined_share: float | None = None
-    suppressed: bool = False
-
-
-class PerformanceRow(Record):
-    """One performance figure of the model in one subgroup, with a cluster-aware interval; or its difference to the reference."""
-
-    attribute: str
-    level: str
-    metric: str  # accuracy, sensitivity, specificity, auc, ...
-    estimate: float | None
-    low: float | None = None
-    high: float | None = None
-    n_images: int | None = None
-    n_clusters: int | None = None
-    reason: str = ""
-    suppressed: bool = False
-    test: TestResult = TestResult()  # of a difference; of clusters' means, or of their pseudo-values
-
-
-class MeanMap(Record):
-    """Mean of unit-mass heat maps of one subgroup (values >= 0, h x w) and mean coverage of each region (0-1)."""
-
-    attribute: str
-    level: str
-    n_images: int
-    heat: tuple[tuple[float, ...], ...]
-    regions: dict[str, tuple[tuple[float, ...], ...]] = {}
-
-
-class GalleryItem(Record):
-    """One image of the gallery. ``outlines``: region -> SVG path data in thumbnail pixels; ``heat``: raw signed grid."""
-
-    image_id: str
-    path: str
-    picked: tuple[str, ...]  # "random: skin_tone=V-VI", "highest: ruler, skin_tone=V-VI", ...
-    levels: dict[str, str]
-    label: str
-    predicted: str
-    probability: float | None
-    correct: bool | None
-    values: dict[str, float | None]  # region -> heat share
-    width: int
-    height: int
-    image: str  # data:image/jpeg;base64,...
-    heat: tuple[tuple[float, ...], ...]
-    outlines: dict[str, str] = {}
-
-
-class MethodFacts(Record):
-    """What the method section needs beside the cards: settings of the protocol as they were used."""
-
-    explain_method: str
-    explain_target: str
-    alpha: float
-    permutations: int
-    seed: int
-    unit: str
-    confirmatory_contrasts: int = 0
-    exploratory_contrasts: int = 0
-    adjusted_for: tuple[str, ...] = ()
-    cards: dict[str, tuple[dict[str, str], ...]] = {}  # family -> cards as dicts (name, label, formula, source, function, ...)
-
-
-class CheckOutcome(Record):
-    """A check of the explanation or the data: passed, issue, not_applicable or skipped, always with its reason."""
-
-    code: str
-    name: str
-    state: Literal["passed", "issue", "not_applicable", "skipped"]
-    detail: str
-
-
-class RunRecord(Record):
-    """Reproduction: what ran, on what, with which digests."""
-
-    command: str = ""
-    plan_id: str = ""
-    digests: dict[str, str] = {}
-    versions: dict[str, str] = {}
-    device: str = ""
-    dtype: str = ""
-    seed: int = 0
-    started: str = ""
-    finished: str = ""
-    seconds: float | None = None
-    counts: dict[str, int] = {}
-
-
-class ResultDocument(Record):
-    """``result.json``, the source of truth of every render."""
-
-    schema_version: str = SCHEMA_VERSION
-    audit_id: str
-    created: str  # ISO 8601, UTC
-    tool_version: str
-    title: str
-    auditor: str = ""
-    notice: str = ""
-    model: ModelFacts
-    data: DataFacts
-    regions: tuple[RegionFacts, ...]
-    attributes: tuple[AttributeFacts, ...]
-    criteria: CriteriaFacts | None
-    verdict: AuditVerdict
-    findings: tuple[Finding, ...]
-    flow: tuple[FlowRow, ...]
-    exclusions: tuple[Exclusion, ...] = Field(
-        description="images without a heat share, and image-region pairs without one in images that are not left out, by reason"
-    )
-    heat: tuple[HeatRow, ...]
-    performance: tuple[PerformanceRow, ...]
-    mean_maps: tuple[MeanMap, ...]
-    gallery: tuple[GalleryItem, ...]
-    checks: tuple[CheckOutcome, ...]
-    method: MethodFacts
-    limits: tuple[str, ...] = Field(description="limits found in this data, beside the general ones")
-    plan: dict[str, Any]
-    run: RunRecord
-    min_cell: int
-    images_shown: bool
+Parts = dict[str, Any]
+Cell = tuple[str, str, str, str, str]
+"""attribute, level, region, method, target"""

@@ -9,15 +9,19 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from gradaudit.analysis import analyze, audit_verdict
-from gradaudit.cards import method_cards
-from gradaudit.config import Plan, build_plan
-from gradaudit.description import describe, suppressed_levels
+from gradaudit.analysis.descriptives import describe
+from gradaudit.analysis.findings import analyze
+from gradaudit.analysis.method_cards import method_cards
+from gradaudit.analysis.verdict import audit_verdict
+from gradaudit.cohort.gallery import gallery_items, pick_images, shown_name
+from gradaudit.disclosure.decision import suppressed_levels
 from gradaudit.errors import PlanError, RunError
-from gradaudit.gallery import gallery_items, pick_images, shown_name
-from gradaudit.records import CriteriaFacts, DataFacts, Finding, Measurements, MethodFacts, ModelFacts, ResultDocument, RunRecord
-from gradaudit.report import render_fragment, render_html, to_json, write_report
-from gradaudit.storage import digest_of
+from gradaudit.plan import Plan, build_plan
+from gradaudit.records import Finding, Measurements
+from gradaudit.report import write_report
+from gradaudit.report.render import render_fragment, render_html, to_json
+from gradaudit.result_schema import CriteriaFacts, DataFacts, MethodFacts, ModelFacts, ResultDocument, RunRecord
+from gradaudit.runs.folder import digest_of
 
 
 class AuditResult:

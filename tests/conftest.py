@@ -8,7 +8,7 @@ import pytest
 @pytest.fixture(scope="session")
 def built_demo(tmp_path_factory) -> Path:
     """The demo, smaller than `gradaudit demo` writes it (`make report` has that one).  Its users share one worker: xdist_group("demo")."""
-    from gradaudit.demo import DemoSettings, write_demo  # here, so that collecting the tests of the table wing loads no torch
+    from gradaudit.demos.dermoscopy import DemoSettings, write_demo  # here, so that collecting the tests of the table wing loads no torch
 
     settings = DemoSettings(patients=40, train_images=800, side=128)
     return write_demo(tmp_path_factory.mktemp("demo") / "gradaudit-demo", settings=settings).parent
@@ -49,7 +49,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     groups = {}
     for item in items:
         mark = item.get_closest_marker("xdist_group")
-        name = mark.args[0] if mark else item.path.stem
+        name = mark.args[0] if mark else str(item.path.relative_to(Path(__file__).parent))
         if mark is None:
             item.add_marker(pytest.mark.xdist_group(name))
         groups[item] = LONGEST_FIRST.index(name) if name in LONGEST_FIRST else len(LONGEST_FIRST)

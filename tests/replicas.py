@@ -285,7 +285,7 @@ def rise(net, layer, x, klass):
     """Petsiuk et al. 2018, eq. 6, with the mean score taken off; the masks themselves are drawn by the same seed."""
     import torch
 
-    from gradaudit.perturbation import rise_masks
+    from gradaudit.attribution.perturbation_methods import rise_masks
 
     masks = rise_masks(1000, tuple(x.shape[2:]), 7, 0.5, 0).double()
     with torch.no_grad():

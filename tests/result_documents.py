@@ -13,20 +13,19 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from gradaudit.cards import method_cards
-from gradaudit.records import (
+from gradaudit.analysis.method_cards import method_cards
+from gradaudit.records import Effect, Finding, Interval, TestResult, Verdict
+from gradaudit.report.render import render_html
+from gradaudit.result_schema import (
     AttributeFacts,
     AuditVerdict,
     CheckOutcome,
     CriteriaFacts,
     DataFacts,
-    Effect,
     Exclusion,
-    Finding,
     FlowRow,
     GalleryItem,
     HeatRow,
-    Interval,
     MeanMap,
     MethodFacts,
     ModelFacts,
@@ -34,10 +33,7 @@ from gradaudit.records import (
     RegionFacts,
     ResultDocument,
     RunRecord,
-    TestResult,
-    Verdict,
 )
-from gradaudit.report import render_html
 
 GROUPS: dict[str, tuple[str, ...]] = {"skin_tone": ("I–II", "III–IV", "V–VI"), "sex": ("female", "male"), "site": ("trunk", "limbs", "head", "acral")}
 SIZES = {"I–II": 1480, "III–IV": 640, "V–VI": 212, "female": 1190, "male": 1142, "trunk": 1010, "limbs": 820, "head": 448, "acral": 54}

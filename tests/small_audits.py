@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from gradaudit.config import Plan
+from gradaudit.plan import Plan
 from gradaudit.records import Measurements
-from gradaudit.storage import Shard, open_run, shard_tables
+from gradaudit.runs.folder import Shard, open_run, shard_tables
 
 FACTORY = '''
 """A tiny network: class "warm" where the picture holds more red than blue; its evidence is the coloured square."""

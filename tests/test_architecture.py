@@ -1,106 +1,77 @@
-"""The floor plan, executed: which rooms exist, what each may import, and that the table wing never loads torch."""
+"""The plan of the house, executed: layers and wings by import-linter, sizes by counting, and what is loaded when."""
 
-import ast
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from importlinter.application.use_cases import lint_imports
+from importlinter.configuration import configure
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from structure import structure_of
 
 PACKAGE = Path(__file__).parents[1] / "gradaudit"
 ROOT = PACKAGE.parent
-
-# Floor by floor, from the ground up; a room may import rooms of lower floors, and on its own floor those to its left.
-FLOORS = (
-    ("errors", "registry", "records", "config"),
-    ("metrics", "derivations", "regions", "rules", "tables", "paths", "image_list", "starting_plan", "manifest", "stats", "storage", "unmeasured", "dermoscopy"),
-    (
-        "images", "batches", "layouts", "capture", "targets", "cams", "perturbation", "pixels", "concepts", "operators", "weights", "model_files", "output_activation", "models", "demo_network",
-        "contrasts", "analysed_rows", "between", "within", "subgroups", "overlays", "report.figures", "report.blocks",
-    ),
-    (
-        "engine", "acceleration", "measuring", "explaining", "layer_list", "checks", "merits", "merit_differences", "performance", "sentences", "privacy", "limits", "census", "flow", "distributions", "disclosure",
-        "description", "analysis", "cards", "gallery", "report.wording", "report.glossary", "report.composition", "report.heat", "report.performance",
-        "report.method", "report.sections", "report.build", "report", "result",
-    ),
-    ("auditing", "demo"),
-    ("", "cli", "__main__"),
-)  # fmt: skip
-TORCH_WING = {
-    "images", "batches", "layouts", "capture", "targets", "cams", "perturbation", "pixels", "concepts", "operators", "weights", "model_files", "output_activation", "models", "demo_network",
-    "engine", "acceleration", "measuring", "explaining", "layer_list", "checks",
-}  # fmt: skip
-TABLE_WING = {
-    "contrasts", "analysed_rows", "between", "within", "subgroups", "sentences", "merits", "merit_differences", "performance", "privacy", "limits", "census", "flow", "distributions", "disclosure", "description", "gallery",
-    "analysis", "cards", "result", "report.figures", "report.blocks", "report.wording", "report.glossary", "report.composition", "report.heat", "report.performance", "report.method",
-    "report.sections", "report.build", "report",
-}  # fmt: skip
-JOINERS = {"auditing", "demo", "", "__main__", "cli"}
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "base", "misc", "util", "helper"}
-ORDER = [room for floor in FLOORS for room in floor]
 ROOT_ENTRIES = {
     "pyproject.toml", "README.md", "Makefile", "LICENSE", "constraints.txt", "gradaudit", "tests", "benchmarks", "reports", "notebooks",
-    "data_manifests",
+    "data_manifests", "docs", "changelog.d", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "CITATION.cff", "Dockerfile",
 }  # fmt: skip
+STRUCTURE = structure_of(PACKAGE)
 
 
-def rooms() -> dict[str, Path]:
-    found = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        parts = path.relative_to(PACKAGE).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
+def test_the_contracts_of_the_layers_hold(monkeypatch, capsys):
+    """Layers, wings, torch and circles, as pyproject.toml states them; `lint-imports` says which import breaks one."""
+    monkeypatch.chdir(ROOT)
+    configure()
+    held = lint_imports(config_filename=str(ROOT / "pyproject.toml"), cache_dir=None)
+    assert held, capsys.readouterr().out
 
 
-def imported_rooms(path: Path) -> set[str]:
-    """Rooms that a file imports anywhere in it, also inside functions; imports for type checkers only do not run."""
-    tree = ast.parse(path.read_text())
-    skipped = {
-        id(node)
-        for branch in ast.walk(tree)
-        if isinstance(branch, ast.If) and ast.unparse(branch.test).endswith("TYPE_CHECKING")
-        for child in branch.body
-        for node in ast.walk(child)
-    }
-    names = set()
-    for node in ast.walk(tree):
-        if id(node) in skipped:
-            continue
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            whole = {f"{node.module}.{alias.name}" for alias in node.names}
-            inner = {name for name in whole if name.removeprefix("gradaudit.") in rooms()}
-            names |= inner if inner == whole else inner | {node.module}  # "from package import room" needs the room alone
-        elif isinstance(node, ast.ImportFrom) and node.level:
-            pytest.fail(f"{path}: relative import; write the room's whole name")
-    known = rooms()
-    return {room for name in names if name.startswith("gradaudit.") and (room := name.removeprefix("gradaudit.")) in known}
+def test_a_contract_is_seen_to_break(tmp_path):
+    """Teeth: the same contracts over a copy in which the table wing imports torch."""
+    copy = tmp_path / "gradaudit"
+    for path in PACKAGE.rglob("*.py"):
+        target = copy / path.relative_to(PACKAGE)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+    broken = copy / "cohort" / "population.py"
+    broken.write_text(broken.read_text(encoding="utf-8") + "\nimport torch\n", encoding="utf-8")
+    (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text(encoding="utf-8"), encoding="utf-8")
+    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"]
+    found = subprocess.run(
+        [*command, "--no-cache"], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    assert found.returncode == 1, found.stdout + found.stderr
+    assert "gradaudit.cohort.population -> torch" in found.stdout
 
 
-@pytest.mark.parametrize("room", sorted(rooms()))
-def test_every_room_is_on_the_plan(room):
-    assert room in ORDER, f"{room} is not on the floor plan"
-    assert room.split(".")[-1] not in FORBIDDEN_NAMES
+def test_functions_are_short():
+    """Tokens of a body without its docstring; `python benchmarks/structure.py` lists the longest."""
+    assert not STRUCTURE.over(400)
+    assert len(STRUCTURE.over(300)) <= 15
+    assert len(STRUCTURE.over(200)) <= len(STRUCTURE.functions) / 10
 
 
-@pytest.mark.parametrize("room", sorted(rooms()))
-def test_imports_point_down(room):
-    for imported in imported_rooms(rooms()[room]) - {room}:
-        assert ORDER.index(imported) < ORDER.index(room), f"{room} imports {imported}, which lies above it"
+def test_modules_and_packages_are_small():
+    assert {place: lines for place, lines in STRUCTURE.modules.items() if lines > 450} == {}
+    assert {place: count for place, count in STRUCTURE.packages.items() if count > 11} == {}
+    assert STRUCTURE.long_lines / STRUCTURE.lines <= 0.03
 
 
-@pytest.mark.parametrize("room", sorted(rooms()))
-def test_wings_do_not_meet(room):
-    other = TABLE_WING if room in TORCH_WING else TORCH_WING if room not in JOINERS else set()
-    assert not imported_rooms(rooms()[room]) & other
+@pytest.mark.parametrize("place", STRUCTURE.modules)
+def test_a_module_is_named_for_what_it_holds(place):
+    assert Path(place).stem not in FORBIDDEN_NAMES
 
 
-@pytest.mark.parametrize("room", sorted(r for r in rooms() if r not in TORCH_WING | JOINERS))
-def test_no_torch_outside_its_wing(room):
-    for node in ast.walk(ast.parse(rooms()[room].read_text())):
-        names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        assert not {name.split(".")[0] for name in names} & {"torch", "torchvision", "timm"}
+@pytest.mark.parametrize("place", [p for p in STRUCTURE.modules if p.endswith("__init__.py")])
+def test_a_package_says_what_comes_in_and_what_goes_out(place):
+    """The README's tree and a newcomer start from these paragraphs."""
+    first = (PACKAGE / place).read_text(encoding="utf-8")
+    assert first.startswith('"""')
+    assert len(first.split('"""')[1].strip()) > 40
 
 
 def test_the_root_holds_only_what_is_planned():
@@ -135,7 +106,14 @@ def test_public_names_all_resolve():
 
     for name in gradaudit.__all__:
         assert getattr(gradaudit, name) is not None
-    assert set(gradaudit.__all__) == set(gradaudit._ROOM_OF)
+    assert set(gradaudit.__all__) == set(gradaudit._MODULE_OF)
     assert callable(gradaudit.audit)
     with pytest.raises(AttributeError, match="no attribute 'audits'"):
         gradaudit.audits  # noqa: B018
+
+
+def test_no_package_bears_the_name_of_a_public_function():
+    """Importing it would replace the function: `gradaudit.audit` would become a module."""
+    import gradaudit
+
+    assert not {place.split("/")[0] for place in STRUCTURE.modules if "/" in place} & set(gradaudit.__all__)

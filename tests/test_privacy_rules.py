@@ -5,15 +5,17 @@ import pandas as pd
 import pytest
 from test_privacy import planted
 
-from gradaudit.census import method_targets, take_census
-from gradaudit.config import Plan
-from gradaudit.description import describe, suppressed_levels
-from gradaudit.disclosure import Population, State, _without_rare_totals, is_safe, population
-from gradaudit.distributions import heat_rows_of
-from gradaudit.flow import exclusion_rows, label_codes
-from gradaudit.performance import ALL, DIFFERENCE, OVER_ANALYSED, predictions
-from gradaudit.privacy import STEPS, apply_min_cell, is_small, small_levels, withheld_cells
-from gradaudit.records import FlowRow, HeatRow, MeanMap, Measurements, PerformanceRow
+from gradaudit.analysis.descriptives import describe
+from gradaudit.cohort.heat_distributions import heat_rows_of
+from gradaudit.cohort.image_flow import exclusion_rows, label_codes
+from gradaudit.cohort.population import method_targets, take_census
+from gradaudit.disclosure.attacker import Population, State, _without_rare_totals, is_safe, population
+from gradaudit.disclosure.decision import suppressed_levels
+from gradaudit.disclosure.suppression import apply_min_cell, is_small, small_levels, withheld_cells
+from gradaudit.performance.table import predictions
+from gradaudit.plan import Plan
+from gradaudit.records import ALL, DIFFERENCE, OVER_ANALYSED, STEPS, Measurements
+from gradaudit.result_schema import FlowRow, HeatRow, MeanMap, PerformanceRow
 
 RESTS_ON_ONE_CLASS = ("sensitivity", "specificity", "ppv", "auc", "calibration_slope")
 

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import worlds
 
-from gradaudit import analysed_rows, contrasts, stats
+from gradaudit.stats import linear_model
+from gradaudit.subgroups import analysis_set, contrast
 
 ROOT = Path(__file__).parents[1]
 _spec = importlib.util.spec_from_file_location("validity", ROOT / "benchmarks" / "validity.py")
@@ -41,19 +42,19 @@ def test_a_world_without_information_gets_no_verdict():
 
 @pytest.mark.slow
 def test_images_instead_of_patients_turn_it_red(monkeypatch):
-    monkeypatch.setattr(analysed_rows, "_codes", lambda ids: np.arange(len(ids)))
+    monkeypatch.setattr(analysis_set, "_codes", lambda ids: np.arange(len(ids)))
     assert type_one("V05", 100) > HIGH
 
 
 def test_no_spline_turns_it_red(monkeypatch):
-    monkeypatch.setattr(stats, "spline_basis", lambda x, knots=None: np.empty((len(x), 0)))
+    monkeypatch.setattr(linear_model, "spline_basis", lambda x, knots=None: np.empty((len(x), 0)))
     assert type_one("V11", 100) > HIGH
 
 
 @pytest.mark.slow
 def test_an_analytic_p_turns_it_red(monkeypatch):
-    monkeypatch.setattr(contrasts, "ANALYTIC_PATIENTS", 0)
-    monkeypatch.setattr(contrasts, "ANALYTIC_OFF_MODE", 0.0)
+    monkeypatch.setattr(contrast, "ANALYTIC_PATIENTS", 0)
+    monkeypatch.setattr(contrast, "ANALYTIC_OFF_MODE", 0.0)
     assert type_one("V08", 800) > HIGH
 
 

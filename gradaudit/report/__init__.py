@@ -9,9 +9,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from gradaudit.errors import InputError
-from gradaudit.records import ResultDocument
-from gradaudit.report.build import json_schema, render_fragment, render_html, render_markdown, to_json
-from gradaudit.storage import local_path, write_atomically
+from gradaudit.report.render import json_schema, render_fragment, render_html, render_markdown, to_json
+from gradaudit.result_schema import ResultDocument
+from gradaudit.runs.folder import local_path, write_atomically
 
 __all__ = ["check_report_path", "json_schema", "read_result", "render_fragment", "render_html", "render_markdown", "to_json", "write_report"]
 

@@ -18,8 +18,9 @@ from urllib.parse import quote
 
 import tomli_w
 
-from gradaudit.records import VERDICT_WORDS, Finding, GalleryItem, Interval, ResultDocument, Verdict
-from gradaudit.report.figures import signed
+from gradaudit.records import VERDICT_WORDS, Finding, Interval, Verdict
+from gradaudit.report.figures.panels import signed
+from gradaudit.result_schema import GalleryItem, ResultDocument
 
 MISSING = "–"
 """Stands for a number that does not exist; the table's note or the row says why."""

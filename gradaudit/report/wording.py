@@ -7,9 +7,10 @@ from typing import Any, TypeVar
 
 from matplotlib.figure import Figure
 
-from gradaudit.records import REASONS, Finding, Interval, ResultDocument
+from gradaudit.records import REASONS, Finding, Interval
 from gradaudit.report.blocks import WITHHELD, anchor_id, count, decimal
-from gradaudit.report.figures import svg_markup
+from gradaudit.report.figures.panels import svg_markup
+from gradaudit.result_schema import ResultDocument
 
 ALL = "(all)"
 """Attribute and level of rows over every image."""

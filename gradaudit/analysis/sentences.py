@@ -1,0 +1,372 @@
+"""Findings in plain words: one function writes the sentence of every finding, from its numbers alone.
+
+Differences of shares are given in points (hundredths of the heat), always signed, with their interval; every sentence
+says its n, or that it is withheld.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from gradaudit.metrics.mass import METRICS
+from gradaudit.plan import Plan
+from gradaudit.records import REASONS, Finding, Interval, Verdict
+from gradaudit.result_schema import AuditState
+
+_SHARE_OUTCOMES = ("heat_share", "heat_share_correct", "relevance_rank_accuracy", "pointing_game", "auc", "undefined", "absent")
+"""Outcomes between 0 and 1, told in % and points; all others as they are."""
+_CORRECT = "in correctly classified images"
+_CROSS = " × "
+_SLOPES = ("GA102", "GA103", "GA104")
+_SEVERITY = {
+    Verdict.MATERIAL: 0, Verdict.SIZE_UNCERTAIN: 1, Verdict.SHOWN: 2, Verdict.INCONCLUSIVE: 3, Verdict.NOT_SHOWN: 4, Verdict.NOT_ASSESSED: 5,
+    Verdict.WITHIN_MARGIN: 6, Verdict.EQUIVALENT: 7,
+}  # fmt: skip
+_LONGEST_SUMMARY = 5
+
+
+def sentence(f: Finding, alpha: float = 0.05) -> str:
+    """The finding in one to three plain sentences: numbers with interval and n, then what they decide."""
+    if f.suppressed:
+        return f"{_subject(f)}: withheld, because a group of this comparison holds too few images or clusters to be shown."
+    if f.verdict is Verdict.NOT_ASSESSED:
+        why = f"not assessed, {REASONS.get(f.reason, f.reason) or 'no numbers to compare'}"
+        if f.mean.estimate is not None and f.mean_reference.estimate is not None:
+            rates = f"{_value(f, f.mean.estimate)} ({_n(f)}); {_other(f)}: {_value(f, f.mean_reference.estimate)} ({_n(f, True)})"
+            return f"{_subject(f)}{_where(f)}: {rates}; {why}."
+        return f"{_subject(f)}{_where(f)}: {why}{f' ({_n(f)})' if f.n_images or f.n_withheld else ''}."
+    said = f"{_numbers(f, alpha)} {_decision(f)}"
+    return said + (" Provisional: fewer than 20 clusters on one side." if f.provisional else "")
+
+
+def _subject(f: Finding) -> str:
+    """ "Skin tone V–VI"; of a slope "Age, from 31 (10th percentile) to 72 (90th percentile)"; of a cell "Sex male and site head"."""
+    if is_slope(f):
+        return f"{_words(f.attribute)}, from {_end(f.reference)} to {_end(f.group)}"
+    names, levels = f.attribute.split(_CROSS), f.group.split(_CROSS)
+    if len(names) != len(levels):
+        return f"{_words(f.attribute)} {f.group}"
+    first, *others = (f"{_words(name)} {level}" for name, level in zip(names, levels, strict=True))
+    return " and ".join([first, *map(_within, others)])
+
+
+def is_slope(f: Finding) -> bool:
+    """A trend has two ends and no group of its own to compare with; everybody is counted as the group."""
+    ends = f.reference not in ("", "rest", "additive prediction")
+    return ends and (f.code in _SLOPES or not (f.n_clusters_reference or f.n_withheld))
+
+
+def _end(name: str) -> str:
+    """ "P90 (72)" as "72 (90th percentile)"; levels as they are."""
+    found = re.fullmatch(r"P(\d+)(?: \((.*)\))?", name)
+    if not found:
+        return name
+    return f"{found[2]} ({found[1]}th percentile)" if found[2] else f"the {found[1]}th percentile"
+
+
+def _words(name: str) -> str:
+    text = name.replace("_", " ")
+    return text[:1].upper() + text[1:]
+
+
+def _within(text: str) -> str:
+    """The same words inside a sentence; abbreviations keep their capitals."""
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]
+
+
+def _other(f: Finding) -> str:
+    return "all others" if f.reference == "rest" else f.reference
+
+
+def _where(f: Finding) -> str:
+    known = {"undefined": ", images without a defined heat map", "absent": f", images without {f.region}"}
+    return known.get(f.outcome, f", {_name(f)} on {f.region}" if f.region else "")
+
+
+def _name(f: Finding) -> str:
+    """The outcome as its card calls it."""
+    known = {"heat_share": "heat share", "heat_share_correct": f"heat share {_CORRECT}"}
+    return known.get(f.outcome) or (METRICS.card(f.outcome).label if f.outcome in METRICS else _within(_words(f.outcome)))
+
+
+def _n(f: Finding, reference: bool = False) -> str:
+    if f.n_withheld:
+        return "n withheld"
+    images, clusters = (f.n_images_reference, f.n_clusters_reference) if reference else (f.n_images, f.n_clusters)
+    return f"n = {images:,}" + (f" images of {clusters:,} cluster{'s' * (clusters != 1)}" if clusters != images else "")
+
+
+def _numbers(f: Finding, alpha: float) -> str:
+    """The half of the sentence that says how large the difference is."""
+    if f.code == "GA104":
+        found = f"{_measure(f)} does not follow a straight line" if f.verdict is Verdict.SHOWN else f"no bend in {_measure(f)} is shown"
+        return f"{_subject(f)}: {found} ({_n(f)})."
+    if _best(f).estimate is None:
+        return f"{_subject(f)}{_where(f)}: rates withheld, because they would give a small count away."
+    if f.reference == "additive prediction":
+        return f"{_subject(f)}: {_measure(f)} differs from what the two attributes add up to by {_difference(f, _best(f))} ({_n(f)})."
+    if f.mean.estimate is None:
+        return f"{_subject(f)}: {_measure(f)} {_change(f)}{_at_equal(f)} ({_n(f)})."
+    group = f"{_subject(f)}: {_mean_words(f, f.mean)} ({_mean_interval(f, f.mean, alpha)}{_n(f)})"
+    first = f"{group}; {_other(f)}: {_value(f, f.mean_reference.estimate)} ({_n(f, True)})"
+    if f.adjusted.estimate is None:
+        return f"{first}: a difference of {_difference(f, f.raw)}."
+    equal = f"{_at_equal(f).removeprefix(', ')} {_difference(f, f.adjusted)}"
+    return f"{first}: a difference of {_difference(f, f.raw)}; {equal}." if f.raw.estimate is not None else f"{first}: {equal}."
+
+
+def _best(f: Finding) -> Interval:
+    return f.adjusted if f.adjusted.estimate is not None else f.raw
+
+
+def _at_equal(f: Finding) -> str:
+    return f", at equal {' and '.join(f.adjusted_for)}" if f.adjusted.estimate is not None else ""
+
+
+def _measure(f: Finding) -> str:
+    known = {
+        "heat_share": f"the share of heat on {f.region}",
+        "heat_share_correct": f"the share of heat on {f.region} {_CORRECT}",
+        "undefined": "the share of images without a defined heat map",
+        "absent": f"the share of images without {f.region}",
+    }
+    return known.get(f.outcome, f"the {_name(f)} on {f.region}")
+
+
+def _change(f: Finding) -> str:
+    """ "rises by 35 points (32 to 39)" where the interval lies on one side of zero, else "changes by +0.2 points (−0.8 to +0.4)"."""
+    best = _best(f)
+    low, high = best.low, best.high
+    if best.estimate is None or low is None or high is None or low <= 0 <= high:
+        return f"changes by {_difference(f, best)}"
+    sizes = sorted((abs(low), abs(high)))
+    size = Interval(estimate=abs(best.estimate), low=sizes[0], high=sizes[1])
+    return f"{'rises' if low > 0 else 'falls'} by {_difference(f, size).replace('+', '')}"
+
+
+def _mean_words(f: Finding, mean: Interval) -> str:
+    value = _value(f, mean.estimate)
+    if f.outcome == "undefined":
+        return f"{value} of images have no defined heat map"
+    if f.outcome == "absent":
+        return f"{value} of images do not show {f.region}"
+    if f.outcome == "heat_share":
+        return f"{value} of the heat falls on {f.region}"
+    if f.outcome == "heat_share_correct":
+        return f"{value} of the heat {_CORRECT} falls on {f.region}"
+    return f"mean {_name(f)} on {f.region} {value}"
+
+
+def _mean_interval(f: Finding, mean: Interval, alpha: float) -> str:
+    if mean.low is None or mean.high is None:
+        return ""
+    low, high = (mean.low, mean.high) if _is_ratio(f) else (max(mean.low, 0.0), min(mean.high, 1.0))
+    return f"{100 * (1 - alpha):g} % CI {_value(f, low).removesuffix(' %')}–{_value(f, high).removesuffix(' %')}, "
+
+
+def _is_ratio(f: Finding) -> bool:
+    return f.outcome not in _SHARE_OUTCOMES
+
+
+def _value(f: Finding, value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.2f}" if _is_ratio(f) else f"{100 * value:.{0 if abs(value) >= 0.1 else 1}f} %"
+
+
+def _difference(f: Finding, interval: Interval) -> str:
+    """ "+19 points (+14 to +24)"; ratios without "points"."""
+    if interval.estimate is None:
+        return "an unknown amount"
+    digits = 0 if not _is_ratio(f) and abs(interval.estimate) >= 0.1 else 1
+    both = (
+        f" ({_signed(f, interval.low, digits)} to {_signed(f, interval.high, digits)})"
+        if interval.low is not None and interval.high is not None
+        else ""
+    )
+    return f"{_signed(f, interval.estimate, digits)}{'' if _is_ratio(f) else ' points'}{both}"
+
+
+def _signed(f: Finding, value: float, digits: int) -> str:
+    text = f"{value:+.2f}" if _is_ratio(f) else f"{100 * value:+.{digits}f}"
+    return text.replace("-", "−") if float(text) else text[1:]
+
+
+def _points(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.3g}"
+
+
+def _p(value: float | None) -> str:
+    return "" if value is None else " (adjusted p < 0.001)" if value < 0.001 else f" (adjusted p = {value:.3f})"
+
+
+def _decision(f: Finding) -> str:
+    """What the numbers decide, for every verdict."""
+    p, margin = _p(f.test.p_adjusted), f"the declared margin of {_points(f.margin)} points"
+    if f.test.family == "exploratory":
+        return f"A signal{p}, not a verdict." if f.verdict is Verdict.SHOWN else f"No signal{p}."
+    if f.verdict is Verdict.MATERIAL:
+        side = "; the group has the adverse side of it" if _is_adverse(f) else ""
+        return f"A disparity is shown{p}, and its whole interval lies beyond {margin}{side}."
+    if f.verdict is Verdict.SIZE_UNCERTAIN:
+        return f"A disparity is shown{p}; whether it exceeds {margin} stays open."
+    if f.verdict is Verdict.WITHIN_MARGIN:
+        return f"A disparity is shown{p}, and it lies within {margin}."
+    if f.verdict is Verdict.EQUIVALENT:
+        return f"No disparity is shown, and any that exists lies within {margin}{_p(f.test.p_equivalence_adjusted)}."
+    if f.verdict is Verdict.SHOWN:
+        return f"A disparity is shown{p}; no limit was set, so its importance is not judged."
+    if f.verdict is Verdict.NOT_SHOWN:
+        power = _power(f)
+        return f"No disparity is shown{p}; no limit was set.{f' {power[:1].upper()}{power[1:]}' if f.mde80 is not None else ''}"
+    return f"Inconclusive{p}: {_power(f)}"
+
+
+def _power(f: Finding) -> str:
+    if f.mde80 is None:
+        return "neither a disparity nor its absence is shown."
+    text = f"data of this size would show a difference of {_points(f.mde80)} points in 80 % of audits"
+    if f.clusters_needed is not None and f.margin is not None and f.clusters_needed > f.n_clusters:
+        text += f"; to show one of {_points(f.margin)} points takes about {f.clusters_needed:,} clusters in the group"
+    return text + "."
+
+
+# ── the audit as a whole ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _rank(f: Finding) -> tuple[int, int, int, int, float]:
+    """Worst first; of equals the group on the adverse side, then groups before slopes, then the larger difference."""
+    slope = f.code not in ("GA101", "GA111")
+    return _SEVERITY[f.verdict], int(f.outcome != "heat_share"), int(not _is_adverse(f)), int(slope), -abs(_best(f).estimate or 0.0)
+
+
+def _is_adverse(f: Finding) -> bool:
+    """The group itself has less heat where heat belongs, or more where it does not."""
+    return {"avoid": 1, "attend": -1}.get(f.role, 0) * (_best(f).estimate or 0.0) > 0 and f.code == "GA101"
+
+
+def summary_sentences(decisive: Sequence[Finding], findings: Sequence[Finding]) -> tuple[list[Finding], tuple[str, ...]]:
+    """Three to five sentences, worst first, and the findings that they come from."""
+    told = [f for f in sorted(decisive, key=_rank) if f.verdict is not Verdict.NOT_ASSESSED and not f.suppressed]
+    worst = [f for f in told if f.verdict not in (Verdict.WITHIN_MARGIN, Verdict.EQUIVALENT)]
+    chosen = (worst or told)[: _LONGEST_SUMMARY - 2]
+    lines = [f.sentence for f in chosen]
+    lines.append(_tally(decisive))
+    undefined = [f for f in decisive if f.code == "GA111" and f.verdict not in (Verdict.NOT_ASSESSED, Verdict.EQUIVALENT)]
+    signals = sum(f.test.family == "exploratory" and f.verdict is Verdict.SHOWN for f in findings)
+    explored = sum(f.test.family == "exploratory" and f.verdict is not Verdict.NOT_ASSESSED for f in findings)
+    if undefined and undefined[0] not in chosen:
+        lines.append(undefined[0].sentence)
+    elif explored:
+        lines.append(
+            f"Of {explored} exploratory comparison{'s' * (explored != 1)}, {signals or 'none'} {'give' if signals > 1 else 'gives'} a signal"
+            + (": a reason to look, not a verdict." if signals else ".")
+        )
+    open_ = [f.sentence for f in decisive if f.verdict is Verdict.NOT_ASSESSED]
+    others = [f.sentence for f in told if f not in chosen]
+    closing = ("Nothing else was compared.", "The section on the data says how many images came through each step.")
+    spare = [*open_[: _LONGEST_SUMMARY - 2], *others, *closing]
+    lines += spare[: max(0, 3 - len(lines))]
+    return chosen, tuple(lines[:_LONGEST_SUMMARY])
+
+
+def _tally(decisive: Sequence[Finding]) -> str:
+    heat = [f for f in decisive if f.outcome == "heat_share"]
+    if not heat:
+        return "No comparison of the heat share in a declared region was possible."
+    parts = []
+    tallies = [(sum(f.verdict in verdicts and not f.suppressed for f in heat), *words) for verdicts, *words in _TALLIES]
+    tallies.append((sum(f.suppressed for f in heat), f"is {_TOO_SMALL}", f"are {_TOO_SMALL}"))
+    for n, one, several in tallies:
+        if n == len(heat):
+            return f"{_all(n, 'decisive ').capitalize()} of the heat share {one if n == 1 else several}."
+        if n:
+            parts.append(f"{n} {one if n == 1 else several}")
+    return f"Of {len(heat)} decisive comparisons of the heat share, {_together(parts)}."
+
+
+_TALLIES = (
+    ({Verdict.MATERIAL}, "lies beyond the margin", "lie beyond the margin"),
+    ({Verdict.SIZE_UNCERTAIN}, "shows a disparity of uncertain size", "show a disparity of uncertain size"),
+    ({Verdict.SHOWN}, "shows a disparity that no limit judges", "show a disparity that no limit judges"),
+    ({Verdict.EQUIVALENT, Verdict.WITHIN_MARGIN}, "lies within the margin", "lie within the margin"),
+    ({Verdict.INCONCLUSIVE}, "is inconclusive", "are inconclusive"),
+    ({Verdict.NOT_SHOWN}, "shows no disparity", "show no disparity"),
+    ({Verdict.NOT_ASSESSED}, "is not assessed", "are not assessed"),
+)
+"""Verdicts that are counted together, and what is said of one such comparison and of several."""
+_TOO_SMALL = "withheld, because a group is too small to be shown"
+
+
+def _all(n: int, which: str = "") -> str:
+    return {1: f"the only {which}comparison", 2: f"both {which}comparisons"}.get(n, f"all {n} {which}comparisons")
+
+
+def _together(parts: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
+
+
+def headline(state: AuditState, decisive: Sequence[Finding]) -> str:
+    """One line beside the state, which stands in its own words already."""
+    told = [f for f in sorted(decisive, key=_rank) if f.verdict is not Verdict.NOT_ASSESSED and not f.suppressed]
+    heat = [f for f in decisive if f.outcome == "heat_share"]
+    n = len(heat)
+    if state == "met":
+        return f"{_all(n)} of the heat share {'lies' if n == 1 else 'lie'} within the declared margin"
+    if state == "none_declared" and not any(f.verdict is Verdict.SHOWN for f in told):
+        assessed = sum(f.verdict is not Verdict.NOT_ASSESSED for f in heat)
+        if assessed == 0:
+            return "no comparison of the heat share was possible"
+        which = {1: "the only comparison", 2: "either comparison"}.get(assessed, f"any of {assessed} comparisons")
+        rest = "" if assessed == n else f" that could be assessed ({n - assessed} more could not)"
+        return f"no disparity is shown in {which} of the heat share{rest}"
+    if state == "insufficient":
+        if not heat:
+            return "no comparison of the heat share was possible"
+        open_ = sum(f.verdict not in (Verdict.EQUIVALENT, Verdict.WITHIN_MARGIN) for f in heat)
+        hidden = sum(f.suppressed for f in heat)
+        which = f"{_all(n)} of the heat share" if open_ == n else f"{open_} of {n} comparisons of the heat share"
+        if hidden == open_:
+            return f"{which} {'is' if open_ == 1 else 'are'} {_TOO_SMALL}"
+        return f"{which} {'stays' if open_ == 1 else 'stay'} open" + (f", {hidden} of them {_TOO_SMALL}" if hidden else "")
+    return _headline_of(told[0])
+
+
+def _headline_of(f: Finding) -> str:
+    """ "the share of heat on ruler is 34 points higher for skin tone V–VI than for all others", or of a slope, how it changes."""
+    size, name = _best(f).estimate, _within(_words(f.attribute))
+    if size is None:
+        return f"{_measure(f)} differs between {_within(_subject(f))} and {_other(f)}"
+    amount = _difference(f, Interval(estimate=abs(size))).replace("+", "")
+    if is_slope(f):
+        return f"{_measure(f)} {'rises' if size > 0 else 'falls'} by {amount} from {name} {_end(f.reference)} to {_end(f.group)}"
+    return f"{_measure(f)} is {amount} {'higher' if size > 0 else 'lower'} for {_within(_subject(f))} than for {_other(f)}"
+
+
+def _listed(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def what_cannot_be_told(decisive: Sequence[Finding], plan: Plan) -> tuple[str, ...]:
+    """What this audit cannot tell: the general lines, then those of these data."""
+    lines = [
+        "A difference in heat is evidence about the explanation, not proof that the model uses the region.",
+        "A group whose region masks are worse would show a difference of its own: mask quality by group comes first.",
+    ]
+    gone = sorted(
+        {f"{_words(f.attribute)} {f.group}" for f in decisive if f.verdict is Verdict.NOT_ASSESSED and f.code == "GA101" and not f.suppressed}
+    )
+    if gone:
+        lines.append(f"Nothing can be said about {_listed(gone)} in at least one declared region: see the reasons beside each comparison.")
+    hidden = sorted({f"{_words(f.attribute)} {f.group}" for f in decisive if f.suppressed})
+    if hidden:
+        verdict = " What is not shown cannot be called met." if plan.criteria is not None else ""
+        lines.append(f"Withheld, because a group is too small to be shown: {_listed(hidden)}.{verdict}")
+    unsure = [f for f in decisive if any("the verdict could change" in note for note in f.notes)]
+    if unsure:
+        verdicts = "verdict" if len(unsure) == 1 else "verdicts"
+        lines.append(f"Images without a defined heat map could change {len(unsure)} {verdicts}, depending on why they have none.")
+    if plan.criteria is None:
+        lines.append("Without a declared margin, no difference can be called important or unimportant.")
+    return tuple(lines)

@@ -1,0 +1,193 @@
+"""Measurements of one method and target, arranged so that every comparison of them is made once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gradaudit.cohort.population import Census
+from gradaudit.plan import Plan
+from gradaudit.subgroups.comparison import Disparity, disparity
+from gradaudit.subgroups.contrast import EXPLORATORY_PERMUTATIONS, Contrast
+from gradaudit.subgroups.levels import sort_levels
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """One ``subgroup.*`` column, ready to compare: levels as text (None unknown), or numbers."""
+
+    name: str
+    kind: str
+    values: np.ndarray[Any, Any]
+    order: tuple[str, ...] | None
+    reference: str
+    within: bool | None
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A contrast with its place: what it is about, which family judges it, what is known beside it."""
+
+    code: str
+    attribute: str
+    region: str
+    outcome: str
+    contrast: Contrast
+    raw: Contrast | None
+    confirmatory: bool
+    margin: float | None
+    adjusted_for: tuple[str, ...]
+    method: str
+    target: str
+    role: str = ""
+    notes: tuple[str, ...] = ()
+    small_table: bool = False
+    anchor: str = ""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Measurements of one method and target with the plan's settings."""
+
+    census: Census
+    plan: Plan
+    table: pd.DataFrame
+    attributes: tuple[Attribute, ...]
+    primary: bool
+
+    @property
+    def images(self) -> pd.DataFrame:
+        return self.census.meas.images
+
+    @cached_property
+    def confirmatory_regions(self) -> tuple[str, ...]:
+        """Declared by the plan; else every region with a role; else (no role anywhere) all of them."""
+        if self.plan.analysis.regions:
+            return tuple(r for r in self.census.regions if r in self.plan.analysis.regions)
+        roles = [r for r in self.census.regions if self.role(r) != "neutral"]
+        return tuple(roles or self.census.regions)
+
+    def role(self, region: str) -> str:
+        if region in self.plan.regions or "role" not in self.table:
+            return self.plan.region_role(region)
+        roles = self.table.loc[self.table["region"] == region, "role"]
+        return str(roles.iloc[0]) if len(roles) else "neutral"
+
+    def is_confirmatory(self, region: str) -> bool:
+        return self.primary and region in self.confirmatory_regions
+
+    @cached_property
+    def family_size(self) -> int:
+        """Most contrasts that the confirmatory family can hold; decides the number of permutations."""
+        each = 0
+        for a in self.attributes:
+            levels = 0 if a.kind == "continuous" else len({v for v in a.values if v is not None})
+            each += 1 if a.kind == "continuous" or levels == 2 else levels + (a.order is not None)
+        return each * (len(self.confirmatory_regions) + 1)
+
+    @cached_property
+    def klass(self) -> np.ndarray[Any, Any] | None:
+        """Explained class of each image, where it varies from image to image."""
+        target = self.plan.explain.target
+        column = "predicted" if target == "predicted" else "label" if "label" in target.split(":") else None
+        return self.images[column].astype(object).to_numpy() if column and column in self.images else None
+
+    def covariates(self, besides: str) -> pd.DataFrame | None:
+        """The declared covariates, without the attribute itself; numbers where every value is one."""
+        columns = {}
+        for name in self.plan.analysis.covariates:
+            found = next(c for c in (f"meta.{name}", f"subgroup.{name}", name) if c in self.images)
+            if name != besides:
+                columns[name] = _numbers_or_text(self.images[found])
+        return pd.DataFrame(columns) if columns else None
+
+    @cached_property
+    def pairs(self) -> np.ndarray[Any, Any] | None:
+        name = self.plan.analysis.pairs
+        return None if name is None else self.images[f"meta.{name}"].astype(object).to_numpy()
+
+    def compare(
+        self, a: Attribute, values: Floats, region: str | None, *, confirmatory: bool, adjust: bool = True, margin: float | None = None
+    ) -> Disparity:
+        """Disparity of one outcome, one value per image, over one attribute; ``region`` brings its size as a covariate.
+
+        Nothing is remembered: no outcome is compared twice, and a memory keyed by names once gave one region's numbers to another.
+        """
+        settings = self.plan.analysis
+        count = settings.permutations if confirmatory else min(settings.permutations, EXPLORATORY_PERMUTATIONS)
+        area = self.census.area[:, self.census.regions.index(region)] if region is not None else None
+        return disparity(
+            values, a.values, area_share=area if adjust else None, klass=self.klass if adjust and region is not None else None,
+            covariates=self.covariates(a.name) if adjust else None, clusters=self.census.cluster, pairs=self.pairs, reference=a.reference,
+            order=a.order, continuous=a.kind == "continuous", margin=margin, alpha=settings.alpha, permutations=count,
+            seed=self.plan.run.seed, within=a.within, family=self.family_size if confirmatory else None, omnibus=False,
+        )  # fmt: skip
+
+    def drafts(
+        self, code: str, outcome: str, values: Floats, region: str, *, confirmatory: bool, margin: float | None = None, sized: bool = True
+    ) -> Iterator[Draft]:
+        """Every contrast of an outcome, adjusted beside raw, for every attribute.  ``sized``: the region's size is a covariate."""
+        where = region if sized else None
+        for a in self.attributes:
+            shared: dict[str, Any] = {
+                      "code": code, "attribute": a.name, "region": region, "outcome": outcome, "confirmatory": confirmatory, "margin": margin,
+                      "method": self.census.method, "target": self.census.target, "role": self.role(region) if region else ""}  # fmt: skip
+            found = self.compare(a, values, where, confirmatory=confirmatory, margin=margin)
+            raw = found if not found.adjusted_for else self.compare(a, values, where, confirmatory=False, adjust=False)
+            plain = {(c.kind, c.group, c.reference): c for c in raw.contrasts}
+            notes = (*found.notes, *_missing(found, a))
+            if not found.contrasts:
+                yield Draft(**shared, contrast=_nothing_to_compare(found, a), raw=None, adjusted_for=(), notes=notes)
+            for c in found.contrasts:
+                yield Draft(**shared, contrast=c, raw=plain.get((c.kind, c.group, c.reference)), adjusted_for=found.adjusted_for, notes=notes)
+            for level in _left_out(found, a) if found.contrasts else ():
+                nobody = Contrast("level", level, a.reference, 0, 0, 0, 0, reason="no usable image")
+                yield Draft(**shared, contrast=nobody, raw=None, adjusted_for=(), notes=found.notes)
+
+    @cached_property
+    def heat(self) -> tuple[Draft, ...]:
+        """Heat share of every region, by every attribute: levels, trends and their departures."""
+        out: list[Draft] = []
+        for r, region in enumerate(self.census.regions):
+            decided = self.is_confirmatory(region)
+            margin = self.plan.criteria.margin if decided and self.plan.criteria else None
+            values = np.where(self.census.defined[:, r], self.census.share[:, r], np.nan)
+            out += self.drafts("GA101", "heat_share", values, region, confirmatory=decided, margin=margin)
+        return tuple(out)
+
+
+def _numbers_or_text(column: pd.Series[Any]) -> pd.Series[Any]:
+    numbers = pd.to_numeric(column, errors="coerce")
+    if numbers.notna().any() and (numbers.notna() | column.isna() | (column == "")).all() and numbers.nunique() > 2:
+        return numbers.astype(float).reset_index(drop=True)
+    return column.astype(object).where(column.notna(), None).reset_index(drop=True)
+
+
+def _missing(found: Disparity, a: Attribute) -> tuple[str, ...]:
+    empty = [level for level in a.order or () if found.levels.get(level, (0, 0))[0] == 0]
+    return (f"no usable image in {', '.join(empty)}",) if empty else ()
+
+
+def _left_out(found: Disparity, a: Attribute) -> list[str]:
+    """Levels that the plan or the manifest names and of which no image entered: a comparison without a number, but a comparison."""
+    if a.kind == "continuous":
+        return []
+    named = dict.fromkeys([*(a.order or ()), *sort_levels([str(level) for level in a.values if level is not None])])
+    compared = {level for c in found.contrasts for level in (c.group, c.reference)}
+    return [level for level in named if found.levels.get(level, (0, 0))[0] == 0 and level not in compared]
+
+
+def _nothing_to_compare(found: Disparity, a: Attribute) -> Contrast:
+    present = [level for level, (images, _) in found.levels.items() if images]
+    if a.kind == "continuous":
+        return Contrast("continuous", "P90", "P10", 0, 0, 0, 0, reason="the attribute does not vary among the usable images")
+    n = found.levels[present[0]] if present else (0, 0)
+    reason = "only one level has usable images" if present else "no usable image"
+    return Contrast("level", present[0] if present else "any level", "rest", n[0], n[1], 0, 0, reason=reason)

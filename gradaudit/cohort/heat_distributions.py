@@ -1,0 +1,211 @@
+"""How heat is distributed by subgroup: over clusters as a table, over the image as mean maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gradaudit.cohort.population import Array, Census, finite_mean, method_targets, take_census
+from gradaudit.plan import Plan
+from gradaudit.records import Cell, Finding, Measurements
+from gradaudit.result_schema import HeatRow, MeanMap, PerformanceRow
+from gradaudit.stats.effect_sizes import mean_interval
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+BINS = 20
+
+
+# ── heat ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def heat_table(meas: Measurements, plan: Plan, findings: Sequence[Finding] = ()) -> tuple[HeatRow, ...]:
+    """Distribution of the heat share per level, region, method and target, over cluster (patient) means.
+
+    Each cluster counts once: its images' mean.  ``ci_low``/``ci_high``: Student's t over cluster means, cut at 0 and 1.
+    ``histogram``: clusters in ``BINS`` bins of [0, 1].  ``undefined_share``: readable images with the region in place
+    whose heat map is unusable.  ``adjusted_mean``: the finding's mean at equal region size and class, where there is one.
+    """
+    return heat_rows_of([take_census(meas, plan, pair) for pair in method_targets(meas, plan)], plan, findings)
+
+
+def heat_rows_of(censuses: Sequence[Census], plan: Plan, findings: Sequence[Finding]) -> tuple[HeatRow, ...]:
+    rows = [row for census in censuses for row in _heat_rows(census, plan)]
+    means = adjusted_means(findings)
+    return tuple(r.model_copy(update={"adjusted_mean": means.get((r.attribute, r.level, r.region, r.method, r.target))}) for r in rows)
+
+
+def adjusted_means(findings: Sequence[Finding]) -> dict[Cell, float]:
+    """Mean heat share of each level at the pooled mix of region size, class and covariates.
+
+    In a linear model with an intercept the adjusted means, weighted by cluster counts, average to the plain mean M.  So
+    with differences d to everyone else a level's is M + (1 - w) d, and with differences to one level that level's is
+    M - sum of w d.  Source: Searle, Speed & Milliken 1980, Am. Stat. 34:216 (population marginal means).
+    """
+    families: dict[Cell, list[Finding]] = {}
+    for f in findings:
+        if f.code == "GA101" and f.outcome == "heat_share" and f.adjusted_for:
+            families.setdefault((f.attribute, f.reference, f.region, f.method, f.target), []).append(f)
+    means: dict[Cell, float] = {}
+    for (attribute, reference, region, method, target), members in families.items():
+        found = _means_from_rest(members) if reference == "rest" else _means_from_level(members)
+        means |= {(attribute, level, region, method, target): mean for level, mean in found.items()}
+    return means
+
+
+def _means_from_rest(members: Sequence[Finding]) -> dict[str, float]:
+    found = {}
+    for f in filter(_is_complete, members):
+        n, others = f.n_clusters, f.n_clusters_reference
+        plain = (n * (f.mean.estimate or 0.0) + others * (f.mean_reference.estimate or 0.0)) / (n + others)
+        found[f.group] = plain + (f.adjusted.estimate or 0.0) * others / (n + others)
+    return found
+
+
+def _means_from_level(members: Sequence[Finding]) -> dict[str, float]:
+    if not all(_is_complete(f) for f in members):
+        return {}  # the mean over all levels takes every level
+    first = members[0]
+    total = first.n_clusters_reference + sum(f.n_clusters for f in members)
+    sums = [f.n_clusters * (f.mean.estimate or 0.0) for f in members]
+    plain = (first.n_clusters_reference * (first.mean_reference.estimate or 0.0) + sum(sums)) / total
+    own = plain - sum(f.n_clusters * (f.adjusted.estimate or 0.0) for f in members) / total
+    return {first.reference: own, **{f.group: own + (f.adjusted.estimate or 0.0) for f in members}}
+
+
+def _is_complete(f: Finding) -> bool:
+    known = None not in (f.adjusted.estimate, f.mean.estimate, f.mean_reference.estimate)
+    return known and f.n_clusters > 0 and f.n_clusters_reference > 0
+
+
+def _heat_rows(census: Census, plan: Plan) -> list[HeatRow]:
+    rows = []
+    for attribute, level, members in census.cells():
+        for r, region in enumerate(census.regions):
+            used = members & census.defined[:, r]
+            means = _cluster_means(census.share[used, r], census.cluster[used])
+            eligible = members & census.readable & census.usable[:, r]
+            rows.append(
+                HeatRow(
+                    attribute=attribute, level=level, region=region, method=census.method, target=census.target,
+                    n_images=int(used.sum()), n_clusters=len(means),
+                    mean_lift=finite_mean(_cluster_means(census.lift[used, r], census.cluster[used])),
+                    pointing_game=finite_mean(_cluster_means(census.hit[used, r], census.cluster[used])),
+                    undefined_share=float((eligible & ~census.heat_ok).sum() / eligible.sum()) if eligible.any() else None,
+                    **_distribution(means, plan.analysis.alpha),
+                )
+            )  # fmt: skip
+    return rows
+
+
+def _distribution(means: Array, alpha: float) -> dict[str, Any]:
+    if len(means) == 0:
+        return {}
+    mean, low, high = mean_interval(means, alpha)
+    return {
+        "mean": mean,
+        "sd": float(np.std(means, ddof=1)) if len(means) > 1 else None,
+        "ci_low": None if np.isnan(low) else max(0.0, low),
+        "ci_high": None if np.isnan(high) else min(1.0, high),
+        "quantiles": tuple(float(q) for q in np.quantile(means, QUANTILES)),
+        "histogram": tuple(int(c) for c in np.histogram(np.clip(means, 0, 1), bins=BINS, range=(0, 1))[0]),
+    }
+
+
+def _cluster_means(values: Array, cluster: Array) -> Array:
+    """One mean per cluster of the finite values, clusters without one left out."""
+    finite = np.isfinite(values)
+    _, inverse = np.unique(cluster[finite], return_inverse=True)
+    size = np.bincount(inverse)
+    means: Array = np.bincount(inverse, weights=values[finite]) / size if len(size) else np.empty(0)
+    return means
+
+
+def heat_by_correctness(meas: Measurements, plan: Plan) -> tuple[PerformanceRow, ...]:
+    """Mean heat share among right and among wrong predictions, per level and region: metrics ``heat_right:REGION`` and
+    ``heat_wrong:REGION``, over cluster means with their t interval.  Regions with a role, or all where none has one."""
+    return correctness_rows(take_census(meas, plan), plan)
+
+
+def correctness_rows(census: Census, plan: Plan) -> tuple[PerformanceRow, ...]:
+    correct = census.meas.images["correct"].astype(object)
+    known = correct.notna().to_numpy(dtype=bool)
+    right = correct.where(correct.notna(), False).to_numpy(dtype=bool)
+    shown = [r for r, name in enumerate(census.regions) if plan.region_role(name) != "neutral"] or list(range(len(census.regions)))
+    rows = []
+    for attribute, level, members in census.cells():
+        for r in shown:
+            for metric, side in (("heat_right", right), ("heat_wrong", known & ~right)):
+                used = members & census.defined[:, r] & side
+                means = _cluster_means(census.share[used, r], census.cluster[used])
+                facts = _distribution(means, plan.analysis.alpha)
+                rows.append(
+                    PerformanceRow(
+                        attribute=attribute, level=level, metric=f"{metric}:{census.regions[r]}", estimate=facts.get("mean"),
+                        low=facts.get("ci_low"), high=facts.get("ci_high"), n_images=int(used.sum()), n_clusters=len(means),
+                        reason="" if len(means) > 1 else "no such image" if len(means) == 0 else "one cluster only: no interval",
+                    )
+                )  # fmt: skip
+    return tuple(rows)
+
+
+# ── mean maps ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def mean_maps(meas: Measurements, plan: Plan) -> tuple[MeanMap, ...]:
+    """Mean of unit-mass heat maps per level, and mean coverage of each region over the same images.
+
+    The images are those with a heat share in the region that has most of them, so that ``n_images`` is a number that the
+    heat table shows too.  Maps of another grid than the commonest are left out.  No maps were kept: empty.
+    """
+    return map_rows(take_census(meas, plan))
+
+
+def map_rows(census: Census) -> tuple[MeanMap, ...]:
+    maps = census.meas.maps
+    if maps is None or maps.empty or not len(census.regions):
+        return ()
+    index = pd.Index(census.meas.images["image_id"].astype(str))
+    heat, rows = _stack(maps.loc[(maps["kind"] == "heat") & maps["name"].isin([census.target, _first_name(maps, census.target)])], index, np.float32)
+    heat = np.where(np.isfinite(heat), np.maximum(heat, 0.0), 0.0)
+    mass = heat.sum(axis=(1, 2))
+    kept = (mass > 0) & census.anchored[rows]
+    heat, rows = heat[kept] / mass[kept][:, None, None], rows[kept]
+    covers = {name: _stack(maps.loc[(maps["kind"] == "region") & (maps["name"] == name)], index, np.uint8) for name in census.regions}
+    found = []
+    for attribute, level, members in census.cells():
+        inside = members[rows]
+        if inside.any():
+            wanted = np.zeros(len(index), dtype=bool)
+            wanted[rows[inside]] = True
+            regions = {name: _grid(cover[wanted[of]].mean(axis=0) / 255) for name, (cover, of) in covers.items() if wanted[of].any()}
+            mean = _grid(heat[inside].mean(axis=0))
+            found.append(MeanMap(attribute=attribute, level=level, n_images=int(inside.sum()), heat=mean, regions=regions))
+    return tuple(found)
+
+
+def _first_name(maps: pd.DataFrame, target: str) -> str:
+    """Name under which the heat maps are filed: the target's, or the only one there is."""
+    names = [str(name) for name in maps.loc[maps["kind"] == "heat", "name"].unique()]
+    return target if target in names or not names else names[0]
+
+
+def _stack(rows: pd.DataFrame, index: pd.Index[Any], kind: Any) -> tuple[Array, Array]:
+    """Maps of the commonest grid as (k, h, w) floats, and their rows in ``index``."""
+    known = index.get_indexer(pd.Index(rows["image_id"].astype(str)))
+    rows, known = rows.loc[known >= 0], known[known >= 0]
+    if rows.empty:
+        return np.empty((0, 1, 1)), np.empty(0, dtype=int)
+    sizes = rows[["height", "width"]].to_numpy(dtype=int)
+    grids, of, count = np.unique(sizes, axis=0, return_inverse=True, return_counts=True)
+    commonest = int(np.argmax(count))
+    same = of.reshape(-1) == commonest
+    flat = np.frombuffer(b"".join(rows.loc[same, "values"]), dtype=kind)
+    return flat.reshape(-1, *(int(side) for side in grids[commonest])).astype(float), known[same]
+
+
+def _grid(values: Array) -> tuple[tuple[float, ...], ...]:
+    """Four significant digits draw the same picture and keep the result small."""
+    return tuple(tuple(float(f"{v:.4g}") for v in line) for line in values)

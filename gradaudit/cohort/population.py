@@ -1,0 +1,224 @@
+"""Who is in which group, and which image came how far: measurements of one method and target as arrays.
+
+The one place where rows of the measurements table are joined to images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from gradaudit.plan import Plan, measured_target
+from gradaudit.records import ALL, UNKNOWN, Measurements
+from gradaudit.result_schema import AttributeFacts
+from gradaudit.subgroups.levels import attribute_kind, level_text, sort_levels
+
+Array = npt.NDArray[Any]
+
+_ABSENT = frozenset({"not_annotated", "empty_mask", "empty_after_crop", "unreadable_mask", "missing_mask", "mask_size"})
+
+
+# ── attributes and levels ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def attribute_facts(meas: Measurements, plan: Plan) -> tuple[AttributeFacts, ...]:
+    """Kind and levels of every ``subgroup.*`` column, in the table's order.
+
+    Kinds as in ``analysed_rows.attribute_kind``.  Levels: the plan's order, else numbers by size and text by alphabet; of a
+    continuous attribute, ranges between quartiles.
+    """
+    return attribute_facts_of(meas, plan, level_groups(meas, plan))
+
+
+def attribute_facts_of(meas: Measurements, plan: Plan, groups: Mapping[str, pd.Series[Any]]) -> tuple[AttributeFacts, ...]:
+    facts = []
+    for name, levels in groups.items():
+        declared = plan.subgroups.get(name)
+        known = tuple(str(level) for level in levels.cat.categories if level != UNKNOWN)
+        facts.append(
+            AttributeFacts(
+                name=name,
+                kind=_kind(meas.images[f"subgroup.{name}"], name, plan),
+                levels=known,
+                reference=declared.reference if declared else "rest",
+                inferred=declared.inferred if declared else False,
+                within=declared.within if declared else False,
+                description=declared.description if declared else "",
+            )
+        )
+    return tuple(facts)
+
+
+def level_groups(meas: Measurements, plan: Plan) -> dict[str, pd.Series[Any]]:
+    """Attribute -> displayed level of each row of ``meas.images``: ordered categoricals without gaps.
+
+    The level "(unknown)" stands last, and only where there is one; ``order`` levels without an image stay.
+    """
+    names = [str(c).removeprefix("subgroup.") for c in meas.images.columns if str(c).startswith("subgroup.")]
+    return {name: _levels_of(meas.images[f"subgroup.{name}"], name, plan) for name in names}
+
+
+def _levels_of(column: pd.Series[Any], name: str, plan: Plan) -> pd.Series[Any]:
+    if _kind(column, name, plan) == "continuous":
+        text, order = _ranges(_numbers(column))
+    else:
+        text = texts(column)
+        declared = plan.subgroups[name].order if name in plan.subgroups else None
+        found = sort_levels(list(text.dropna()))
+        order = [*(declared or ()), *(level for level in found if level not in (declared or ()))]
+    if text.isna().any():
+        text, order = text.where(text.notna(), UNKNOWN), [level for level in order if level != UNKNOWN] + [UNKNOWN]
+    return pd.Series(pd.Categorical(text, categories=order, ordered=True), index=column.index, name=name)
+
+
+def _kind(column: pd.Series[Any], name: str, plan: Plan) -> Literal["categorical", "ordered", "continuous"]:
+    declared = plan.subgroups.get(name)
+    distinct = texts(pd.Series(column.unique())).dropna()
+    return attribute_kind(distinct, declared.kind if declared else None, declared.order if declared else None)
+
+
+def texts(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Cells as the manifest would write them, None where empty."""
+    codes, distinct = pd.factorize(column)  # text is made once per value: a table repeats its few values many times
+    words = np.array([*(level_text(value).strip() or None for value in distinct), None], dtype=object)
+    return pd.Series(words[codes], index=column.index, dtype=object)
+
+
+def _numbers(column: pd.Series[Any]) -> pd.Series[Any]:
+    numbers = pd.to_numeric(column, errors="coerce").astype(float)
+    return numbers.where(np.isfinite(numbers))
+
+
+def _ranges(numbers: pd.Series[Any]) -> tuple[pd.Series[Any], list[str]]:
+    """Quartile ranges, for display; open at both ends, so that nobody's extreme value is printed."""
+    known = numbers.dropna()
+    text = pd.Series([None] * len(numbers), index=numbers.index, dtype=object)
+    if known.empty:
+        return text, []
+    cuts = sorted({float(f"{q:.3g}") for q in np.quantile(known, [0.25, 0.5, 0.75])})
+    cuts = [cut for cut in cuts if known.min() < cut <= known.max()]
+    words = [f"{cut:g}" for cut in cuts]
+    between = [f"{a} to below {b}" for a, b in pairwise(words)]
+    labels = [f"below {words[0]}", *between, f"{words[-1]} and over"] if cuts else ["any value"]
+    text[known.index] = np.array(labels, dtype=object)[np.searchsorted(cuts, known.to_numpy(), side="right")]
+    return text, labels
+
+
+# ── the census: one place where rows are joined ─────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Census:
+    """Measurements of one method and target as arrays over images (n) and regions (R); see ``take_census``.
+
+    ``share``, ``area``, ``lift``, ``hit`` : (n, R) float, NaN where undefined      ``reason`` : (n, R) codes of text
+    ``readable``, ``masked``, ``heated``, ``analysed`` : (n,) bool, each step within the one before
+    """
+
+    meas: Measurements
+    groups: dict[str, pd.Series[Any]]
+    method: str
+    target: str
+    regions: tuple[str, ...]
+    cluster: Array
+    share: Array
+    area: Array
+    lift: Array
+    hit: Array
+    reason: Array
+    usable: Array
+    heat_ok: Array
+    readable: Array
+
+    @property
+    def masked(self) -> Array:
+        return np.asarray(self.readable & self.usable.any(axis=1))
+
+    @property
+    def heated(self) -> Array:
+        return self.masked & self.heat_ok
+
+    @cached_property
+    def defined(self) -> Array:
+        """(n, R): the heat share exists, and its image counts as usable."""
+        return np.asarray(np.isfinite(self.share) & self.heated[:, None])
+
+    @property
+    def analysed(self) -> Array:
+        return np.asarray(self.defined.any(axis=1))
+
+    @cached_property
+    def anchored(self) -> Array:
+        """Images with a heat share in the region that has most of them: a base whose size the heat table prints."""
+        if not len(self.regions):
+            return np.zeros_like(self.readable)
+        return np.asarray(self.defined[:, int(np.argmax(self.defined.sum(axis=0)))])
+
+    def cells(self) -> list[tuple[str, str, Array]]:
+        """(attribute, level, member mask), the whole data set first."""
+        found = [(ALL, ALL, np.ones(len(self.readable), dtype=bool))]
+        for name, levels in self.groups.items():
+            codes = levels.cat.codes.to_numpy()
+            found += [(name, str(level), codes == k) for k, level in enumerate(levels.cat.categories)]
+        return found
+
+
+def method_targets(meas: Measurements, plan: Plan) -> list[tuple[str, str]]:
+    """Method and target pairs of the table, the plan's own first."""
+    found = meas.table[["method", "target"]].drop_duplicates().astype(str)
+    pairs = list(zip(found["method"], found["target"], strict=True))
+    own = (plan.explain.method, measured_target(plan))
+    return sorted(pairs, key=lambda pair: pair != own) or [own]
+
+
+def take_census(meas: Measurements, plan: Plan, pair: tuple[str, str] | None = None) -> Census:
+    """Arrange the table of one (method, target) over images and regions; default: the plan's own."""
+    method, target = pair or method_targets(meas, plan)[0]
+    table = meas.table.loc[(meas.table["method"] == method) & (meas.table["target"] == target)]
+    regions = tuple(str(name) for name in meas.table["region"].dropna().unique())
+    index = pd.Index(meas.images["image_id"].astype(str))
+    rows = index.get_indexer(pd.Index(table["image_id"].astype(str)))
+    columns = pd.Index(regions, dtype=object).get_indexer(pd.Index(table["region"].astype(object)))
+    placed = (rows >= 0) & (columns >= 0)
+
+    def spread(column: str, empty: Any, kind: Any) -> Array:
+        grid = np.full((len(index), len(regions)), empty, dtype=kind)
+        if column in table:
+            values = table[column].fillna("").to_numpy(dtype=object) if kind is object else table[column].to_numpy(dtype=float, na_value=np.nan)
+            grid[rows[placed], columns[placed]] = values[placed]
+        return grid
+
+    share, area, reason = spread("heat_share", np.nan, float), spread("area_share", np.nan, float), spread("reason", "not_annotated", object)
+    share[~np.isfinite(share)] = np.nan
+    absent = np.isin(reason.astype(str), list(_ABSENT)) | np.equal(area, 0)
+    readable = (meas.images["status"].astype(str) == "ok").to_numpy(dtype=bool)
+    heat_ok = readable & (heat_status(meas, table) == "ok")
+    return Census(
+        meas, level_groups(meas, plan), method, target, regions, pd.factorize(meas.images["cluster"].astype(str))[0], share, area,
+        spread("mass_lift", np.nan, float), spread("pointing_game", np.nan, float), reason, (~absent | np.isfinite(share)), heat_ok, readable,
+    )  # fmt: skip
+
+
+def heat_status(meas: Measurements, table: pd.DataFrame) -> Array:
+    """Heat status per image: of this method and target where the table says so, else of the image's row."""
+    images = meas.images
+    first = table.drop_duplicates("image_id")
+    by_table = pd.Series(first["status"].astype(object).to_numpy(), index=first["image_id"].astype(str).to_numpy(), dtype=object)
+    status = images["image_id"].astype(str).map(by_table)
+    if "heat_status" in images:
+        status = status.where(status.notna(), images["heat_status"])
+    filled: Array = status.where(status.notna(), "not_measured").astype(str).to_numpy(dtype=object)
+    return filled
+
+
+def finite_mean(values: Array) -> float | None:
+    """Mean of the finite values; None where there is none."""
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else None

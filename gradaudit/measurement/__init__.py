@@ -1,0 +1,4 @@
+"""A manifest and a classifier come in; a run folder of measurements goes out.
+
+``prepare`` settles everything once, ``shard`` measures one part of the images, ``batch_rows`` one batch of them.  Torch wing.
+"""

@@ -1,0 +1,24 @@
+"""The statistical protocol on bare arrays: one row per patient, adjusted regression, studentised permutation, decision.
+
+Model of every comparison: ``y_i = level[code_i] + covariates_i @ gamma + error_i`` over n independent rows (patient means).
+A contrast c is a linear function of y: ``estimate = w @ y`` with row weights w.
+
+    estimate        w @ y                                                linear_model
+    standard error  HC2: sum w_i^2 e_i^2 / (1 - h_i)                     standard_errors
+    p, interval     permuted full-model residuals, studentised again     permutation
+    many at once    Holm, Benjamini-Hochberg, largest t                  multiplicity
+    size            ratio, standardised difference, Cliff's delta        effect_sizes
+    decision        adjusted p and interval against the margin           decision
+
+Table wing: no torch.  Importing the package registers every card of ``STATISTICS``, in this order.
+"""
+
+# The order is the reading order of the method section, not the alphabet's.
+from gradaudit.stats import linear_model  # noqa: I001
+from gradaudit.stats import standard_errors
+from gradaudit.stats import permutation
+from gradaudit.stats import multiplicity
+from gradaudit.stats import effect_sizes
+from gradaudit.stats import decision
+
+__all__ = ["decision", "effect_sizes", "linear_model", "multiplicity", "permutation", "standard_errors"]

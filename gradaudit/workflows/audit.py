@@ -1,0 +1,93 @@
+"""The whole story: manifest and model in, audited result out; the one room that joins the torch wing and the tables.
+
+Not called ``audit``: the package's public function ``ga.audit`` would be hidden behind the module.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gradaudit.cohort.gallery import pick_images
+from gradaudit.cohort.population import attribute_facts
+from gradaudit.disclosure.decision import suppressed_levels
+from gradaudit.errors import PlanError
+from gradaudit.manifest.reading import Manifest, read_manifest
+from gradaudit.measurement.devices import Progress
+from gradaudit.measurement.shard import measure
+from gradaudit.measurement.thumbnails import write_thumbnails
+from gradaudit.models.classifier import Classifier
+from gradaudit.models.sources import load_classifier
+from gradaudit.plan import Plan, find_plan
+from gradaudit.records import Measurements
+from gradaudit.result import AuditResult, build_result
+
+
+def audit(
+    manifest: str | Path | Manifest,
+    model: str | Classifier | None = None,
+    plan: str | Path | Plan | None = None,
+    run: str | Path | None = None,
+    *,
+    fresh: bool = False,
+    strict: bool = False,
+    progress: Progress | None = None,
+    command: str = "",
+) -> AuditResult:
+    """Audit a classifier on a manifest: read, measure, analyse.
+
+    manifest : path (CSV, TSV, Parquet, JSON Lines) or a ``Manifest``.
+    model : spec such as "torchvision:resnet50" or a ``Classifier``; None takes the plan's ``[model]``.
+    plan : path, ``Plan`` or None (``audit.toml`` beside the manifest if there is one).
+    run : run folder to write to and to resume from; None keeps the measurements in memory, and the report has no gallery.
+    returns : ``AuditResult``; ``result.write("report.html")`` makes the report.
+
+    Errors: ``PlanError``, ``ManifestError`` (all problems at once), ``ModelError``, ``RunError``.
+    """
+    path = manifest.path if isinstance(manifest, Manifest) else Path(manifest)
+    resolved, root = (plan, path.parent) if isinstance(plan, Plan) else find_plan(plan, path)
+    table = manifest if isinstance(manifest, Manifest) else read_manifest(manifest, resolved)
+    classifier = model if isinstance(model, Classifier) else classifier_of(resolved, root, model)
+    meas = measure_with_gallery(table, classifier, resolved, run, fresh=fresh, strict=strict, progress=progress, command=command)
+    return build_result(meas, resolved)
+
+
+def measure_with_gallery(
+    manifest: Manifest,
+    classifier: Classifier,
+    plan: Plan,
+    run: str | Path | None,
+    *,
+    fresh: bool = False,
+    strict: bool = False,
+    progress: Progress | None = None,
+    command: str = "",
+) -> Measurements:
+    """``measure``, then thumbnails of the images that the report will show; after it no image file is needed."""
+    meas = measure(manifest, classifier, plan, run, fresh=fresh, strict=strict, progress=progress, command=command)
+    if meas.folder is not None and plan.privacy.images != "none":
+        picks = pick_images(meas, plan, attribute_facts(meas, plan), suppressed_levels(meas, plan))
+        write_thumbnails(manifest, classifier.preprocess, plan, picks, meas.folder)
+    return meas
+
+
+def classifier_of(plan: Plan, root: Path, spec: str | None = None) -> Classifier:
+    """Load the classifier that the plan names (``spec`` replaces its source).
+
+    Errors: ``PlanError`` where no model is named; ``ModelError`` where it cannot be loaded.
+    """
+    source = spec or plan.model.source
+    if source is None:
+        raise PlanError(
+            "No model is named. Give one with --model (torchvision:resnet50, timm:NAME, factory:file.py:function, model.pt2, model.onnx, "
+            "model.keras, hf:FOLDER), "
+            'or in audit.toml: [model] source = "…".'
+        )
+    return load_classifier(
+        source,
+        weights=plan.model.weights,
+        classes=plan.model.classes,
+        layer=plan.model.layer,
+        preprocess=plan.preprocess,
+        output=plan.model.output,
+        root=root,
+    )

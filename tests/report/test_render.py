@@ -1,0 +1,521 @@
+"""The report as text: every render of a result document, without a browser."""
+
+import base64
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+import re
+import tomllib
+import zipfile
+from pathlib import Path
+from urllib.parse import unquote
+
+import jsonschema
+import numpy as np
+import pytest
+import result_documents as documents
+from html_pages import Page
+from PIL import Image
+
+from gradaudit.errors import InputError
+from gradaudit.records import Verdict
+from gradaudit.report import blocks as block_types
+from gradaudit.report import read_result, write_report
+from gradaudit.report.blocks import csv_text, data_files, p_value, percent, plan_toml, points
+from gradaudit.report.figures.panels import (
+    PALETTE,
+    VERDICT_MARKS,
+    ForestRow,
+    Lane,
+    MapTile,
+    Panel,
+    bilinear,
+    distribution_plot,
+    forest_plot,
+    heat_overlay,
+    mean_map_plot,
+    signed,
+    svg_markup,
+)
+from gradaudit.report.render import json_schema, render_fragment, render_html, render_markdown, to_json
+from gradaudit.report.sections.overview import GENERAL_LIMITS, SECTIONS
+from gradaudit.result_schema import AUDIT_STATE_WORDS, CheckOutcome, ResultDocument
+
+pytestmark = pytest.mark.xdist_group("report")
+BUILDERS = documents.BUILDERS
+
+
+
+# ── the page ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_page_is_well_formed_and_complete_in_itself(rendered, name):
+    page = Page(rendered[name])
+    assert page.wrong == []
+    assert page.open == []
+    assert len(page.named("h1")) == 1
+    assert page.named("html")[0]["lang"] == "en"
+    assert {"main", "nav", "header", "footer"} <= {tag for tag, _ in page.tags}
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert sorted(ids) == sorted(set(ids))
+    for tag, attributes in page.tags:
+        for key in ("src", "href"):
+            assert attributes.get(key, "#").startswith(("#", "data:image/", "data:application/zip")), (tag, attributes[key][:80])
+        assert not any(key.startswith("on") for key in attributes)
+    targets = [a["href"][1:] for a in page.named("a") if a["href"].startswith("#")] + [u["href"][1:] for u in page.named("use")]
+    assert {unquote(target) for target in targets} <= set(ids)
+    referred = [part for _, a in page.tags for part in a.get("aria-labelledby", "").split()]
+    assert set(referred) <= set(ids)
+    assert len(page.named("table")) == len(page.named("caption"))
+    assert all(a.get("role") == "img" or "aria-hidden" in a for a in page.named("svg"))
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_first_section_is_the_verdict_in_words_and_icon(rendered, name):
+    document = BUILDERS[name]()
+    html = rendered[name]
+    first = html[html.index('id="verdict"') : html.index('id="scope"')]
+    assert AUDIT_STATE_WORDS[document.verdict.state].capitalize() in first
+    assert f"#i-state-{document.verdict.state}" in first
+    text = Page(first).text
+    for sentence in (*document.verdict.sentences, *document.verdict.cannot_tell):
+        assert " ".join(sentence.split()) in text
+    assert all(e.meaning in text for e in document.exclusions)
+
+
+@pytest.mark.parametrize("name", list(SECTIONS))
+def test_every_section_returns_known_blocks(name):
+    known = {kind.kind for kind in vars(block_types).values() if isinstance(kind, type) and issubclass(kind, block_types.Block)}
+    template = (Path(block_types.__file__).parent / "blocks.html").read_text()
+    found = SECTIONS.get(name)(documents.shortcut_document())
+    assert found
+    for block in found:
+        assert block.kind in known
+        assert f'"{block.kind}"' in template
+        if isinstance(block, block_types.Table):
+            assert all(len(row.cells) == len(block.columns) for row in block.rows), block.caption
+
+
+def test_sections_without_data_are_left_out_and_the_others_keep_their_numbers(rendered):
+    bare = documents.shortcut_document().model_copy(update={"performance": (), "gallery": (), "checks": ()})
+    text = Page(render_html(bare)).text
+    assert "5 Model performance" not in text
+    assert "8 Method" in text
+    assert "5 Model performance" in Page(rendered["shortcut"]).text
+
+
+def test_two_builds_are_the_same_bytes(rendered, tmp_path):
+    again = read_result(write_report(documents.shortcut_document(), tmp_path / "r.json"))
+    assert render_html(again) == rendered["shortcut"]
+
+
+def test_script_runs_by_hash_only(rendered):
+    html = rendered["shortcut"]
+    policy = next(m["content"] for m in Page(html).named("meta") if m.get("http-equiv") == "Content-Security-Policy")
+    script = re.findall(r"<script>(.*?)</script>", html, flags=re.S)
+    assert len(script) == 1
+    digest = base64.b64encode(hashlib.sha256(script[0].encode()).digest()).decode()
+    assert policy.startswith(f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'")
+
+
+def test_hostile_text_comes_out_as_itself(rendered):
+    page = Page(rendered["hostile"])
+    assert len(page.named("script")) == 1
+    assert len(page.named("style")) == 1
+    assert {a["src"][:11] for a in page.named("img")} == {"data:image/"}
+    assert "49" not in page.text.replace(documents.HOSTILE, "")[:4000].split()
+    assert " ".join(documents.HOSTILE.split()) in page.text
+    assert all("script" not in a.get("d", "") for a in page.named("path"))
+    assert rendered["hostile"].count("picture not available") == 1  # the foreign address was not embedded
+
+
+def test_notice_stands_on_screen_in_every_section_and_on_every_printed_page():
+    notice = 'All images are "rendered"; no person'
+    html = render_html(documents.met_document(notice=notice))
+    page = Page(html)
+    sections = [a["id"] for a in page.named("section")]
+    assert page.text.count(notice) == len(sections) + 1
+    assert 'content:"All images are \\22 rendered\\22 \\3b  no person"' in html
+
+
+def test_no_pixel_where_images_are_withheld():
+    document = documents.shortcut_document(images_shown=False)
+    html = render_html(document)
+    page = Page(html)
+    assert page.named("img") == []
+    assert "report holds no picture" in page.text
+    assert "data:image/jpeg" not in to_json(document) + html + render_markdown(document)
+    assert page.named("image")  # mean heat maps stay: they hold no picture
+
+
+def test_each_picture_is_embedded_once(rendered):
+    pictures = [a["src"] for a in Page(rendered["shortcut"]).named("img") if a.get("class") == "photo"]
+    assert len(pictures) == len(documents.shortcut_document().gallery)
+    assert all(rendered["shortcut"].count(picture) == 1 for picture in set(pictures))
+
+
+def test_sizes_stay_within_their_budget():
+    html = render_html(documents.shortcut_document(gallery_items=60))
+    assert len(html.encode()) < 3_000_000
+    assert len(re.sub(r'class="photo" src="[^"]+"', "", html).encode()) < 1_000_000
+    overlays = re.findall(r'class="heat" src="([^"]+)"', html)
+    assert len(overlays) == 60
+    assert max(map(len, overlays)) < 4_000  # 3 kB as base64
+
+
+def test_finding_anchors_stay_unique_when_groups_share_one(rendered):
+    html = rendered["shortcut"]
+    assert 'id="GA101-skin_tone-ruler"' in html
+    assert 'id="GA101-skin_tone-ruler-2"' in html
+
+
+def test_suppressed_numbers_are_withheld_everywhere(rendered):
+    document = documents.insufficient_document()
+    hidden = [f for f in document.findings if f.suppressed]
+    assert hidden
+    row = re.search(r'<tr id="GA101-skin_tone-ruler-3".*?</tr>', rendered["insufficient"], re.S).group()
+    assert row.count("withheld") == 7
+    assert re.findall(r"\d", re.sub(r"<[^>]*>", "", row)) == []
+    contrasts = _files(document)["contrasts.csv"]
+    lines = [line for line in csv.DictReader(io.StringIO(contrasts)) if line["suppressed"] == "True"]
+    assert len(lines) == len(hidden)
+    assert {line["n_images"] for line in lines} == {""}
+
+
+def test_counts_that_would_give_a_cell_away_are_withheld_while_the_numbers_stand():
+    source = documents.met_document()
+    finding = source.findings[0].model_copy(
+        update={"n_withheld": True, "n_images": 0, "n_clusters": 0, "n_images_reference": 0, "n_clusters_reference": 0}
+    )
+    document = source.model_copy(update={"findings": (finding,)})
+    row = re.search(rf'<tr id="{finding.anchor}".*?</tr>', render_html(document), re.S).group()
+    assert "withheld" in row
+    assert "0 / 0" not in Page(row).text
+    assert points(finding.raw.estimate) in row
+    line = next(csv.DictReader(io.StringIO(_files(document)["contrasts.csv"])))
+    assert line["n_images"] == ""
+    assert line["n_withheld"] == "True"
+
+
+def test_every_verdict_state_and_check_has_words_and_an_icon():
+    icons = (Path(block_types.__file__).parent / "icons.html").read_text()
+    states = CheckOutcome.model_fields["state"].annotation.__args__
+    for name in (*(v.value for v in Verdict), *(f"state-{s}" for s in AUDIT_STATE_WORDS), *(f"check-{s}" for s in states)):
+        assert f'id="i-{name}"' in icons
+    looks = {(marker, filled, colour) for marker, colour, filled, _ in VERDICT_MARKS.values()}
+    assert set(VERDICT_MARKS) == set(Verdict)
+    assert len(looks) == len(Verdict)
+
+
+@pytest.mark.parametrize("name", ["shortcut", "met", "insufficient", "no_criteria"])
+def test_limits_are_printed_and_words_stay_within_what_is_known(rendered, name):
+    text = Page(rendered[name]).text
+    assert all(limit in text for limit in GENERAL_LIMITS)
+    assert not re.search(r"\b(un|de)?biased\b|\b(un)?fair(ness)?\b|\bcomplian(t|ce)\b", text, flags=re.I)
+
+
+def test_criteria_say_whether_they_came_before_the_data(rendered):
+    before = documents.met_document()
+    after = before.model_copy(update={"criteria": before.criteria.model_copy(update={"declared_on": "2026-04-01"})})
+    assert "2026-02-20, before the measuring (2026-03-14)" in Page(rendered["met"]).text
+    assert "2026-04-01, after the measuring (2026-03-14)" in Page(render_html(after)).text
+    assert "No criteria were declared" in Page(rendered["no_criteria"]).text
+
+
+def test_undefined_numbers_are_marked_never_zero():
+    source = documents.met_document()
+    nothing = source.heat[0].model_copy(update={"mean": float("nan"), "sd": float("nan"), "quantiles": (None,) * 5, "histogram": ()})
+    document = source.model_copy(update={"heat": (nothing,)})
+    html = render_html(document)
+    assert "nan" not in Page(html).text.lower().split()
+    assert json.loads(to_json(document))["heat"][0]["mean"] is None
+
+
+def test_trends_name_their_two_ends_and_have_no_second_group():
+    source = documents.shortcut_document()
+    slope = {"group": "V–VI", "reference": "I–II", "n_images_reference": 0, "n_clusters_reference": 0}
+    trend = source.findings[0].model_copy(update=slope | {"code": "GA102", "anchor": "GA102-x"})
+    bend = trend.model_copy(update={"code": "GA104", "anchor": "GA104-x", "verdict": Verdict.SHOWN, "margin": None})
+    html = render_html(source.model_copy(update={"findings": (trend, bend)}))
+    rows = [Page(re.search(rf'<tr id="{anchor}".*?</tr>', html, re.S).group()).text for anchor in ("GA102-x", "GA104-x")]
+    assert rows[0].startswith("trend, I–II to V–VI")
+    assert rows[1].startswith("departure from trend departure shown, no limit was set")
+    assert not any("vs 0" in row for row in rows)
+
+
+def test_performance_shows_merit_differences_and_heat_by_correctness_apart():
+    source = documents.met_document()
+    base = source.performance[0]
+    tested = documents.TestResult(name="t, HC2, Bell–McCaffrey df", p=0.012, p_adjusted=0.03, family="exploratory")
+    rows = [
+        base.model_copy(update={"attribute": "(all)", "level": "(all)"}),
+        base.model_copy(update={"metric": "accuracy_difference", "estimate": -0.125, "low": -0.2, "high": -0.05, "test": tested}),
+        base.model_copy(update={"metric": "auc_difference", "estimate": 0.191, "low": -0.004, "high": 0.31, "test": tested}),
+        base.model_copy(update={"metric": "heat_right:lesion", "estimate": 0.5, "low": 0.4, "high": 0.6, "n_images": 77}),
+    ]
+    html = render_html(source.model_copy(update={"performance": tuple(rows)}))
+    section = html[html.index('<section id="performance"') : html.index('<section id="gallery"')]
+    text = Page(section).text
+    assert "(all)" not in text
+    assert "−12.5 −20.0 to −5.0 p = 0.030" in text
+    assert "+0.19 0.00 to +0.31 p = 0.030" in text
+    assert "what is compared there is each cluster's pseudo-value" in text
+    card = re.search(r'<a href="#([^"]+)">−12.5', section).group(1)
+    assert "scipy.special.stdtr" in Page(re.search(rf'<tr id="{card}".*?</tr>', html, re.S).group()).text
+    method = Page(html[html.index('<section id="method"') :]).text
+    assert "t, HC2, Bell–McCaffrey df 2 –" in method
+    assert "Model performance 2 Benjamini-Hochberg beside the difference" in method
+    assert "lesion, right n below" in text
+    assert "50.0\u202f% 40.0 to 60.0; n = 77" in text.replace("50.0 %", "50.0\u202f%")
+    assert section.count("<svg") == 1  # differences are in no figure of merit
+
+
+def test_outlines_keep_one_line_style_a_region_and_the_first_lies_on_top(rendered):
+    html = rendered["shortcut"]
+    tile = re.search(r'<svg class="outlines".*?</svg>', html, re.S).group()
+    assert re.findall(r'class="r(\d)"', tile) == ["1", "0"]
+    key = re.search(r'<p class="legend">.*?</p>', html, re.S).group()
+    assert re.findall(r'class="r(\d)"', key) == ["0", "1", "2"]
+    figure = mean_map_plot([MapTile("a", "", [[1.0]], {"z": np.eye(4).tolist(), "a": np.eye(4).tolist()})], ["z", "a"])
+    assert [text.get_text() for text in figure.axes[-1].texts] == ["z", "a"]
+
+
+# ── words ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_numbers_in_words():
+    assert percent(0.3125) == "31.2\u202f%"
+    assert percent(float("nan")) == percent(None) == "–"
+    assert [signed(v) for v in (0.19, -0.032, 0.0, -0.00001)] == ["+19.0", "−3.2", "0.0", "0.0"]
+    assert [p_value(v) for v in (0.0001, 0.001, 0.25, None)] == ["<\u202f0.001", "0.001", "0.250", "–"]
+
+
+def test_csv_is_inert_in_a_spreadsheet_and_numbers_stay_numbers():
+    rows = [["=1+1", "+2", "-3", "@SUM", " =x", "\t=y", "plain", -0.5, None, float("nan")]]
+    line = next(csv.reader(io.StringIO(csv_text([str(i) for i in range(10)], rows).split("\r\n", 1)[1])))
+    assert line == ["'=1+1", "'+2", "'-3", "'@SUM", "' =x", "'\t=y", "plain", "-0.5", "", ""]
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_text_colours_reach_contrast_of_4_5(scheme):
+    def luminance(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    for name in ("ink", "muted", "link", "vermillion", "blue", "green", "amber", "purple"):
+        for ground in ("paper", "raised", "band"):
+            light, dark = sorted((luminance(PALETTE[name][scheme]), luminance(PALETTE[ground][scheme])), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, (name, ground)
+
+
+# ── figures ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_forest_plot_draws_estimates_intervals_and_margin_where_they_are():
+    rows = [
+        ForestRow("tone", "a", "10", 0.19, 0.14, 0.24, 0.2, Verdict.MATERIAL, margin=0.05),
+        ForestRow("tone", "b", "10", None, None, None, None, Verdict.NOT_ASSESSED),
+    ]
+    axes = forest_plot(rows).axes[0]
+    lines = [tuple(np.round(np.asarray(line.get_xdata(), dtype=float), 6)) for line in axes.lines]
+    assert (14.0, 24.0) in lines
+    assert (19.0,) in lines
+    assert (20.0,) in lines  # the raw difference
+    band = axes.patches[0].get_extents().transformed(axes.transData.inverted())
+    assert (band.x0, band.x1) == pytest.approx((-5, 5))
+    texts = [text.get_text() for text in axes.texts]
+    assert {"material", "not assessed", "+19.0  (+14.0 to +24.0)", "–"} <= set(texts)
+
+
+def test_distribution_plot_draws_quantiles_mean_and_histogram():
+    histogram = (0, 4, 2) + (0,) * 17
+    lanes = (Lane("a", "n = 6", histogram, (0.05, 0.06, 0.08, 0.1, 0.14), 0.09), Lane("b", "n = 0", note="withheld"))
+    figure = distribution_plot([Panel("ruler", lanes)])
+    axes = figure.axes[0]
+    lines = [tuple(np.round(line.get_xdata(), 6)) for line in axes.lines]
+    assert {(5.0, 14.0), (6.0, 10.0), (8.0,), (9.0,)} <= set(lines)
+    values, edges, baseline = axes.patches[0].get_data()
+    assert edges[:4] == pytest.approx([0, 5, 10, 15])
+    assert (baseline - values)[:3] == pytest.approx([0, 24, 12])
+    assert "withheld" in [text.get_text() for text in axes.texts]
+
+
+def test_mean_maps_share_one_scale_in_times_an_even_spread():
+    flat, peaked = np.full((2, 2), 0.25).tolist(), [[0.7, 0.1], [0.1, 0.1]]
+    figure = mean_map_plot([MapTile("a", "n = 1", flat), MapTile("b", "n = 1", peaked)])
+    first, second = (axes.images[0] for axes in figure.axes[:2])
+    assert first.get_clim() == second.get_clim() == (0, pytest.approx(2.8))
+    assert np.asarray(first.get_array()) == pytest.approx(np.ones((40, 40)))
+    assert np.asarray(second.get_array())[0, 0] == pytest.approx(2.8)
+
+
+def test_bilinear_follows_the_half_pixel_rule():
+    grid = np.array([[0.0, 4.0]])
+    assert bilinear(grid, 1, 4)[0] == pytest.approx([0, 1, 3, 4])
+    assert bilinear(np.full((3, 2), 7.0), 9, 5) == pytest.approx(np.full((9, 5), 7.0))
+
+
+def test_heat_overlay_is_relu_scaled_and_transparent_at_zero():
+    uri = heat_overlay([[-5.0, 0.0], [0.0, 2.0]], 40, 40)
+    picture = Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))).convert("RGBA")
+    alpha = np.asarray(picture)[..., 3]
+    assert picture.size == (40, 40)
+    assert alpha[0, 0] == 0
+    assert alpha[-1, -1] == 255
+    assert [heat_overlay(grid, 8, 8) for grid in ([[-1.0]], [[float("nan")]], [[0.0]], [])] == [""] * 4
+    assert Image.open(io.BytesIO(base64.b64decode(heat_overlay([[1.0]], 512, 256).split(",")[1]))).size == (96, 48)
+
+
+def test_svg_has_title_description_and_no_date_style_or_foreign_font():
+    svg = svg_markup(forest_plot([ForestRow("<b>", "x & y", "1", 0.1, 0.0, 0.2, None, Verdict.SHOWN)]), "f1", "T <i>", "D & e")
+    assert svg.startswith('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 ')
+    assert '<title id="f1-t">T &lt;i&gt;</title><desc id="f1-d">D &amp; e</desc>' in svg
+    assert "<style" not in svg
+    assert "<metadata" not in svg
+    assert "DejaVu" not in svg
+    assert "&lt;b&gt;" in svg
+    assert all(name.startswith("f1-") for name in re.findall(r'\bid="([^"]+)"', svg))
+
+
+# ── JSON, Markdown, files ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_json_is_canonical_fits_its_schema_and_comes_back(rendered, name, tmp_path):
+    document = BUILDERS[name]()
+    text = to_json(document)
+    data = json.loads(text)
+    jsonschema.Draft202012Validator.check_schema(json_schema())
+    jsonschema.validate(data, json_schema())
+    assert list(data) == list(ResultDocument.model_fields)
+    path = write_report(document, tmp_path / "r.json")
+    assert path.read_text(encoding="utf-8") == text
+    again = read_result(path)
+    assert again == document
+    assert to_json(again) == text
+    assert render_html(again) == rendered[name]
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_archive_holds_every_table_and_the_whole_result(name):
+    document = BUILDERS[name]()
+    files = _files(document)
+    assert set(files) == {"result.json", "contrasts.csv", "heat.csv", "flow.csv", "performance.csv", "exclusions.csv"}
+    inside = ResultDocument.model_validate_json(files["result.json"])
+    assert inside == document.model_copy(update={"gallery": tuple(i.model_copy(update={"image": ""}) for i in document.gallery)})
+    assert len(list(csv.DictReader(io.StringIO(files["contrasts.csv"])))) == len(document.findings)
+    for text in files.values():
+        assert not re.search(r'(^|,)"?[=@]', text, flags=re.M) or text == files["result.json"]
+
+
+def test_markdown_has_verdict_and_whole_tables():
+    text = render_markdown(documents.shortcut_document(notice="Rendered images."))
+    assert text.startswith("# Melanoma classifier, dermoscopy validation set: criteria not met\n")
+    assert "> **Rendered images.**" in text
+    assert "disparity shown, material" in text
+    _tables_are_whole(text)
+
+
+def test_markdown_takes_no_markup_from_names():
+    text = render_markdown(documents.hostile_document())
+    assert "<" not in text
+    assert not re.search(r"(?<!\\)`", text)
+    _tables_are_whole(text)
+
+
+def _tables_are_whole(text: str) -> None:
+    for table in re.findall(r"(?:^\|.*\n)+", text, flags=re.M):
+        widths = {len(re.findall(r"(?<!\\)\|", line)) for line in table.strip().splitlines()}
+        assert len(widths) == 1, table[:200]
+
+
+def test_fragment_shows_verdict_forest_and_contrasts_in_its_own_scope():
+    document = documents.shortcut_document()
+    fragment = render_fragment(document)
+    page = Page(fragment)
+    assert page.wrong == []
+    assert "Criteria not met" in page.text
+    assert "disparity shown, material" in page.text
+    assert page.named("script") == page.named("img") == []
+    style = re.search(r"<style>(.*?)</style>", fragment, re.S).group(1)
+    assert all(rule.strip().startswith(".gradaudit-fragment") for rule in re.findall(r"([^{}]+)\{", style))
+    other = render_fragment(document.model_copy(update={"audit_id": "other"}))
+    ids = [{a["id"] for _, a in Page(f).tags if "id" in a and not a["id"].startswith("i-")} for f in (fragment, other)]
+    assert ids[0].isdisjoint(ids[1])
+    assert len(fragment) < 200_000
+
+
+def test_plan_as_toml_leaves_out_what_has_no_value():
+    assert tomllib.loads(plan_toml({"a": None, "b": {"c": None, "d": [1, None, 2]}, "e": (1.5,)})) == {"b": {"d": [1, 2]}, "e": [1.5]}
+
+
+@pytest.mark.parametrize("name", ["report.html", "sub/report.md", "report.JSON"])
+def test_write_report_picks_the_render_by_ending(rendered, tmp_path, name):
+    document = documents.met_document()
+    path = write_report(document, tmp_path / name)
+    text = path.read_text(encoding="utf-8")
+    assert text == {".html": lambda _: rendered["met"], ".md": render_markdown, ".json": to_json}[path.suffix.lower()](document)
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_write_report_names_what_is_wrong(tmp_path):
+    with pytest.raises(InputError, match=r"ends in '\.pdf'; expected one of \.html"):
+        write_report(documents.met_document(), tmp_path / "report.pdf")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        write_report(documents.met_document(), tmp_path / "file" / "report.html")
+
+
+def test_a_failed_write_leaves_the_old_report(tmp_path, monkeypatch):
+    path = tmp_path / "report.md"
+    path.write_text("old")
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(InputError, match="No space left"):
+        write_report(documents.met_document(), path)
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["report.md"]
+
+
+def test_read_result_names_the_fields_that_do_not_fit(tmp_path):
+    data = json.loads(to_json(documents.met_document())) | {"min_cell": "many", "surprise": 1}
+    (tmp_path / "r.json").write_text(json.dumps(data))
+    with pytest.raises(InputError, match=r"2 fields .*min_cell.*surprise|2 fields .*surprise.*min_cell"):
+        read_result(tmp_path / "r.json")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_result(tmp_path / "none.json")
+
+
+def test_a_mean_map_that_is_not_finite_is_refused_by_name():
+    source = documents.met_document()
+    broken = source.mean_maps[0].model_copy(update={"heat": ((float("nan"), 1.0), (0.0, 0.0))})
+    with pytest.raises(InputError, match=r"1 of 1 mean maps .*skin_tone = I–II"):
+        render_html(source.model_copy(update={"mean_maps": (broken,)}))
+
+
+def test_a_file_name_that_is_no_text_does_not_stop_the_report():
+    source = documents.met_document()
+    item = source.gallery[0].model_copy(update={"image_id": "caf\udce9.jpg"})
+    html = render_html(source.model_copy(update={"gallery": (item,)}))
+    assert "caf?.jpg" in html
+
+
+def test_blocks_are_frozen():
+    kinds = [kind for kind in vars(block_types).values() if isinstance(kind, type) and issubclass(kind, block_types.Block)]
+    assert len(kinds) > 10
+    assert all(dataclasses.is_dataclass(kind) and kind.__dataclass_params__.frozen for kind in kinds)
+
+
+def _files(document: ResultDocument) -> dict[str, str]:
+    (packed,) = data_files(document)
+    content = base64.b64decode(packed.href.split(",", 1)[1])
+    assert len(content) == packed.size
+    with zipfile.ZipFile(io.BytesIO(content)) as bundle:
+        return {name: bundle.read(name).decode("utf-8") for name in bundle.namelist()}
