@@ -56,7 +56,9 @@ reports: report objects digits
 lint: $(VENV)/test.stamp
 	$(PIP) -e '.[test,dev]'
 	$(BIN)/ruff check gradaudit tests benchmarks data_manifests
+	$(BIN)/ruff format --check gradaudit tests benchmarks data_manifests
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 benchmarks: $(VENV)/test.stamp
 	$(BIN)/python benchmarks/engine.py

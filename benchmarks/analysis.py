@@ -25,7 +25,12 @@ import gradaudit as ga
 from gradaudit.plan import build_plan
 from gradaudit.records import Measurements
 
-BOUNDS = {"permuted": (30.0, None), "analytic": (30.0, 4.0), "audit": (60.0, None), "fairlearn": (None, None)}
+BOUNDS = {
+    "permuted": (30.0, None),
+    "analytic": (30.0, 4.0),
+    "audit": (60.0, None),
+    "fairlearn": (None, None),
+}
 
 
 def permuted() -> dict[str, object]:
@@ -39,7 +44,12 @@ def permuted() -> dict[str, object]:
     found = ga.disparity(value, group, area_share=area, klass=rng.integers(0, 2, n), margin=0.05)
     methods = {c.group: c.method for c in found.contrasts}
     assert methods["0"] == "permutation"
-    return {"seconds": time.perf_counter() - started, "cpu": time.process_time() - busy, "rows": n, "methods": methods}
+    return {
+        "seconds": time.perf_counter() - started,
+        "cpu": time.process_time() - busy,
+        "rows": n,
+        "methods": methods,
+    }
 
 
 def analytic() -> dict[str, object]:
@@ -55,7 +65,12 @@ def analytic() -> dict[str, object]:
     started, busy = time.perf_counter(), time.process_time()
     found = ga.disparity(value, group, area_share=area, klass=klass, clusters=cluster, margin=0.05)
     assert {c.method for c in found.contrasts} == {"t"}
-    return {"seconds": time.perf_counter() - started, "cpu": time.process_time() - busy, "rows": n, "input_gb": before}
+    return {
+        "seconds": time.perf_counter() - started,
+        "cpu": time.process_time() - busy,
+        "rows": n,
+        "input_gb": before,
+    }
 
 
 def _audit_data() -> Measurements:
@@ -63,27 +78,62 @@ def _audit_data() -> Measurements:
     rng = np.random.default_rng(0)
     n, patients = 20_000, 8_000
     cluster = np.sort(np.r_[np.arange(patients), rng.integers(0, patients, n - patients)])
-    images = pd.DataFrame({"image_id": [f"i{k}" for k in range(n)], "predicted": rng.choice(["a", "b"], n), "correct": rng.random(n) < 0.8})
-    images = images.assign(path="", label="a", probability=0.9, cluster=cluster.astype(str), status="ok", reason="")
+    images = pd.DataFrame(
+        {
+            "image_id": [f"i{k}" for k in range(n)],
+            "predicted": rng.choice(["a", "b"], n),
+            "correct": rng.random(n) < 0.8,
+        }
+    )
+    images = images.assign(
+        path="", label="a", probability=0.9, cluster=cluster.astype(str), status="ok", reason=""
+    )
     for name, levels in {"tone": 6, "age_group": 4, "sex": 2, "site": 12}.items():
-        images[f"subgroup.{name}"] = [f"{name} {k:02d}" for k in rng.integers(0, levels, patients)[cluster]]
+        images[f"subgroup.{name}"] = [
+            f"{name} {k:02d}" for k in rng.integers(0, levels, patients)[cluster]
+        ]
     effect, tables = rng.normal(size=patients)[cluster], []
     for region, role in (("lesion", "attend"), ("ruler", "avoid"), ("skin", "neutral")):
         area = expit(rng.normal(-2, 1, n))
         share = expit(-1.5 + 0.5 * effect + 0.5 * rng.normal(size=n) + 0.3 * np.log(area))
-        table = pd.DataFrame({"image_id": images["image_id"], "region": region, "role": role, "heat_share": share, "area_share": area})
-        metrics = {"mass_lift": share / area, "relevance_rank_accuracy": share, "pointing_game": (rng.random(n) < share) / 1.0, "auc": share}
-        tables.append(table.assign(method="gradcam", target="predicted", status="ok", reason="", **metrics))
+        table = pd.DataFrame(
+            {
+                "image_id": images["image_id"],
+                "region": region,
+                "role": role,
+                "heat_share": share,
+                "area_share": area,
+            }
+        )
+        metrics = {
+            "mass_lift": share / area,
+            "relevance_rank_accuracy": share,
+            "pointing_game": (rng.random(n) < share) / 1.0,
+            "auc": share,
+        }
+        tables.append(
+            table.assign(method="gradcam", target="predicted", status="ok", reason="", **metrics)
+        )
     return Measurements(pd.concat(tables, ignore_index=True), images)
 
 
 def audit() -> dict[str, object]:
     """Every question on every attribute and region, 24 cells, confirmatory and exploratory."""
     meas = _audit_data()
-    plan = build_plan({"regions": {"lesion": {"role": "attend"}, "ruler": {"role": "avoid"}}, "criteria": {"margin": 0.05}})
+    plan = build_plan(
+        {
+            "regions": {"lesion": {"role": "attend"}, "ruler": {"role": "avoid"}},
+            "criteria": {"margin": 0.05},
+        }
+    )
     started, busy = time.perf_counter(), time.process_time()
     findings = ga.analyze(meas, plan)
-    return {"seconds": time.perf_counter() - started, "cpu": time.process_time() - busy, "rows": len(meas.table), "findings": len(findings)}
+    return {
+        "seconds": time.perf_counter() - started,
+        "cpu": time.process_time() - busy,
+        "rows": len(meas.table),
+        "findings": len(findings),
+    }
 
 
 def fairlearn() -> dict[str, object]:
@@ -104,10 +154,20 @@ def fairlearn() -> dict[str, object]:
             n_boot=100, ci_quantiles=[0.025, 0.975], random_state=0,
         )  # fmt: skip
         assert len(frame.by_group_ci) == 2
-    return {"seconds": time.perf_counter() - started, "cpu": time.process_time() - busy, "rows": len(values), "resamples": 100}
+    return {
+        "seconds": time.perf_counter() - started,
+        "cpu": time.process_time() - busy,
+        "rows": len(values),
+        "resamples": 100,
+    }
 
 
-ROWS: dict[str, Callable[[], dict[str, object]]] = {"permuted": permuted, "analytic": analytic, "audit": audit, "fairlearn": fairlearn}
+ROWS: dict[str, Callable[[], dict[str, object]]] = {
+    "permuted": permuted,
+    "analytic": analytic,
+    "audit": audit,
+    "fairlearn": fairlearn,
+}
 
 
 def main() -> None:
@@ -115,16 +175,37 @@ def main() -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             result = ROWS[sys.argv[1]]()
-        print(json.dumps({**result, "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}))
+        print(
+            json.dumps(
+                {**result, "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
+            )
+        )
         return
     for name, row in ROWS.items():
-        out = json.loads(subprocess.run([sys.executable, __file__, name], check=True, capture_output=True, text=True).stdout)
+        out = json.loads(
+            subprocess.run(
+                [sys.executable, __file__, name], check=True, capture_output=True, text=True
+            ).stdout
+        )
         seconds, memory = BOUNDS[name]
-        kept = (seconds is None or out["seconds"] < seconds) and (memory is None or out["peak_gb"] < memory)
-        other = ", ".join(f"{k} {v}" for k, v in out.items() if k not in ("seconds", "peak_gb", "cpu"))
-        bound = f"bound {seconds:g} s" + (f", {memory:g} GB" if memory else "") if seconds else "for comparison"
-        figures = f"{out['seconds']:7.1f} s wall  {out['cpu']:7.1f} s CPU  {out['peak_gb']:5.2f} GB peak"
-        print(f"{'ok  ' if kept else 'MISS'} {name:10s} {figures}  ({bound}; {other}; {(row.__doc__ or '').strip()})", flush=True)
+        kept = (seconds is None or out["seconds"] < seconds) and (
+            memory is None or out["peak_gb"] < memory
+        )
+        other = ", ".join(
+            f"{k} {v}" for k, v in out.items() if k not in ("seconds", "peak_gb", "cpu")
+        )
+        bound = (
+            f"bound {seconds:g} s" + (f", {memory:g} GB" if memory else "")
+            if seconds
+            else "for comparison"
+        )
+        figures = (
+            f"{out['seconds']:7.1f} s wall  {out['cpu']:7.1f} s CPU  {out['peak_gb']:5.2f} GB peak"
+        )
+        print(
+            f"{'ok  ' if kept else 'MISS'} {name:10s} {figures}  ({bound}; {other}; {(row.__doc__ or '').strip()})",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -45,11 +45,19 @@ VIDEO = ("r3d_18",)
 def build(name: str) -> tuple[nn.Module, Tensor]:
     torch.manual_seed(0)
     if name in TORCHVISION:
-        extra = {"init_weights": True, "aux_logits": True} if name in ("googlenet", "inception_v3") else {}
+        extra = (
+            {"init_weights": True, "aux_logits": True}
+            if name in ("googlenet", "inception_v3")
+            else {}
+        )
         side = 299 if name == "inception_v3" else 224
-        return getattr(torchvision.models, name)(weights=None, **extra).eval(), torch.randn(1, 3, side, side) * 0.2
+        return getattr(torchvision.models, name)(weights=None, **extra).eval(), torch.randn(
+            1, 3, side, side
+        ) * 0.2
     if name in VIDEO:
-        return getattr(torchvision.models.video, name)(weights=None).eval(), torch.randn(1, 3, 8, 112, 112) * 0.2
+        return getattr(torchvision.models.video, name)(weights=None).eval(), torch.randn(
+            1, 3, 8, 112, 112
+        ) * 0.2
     import timm
 
     net = timm.create_model(name, pretrained=False, num_classes=10).eval()
@@ -63,7 +71,9 @@ def awakened(net: nn.Module, x: Tensor) -> nn.Module:
     for name, parameter in net.named_parameters():
         if "layer_scale" in name or name.endswith(".gamma"):  # ConvNeXt starts its branches at 1e-6
             nn.init.ones_(parameter)
-        elif name.endswith("weight") and parameter.ndim == 2 and not parameter.any():  # torchvision's ViT starts its head at zero
+        elif (
+            name.endswith("weight") and parameter.ndim == 2 and not parameter.any()
+        ):  # torchvision's ViT starts its head at zero
             nn.init.normal_(parameter, std=0.02)
     norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     for norm in norms:
@@ -79,7 +89,9 @@ def planted(shape: tuple[int, ...], seed: int) -> tuple[Tensor, Tensor]:
     """A noise image (1, C, [D,] H, W) with a checkered patch, a quarter of each side, and the patch's mask (H, W)."""
     generator = torch.Generator().manual_seed(seed)
     height, width = shape[-2:]
-    top, left = (int(torch.randint(0, 3 * side // 4, (1,), generator=generator)) for side in (height, width))
+    top, left = (
+        int(torch.randint(0, 3 * side // 4, (1,), generator=generator)) for side in (height, width)
+    )
     mask = torch.zeros(height, width)
     mask[top : top + height // 4, left : left + width // 4] = 1
     checks = ((torch.arange(height)[:, None] // 8 + torch.arange(width) // 8) % 2 * 2 - 1).float()
@@ -133,18 +145,26 @@ def fitted(probe: Probed, shape: tuple[int, ...]) -> None:
         for seed in range(max(10, -(-2 * probe.layout.channels // places))):
             x, mask = planted(shape, seed)
             rows.append(probe.positions(x)[0].T.double())
-            aims.append(coverage(mask, probe.layout.grid).double() - 0.3)  # plain noise speaks against the class
+            aims.append(
+                coverage(mask, probe.layout.grid).double() - 0.3
+            )  # plain noise speaks against the class
     a, y = torch.cat(rows), torch.cat(aims)
     if len(a) <= a.shape[1]:
         gram = a @ a.T
-        weight = a.T @ torch.linalg.solve(gram + 1e-3 * gram.diagonal().mean() * torch.eye(len(a)), y)
+        weight = a.T @ torch.linalg.solve(
+            gram + 1e-3 * gram.diagonal().mean() * torch.eye(len(a)), y
+        )
     else:
         gram = a.T @ a
-        weight = torch.linalg.solve(gram + 1e-3 * gram.diagonal().mean() * torch.eye(len(gram)), a.T @ y)
+        weight = torch.linalg.solve(
+            gram + 1e-3 * gram.diagonal().mean() * torch.eye(len(gram)), a.T @ y
+        )
     probe.weight = weight.float()
 
 
-def patch_shares(net: nn.Module, layer: str, layout: Layout, shape: tuple[int, ...]) -> tuple[float, float]:
+def patch_shares(
+    net: nn.Module, layer: str, layout: Layout, shape: tuple[int, ...]
+) -> tuple[float, float]:
     """Median over new images of the heat share inside the patch, and within one cell of it."""
     probe = Probed(net, layer, layout)
     fitted(probe, shape)
@@ -156,7 +176,9 @@ def patch_shares(net: nn.Module, layer: str, layout: Layout, shape: tuple[int, .
         step = -(-mask.shape[0] // layout.grid[-2])
         near = torch.nn.functional.max_pool2d(mask[None, None], 2 * step + 1, 1, step)[0]
         masks = torch.stack([mask, near[0]])[None].numpy()
-        share = projected_shares(heat.numpy(), project(masks, (heat.shape[1], heat.shape[2])), mask.shape)[0]
+        share = projected_shares(
+            heat.numpy(), project(masks, (heat.shape[1], heat.shape[2])), mask.shape
+        )[0]
         inside.append(share[0])
         around.append(share[1])
     return float(np.median(inside)), float(np.median(around))
@@ -167,7 +189,9 @@ def main() -> None:
     parser.add_argument("--only", default="")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
-    print("| architecture | layer | kind | grid | prefix | heat on the patch | within one cell | note |")
+    print(
+        "| architecture | layer | kind | grid | prefix | heat on the patch | within one cell | note |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     for name in given.only.split(",") if given.only else (*TORCHVISION, *TIMM, *VIDEO):
         print(line(name), flush=True)
@@ -188,7 +212,9 @@ def line(name: str) -> str:
     note = later or ("" if around > 0.9 else mixed if around <= 0.9 else cold)
     grid = "×".join(map(str, choice.grid))
     shares = f"{inside:.2f} | {around:.2f}"
-    return f"| {name} | {choice.name} | {choice.kind} | {grid} | {choice.prefix} | {shares} | {note} |"
+    return (
+        f"| {name} | {choice.name} | {choice.kind} | {grid} | {choice.prefix} | {shares} | {note} |"
+    )
 
 
 if __name__ == "__main__":

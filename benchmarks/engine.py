@@ -100,7 +100,9 @@ PEERS = {"captum": _captum, "torchcam": _torchcam, "grad-cam": _grad_cam}
 @dataclass(frozen=True)
 class Times:
     wall: list[float] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)  # of the whole process: moves little when others use the machine
+    cpu: list[float] = field(
+        default_factory=list
+    )  # of the whole process: moves little when others use the machine
 
 
 def interleaved(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, Times]:
@@ -120,7 +122,9 @@ def interleaved(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str,
 def saved_bytes(net: nn.Module, run: Callable[[], object]) -> int:
     """Bytes that autograd keeps alive for the backward pass: every storage once, the network's own weights left out."""
     weights = {t.untyped_storage().data_ptr() for t in (*net.parameters(), *net.buffers())}
-    kept: dict[int, torch.UntypedStorage] = {}  # the storages themselves, so that no address is used twice
+    kept: dict[
+        int, torch.UntypedStorage
+    ] = {}  # the storages themselves, so that no address is used twice
 
     def pack(t: torch.Tensor) -> torch.Tensor:
         if t.untyped_storage().data_ptr() not in weights:
@@ -161,15 +165,26 @@ def report(name: str, given: argparse.Namespace) -> None:
     x = torch.randn(given.batch, 3, given.side, given.side)
     layer = explain(Classifier(net), x[:2]).layer
     times = interleaved(contestants(net, layer, x), given.rounds)
-    wall, cpu = ({who: statistics.median(getattr(t, kind)) for who, t in times.items()} for kind in ("wall", "cpu"))
-    print(f"\n{name}, layer {layer}\n{'':28s}{'median':>11s}{'÷ plain':>10s}{'CPU time':>13s}{'÷ plain':>10s}")
+    wall, cpu = (
+        {who: statistics.median(getattr(t, kind)) for who, t in times.items()}
+        for kind in ("wall", "cpu")
+    )
+    print(
+        f"\n{name}, layer {layer}\n{'':28s}{'median':>11s}{'÷ plain':>10s}{'CPU time':>13s}{'÷ plain':>10s}"
+    )
     for who in times:
-        print(f"  {who:26s}{wall[who] * 1e3:8.0f} ms{wall[who] / wall[PLAIN]:10.3f}{cpu[who] * 1e3:10.0f} ms{cpu[who] / cpu[PLAIN]:10.3f}")
+        print(
+            f"  {who:26s}{wall[who] * 1e3:8.0f} ms{wall[who] / wall[PLAIN]:10.3f}{cpu[who] * 1e3:10.0f} ms{cpu[who] / cpu[PLAIN]:10.3f}"
+        )
     head, full = saved_for_backward(net, layer, x[:4])
     for kind, median in (("wall", wall), ("CPU", cpu)):
         one, five = median["gradaudit"], median["gradaudit, five classes"]
-        print(f"  {kind}: ÷ plain {one / median[PLAIN]:.3f} (goal ≤ {GOALS.get(name, 1.35):.2f}); five classes ÷ one {five / one:.3f} (goal ≤ 1.3)")
-    print(f"  saved for backward: {100 * head / full:.3f} % of a full graph (goal ≤ 1 %): {head / 1e6:.2f} of {full / 1e6:.0f} MB")
+        print(
+            f"  {kind}: ÷ plain {one / median[PLAIN]:.3f} (goal ≤ {GOALS.get(name, 1.35):.2f}); five classes ÷ one {five / one:.3f} (goal ≤ 1.3)"
+        )
+    print(
+        f"  saved for backward: {100 * head / full:.3f} % of a full graph (goal ≤ 1 %): {head / 1e6:.2f} of {full / 1e6:.0f} MB"
+    )
 
 
 def report_eigencam(side: int) -> None:
@@ -189,7 +204,9 @@ def report_eigencam(side: int) -> None:
         get_2d_projection(theirs)
         peer.append(time.process_time() - start)
     a, b = statistics.median(ours), statistics.median(peer)
-    print(f"\nEigen-CAM, one map of 2048 x 7 x 7: {a * 1e3:.2f} ms CPU; grad-cam {b * 1e3:.0f} ms; 1/{b / a:.0f} (goal ≤ 1/1000)")
+    print(
+        f"\nEigen-CAM, one map of 2048 x 7 x 7: {a * 1e3:.2f} ms CPU; grad-cam {b * 1e3:.0f} ms; 1/{b / a:.0f} (goal ≤ 1/1000)"
+    )
 
 
 if __name__ == "__main__":

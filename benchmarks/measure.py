@@ -39,7 +39,11 @@ from gradaudit.workflows.audit import classifier_of
 
 ROOT = Path(__file__).resolve().parents[1]
 GOAL = 1.15
-FILTERS = {"nearest": Image.Resampling.NEAREST, "bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
 Case = tuple[Manifest, Classifier, ga.Plan]
 
 
@@ -62,7 +66,9 @@ def photographs(folder: Path, count: int = 256) -> Case:
         picture = Image.fromarray(sources[number % len(sources)])
         side = int(rng.integers(200, min(picture.size) + 1))
         left, top = (int(rng.integers(0, edge - side + 1)) for edge in picture.size)
-        cut = picture.crop((left, top, left + side, top + side)).resize((512, 512), Image.Resampling.BICUBIC)
+        cut = picture.crop((left, top, left + side, top + side)).resize(
+            (512, 512), Image.Resampling.BICUBIC
+        )
         cut.save(folder / f"{number:04d}.jpg", quality=90)
         y, x = np.mgrid[:512, :512] / 511
         blobs = np.zeros((512, 512), np.uint8)
@@ -101,9 +107,18 @@ class Decoded(Dataset[torch.Tensor]):
             picture = opened.convert("L" if p.channels == 1 else "RGB")
         geometry = p.geometry((picture.height, picture.width))
         if geometry.scaled != geometry.source:
-            picture = picture.resize((geometry.scaled[1], geometry.scaled[0]), FILTERS[p.interpolation])
+            picture = picture.resize(
+                (geometry.scaled[1], geometry.scaled[0]), FILTERS[p.interpolation]
+            )
         if geometry.size != geometry.scaled:
-            picture = picture.crop((geometry.left, geometry.top, geometry.left + geometry.size[1], geometry.top + geometry.size[0]))
+            picture = picture.crop(
+                (
+                    geometry.left,
+                    geometry.top,
+                    geometry.left + geometry.size[1],
+                    geometry.top + geometry.size[0],
+                )
+            )
         values = torch.from_numpy(np.array(picture, np.float32) / 255)
         values = values[None] if values.ndim == 2 else values.permute(2, 0, 1)
         return (values - torch.tensor(p.mean)[:, None, None]) / torch.tensor(p.std)[:, None, None]
@@ -112,7 +127,9 @@ class Decoded(Dataset[torch.Tensor]):
 def bare(case: Case, workers: int) -> None:
     manifest, classifier, plan = case
     assert classifier.preprocess is not None
-    data = Decoded([manifest.root / sample.image for sample in manifest.samples], classifier.preprocess)
+    data = Decoded(
+        [manifest.root / sample.image for sample in manifest.samples], classifier.preprocess
+    )
     for batch in _batches(data, plan.run.batch_size, workers):
         with torch.no_grad():
             classifier.module(batch)
@@ -130,7 +147,9 @@ def _batches(data: Decoded, size: int, workers: int) -> Iterator[torch.Tensor]:
 
 
 def cpu_seconds() -> float:
-    own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    own, children = (
+        resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
     return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
 
 
@@ -139,7 +158,9 @@ def compare(name: str, rounds: int) -> None:
         folder = Path(text)
         case = CASES[name](folder)
         manifest, classifier, plan = case
-        first = Decoded([manifest.root / manifest.samples[0].image], classifier.preprocess or Preprocess())[0]
+        first = Decoded(
+            [manifest.root / manifest.samples[0].image], classifier.preprocess or Preprocess()
+        )[0]
         case = (manifest, resolve_layer(classifier, first[None])[0], plan)
         workers = max(1, (os.cpu_count() or 1) - 1)
         runs: dict[str, Callable[[], object]] = {
@@ -154,22 +175,33 @@ def compare(name: str, rounds: int) -> None:
                 run()
                 if turn:  # the first turn fills the page cache
                     times[who].append((time.perf_counter() - wall, cpu_seconds() - cpu))
-    print(f"\n{name}: {len(manifest)} images, {len(manifest.region_names)} regions, layer {case[1].layer}, batches of {plan.run.batch_size}")
-    medians = {who: tuple(statistics.median(column) for column in zip(*pairs, strict=True)) for who, pairs in times.items()}
+    print(
+        f"\n{name}: {len(manifest)} images, {len(manifest.region_names)} regions, layer {case[1].layer}, batches of {plan.run.batch_size}"
+    )
+    medians = {
+        who: tuple(statistics.median(column) for column in zip(*pairs, strict=True))
+        for who, pairs in times.items()
+    }
     for who, (wall, cpu) in medians.items():
         each = 1e3 / len(manifest)
         ratio = f"{wall / medians['bare loop'][0]:6.3f} {wall / medians['bare, DataLoader'][0]:6.3f} {cpu / medians['bare loop'][1]:6.3f}"
-        print(f"  {who:18s} {wall * each:7.2f} ms/image wall {cpu * each:7.2f} ms CPU    ÷ bare loop, ÷ DataLoader, CPU ÷ loop: {ratio}")
+        print(
+            f"  {who:18s} {wall * each:7.2f} ms/image wall {cpu * each:7.2f} ms CPU    ÷ bare loop, ÷ DataLoader, CPU ÷ loop: {ratio}"
+        )
     print(f"  goal: measure ÷ bare loop ≤ {GOAL}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="*", default=list(CASES), choices=list(CASES))
     given = parser.parse_args()
     warnings.simplefilter("ignore")
-    machine = f"{torch.get_num_threads()} threads, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+    machine = (
+        f"{torch.get_num_threads()} threads, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+    )
     print(f"torch {torch.__version__}, {machine}, {given.rounds} rounds")
     for name in given.only:
         compare(name, given.rounds)

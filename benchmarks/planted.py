@@ -31,7 +31,16 @@ from torch import nn
 
 import gradaudit as ga
 from gradaudit.analysis.verdict import audit_verdict
-from gradaudit.demos.dermoscopy import NETWORK_SIDE, SHORTCUT_GROUP, TONE_GROUPS, DemoSettings, audit_cases, train, training_cases, write_audit_set
+from gradaudit.demos.dermoscopy import (
+    NETWORK_SIDE,
+    SHORTCUT_GROUP,
+    TONE_GROUPS,
+    DemoSettings,
+    audit_cases,
+    train,
+    training_cases,
+    write_audit_set,
+)
 from gradaudit.demos.dermoscopy_images import render
 from gradaudit.images.preprocessing import Preprocess
 
@@ -53,7 +62,9 @@ def plan_of(settings: DemoSettings, folder: Path) -> ga.Plan:
 
     path = folder / "plan.toml"
     path.write_text(_plan("clean", settings), encoding="utf-8")
-    return ga.read_plan(path).updated(analysis={"permutations": PERMUTATIONS}, run={"workers": 0, "batch_size": 32})
+    return ga.read_plan(path).updated(
+        analysis={"permutations": PERMUTATIONS}, run={"workers": 0, "batch_size": 32}
+    )
 
 
 def one_seed(seed: int, strengths: list[float], sizes: list[int]) -> list[dict[str, Any]]:
@@ -61,41 +72,82 @@ def one_seed(seed: int, strengths: list[float], sizes: list[int]) -> list[dict[s
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         every = audit_cases(settings)
-        first = {patient for group in TONE_GROUPS for patient in list(dict.fromkeys(c.patient for c in every if c.tone_group == group))[: max(sizes)]}
+        first = {
+            patient
+            for group in TONE_GROUPS
+            for patient in list(dict.fromkeys(c.patient for c in every if c.tone_group == group))[
+                : max(sizes)
+            ]
+        }
         cases = [case for case in every if case.patient in first]
         manifest_path = write_audit_set(folder, cases, settings)
         plan = plan_of(settings, folder)
         manifest = ga.read_manifest(manifest_path, plan)
-        training = {s: training_cases(replace(settings, shortcut_strength=s), True) for s in strengths}
+        training = {
+            s: training_cases(replace(settings, shortcut_strength=s), True) for s in strengths
+        }
         scenes = list(dict.fromkeys(case.scene for own in training.values() for case in own))
         pictures = {scene: picture(scene, settings.side) for scene in scenes}
         dark = [case.scene for case in every if case.tone_group == SHORTCUT_GROUP][::4]
-        toggled = [np.stack([picture(replace(scene, ruler=ruler), settings.side) for scene in dark]) for ruler in (False, True)]
+        toggled = [
+            np.stack([picture(replace(scene, ruler=ruler), settings.side) for scene in dark])
+            for ruler in (False, True)
+        ]
         rows = []
         for strength in strengths:
             own = training[strength]
-            net = train(np.stack([pictures[case.scene] for case in own]), [case.malignant for case in own], settings)
-            rows += audited(net, manifest, plan, sizes, {"seed": seed, "strength": strength, "effect": effect_of_ruler(net, *toggled)})
+            net = train(
+                np.stack([pictures[case.scene] for case in own]),
+                [case.malignant for case in own],
+                settings,
+            )
+            rows += audited(
+                net,
+                manifest,
+                plan,
+                sizes,
+                {"seed": seed, "strength": strength, "effect": effect_of_ruler(net, *toggled)},
+            )
         return rows
 
 
 def effect_of_ruler(net: nn.Module, without: np.ndarray, with_ruler: np.ndarray) -> float:
     """Mean change of the logit difference, malignant minus benign, when a ruler lies in the same scene."""
     with torch.no_grad():
-        logits = [net(torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1) for pixels in (without, with_ruler)]
+        logits = [
+            net(torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1)
+            for pixels in (without, with_ruler)
+        ]
     return float((logits[1] - logits[0]).diff(dim=1).mean())
 
 
-def audited(net: nn.Module, manifest: Any, plan: ga.Plan, sizes: list[int], facts: dict[str, Any]) -> list[dict[str, Any]]:
-    preprocess = Preprocess(resize=(NETWORK_SIDE, NETWORK_SIDE), fit="exact", mean=(0.5,), std=(0.5,))
-    whole = ga.measure(manifest, ga.Classifier.wrap(net, classes=("benign", "malignant"), preprocess=preprocess), plan)
+def audited(
+    net: nn.Module, manifest: Any, plan: ga.Plan, sizes: list[int], facts: dict[str, Any]
+) -> list[dict[str, Any]]:
+    preprocess = Preprocess(
+        resize=(NETWORK_SIDE, NETWORK_SIDE), fit="exact", mean=(0.5,), std=(0.5,)
+    )
+    whole = ga.measure(
+        manifest,
+        ga.Classifier.wrap(net, classes=("benign", "malignant"), preprocess=preprocess),
+        plan,
+    )
     rows = []
     for size in sizes:
         part = first_patients(whole, size)
         findings = ga.analyze(part, plan)
-        ruler = [f for f in findings if (f.code, f.attribute, f.region, f.group) == ("GA101", "skin_tone", "ruler", SHORTCUT_GROUP)]
+        ruler = [
+            f
+            for f in findings
+            if (f.code, f.attribute, f.region, f.group)
+            == ("GA101", "skin_tone", "ruler", SHORTCUT_GROUP)
+        ]
         gap = ruler[0].adjusted if ruler else None
-        row: dict[str, Any] = {"size": size, "state": audit_verdict(findings, plan).state, "n_images": len(part.images)}
+        row: dict[str, Any] = {
+            "size": size,
+            "state": audit_verdict(findings, plan).state,
+            "n_images": len(part.images),
+        }
         row |= {"gap": gap.estimate, "low": gap.low, "high": gap.high} if gap else {}
         rows.append(facts | row | {"accuracy": float(part.images["correct"].mean())})
     return rows
@@ -104,14 +156,20 @@ def audited(net: nn.Module, manifest: Any, plan: ga.Plan, sizes: list[int], fact
 def first_patients(meas: ga.Measurements, size: int) -> ga.Measurements:
     """The first ``size`` patients of every tone group, in manifest order."""
     images = meas.images
-    order = images.groupby("subgroup.skin_tone")["cluster"].transform(lambda column: column.factorize()[0])
+    order = images.groupby("subgroup.skin_tone")["cluster"].transform(
+        lambda column: column.factorize()[0]
+    )
     kept = images.loc[order < size].reset_index(drop=True)
-    table = meas.table.loc[meas.table["image_id"].isin(set(kept["image_id"]))].reset_index(drop=True)
+    table = meas.table.loc[meas.table["image_id"].isin(set(kept["image_id"]))].reset_index(
+        drop=True
+    )
     return ga.Measurements(table, kept, None, meas.run)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--from", dest="first", type=int, default=0)
     given = parser.parse_args()
@@ -125,10 +183,23 @@ def main() -> None:
         if not strengths:
             continue
         started = time.perf_counter()
-        rows = [row for row in one_seed(seed, strengths, sizes) if (row["strength"], row["size"]) not in known]
+        rows = [
+            row
+            for row in one_seed(seed, strengths, sizes)
+            if (row["strength"], row["size"]) not in known
+        ]
         stored = json.loads(STORE.read_text()) if STORE.exists() else []
-        STORE.write_text(json.dumps(sorted(stored + rows, key=lambda r: (r["seed"], r["strength"], -r["size"])), indent=0) + "\n")
-        states = ", ".join(f"{r['strength']:g}/{r['size']}: {r['state']} {r.get('gap') or float('nan'):+.2f}" for r in rows)
+        STORE.write_text(
+            json.dumps(
+                sorted(stored + rows, key=lambda r: (r["seed"], r["strength"], -r["size"])),
+                indent=0,
+            )
+            + "\n"
+        )
+        states = ", ".join(
+            f"{r['strength']:g}/{r['size']}: {r['state']} {r.get('gap') or float('nan'):+.2f}"
+            for r in rows
+        )
         print(f"seed {seed}, {time.perf_counter() - started:.0f} s: {states}", flush=True)
 
 

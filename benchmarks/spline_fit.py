@@ -34,23 +34,47 @@ def fitted(y: np.ndarray, columns: np.ndarray) -> tuple[float, np.ndarray, linea
     return 1 - float(residual @ residual) / float(np.sum((y - y.mean()) ** 2)), y - residual, fit
 
 
-def region_row(share: np.ndarray, area: np.ndarray, cluster: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
+def region_row(
+    share: np.ndarray, area: np.ndarray, cluster: np.ndarray
+) -> tuple[dict[str, float], np.ndarray]:
     """Figures of one region; and per cluster (n, 4): logit(area share), heat share, curve of four knots, of seven."""
     size = linear_model.logit(area)
-    four, seven = linear_model.spline_basis(size), linear_model.spline_basis(size, np.unique(np.quantile(size, SEVEN)))
+    four, seven = (
+        linear_model.spline_basis(size),
+        linear_model.spline_basis(size, np.unique(np.quantile(size, SEVEN))),
+    )
     codes = np.unique(cluster, return_inverse=True)[1]
     n = int(codes.max()) + 1
-    y, mean_size = linear_model.cluster_means(share, codes, n), linear_model.cluster_means(size, codes, n)
-    line, few, many = (linear_model.cluster_means(c, codes, n) for c in (size[:, None], four, np.hstack([four, seven[:, 1:]])))
-    (r_line, *_), (r_four, curve, _), (r_seven, wavy, fit) = fitted(y, line), fitted(y, few), fitted(y, many)
+    y, mean_size = (
+        linear_model.cluster_means(share, codes, n),
+        linear_model.cluster_means(size, codes, n),
+    )
+    line, few, many = (
+        linear_model.cluster_means(c, codes, n)
+        for c in (size[:, None], four, np.hstack([four, seven[:, 1:]]))
+    )
+    (r_line, *_), (r_four, curve, _), (r_seven, wavy, fit) = (
+        fitted(y, line),
+        fitted(y, few),
+        fitted(y, many),
+    )
     extra = len(fit.kept) - min(len(fit.kept), few.shape[1])
     p = float("nan")
     if extra:
         on = np.eye(len(fit.kept))[-extra:]
         weights = np.column_stack([fit.row_weights(np.zeros(1), row) for row in on])
-        value = permutation.wald((weights.T @ y)[None], standard_errors.hc2(fit, fit.residuals(y), weights)[None])[0]
+        value = permutation.wald(
+            (weights.T @ y)[None], standard_errors.hc2(fit, fit.residuals(y), weights)[None]
+        )[0]
         p = float(special.fdtrc(extra, n - len(fit.kept) - 1, value / extra))
-    found = {"clusters": n, "line": r_line, "four": r_four, "seven": r_seven, "p": p, "points": 100 * float(np.sqrt(np.mean((curve - wavy) ** 2)))}
+    found = {
+        "clusters": n,
+        "line": r_line,
+        "four": r_four,
+        "seven": r_seven,
+        "p": p,
+        "points": 100 * float(np.sqrt(np.mean((curve - wavy) ** 2))),
+    }
     return found, np.column_stack([mean_size, y, curve, wavy])
 
 
@@ -59,7 +83,13 @@ def drawn(panels: list[tuple[str, np.ndarray]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     plt.rcParams["svg.hashsalt"] = "gradaudit"
-    figure, axes = plt.subplots(-(-len(panels) // 4), 4, figsize=(12, 3 * -(-len(panels) // 4)), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(
+        -(-len(panels) // 4),
+        4,
+        figsize=(12, 3 * -(-len(panels) // 4)),
+        layout="constrained",
+        squeeze=False,
+    )
     for axis in axes.flat[len(panels) :]:
         axis.set_axis_off()
     for axis, (title, points) in zip(axes.flat, panels, strict=False):
@@ -80,10 +110,16 @@ def main() -> None:
     for folder in map(Path, sys.argv[1:] or [ROOT / "runs" / name for name in RUNS]):
         meas = read_run(folder).measurements()
         table = meas.table.merge(meas.images[["image_id", "cluster"]], on="image_id")
-        for region, part in table[table["heat_share"].notna() & table["area_share"].notna()].groupby("region"):
+        for region, part in table[
+            table["heat_share"].notna() & table["area_share"].notna()
+        ].groupby("region"):
             if part["area_share"].nunique() < 20:
                 continue
-            found, points = region_row(part["heat_share"].to_numpy(float), part["area_share"].to_numpy(float), part["cluster"].to_numpy())
+            found, points = region_row(
+                part["heat_share"].to_numpy(float),
+                part["area_share"].to_numpy(float),
+                part["cluster"].to_numpy(),
+            )
             rows.append({"run": folder.name, "region": str(region), **found})
             panels.append((f"{folder.name}: {region}", points))
             print(rows[-1])

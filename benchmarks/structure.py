@@ -73,7 +73,9 @@ def structure_of(folder: Path) -> Structure:
 
 def function_sizes(text: str, tree: ast.Module) -> list[tuple[str, int]]:
     """(name with line, tokens of the body) of every function and method."""
-    tokens = [t for t in tokenize.generate_tokens(io.StringIO(text).readline) if t.type not in NO_CODE]
+    tokens = [
+        t for t in tokenize.generate_tokens(io.StringIO(text).readline) if t.type not in NO_CODE
+    ]
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):

@@ -1,6 +1,7 @@
 """gradaudit: does an image classifier look at different things for different groups?
 
-The public names.  They are resolved on first use, so that ``import gradaudit`` and the table wing never load torch.
+The public names.  They are resolved on first use, so that ``import gradaudit`` and the table wing
+never load torch.
 """
 
 from __future__ import annotations

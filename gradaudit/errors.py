@@ -13,8 +13,8 @@ GradauditError
 ├── RunError             a run folder belongs to something else, or is damaged
 └── MissingExtraError    an optional dependency is needed and not installed
 
-The command line turns each of them into its message and exit code 2.  An ``ImageError`` never ends a run:
-it becomes a row with its reason.
+The command line turns each of them into its message and exit code 2.  An ``ImageError`` never ends
+a run: it becomes a row with its reason.
 """
 
 from __future__ import annotations
@@ -81,41 +81,66 @@ class MissingExtraError(GradauditError, ImportError):
     """An optional dependency is missing; the message names the extra that brings it."""
 
     def __init__(self, what: str, extra: str, package: str) -> None:
-        super().__init__(f"{what} needs the package {package!r}, which is not installed. Install it with: pip install 'gradaudit[{extra}]'")
+        super().__init__(
+            f"{what} needs the package {package!r}, which is not installed. Install it with: pip install 'gradaudit[{extra}]'"
+        )
 
 
-# ── whose code failed ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── whose code failed ─────────────────────────────────────────────────────────────────────────────
 
 _PACKAGE = Path(__file__).parent
-_INSTALLED = tuple({Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "platstdlib", "purelib", "platlib")})
+_INSTALLED = tuple(
+    {
+        Path(sysconfig.get_path(kind)).resolve()
+        for kind in ("stdlib", "platstdlib", "purelib", "platlib")
+    }
+)
 
 
 def foreign_place(error: BaseException) -> tuple[str, int] | None:
-    """File and line of the last call that ran in code which is neither gradaudit's nor that of an installed package: the user's own.
+    """File and line of the last call that ran in code which is neither gradaudit's nor that of an
+    installed package: the user's own.
 
     None where no such code took part, so that what failed is gradaudit or something that it calls.
     """
-    return next(((frame.filename, frame.lineno or 0) for frame in reversed(_frames(error)) if _is_foreign(frame.filename)), None)
+    return next(
+        (
+            (frame.filename, frame.lineno or 0)
+            for frame in reversed(_frames(error))
+            if _is_foreign(frame.filename)
+        ),
+        None,
+    )
 
 
 def place_besides(error: BaseException, *packages: str) -> tuple[str, int] | None:
-    """File and line of the last call outside gradaudit, Python's own library and the named packages."""
+    """File and line of the last call outside gradaudit, Python's own library and the named
+    packages.
+    """
     inner = (*packages, "gradaudit")
     for frame in reversed(_frames(error)):
         parts = Path(frame.filename).parts
-        if _is_foreign(frame.filename) or ("site-packages" in parts and parts[parts.index("site-packages") + 1] not in inner):
+        if _is_foreign(frame.filename) or (
+            "site-packages" in parts and parts[parts.index("site-packages") + 1] not in inner
+        ):
             return frame.filename, frame.lineno or 0
     return None
 
 
 def own_place(error: BaseException, besides: str = "") -> tuple[str, int] | None:
     """File and line of the last call inside gradaudit; ``besides``: a file that does not count."""
-    own = [(Path(f.filename).name, f.lineno or 0) for f in _frames(error) if Path(f.filename).is_relative_to(_PACKAGE)]
+    own = [
+        (Path(f.filename).name, f.lineno or 0)
+        for f in _frames(error)
+        if Path(f.filename).is_relative_to(_PACKAGE)
+    ]
     return next((place for place in reversed(own) if place[0] != besides), None)
 
 
 def in_words(error: BaseException) -> str:
-    """``KeyError: 'x'``, the first line of what it says; an exit in words, as no code that gradaudit runs may end the process."""
+    """``KeyError: 'x'``, the first line of what it says; an exit in words, as no code that
+    gradaudit runs may end the process.
+    """
     if isinstance(error, SystemExit):
         return f"it calls sys.exit({'' if error.code is None else repr(error.code)}), which would end the audit without a result"
     lines = str(error).strip().splitlines()
@@ -128,5 +153,7 @@ def _frames(error: BaseException) -> list[traceback.FrameSummary]:
 
 def _is_foreign(filename: str) -> bool:
     path = Path(filename)
-    installed = {"site-packages", "dist-packages"} & set(path.parts) or any(path.is_relative_to(folder) for folder in _INSTALLED)
+    installed = {"site-packages", "dist-packages"} & set(path.parts) or any(
+        path.is_relative_to(folder) for folder in _INSTALLED
+    )
     return not (filename.startswith("<") or path.is_relative_to(_PACKAGE) or installed)

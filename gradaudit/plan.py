@@ -1,7 +1,8 @@
 """The audit plan: what is audited, how, and by which criteria; validated before anything runs.
 
-A plan is a TOML file (``audit.toml`` beside the manifest, or ``--config``), a ``Plan(...)`` in code, or nothing at all.
-Every field has a default, a meaning and a range; an unknown key is an error with the nearest known name.
+A plan is a TOML file (``audit.toml`` beside the manifest, or ``--config``), a ``Plan(...)`` in
+code, or nothing at all. Every field has a default, a meaning and a range; an unknown key is an
+error with the nearest known name.
 """
 
 from __future__ import annotations
@@ -27,13 +28,15 @@ class Section(BaseModel):
 
 
 class PreprocessPlan(Section):
-    """How a decoded image becomes the network's input; ``None`` leaves what the model source declares.
+    """How a decoded image becomes the network's input; ``None`` leaves what the model source
+    declares.
 
-    ``resize``: shorter side in pixels, or [height, width].  ``crop``: centre crop, side or [height, width].
-    ``fit``: "shorter" (resize the shorter side, then crop), "exact" (resize to [h, w], aspect not kept) or
-    "pad" (resize the longer side, pad with the mean colour to a square).
+    ``resize``: shorter side in pixels, or [height, width].  ``crop``: centre crop, side or [height,
+    width]. ``fit``: "shorter" (resize the shorter side, then crop), "exact" (resize to [h, w],
+    aspect not kept) or "pad" (resize the longer side, pad with the mean colour to a square).
     ``mean``/``std``: per channel, on values in [0, 1].  ``channels``: 3 (RGB) or 1 (luma).
-    ``invert``: 1 - value, before normalising.  ``antialias``: false samples single pixels, as ``cv2.resize`` and ``tf.image.resize`` do.
+    ``invert``: 1 - value, before normalising.  ``antialias``: false samples single pixels, as
+    ``cv2.resize`` and ``tf.image.resize`` do.
     """
 
     resize: int | tuple[int, int] | None = None
@@ -68,11 +71,16 @@ class ModelPlan(Section):
     weights: str | None = None
     layer: str = "auto"
     classes: tuple[str, ...] | None = None
-    output: str | int | None = Field(default=None, description="key or index of the logits in a dict or tuple output")
+    output: str | int | None = Field(
+        default=None, description="key or index of the logits in a dict or tuple output"
+    )
 
 
 class ExplainPlan(Section):
-    """Which map of which score. ``target``: predicted, label, class:NAME or class:INDEX. ``sign`` -1: evidence against."""
+    """Which map of which score. ``target``: predicted, label, class:NAME or class:INDEX.
+
+    ``sign`` -1: evidence against.
+    """
 
     method: str = "gradcam"
     target: str = "predicted"
@@ -88,10 +96,12 @@ class RegionPlan(Section):
 
 
 class SubgroupPlan(Section):
-    """One attribute. ``order`` makes it ordered; ``kind = "continuous"`` makes it numeric; ``reference`` a level or "rest".
+    """One attribute. ``order`` makes it ordered; ``kind = "continuous"`` makes it numeric;
+    ``reference`` a level or "rest".
 
-    ``within``: the attribute may vary inside a cluster (body site within patient), contrasts use patient fixed effects.
-    ``inferred``: the labels were estimated by an algorithm, and every table says so.
+    ``within``: the attribute may vary inside a cluster (body site within patient), contrasts use
+    patient fixed effects. ``inferred``: the labels were estimated by an algorithm, and every table
+    says so.
     """
 
     order: tuple[str, ...] | None = None
@@ -104,12 +114,16 @@ class SubgroupPlan(Section):
     @model_validator(mode="after")
     def _reference_is_a_level(self) -> SubgroupPlan:
         if self.order and self.reference != "rest" and self.reference not in self.order:
-            raise ValueError(f"reference {self.reference!r} is not among order = {list(self.order)}")
+            raise ValueError(
+                f"reference {self.reference!r} is not among order = {list(self.order)}"
+            )
         return self
 
 
 class CriteriaPlan(Section):
-    """The margin below which a disparity in heat share is held to be immaterial, and who declared it."""
+    """The margin below which a disparity in heat share is held to be immaterial, and who declared
+    it.
+    """
 
     margin: float = Field(gt=0, lt=1)
     undefined_margin: float = Field(default=0.05, gt=0, lt=1)
@@ -124,13 +138,19 @@ class AnalysisPlan(Section):
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
     permutations: int = Field(default=9999, ge=99)
     covariates: tuple[str, ...] = ()
-    regions: tuple[str, ...] = Field(default=(), description="confirmatory regions; empty: every attend/avoid region")
+    regions: tuple[str, ...] = Field(
+        default=(), description="confirmatory regions; empty: every attend/avoid region"
+    )
     pairs: str | None = None
-    positive_class: str | None = Field(default=None, description="class whose sensitivity, specificity and AUC are reported")
+    positive_class: str | None = Field(
+        default=None, description="class whose sensitivity, specificity and AUC are reported"
+    )
 
 
 class PrivacyPlan(Section):
-    """Cells of fewer than ``min_cell`` images or clusters are suppressed; ``images = "none"`` leaves no pixel."""
+    """Cells of fewer than ``min_cell`` images or clusters are suppressed; ``images = "none"``
+    leaves no pixel.
+    """
 
     min_cell: int = Field(default=11, ge=1)
     images: Literal["thumbnails", "none"] = "thumbnails"
@@ -138,9 +158,11 @@ class PrivacyPlan(Section):
 
 
 class RunPlan(Section):
-    """How the measuring runs; only ``batch_size``, ``shard_size``, ``seed``, ``accelerate`` and ``precision`` may move a number.
+    """How the measuring runs; only ``batch_size``, ``shard_size``, ``seed``, ``accelerate`` and
+    ``precision`` may move a number.
 
-    ``accelerate``: batch norms folded and channels last, where the first images' maps stay within 1e-5 of the plain network's.
+    ``accelerate``: batch norms folded and channels last, where the first images' maps stay within
+    1e-5 of the plain network's.
     """
 
     batch_size: int = Field(default=16, ge=1)
@@ -149,11 +171,16 @@ class RunPlan(Section):
     workers: int | Literal["auto"] = "auto"
     seed: int = Field(default=0, ge=0)
     accelerate: bool = True
-    precision: Literal["float32", "bfloat16", "float16"] = Field(default="float32", description="of the network up to the explained layer")
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        default="float32", description="of the network up to the explained layer"
+    )
 
 
 class ReportPlan(Section):
-    """What the report says of itself. ``notice`` is printed on every page (e.g. that the images are rendered)."""
+    """What the report says of itself. ``notice`` is printed on every page (e.g.
+
+    that the images are rendered).
+    """
 
     title: str = ""
     auditor: str = ""
@@ -163,10 +190,12 @@ class ReportPlan(Section):
 
 
 class ColumnsPlan(Section):
-    """Which columns of an existing table play which part; absent entries keep the manifest's own names.
+    """Which columns of an existing table play which part; absent entries keep the manifest's own
+    names.
 
     ``subgroups`` and ``regions`` map a name to a column: ``{skin_tone = "fitzpatrick_skin_type"}``.
-    ``image_template`` builds a path from columns: ``"images/{isic_id}.jpg"``; ``region_templates`` likewise for masks.
+    ``image_template`` builds a path from columns: ``"images/{isic_id}.jpg"``; ``region_templates``
+    likewise for masks.
     """
 
     image: str | None = None
@@ -198,7 +227,9 @@ class Plan(Section):
         return self.regions[name].role if name in self.regions else "neutral"
 
     def updated(self, **sections: dict[str, Any]) -> Plan:
-        """A copy with single fields replaced: ``plan.updated(run={"device": "cpu"})``; checked like a new plan."""
+        """A copy with single fields replaced: ``plan.updated(run={"device": "cpu"})``; checked like
+        a new plan.
+        """
         merged = self.model_dump()
         for section, fields in sections.items():
             if merged.get(section) is None:
@@ -218,7 +249,9 @@ def read_plan(path: str | Path) -> Plan:
     except OSError as error:
         raise PlanError(f"The plan {path} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise PlanError(f"The plan {path} is not UTF-8 text ({error.reason} at byte {error.start}).") from error
+        raise PlanError(
+            f"The plan {path} is not UTF-8 text ({error.reason} at byte {error.start})."
+        ) from error
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -229,7 +262,8 @@ def read_plan(path: str | Path) -> Plan:
 def find_plan(plan: str | Path | None, manifest: str | Path) -> tuple[Plan, Path]:
     """The plan and the folder that its relative paths start from.
 
-    ``plan`` a path: that file.  None: ``audit.toml`` beside the manifest, or the defaults where there is none.
+    ``plan`` a path: that file.  None: ``audit.toml`` beside the manifest, or the defaults where
+    there is none.
     """
     if plan is not None:
         return read_plan(plan), Path(plan).parent
@@ -245,7 +279,9 @@ def build_plan(data: dict[str, Any], origin: str = "the plan") -> Plan:
     except ValidationError as error:
         lines = [_problem_line(detail) for detail in error.errors()]
         noun = "problem" if len(lines) == 1 else "problems"
-        raise PlanError(f"{len(lines)} {noun} in {origin}:\n" + "\n".join(f"  - {line}" for line in lines)) from error
+        raise PlanError(
+            f"{len(lines)} {noun} in {origin}:\n" + "\n".join(f"  - {line}" for line in lines)
+        ) from error
 
 
 def _problem_line(detail: Any) -> str:
@@ -264,10 +300,14 @@ def _fields_at(place: list[str]) -> list[str]:
     model: type[BaseModel] = Plan
     for part in place:
         field = model.model_fields.get(part)
-        if field is None:  # the name of a region or subgroup: its section type is the dict's value type
+        if (
+            field is None
+        ):  # the name of a region or subgroup: its section type is the dict's value type
             continue
         candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), model)
+        model = next(
+            (c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), model
+        )
     return list(model.model_fields)
 
 

@@ -48,15 +48,15 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-# ── manifest ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── manifest ──────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True)
 class Problem:
     """One broken rule: how often, where, what was expected, one example, and what to do.
 
-    ``rows`` are line numbers as a text editor shows them (the header is line 1; for Parquet: row 1 is the first),
-    all of them; printing may shorten the list, never the count.
+    ``rows`` are line numbers as a text editor shows them (the header is line 1; for Parquet: row 1
+    is the first), all of them; printing may shorten the list, never the count.
     """
 
     rule: str
@@ -75,8 +75,8 @@ class Problem:
 class Sample:
     """One row of a checked manifest.
 
-    ``regions`` maps each region column to its cell text; an empty cell (not annotated) is absent from the mapping.
-    ``subgroups`` maps each attribute to its level as text; unknown is ``None``.
+    ``regions`` maps each region column to its cell text; an empty cell (not annotated) is absent
+    from the mapping. ``subgroups`` maps each attribute to its level as text; unknown is ``None``.
     """
 
     index: int
@@ -88,16 +88,29 @@ class Sample:
     regions: dict[str, str] = field(default_factory=dict)
 
 
-# ── measurements ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── measurements ──────────────────────────────────────────────────────────────────────────────────
 
 TABLE_COLUMNS = (
     "image_id", "method", "target", "region", "role", "status", "reason",
     "heat_share", "area_share", "mass_lift", "relevance_rank_accuracy", "pointing_game", "auc",
 )  # fmt: skip
-"""Leading columns of ``Measurements.table``; ``heat_share`` is the metric relevance_mass_accuracy."""
+"""Leading columns of ``Measurements.table``; ``heat_share`` is the metric relevance_mass_accuracy.
+"""
 
-IMAGE_COLUMNS = ("image_id", "path", "label", "predicted", "probability", "correct", "cluster", "status", "reason")
-"""Columns of ``Measurements.images`` beside ``subgroup.<name>``, ``score`` and ``probability.<class>``."""
+IMAGE_COLUMNS = (
+    "image_id",
+    "path",
+    "label",
+    "predicted",
+    "probability",
+    "correct",
+    "cluster",
+    "status",
+    "reason",
+)
+"""Columns of ``Measurements.images`` beside ``subgroup.<name>``, ``score`` and
+``probability.<class>``.
+"""
 
 
 @dataclass(frozen=True)
@@ -106,9 +119,10 @@ class Measurements:
 
     ``table``: one row per image x method x target x region (``TABLE_COLUMNS`` first).
     ``images``: one row per manifest row, in manifest order, also for images that could not be read.
-    ``maps``: coarse maps for display, or None: columns image_id, kind ("heat" | "region"), name (target | region),
-    height, width, values (bytes: float32 heat, uint8 0-255 region coverage).
-    ``run``: the run record as a plain dict.  ``folder``: the run folder, or None for an in-memory measurement.
+    ``maps``: coarse maps for display, or None: columns image_id, kind ("heat" | "region"), name
+    (target | region), height, width, values (bytes: float32 heat, uint8 0-255 region coverage).
+    ``run``: the run record as a plain dict.  ``folder``: the run folder, or None for an in-memory
+    measurement.
     """
 
     table: pd.DataFrame
@@ -118,13 +132,14 @@ class Measurements:
     folder: Path | None = None
 
 
-# ── findings ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── findings ──────────────────────────────────────────────────────────────────────────────────────
 
 
 class Verdict(StrEnum):
     """Verdict of one contrast, from its interval and adjusted p against the declared margin.
 
-    Where a margin was declared: the first five.  Where none was: a disparity is shown or not, and nothing else is said of it.
+    Where a margin was declared: the first five.  Where none was: a disparity is shown or not, and
+    nothing else is said of it.
     """
 
     MATERIAL = "disparity_material"
@@ -134,7 +149,9 @@ class Verdict(StrEnum):
     INCONCLUSIVE = "inconclusive"
     NOT_ASSESSED = "not_assessed"
     SHOWN = "disparity_shown"  # no margin was declared: a difference is shown, its importance is not judged
-    NOT_SHOWN = "disparity_not_shown"  # no margin was declared: no difference is shown, none is excluded
+    NOT_SHOWN = (
+        "disparity_not_shown"  # no margin was declared: no difference is shown, none is excluded
+    )
 
 
 VERDICT_WORDS: dict[Verdict, str] = {
@@ -158,9 +175,15 @@ VERDICT_CONDITIONS: dict[Verdict, str] = {
     Verdict.SHOWN: "a difference is shown, and no margin was declared to judge it by",
     Verdict.NOT_SHOWN: "no difference is shown, and no margin was declared to judge one by",
 }
-"""When a contrast gets a verdict, after adjustment for multiplicity; the rule itself is ``stats.verdict``."""
+"""When a contrast gets a verdict, after adjustment for multiplicity; the rule itself is
+``stats.verdict``.
+"""
 
-ROLE_WORDS: dict[str, str] = {"attend": "should draw heat", "avoid": "should not draw heat", "neutral": "no expectation"}
+ROLE_WORDS: dict[str, str] = {
+    "attend": "should draw heat",
+    "avoid": "should not draw heat",
+    "neutral": "no expectation",
+}
 
 
 class Interval(Record):
@@ -198,9 +221,9 @@ class TestResult(Record):
 class Finding(Record):
     """One contrast (or trend) of one outcome in one region, with its verdict and its sentence.
 
-    Codes: GA101 heat share, group against reference; GA102 trend over ordered levels; GA103 continuous attribute;
-    GA104 departure from trend / non-linearity; GA111 undefined heat; GA112 region absent; GA121 secondary metric;
-    GA131 intersection.
+    Codes: GA101 heat share, group against reference; GA102 trend over ordered levels; GA103
+    continuous attribute; GA104 departure from trend / non-linearity; GA111 undefined heat; GA112
+    region absent; GA121 secondary metric; GA131 intersection.
     """
 
     code: str
@@ -235,15 +258,25 @@ class Finding(Record):
     notes: tuple[str, ...] = ()
     sentence: str = ""
     suppressed: bool = False
-    n_withheld: bool = False  # the numbers stand, their counts (0 here) do not: they would give a small cell away
+    n_withheld: bool = (
+        False  # the numbers stand, their counts (0 here) do not: they would give a small cell away
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _without_a_limit_nothing_is_open(cls, data: Any) -> Any:
-        """Documents of earlier versions call a finding without a margin inconclusive: what would have to be concluded was never said."""
-        if isinstance(data, dict) and data.get("verdict") == Verdict.INCONCLUSIVE and data.get("margin") is None:
+        """Documents of earlier versions call a finding without a margin inconclusive: what would
+        have to be concluded was never said.
+        """
+        if (
+            isinstance(data, dict)
+            and data.get("verdict") == Verdict.INCONCLUSIVE
+            and data.get("margin") is None
+        ):
             return {**data, "verdict": Verdict.NOT_SHOWN}
         return data
+
+
 CROSS = " × "
 """Between the two levels of a cell."""
 

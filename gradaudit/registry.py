@@ -1,8 +1,9 @@
 """Families: plain functions, each registered with a card that states its facts once.
 
-The command line, column names, glossary, README tables and parametrised tests read the cards, so nothing about a
-member is written down twice.  Members from other packages are named by import path (``package.module:function``)
-in the plan; importing the module is what registers nothing and runs only code that the user named.
+The command line, column names, glossary, README tables and parametrised tests read the cards, so
+nothing about a member is written down twice.  Members from other packages are named by import path
+(``package.module:function``) in the plan; importing the module is what registers nothing and runs
+only code that the user named.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ class Card:
 
 
 class Family(Generic[Member]):
-    """An ordered set of functions with cards; membership is explicit, through the decorator ``register``."""
+    """An ordered set of functions with cards; membership is explicit, through the decorator
+    ``register``.
+    """
 
     def __init__(self, title: str) -> None:
         self.title = title
@@ -43,7 +46,9 @@ class Family(Generic[Member]):
         self._cards: dict[str, Card] = {}
 
     def register(self, **facts: str) -> Callable[[Member], Member]:
-        """Decorator: add a function under ``name=`` (default: its own name) with the card ``facts``."""
+        """Decorator: add a function under ``name=`` (default: its own name) with the card
+        ``facts``.
+        """
 
         def add(function: Member) -> Member:
             name = facts.pop("name", function.__name__)
@@ -56,7 +61,9 @@ class Family(Generic[Member]):
         return add
 
     def get(self, name: str) -> Member:
-        """The member called ``name``, or the function at the import path ``package.module:function``."""
+        """The member called ``name``, or the function at the import path
+        ``package.module:function``.
+        """
         if name in self._members:
             return self._members[name]
         if ":" in name:
@@ -88,5 +95,10 @@ class Family(Generic[Member]):
         try:
             member: Member = getattr(importlib.import_module(module_name), attribute)
             return member
-        except (Exception, SystemExit) as error:  # the module is the user's: it may do anything when it is imported
-            raise InputError(f"{self.title}: {path!r} cannot be imported: {in_words(error)}") from error
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # the module is the user's: it may do anything when it is imported
+            raise InputError(
+                f"{self.title}: {path!r} cannot be imported: {in_words(error)}"
+            ) from error

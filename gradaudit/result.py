@@ -1,4 +1,6 @@
-"""Measurements in, result document out: findings, tables, gallery and the record of the run, joined without torch."""
+"""Measurements in, result document out: findings, tables, gallery and the record of the run, joined
+without torch.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,14 @@ from gradaudit.plan import Plan, build_plan
 from gradaudit.records import Finding, Measurements
 from gradaudit.report import write_report
 from gradaudit.report.render import render_fragment, render_html, to_json
-from gradaudit.result_schema import CriteriaFacts, DataFacts, MethodFacts, ModelFacts, ResultDocument, RunRecord
+from gradaudit.result_schema import (
+    CriteriaFacts,
+    DataFacts,
+    MethodFacts,
+    ModelFacts,
+    ResultDocument,
+    RunRecord,
+)
 from gradaudit.runs.folder import digest_of
 
 
@@ -63,13 +72,15 @@ class AuditResult:
 def build_result(meas: Measurements, plan: Plan | None = None) -> AuditResult:
     """Analyse measurements and assemble the result.
 
-    ``plan``: roles, criteria, subgroups and privacy may differ from those in force while measuring (a colleague's
-    re-analysis); None takes the plan that the run recorded.
-    Errors: ``RunError`` where ``meas`` carries no run record (a bare table can be given to ``analyze``); ``PlanError`` where the plan
-    names what the run did not measure.
+    ``plan``: roles, criteria, subgroups and privacy may differ from those in force while measuring
+    (a colleague's re-analysis); None takes the plan that the run recorded.
+    Errors: ``RunError`` where ``meas`` carries no run record (a bare table can be given to
+    ``analyze``); ``PlanError`` where the plan names what the run did not measure.
     """
     if "model" not in meas.run:
-        raise RunError("These measurements carry no run record (model, data, versions), which a report needs. Use ga.analyze for a bare table.")
+        raise RunError(
+            "These measurements carry no run record (model, data, versions), which a report needs. Use ga.analyze for a bare table."
+        )
     plan = plan or recorded_plan(meas.run)
     meas = _with_roles(meas, plan)
     findings = tuple(analyze(meas, plan))
@@ -80,7 +91,8 @@ def build_result(meas: Measurements, plan: Plan | None = None) -> AuditResult:
         audit_id=digest_of([meas.run.get("plan_id"), plan.model_dump(mode="json")])[:12],
         created=_created(),
         tool_version=metadata.version("gradaudit"),
-        title=plan.report.title or f"Audit of {meas.run['model']['source']} on {meas.run['data']['name']}",
+        title=plan.report.title
+        or f"Audit of {meas.run['model']['source']} on {meas.run['data']['name']}",
         auditor=plan.report.auditor,
         notice=plan.report.notice,
         model=ModelFacts(**{**meas.run["model"], "grid": _grid(meas)}),
@@ -100,9 +112,13 @@ def build_result(meas: Measurements, plan: Plan | None = None) -> AuditResult:
 
 
 def recorded_plan(run: Mapping[str, Any]) -> Plan:
-    """The plan that a run was measured with.  Errors: ``RunError`` where its record holds none that this version can read."""
+    """The plan that a run was measured with.  Errors: ``RunError`` where its record holds none that
+    this version can read.
+    """
     if "plan" not in run:
-        raise RunError("The run's record (run.json) holds no plan. Give one: gradaudit analyze RUN --config audit.toml")
+        raise RunError(
+            "The run's record (run.json) holds no plan. Give one: gradaudit analyze RUN --config audit.toml"
+        )
     try:
         return build_plan(run["plan"], "the plan that the run recorded")
     except PlanError as error:
@@ -117,14 +133,23 @@ def _with_roles(meas: Measurements, plan: Plan) -> Measurements:
 
 
 def _with_shown_names(parts: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
-    exclusions = tuple(e.model_copy(update={"examples": tuple(shown_name(name, plan) for name in e.examples)}) for e in parts["exclusions"])
+    exclusions = tuple(
+        e.model_copy(update={"examples": tuple(shown_name(name, plan) for name in e.examples)})
+        for e in parts["exclusions"]
+    )
     return {**parts, "exclusions": exclusions}
 
 
 def _created() -> str:
-    """Now, in UTC; SOURCE_DATE_EPOCH (reproducible-builds.org) replaces it, so that a build can be repeated to the byte."""
+    """Now, in UTC; SOURCE_DATE_EPOCH (reproducible-builds.org) replaces it, so that a build can be
+    repeated to the byte.
+    """
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    moment = datetime.datetime.fromtimestamp(int(epoch), datetime.UTC) if epoch else datetime.datetime.now(datetime.UTC)
+    moment = (
+        datetime.datetime.fromtimestamp(int(epoch), datetime.UTC)
+        if epoch
+        else datetime.datetime.now(datetime.UTC)
+    )
     return moment.isoformat(timespec="seconds")
 
 

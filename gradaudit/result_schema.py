@@ -14,7 +14,7 @@ from gradaudit.records import Finding, Record, TestResult
 SCHEMA_VERSION = "1"
 
 
-# ── result.json ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── result.json ───────────────────────────────────────────────────────────────────────────────────
 
 
 class ModelFacts(Record):
@@ -26,7 +26,9 @@ class ModelFacts(Record):
     input_size: tuple[int, ...] = ()
     classes: tuple[str, ...] = ()
     preprocess: dict[str, Any] = {}
-    notes: tuple[str, ...] = ()  # what was noticed on loading: user code run, random weights, an output layer taken off
+    notes: tuple[
+        str, ...
+    ] = ()  # what was noticed on loading: user code run, random weights, an output layer taken off
 
 
 class DataFacts(Record):
@@ -83,7 +85,9 @@ AUDIT_STATE_MEANINGS: dict[str, str] = {
 
 
 class AuditVerdict(Record):
-    """The verdict of the whole audit: ``sentences`` are generated from findings, 3 to 5 of them, worst first."""
+    """The verdict of the whole audit: ``sentences`` are generated from findings, 3 to 5 of them,
+    worst first.
+    """
 
     state: AuditState
     headline: str
@@ -93,7 +97,10 @@ class AuditVerdict(Record):
 
 
 class FlowRow(Record):
-    """Section 3: how many images of one subgroup came through each step. ``level`` "(unknown)" is a row of its own."""
+    """Section 3: how many images of one subgroup came through each step.
+
+    ``level`` "(unknown)" is a row of its own.
+    """
 
     attribute: str
     level: str
@@ -110,14 +117,19 @@ class FlowRow(Record):
 
 
 class Exclusion(Record):
-    """How many images, or pairs of an image and a region, have no heat share, by reason; a pair counts once, under its first cause.
+    """How many images, or pairs of an image and a region, have no heat share, by reason; a pair
+    counts once, under its first cause.
 
-    ``region`` "" : images that are left out: not readable, or readable and without a usable heat map.
-    ``region`` named : readable images with a usable heat map and no share in this region, most often because it is absent or not
-    annotated.  Such an image is not left out: it takes part for the other regions.  Only where it has a share in none is it left out
-    too; those images are n_manifest less n_analysed (flow, all images) less the counts without a region.
-    For each region its counts, those without a region, and the images with a share in it add up to n_manifest.
-    ``by_level`` : attribute -> level -> count, None where withheld.  ``examples`` : up to three image ids.
+    ``region`` "" : images that are left out: not readable, or readable and without a usable heat
+    map.
+    ``region`` named : readable images with a usable heat map and no share in this region, most
+        often because it is absent or not
+    annotated.  Such an image is not left out: it takes part for the other regions.  Only where it
+    has a share in none is it left out too; those images are n_manifest less n_analysed (flow, all
+    images) less the counts without a region. For each region its counts, those without a region,
+    and the images with a share in it add up to n_manifest.
+    ``by_level`` : attribute -> level -> count, None where withheld.  ``examples`` : up to three
+        image ids.
     """
 
     reason: str
@@ -129,7 +141,9 @@ class Exclusion(Record):
 
 
 class HeatRow(Record):
-    """Distribution of the heat share of one region in one subgroup (patient means); ``histogram`` over 20 bins of [0, 1]."""
+    """Distribution of the heat share of one region in one subgroup (patient means); ``histogram``
+    over 20 bins of [0, 1].
+    """
 
     attribute: str
     level: str
@@ -152,7 +166,9 @@ class HeatRow(Record):
 
 
 class PerformanceRow(Record):
-    """One performance figure of the model in one subgroup, with a cluster-aware interval; or its difference to the reference."""
+    """One performance figure of the model in one subgroup, with a cluster-aware interval; or its
+    difference to the reference.
+    """
 
     attribute: str
     level: str
@@ -164,11 +180,15 @@ class PerformanceRow(Record):
     n_clusters: int | None = None
     reason: str = ""
     suppressed: bool = False
-    test: TestResult = TestResult()  # of a difference; of clusters' means, or of their pseudo-values
+    test: TestResult = (
+        TestResult()
+    )  # of a difference; of clusters' means, or of their pseudo-values
 
 
 class MeanMap(Record):
-    """Mean of unit-mass heat maps of one subgroup (values >= 0, h x w) and mean coverage of each region (0-1)."""
+    """Mean of unit-mass heat maps of one subgroup (values >= 0, h x w) and mean coverage of each
+    region (0-1).
+    """
 
     attribute: str
     level: str
@@ -178,7 +198,9 @@ class MeanMap(Record):
 
 
 class GalleryItem(Record):
-    """One image of the gallery. ``outlines``: region -> SVG path data in thumbnail pixels; ``heat``: raw signed grid."""
+    """One image of the gallery. ``outlines``: region -> SVG path data in thumbnail pixels;
+    ``heat``: raw signed grid.
+    """
 
     image_id: str
     path: str
@@ -208,11 +230,15 @@ class MethodFacts(Record):
     confirmatory_contrasts: int = 0
     exploratory_contrasts: int = 0
     adjusted_for: tuple[str, ...] = ()
-    cards: dict[str, tuple[dict[str, str], ...]] = {}  # family -> cards as dicts (name, label, formula, source, function, ...)
+    cards: dict[
+        str, tuple[dict[str, str], ...]
+    ] = {}  # family -> cards as dicts (name, label, formula, source, function, ...)
 
 
 class CheckOutcome(Record):
-    """A check of the explanation or the data: passed, issue, not_applicable or skipped, always with its reason."""
+    """A check of the explanation or the data: passed, issue, not_applicable or skipped, always with
+    its reason.
+    """
 
     code: str
     name: str
@@ -263,7 +289,9 @@ class ResultDocument(Record):
     gallery: tuple[GalleryItem, ...]
     checks: tuple[CheckOutcome, ...]
     method: MethodFacts
-    limits: tuple[str, ...] = Field(description="limits found in this data, beside the general ones")
+    limits: tuple[str, ...] = Field(
+        description="limits found in this data, beside the general ones"
+    )
     plan: dict[str, Any]
     run: RunRecord
     min_cell: int

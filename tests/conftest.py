@@ -8,7 +8,10 @@ import pytest
 @pytest.fixture(scope="session")
 def built_demo(tmp_path_factory) -> Path:
     """The demo, smaller than `gradaudit demo` writes it (`make report` has that one).  Its users share one worker: xdist_group("demo")."""
-    from gradaudit.demos.dermoscopy import DemoSettings, write_demo  # here, so that collecting the tests of the table wing loads no torch
+    from gradaudit.demos.dermoscopy import (
+        DemoSettings,
+        write_demo,
+    )  # here, so that collecting the tests of the table wing loads no torch
 
     settings = DemoSettings(patients=40, train_images=800, side=128)
     return write_demo(tmp_path_factory.mktemp("demo") / "gradaudit-demo", settings=settings).parent

@@ -25,12 +25,18 @@ def relevance_mass_accuracy(h, m):
     h, m = _heat(h), np.asarray(m, np.float64)
     if h is None or m.sum() == 0:
         return NAN
-    return sum(h[i, j] * m[i, j] for i, j in np.ndindex(h.shape)) / sum(h[i, j] for i, j in np.ndindex(h.shape))
+    return sum(h[i, j] * m[i, j] for i, j in np.ndindex(h.shape)) / sum(
+        h[i, j] for i, j in np.ndindex(h.shape)
+    )
 
 
 def mass_lift(h, m):
     """Kohlbrenner et al. 2020: inside-total ratio times S_tot / S_in."""
-    return relevance_mass_accuracy(h, m) * m.size / float(np.asarray(m, np.float64).sum()) if np.sum(m) else NAN
+    return (
+        relevance_mass_accuracy(h, m) * m.size / float(np.asarray(m, np.float64).sum())
+        if np.sum(m)
+        else NAN
+    )
 
 
 def pointing_game(h, m):
@@ -64,7 +70,10 @@ def auc(h, m):
     return float(np.mean([1.0 if a > b else 0.5 if a == b else 0.0 for a, b in pairs]))
 
 
-METRIC_REPLICAS = {f.__name__: f for f in (relevance_mass_accuracy, mass_lift, pointing_game, relevance_rank_accuracy, auc)}
+METRIC_REPLICAS = {
+    f.__name__: f
+    for f in (relevance_mass_accuracy, mass_lift, pointing_game, relevance_rank_accuracy, auc)
+}
 
 
 # ── heat maps ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -101,11 +110,15 @@ def _bilinear(cam, size):
     """Bilinear resize, pixel centres at half-integers, border continued; one pixel at a time."""
     out = np.zeros(size)
     for i, j in np.ndindex(*size):
-        y, x = (max((p + 0.5) * n / s - 0.5, 0) for p, n, s in zip((i, j), cam.shape, size, strict=True))
+        y, x = (
+            max((p + 0.5) * n / s - 0.5, 0) for p, n, s in zip((i, j), cam.shape, size, strict=True)
+        )
         y0, x0 = int(y), int(x)
         y1, x1 = min(y0 + 1, cam.shape[0] - 1), min(x0 + 1, cam.shape[1] - 1)
         v, u = y - y0, x - x0
-        out[i, j] = (1 - v) * ((1 - u) * cam[y0, x0] + u * cam[y0, x1]) + v * ((1 - u) * cam[y1, x0] + u * cam[y1, x1])
+        out[i, j] = (1 - v) * ((1 - u) * cam[y0, x0] + u * cam[y0, x1]) + v * (
+            (1 - u) * cam[y1, x0] + u * cam[y1, x1]
+        )
     return out
 
 
@@ -176,7 +189,9 @@ def finercam(net, layer, x, klass):
 
     with torch.no_grad():
         z = net(x)[0].numpy()
-    nearest = sorted((d for d in range(len(z)) if d != klass), key=lambda d: abs(z[d] - z[klass]))[:3]
+    nearest = sorted((d for d in range(len(z)) if d != klass), key=lambda d: abs(z[d] - z[klass]))[
+        :3
+    ]
     return gradcam(net, layer, x, klass) - np.mean([gradcam(net, layer, x, d) for d in nearest], 0)
 
 
@@ -229,7 +244,9 @@ def kpcacam(net, layer, x, klass):
 def _with_layer(net, layer, x, klass, value):
     import torch
 
-    handle = dict(net.named_modules())[layer].register_forward_hook(lambda m, a, o: torch.from_numpy(value)[None])
+    handle = dict(net.named_modules())[layer].register_forward_hook(
+        lambda m, a, o: torch.from_numpy(value)[None]
+    )
     try:
         return _logit(net, x, klass)
     finally:
@@ -271,7 +288,10 @@ def occlusion(net, layer, x, klass):
     size = x.shape[2:]
     window, stride = [max(1, s // 8) for s in size], [max(1, s // 8 // 2) for s in size]
     y, total, count = _logit(net, x, klass), np.zeros(size), np.zeros(size)
-    starts = [[s for s in range(0, side, st) if s < side and (s == 0 or s - st + w < side)] for side, w, st in zip(size, window, stride, strict=True)]
+    starts = [
+        [s for s in range(0, side, st) if s < side and (s == 0 or s - st + w < side)]
+        for side, w, st in zip(size, window, stride, strict=True)
+    ]
     for i, j in itertools.product(*starts):
         covered = x.clone()
         covered[:, :, i : i + window[0], j : j + window[1]] = 0
@@ -356,7 +376,9 @@ def deconvnet(net, layer, x, klass):
 
 def guided_gradcam(net, layer, x, klass):
     """Selvaraju et al. 2020, sec. 3.2: guided backprop times the upsampled ReLU'd Grad-CAM."""
-    return guided_backprop(net, layer, x, klass) * _bilinear(np.maximum(gradcam(net, layer, x, klass), 0), tuple(x.shape[2:]))
+    return guided_backprop(net, layer, x, klass) * _bilinear(
+        np.maximum(gradcam(net, layer, x, klass), 0), tuple(x.shape[2:])
+    )
 
 
 def smoothgrad(net, layer, x, klass):
@@ -383,7 +405,10 @@ def fullgrad(net, layer, x, klass):
         if isinstance(module, nn.Conv2d) and module.bias is not None:
             bias = module.bias
         elif isinstance(module, nn.BatchNorm2d):
-            bias = module.bias - module.running_mean / torch.sqrt(module.running_var + module.eps) * module.weight
+            bias = (
+                module.bias
+                - module.running_mean / torch.sqrt(module.running_var + module.eps) * module.weight
+            )
         else:
             continue
         _, g, _ = _textbook(net, name, x, klass)

@@ -35,11 +35,33 @@ from gradaudit.result_schema import (
     RunRecord,
 )
 
-GROUPS: dict[str, tuple[str, ...]] = {"skin_tone": ("I–II", "III–IV", "V–VI"), "sex": ("female", "male"), "site": ("trunk", "limbs", "head", "acral")}
-SIZES = {"I–II": 1480, "III–IV": 640, "V–VI": 212, "female": 1190, "male": 1142, "trunk": 1010, "limbs": 820, "head": 448, "acral": 54}
-REGIONS = {"lesion": ("attend", 0.55, 0.22), "ruler": ("avoid", 0.12, 0.05), "skin": ("neutral", 0.30, 0.60)}
+GROUPS: dict[str, tuple[str, ...]] = {
+    "skin_tone": ("I–II", "III–IV", "V–VI"),
+    "sex": ("female", "male"),
+    "site": ("trunk", "limbs", "head", "acral"),
+}
+SIZES = {
+    "I–II": 1480,
+    "III–IV": 640,
+    "V–VI": 212,
+    "female": 1190,
+    "male": 1142,
+    "trunk": 1010,
+    "limbs": 820,
+    "head": 448,
+    "acral": 54,
+}
+REGIONS = {
+    "lesion": ("attend", 0.55, 0.22),
+    "ruler": ("avoid", 0.12, 0.05),
+    "skin": ("neutral", 0.30, 0.60),
+}
 Gaps = Mapping[tuple[str, str, str], float]
-SHORTCUT: Gaps = {("skin_tone", "V–VI", "ruler"): 0.19, ("skin_tone", "V–VI", "lesion"): -0.14, ("skin_tone", "III–IV", "ruler"): 0.035}
+SHORTCUT: Gaps = {
+    ("skin_tone", "V–VI", "ruler"): 0.19,
+    ("skin_tone", "V–VI", "lesion"): -0.14,
+    ("skin_tone", "III–IV", "ruler"): 0.035,
+}
 
 
 def shortcut_document(**changes: Any) -> ResultDocument:
@@ -73,7 +95,10 @@ def met_document(**changes: Any) -> ResultDocument:
             "The largest difference is 1.2 points (−0.9 to 3.3), for acral sites on ruler marks.",
             "All 18 decisive comparisons are equivalent within the margin.",
         ),
-        cannot_tell=("Whether the model relies on what the heat shows.", "Anything about groups that the manifest does not name."),
+        cannot_tell=(
+            "Whether the model relies on what the heat shows.",
+            "Anything about groups that the manifest does not name.",
+        ),
         finding_anchors=("GA101-site-ruler",),
     )
     return _document(verdict, {}, **changes)
@@ -90,7 +115,14 @@ def insufficient_document(**changes: Any) -> ResultDocument:
         ),
         cannot_tell=("Whether the groups differ.", "What a larger sample would show."),
     )
-    return _document(verdict, {("skin_tone", "III–IV", "ruler"): 0.03}, shrink=12, hidden=("V–VI", "acral"), cards=OLDER_CARDS, **changes)
+    return _document(
+        verdict,
+        {("skin_tone", "III–IV", "ruler"): 0.03},
+        shrink=12,
+        hidden=("V–VI", "acral"),
+        cards=OLDER_CARDS,
+        **changes,
+    )
 
 
 def no_criteria_document(**changes: Any) -> ResultDocument:
@@ -98,8 +130,13 @@ def no_criteria_document(**changes: Any) -> ResultDocument:
     verdict = AuditVerdict(
         state="none_declared",
         headline="Heat on ruler marks differs by skin tone; no margin was declared to judge the difference by.",
-        sentences=("On skin tone V–VI the heat share on ruler marks is 19 points higher (14 to 24).",),
-        cannot_tell=("Whether a difference of this size matters.", "Whether the model relies on what the heat shows."),
+        sentences=(
+            "On skin tone V–VI the heat share on ruler marks is 19 points higher (14 to 24).",
+        ),
+        cannot_tell=(
+            "Whether a difference of this size matters.",
+            "Whether the model relies on what the heat shows.",
+        ),
         finding_anchors=("GA101-skin_tone-ruler",),
     )
     return _document(verdict, SHORTCUT, margin=None, **changes)
@@ -123,15 +160,29 @@ def hostile_document() -> ResultDocument:
         }
         | {
             "values": {HOSTILE: 0.5, "ruler": 0.1},
-            "outlines": {HOSTILE: source.gallery[0].outlines["lesion"], "ruler": 'M0 0"/><script>alert(2)</script>'},
+            "outlines": {
+                HOSTILE: source.gallery[0].outlines["lesion"],
+                "ruler": 'M0 0"/><script>alert(2)</script>',
+            },
         }
     )
     foreign = source.gallery[1].model_copy(update={"image": "https://evil.test/pixel.png"})
     findings = tuple(
-        f.model_copy(update={"group": HOSTILE, "attribute": HOSTILE, "region": HOSTILE, "sentence": HOSTILE, "anchor": f"GA101-{HOSTILE}"})
+        f.model_copy(
+            update={
+                "group": HOSTILE,
+                "attribute": HOSTILE,
+                "region": HOSTILE,
+                "sentence": HOSTILE,
+                "anchor": f"GA101-{HOSTILE}",
+            }
+        )
         for f in source.findings[:4]
     )
-    rows = tuple(h.model_copy(update={"level": HOSTILE, "attribute": HOSTILE, "region": HOSTILE}) for h in source.heat[:3])
+    rows = tuple(
+        h.model_copy(update={"level": HOSTILE, "attribute": HOSTILE, "region": HOSTILE})
+        for h in source.heat[:3]
+    )
     return source.model_copy(
         update={
             "title": HOSTILE,
@@ -141,11 +192,28 @@ def hostile_document() -> ResultDocument:
             "findings": findings,
             "heat": rows,
             "gallery": (item, foreign, source.gallery[2]),
-            "verdict": source.verdict.model_copy(update={"headline": HOSTILE, "sentences": (HOSTILE,) * 3, "finding_anchors": (f"GA101-{HOSTILE}",)}),
-            "flow": tuple(f.model_copy(update={"level": "=1+1", "attribute": HOSTILE}) for f in source.flow[:2]),
-            "performance": tuple(p.model_copy(update={"level": HOSTILE}) for p in source.performance),
-            "mean_maps": tuple(m.model_copy(update={"level": HOSTILE, "regions": {HOSTILE: m.regions["lesion"]}}) for m in source.mean_maps[:2]),
-            "exclusions": tuple(e.model_copy(update={"examples": (HOSTILE, "\x00\x1b[31mred")}) for e in source.exclusions),
+            "verdict": source.verdict.model_copy(
+                update={
+                    "headline": HOSTILE,
+                    "sentences": (HOSTILE,) * 3,
+                    "finding_anchors": (f"GA101-{HOSTILE}",),
+                }
+            ),
+            "flow": tuple(
+                f.model_copy(update={"level": "=1+1", "attribute": HOSTILE})
+                for f in source.flow[:2]
+            ),
+            "performance": tuple(
+                p.model_copy(update={"level": HOSTILE}) for p in source.performance
+            ),
+            "mean_maps": tuple(
+                m.model_copy(update={"level": HOSTILE, "regions": {HOSTILE: m.regions["lesion"]}})
+                for m in source.mean_maps[:2]
+            ),
+            "exclusions": tuple(
+                e.model_copy(update={"examples": (HOSTILE, "\x00\x1b[31mred")})
+                for e in source.exclusions
+            ),
             "plan": {HOSTILE: {"x": HOSTILE}},
             "run": source.run.model_copy(update={"command": HOSTILE}),
         }
@@ -222,7 +290,13 @@ def _document(
             preprocess={"resize": 256, "crop": 224, "mean": [0.485, 0.456, 0.406]},
             notes=("melanoma.py is the auditor's own Python and was run to build the network",),
         ),
-        data=DataFacts(name="dermoscopy-2025", digest="17ac" * 16, n_images=total, n_clusters=int(total / 2.2), cluster_declared=True),
+        data=DataFacts(
+            name="dermoscopy-2025",
+            digest="17ac" * 16,
+            n_images=total,
+            n_clusters=int(total / 2.2),
+            cluster_declared=True,
+        ),
         regions=tuple(
             RegionFacts(
                 name=name,
@@ -266,21 +340,37 @@ def _document(
                 by_level={"skin_tone": {"I–II": 14, "III–IV": None, "V–VI": None}},
                 examples=("ISIC_0024306.jpg", "ISIC_0031633.jpg"),
             ),
-            Exclusion(reason="missing_mask", meaning="the mask file does not exist", region="ruler", count=19, examples=("ISIC_0027419.jpg",)),
+            Exclusion(
+                reason="missing_mask",
+                meaning="the mask file does not exist",
+                region="ruler",
+                count=19,
+                examples=("ISIC_0027419.jpg",),
+            ),
         ),
         heat=heat,
         performance=tuple(_performance(rng, sizes, hidden)),
         mean_maps=tuple(_mean_maps(sizes, gaps, hidden)),
         gallery=tuple(_gallery(rng, gallery_items)),
         checks=(
-            CheckOutcome(code="GD01", name="Masks cover what they should", state="passed", detail="No mask is larger than its image."),
+            CheckOutcome(
+                code="GD01",
+                name="Masks cover what they should",
+                state="passed",
+                detail="No mask is larger than its image.",
+            ),
             CheckOutcome(
                 code="GD02",
                 name="Overlap of region size between groups",
                 state="issue",
                 detail="Ruler marks are larger in V–VI: 71 % overlap; contrasts are restricted to the common range.",
             ),
-            CheckOutcome(code="GT01", name="Randomised weights", state="skipped", detail="Trust checks were not asked for."),
+            CheckOutcome(
+                code="GT01",
+                name="Randomised weights",
+                state="skipped",
+                detail="Trust checks were not asked for.",
+            ),
         ),
         method=MethodFacts(
             explain_method="gradcam",
@@ -294,7 +384,9 @@ def _document(
             adjusted_for=("region size", "class"),
             cards=cards,
         ),
-        limits=("Skin tone was estimated from pixel colours; 4 % of labels are expected to be wrong.",),
+        limits=(
+            "Skin tone was estimated from pixel colours; 4 % of labels are expected to be wrong.",
+        ),
         plan={
             "model": {"source": "factory:melanoma.py:build", "weights": None},
             "criteria": {"margin": margin},
@@ -322,12 +414,20 @@ def _mean_share(attribute: str, level: str, region: str, gaps: Gaps) -> float:
     return REGIONS[region][1] + gaps.get((attribute, level, region), 0.0)
 
 
-def _heat_rows(rng: np.random.Generator, sizes: Mapping[str, int], gaps: Gaps, hidden: tuple[str, ...]) -> list[HeatRow]:
+def _heat_rows(
+    rng: np.random.Generator, sizes: Mapping[str, int], gaps: Gaps, hidden: tuple[str, ...]
+) -> list[HeatRow]:
     rows = []
     for attribute, levels in GROUPS.items():
         for level in levels:
             for region in REGIONS:
-                base = {"attribute": attribute, "level": level, "region": region, "method": "gradcam", "target": "predicted"}
+                base = {
+                    "attribute": attribute,
+                    "level": level,
+                    "region": region,
+                    "method": "gradcam",
+                    "target": "predicted",
+                }
                 if level in hidden:
                     rows.append(HeatRow(**base, n_images=None, n_clusters=None, suppressed=True))
                     continue
@@ -345,7 +445,9 @@ def _heat_rows(rng: np.random.Generator, sizes: Mapping[str, int], gaps: Gaps, h
                         ci_low=values.mean() - half,
                         ci_high=values.mean() + half,
                         adjusted_mean=values.mean() - 0.01,
-                        quantiles=tuple(np.quantile(values, (0.05, 0.25, 0.5, 0.75, 0.95)).tolist()),
+                        quantiles=tuple(
+                            np.quantile(values, (0.05, 0.25, 0.5, 0.75, 0.95)).tolist()
+                        ),
                         histogram=tuple(np.histogram(values, bins=20, range=(0, 1))[0].tolist()),
                         mean_lift=values.mean() / REGIONS[region][2],
                         pointing_game=min(1.0, 1.3 * values.mean()),
@@ -355,7 +457,13 @@ def _heat_rows(rng: np.random.Generator, sizes: Mapping[str, int], gaps: Gaps, h
     return rows
 
 
-def _findings(rng: np.random.Generator, sizes: Mapping[str, int], gaps: Gaps, margin: float | None, hidden: tuple[str, ...]) -> list[Finding]:
+def _findings(
+    rng: np.random.Generator,
+    sizes: Mapping[str, int],
+    gaps: Gaps,
+    margin: float | None,
+    hidden: tuple[str, ...],
+) -> list[Finding]:
     total = sum(sizes[level] for level in GROUPS["skin_tone"])
     findings = []
     for attribute, levels in GROUPS.items():
@@ -369,7 +477,9 @@ def _findings(rng: np.random.Generator, sizes: Mapping[str, int], gaps: Gaps, ma
                 verdict = _verdict(gap, se, margin, n)
                 suppressed = level in hidden
                 raw = Interval(estimate=gap, low=gap - 1.96 * se, high=gap + 1.96 * se)
-                adjusted = Interval(estimate=0.9 * gap, low=0.9 * gap - 1.9 * se, high=0.9 * gap + 1.9 * se)
+                adjusted = Interval(
+                    estimate=0.9 * gap, low=0.9 * gap - 1.9 * se, high=0.9 * gap + 1.9 * se
+                )
                 p = float(min(1.0, 2 * np.exp(-0.5 * (gap / se) ** 2)))
                 base = {
                     "code": "GA101",
@@ -393,7 +503,9 @@ def _findings(rng: np.random.Generator, sizes: Mapping[str, int], gaps: Gaps, ma
                         n_clusters=n // 2,
                         n_images_reference=total - n,
                         n_clusters_reference=(total - n) // 2,
-                        mean=Interval(estimate=mean + gap, low=mean + gap - se, high=mean + gap + se),
+                        mean=Interval(
+                            estimate=mean + gap, low=mean + gap - se, high=mean + gap + se
+                        ),
                         mean_reference=Interval(estimate=mean),
                         raw=raw,
                         adjusted=adjusted if verdict is not Verdict.NOT_ASSESSED else Interval(),
@@ -401,7 +513,9 @@ def _findings(rng: np.random.Generator, sizes: Mapping[str, int], gaps: Gaps, ma
                         margin=margin,
                         mde80=2.8 * se,
                         effect=Effect(
-                            ratio=Interval(estimate=1 + gap / mean, low=0.9, high=1.3), standardised_difference=gap / 0.2, cliffs_delta=gap
+                            ratio=Interval(estimate=1 + gap / mean, low=0.9, high=1.3),
+                            standardised_difference=gap / 0.2,
+                            cliffs_delta=gap,
                         ),
                         test=TestResult(
                             name="studentised permutation t",
@@ -460,7 +574,13 @@ def _verdict(gap: float, se: float, margin: float | None, n: int) -> Verdict:
         return Verdict.SHOWN if different else Verdict.NOT_SHOWN
     within = -margin < low and high < margin
     if different:
-        return Verdict.WITHIN_MARGIN if within else Verdict.MATERIAL if min(abs(low), abs(high)) > margin else Verdict.SIZE_UNCERTAIN
+        return (
+            Verdict.WITHIN_MARGIN
+            if within
+            else Verdict.MATERIAL
+            if min(abs(low), abs(high)) > margin
+            else Verdict.SIZE_UNCERTAIN
+        )
     return Verdict.EQUIVALENT if within else Verdict.INCONCLUSIVE
 
 
@@ -503,11 +623,18 @@ def _flow(sizes: Mapping[str, int], hidden: tuple[str, ...]) -> list[FlowRow]:
     return rows
 
 
-def _performance(rng: np.random.Generator, sizes: Mapping[str, int], hidden: tuple[str, ...]) -> list[PerformanceRow]:
+def _performance(
+    rng: np.random.Generator, sizes: Mapping[str, int], hidden: tuple[str, ...]
+) -> list[PerformanceRow]:
     rows = []
     for attribute, levels in GROUPS.items():
         for level in levels:
-            for metric, value in (("accuracy", 0.86), ("sensitivity", 0.81), ("specificity", 0.88), ("auc", 0.91)):
+            for metric, value in (
+                ("accuracy", 0.86),
+                ("sensitivity", 0.81),
+                ("specificity", 0.88),
+                ("auc", 0.91),
+            ):
                 base = {"attribute": attribute, "level": level, "metric": metric}
                 if level in hidden:
                     rows.append(PerformanceRow(**base, estimate=None, suppressed=True))
@@ -515,7 +642,14 @@ def _performance(rng: np.random.Generator, sizes: Mapping[str, int], hidden: tup
                 at = value + rng.normal(0, 0.015)
                 half = 0.9 / sizes[level] ** 0.5
                 rows.append(
-                    PerformanceRow(**base, estimate=at, low=at - half, high=min(1.0, at + half), n_images=sizes[level], n_clusters=sizes[level] // 2)
+                    PerformanceRow(
+                        **base,
+                        estimate=at,
+                        low=at - half,
+                        high=min(1.0, at + half),
+                        n_images=sizes[level],
+                        n_clusters=sizes[level] // 2,
+                    )
                 )
     return rows
 
@@ -536,27 +670,45 @@ def _mean_maps(sizes: Mapping[str, int], gaps: Gaps, hidden: tuple[str, ...]) ->
             if level in hidden:
                 continue
             ruler = max(_mean_share(attribute, level, "ruler", gaps), 0.05)
-            heat = _bump(7, 7, 0.5, 0.5, 0.17) * (1 - ruler) + 2.2 * ruler * _bump(7, 7, 0.92, 0.5, 0.12)
+            heat = _bump(7, 7, 0.5, 0.5, 0.17) * (1 - ruler) + 2.2 * ruler * _bump(
+                7, 7, 0.92, 0.5, 0.12
+            )
             regions = {
                 "lesion": _grid(np.clip(1.6 * _bump(28, 28, 0.5, 0.5, 0.2), 0, 1)),
                 "ruler": _grid(np.clip(0.6 * (np.mgrid[0:28, 0:28][0] > 24), 0, 1)),
             }
-            maps.append(MeanMap(attribute=attribute, level=level, n_images=sizes[level], heat=_grid(heat / heat.sum()), regions=regions))
+            maps.append(
+                MeanMap(
+                    attribute=attribute,
+                    level=level,
+                    n_images=sizes[level],
+                    heat=_grid(heat / heat.sum()),
+                    regions=regions,
+                )
+            )
     return maps
 
 
 def _photo(rng: np.random.Generator, tone: int, side: int, ruler: bool) -> str:
     """A sketch of a lesion on skin, as the JPEG a thumbnail would be."""
     base = np.array([(226, 190, 165), (190, 140, 105), (110, 72, 52)][tone], dtype=float)
-    canvas = base + rng.normal(0, 5, (side, side, 1)) + 18 * (_bump(side, side, 0.4, 0.4, 0.6)[..., None] - 0.5)
+    canvas = (
+        base
+        + rng.normal(0, 5, (side, side, 1))
+        + 18 * (_bump(side, side, 0.4, 0.4, 0.6)[..., None] - 0.5)
+    )
     cy, cx = 0.5 + rng.normal(0, 0.03, 2)
     blob = _bump(side, side, cy, cx, 0.16 + 0.03 * rng.random())[..., None]
-    canvas = canvas * (1 - np.clip(1.5 * blob - 0.35, 0, 0.75)) + np.array((60, 30, 25)) * np.clip(1.5 * blob - 0.35, 0, 0.75)
+    canvas = canvas * (1 - np.clip(1.5 * blob - 0.35, 0, 0.75)) + np.array((60, 30, 25)) * np.clip(
+        1.5 * blob - 0.35, 0, 0.75
+    )
     image = Image.fromarray(np.clip(canvas, 0, 255).astype(np.uint8))
     if ruler:
         draw = ImageDraw.Draw(image)
         for x in range(4, side, 8):
-            draw.line([(x, side - 4), (x, side - (14 if x % 40 == 4 else 9))], fill=(20, 20, 20), width=1)
+            draw.line(
+                [(x, side - 4), (x, side - (14 if x % 40 == 4 else 9))], fill=(20, 20, 20), width=1
+            )
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=78)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
@@ -564,7 +716,9 @@ def _photo(rng: np.random.Generator, tone: int, side: int, ruler: bool) -> str:
 
 def _circle(centre: float, radius: float) -> str:
     half = f"a{radius:.1f} {radius:.1f} 0 1 0"
-    return f"M{centre - radius:.1f} {centre:.1f}{half} {2 * radius:.1f} 0{half} {-2 * radius:.1f} 0Z"
+    return (
+        f"M{centre - radius:.1f} {centre:.1f}{half} {2 * radius:.1f} 0{half} {-2 * radius:.1f} 0Z"
+    )
 
 
 def _gallery(rng: np.random.Generator, items: int, side: int = 160) -> list[GalleryItem]:
@@ -572,20 +726,34 @@ def _gallery(rng: np.random.Generator, items: int, side: int = 160) -> list[Gall
     for index in range(items):
         tone = index % 3
         on_ruler = float(rng.beta(2, 3)) if tone == 2 else float(rng.beta(1.2, 8))
-        heat = 3 * (1 - on_ruler) * _bump(7, 7, 0.5, 0.5, 0.15) + 4 * on_ruler * _bump(7, 7, 0.95, 0.5 + rng.normal(0, 0.1), 0.12) - 0.1
+        heat = (
+            3 * (1 - on_ruler) * _bump(7, 7, 0.5, 0.5, 0.15)
+            + 4 * on_ruler * _bump(7, 7, 0.95, 0.5 + rng.normal(0, 0.1), 0.12)
+            - 0.1
+        )
         correct = bool(rng.random() < 0.8) if index % 7 else None
         level = GROUPS["skin_tone"][tone]
         result.append(
             GalleryItem(
                 image_id=f"ISIC_{24306 + 37 * index:07d}",
                 path=f"images/ISIC_{24306 + 37 * index:07d}.jpg",
-                picked=(f"random: skin_tone={level}",) if index % 4 else (f"highest: ruler, skin_tone={level}",),
-                levels={"skin_tone": level, "sex": GROUPS["sex"][index % 2], "site": GROUPS["site"][index % 4]},
+                picked=(f"random: skin_tone={level}",)
+                if index % 4
+                else (f"highest: ruler, skin_tone={level}",),
+                levels={
+                    "skin_tone": level,
+                    "sex": GROUPS["sex"][index % 2],
+                    "site": GROUPS["site"][index % 4],
+                },
                 label="malignant" if index % 3 else "benign",
                 predicted="malignant" if correct else "benign",
                 probability=round(float(rng.uniform(0.5, 1)), 3),
                 correct=correct,
-                values={"lesion": round(0.7 * (1 - on_ruler), 3), "ruler": round(on_ruler, 3) if tone != 1 else None, "skin": 0.25},
+                values={
+                    "lesion": round(0.7 * (1 - on_ruler), 3),
+                    "ruler": round(on_ruler, 3) if tone != 1 else None,
+                    "skin": 0.25,
+                },
                 width=side,
                 height=side,
                 image=_photo(rng, tone, side, tone != 1),

@@ -106,14 +106,22 @@ def write_audit(folder: Path, images: int = 48, seed: int = 0) -> Path:
 
 def store_run(meas: Measurements, plan: Plan, folder: Path) -> Path:
     """Write measurements that were made up in a test as a run folder of one shard, with the record that a report needs."""
-    model = {"source": "made up", "digest": "0" * 64, "layer": "none", "classes": sorted(set(meas.images["predicted"].dropna()))}
+    model = {
+        "source": "made up",
+        "digest": "0" * 64,
+        "layer": "none",
+        "classes": sorted(set(meas.images["predicted"].dropna())),
+    }
     data = {"name": "made up", "digest": "0" * 64, "cluster_declared": True}
     record = {
         "identity": {"manifest": "made up"}, "rows": len(meas.images), "shard_size": len(meas.images), "model": model, "data": data,
         "plan": plan.model_dump(mode="json"),
     }  # fmt: skip
     run = open_run(folder, record)
-    rows = [[] if part is None else part.to_dict("records") for part in (meas.images, meas.table, meas.maps)]
+    rows = [
+        [] if part is None else part.to_dict("records")
+        for part in (meas.images, meas.table, meas.maps)
+    ]
     run.commit(Shard(0, 0, len(meas.images)), shard_tables(*rows))
     return folder
 
@@ -123,4 +131,6 @@ def without_clusters(meas: Measurements, attribute: str, level: str, kept: int) 
     of_level = meas.images.loc[meas.images[f"subgroup.{attribute}"] == level, "cluster"]
     gone = meas.images["cluster"].isin(pd.unique(of_level)[kept:])
     rows = ~meas.table["image_id"].isin(meas.images.loc[gone, "image_id"])
-    return Measurements(meas.table[rows].reset_index(drop=True), meas.images[~gone].reset_index(drop=True))
+    return Measurements(
+        meas.table[rows].reset_index(drop=True), meas.images[~gone].reset_index(drop=True)
+    )

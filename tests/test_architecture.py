@@ -38,8 +38,14 @@ def test_a_contract_is_seen_to_break(tmp_path):
         target.write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
     broken = copy / "cohort" / "population.py"
     broken.write_text(broken.read_text(encoding="utf-8") + "\nimport torch\n", encoding="utf-8")
-    (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text(encoding="utf-8"), encoding="utf-8")
-    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"]
+    (tmp_path / "pyproject.toml").write_text(
+        (ROOT / "pyproject.toml").read_text(encoding="utf-8"), encoding="utf-8"
+    )
+    command = [
+        sys.executable,
+        "-c",
+        "from importlinter.cli import lint_imports_command; lint_imports_command()",
+    ]
     found = subprocess.run(
         [*command, "--no-cache"], cwd=tmp_path, capture_output=True, text=True, check=False,
         env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"},
@@ -75,7 +81,13 @@ def test_a_package_says_what_comes_in_and_what_goes_out(place):
 
 
 def test_the_root_holds_only_what_is_planned():
-    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=False)
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if listed.returncode:
         pytest.skip("not a git checkout")
     entries = {line.split("/")[0] for line in listed.stdout.splitlines()}
@@ -116,4 +128,6 @@ def test_no_package_bears_the_name_of_a_public_function():
     """Importing it would replace the function: `gradaudit.audit` would become a module."""
     import gradaudit
 
-    assert not {place.split("/")[0] for place in STRUCTURE.modules if "/" in place} & set(gradaudit.__all__)
+    assert not {place.split("/")[0] for place in STRUCTURE.modules if "/" in place} & set(
+        gradaudit.__all__
+    )

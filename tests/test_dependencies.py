@@ -8,7 +8,13 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "gradaudit"
 PROJECT = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
-DISTRIBUTION_OF = {"PIL": "pillow", "sklearn": "scikit-learn", "skimage": "scikit-image", "cv2": "opencv-python-headless", "pytorch_grad_cam": "grad-cam"}
+DISTRIBUTION_OF = {
+    "PIL": "pillow",
+    "sklearn": "scikit-learn",
+    "skimage": "scikit-image",
+    "cv2": "opencv-python-headless",
+    "pytorch_grad_cam": "grad-cam",
+}
 """Import name -> distribution, where they differ by more than - and _."""
 
 NOT_IMPORTED = {
@@ -54,7 +60,11 @@ def imports_of(text: str) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             names.add(node.module or "")
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in ("import_module", "imported_extra", "importorskip"):
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in (
+            "import_module",
+            "imported_extra",
+            "importorskip",
+        ):
             first = node.args[0]
             names |= {first.value} if isinstance(first, ast.Constant) else set()
     tops = {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names) - NOT_OURS
@@ -71,25 +81,43 @@ def run_time_imports() -> dict[str, set[str]]:
 
 
 def run_time_extras() -> dict[str, set[str]]:
-    return {extra: declared(needs) for extra, needs in PROJECT["optional-dependencies"].items() if extra not in NOT_AT_RUN_TIME}
+    return {
+        extra: declared(needs)
+        for extra, needs in PROJECT["optional-dependencies"].items()
+        if extra not in NOT_AT_RUN_TIME
+    }
 
 
 def test_every_import_is_declared():
     known = declared(PROJECT["dependencies"]).union(*run_time_extras().values())
-    missing = {name: sorted(modules) for name, modules in run_time_imports().items() if name not in known}
+    missing = {
+        name: sorted(modules) for name, modules in run_time_imports().items() if name not in known
+    }
     assert not missing, f"imported and declared neither as a dependency nor in an extra: {missing}"
 
 
 def test_every_declared_dependency_is_imported():
-    unused = declared(PROJECT["dependencies"]).union(*run_time_extras().values()) - set(run_time_imports()) - set(NOT_IMPORTED)
-    assert not unused, f"declared and imported nowhere: {sorted(unused)}. Move it to the extra that needs it, or give the reason in NOT_IMPORTED"
+    unused = (
+        declared(PROJECT["dependencies"]).union(*run_time_extras().values())
+        - set(run_time_imports())
+        - set(NOT_IMPORTED)
+    )
+    assert not unused, (
+        f"declared and imported nowhere: {sorted(unused)}. Move it to the extra that needs it, or give the reason in NOT_IMPORTED"
+    )
 
 
 def test_what_the_tests_import_is_declared_too():
     folder = Path(__file__).parent
     ours = {normal(path.stem) for path in folder.glob("*.py")} | {"tests"}
-    known = declared(PROJECT["dependencies"]).union(*map(declared, PROJECT["optional-dependencies"].values()))
-    found = {name: path.name for path in sorted(folder.glob("*.py")) for name in imports_of(path.read_text(encoding="utf-8"))}
+    known = declared(PROJECT["dependencies"]).union(
+        *map(declared, PROJECT["optional-dependencies"].values())
+    )
+    found = {
+        name: path.name
+        for path in sorted(folder.glob("*.py"))
+        for name in imports_of(path.read_text(encoding="utf-8"))
+    }
     assert not {name: module for name, module in found.items() if name not in known | ours}
 
 
@@ -105,7 +133,9 @@ def test_imports_of_an_extra_stand_inside_functions():
     optional = set().union(*run_time_extras().values())
     for path in sorted(PACKAGE.rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        top = "\n".join(ast.unparse(node) for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom))
+        top = "\n".join(
+            ast.unparse(node) for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)
+        )
         assert not imports_of(top) & optional, path
 
 

@@ -26,7 +26,11 @@ LOW, HIGH = 0.025, 0.08
 
 
 def type_one(name, replicates=400, **settings):
-    return validity.rejected(validity.simulate(partial(worlds.draw, name), replicates, 7, permutations=299, **settings)["p"])
+    return validity.rejected(
+        validity.simulate(partial(worlds.draw, name), replicates, 7, permutations=299, **settings)[
+            "p"
+        ]
+    )
 
 
 @pytest.mark.slow
@@ -69,14 +73,21 @@ def test_every_stored_figure_is_said_with_its_bounds():
     text = (ROOT / "reports" / "validity.md").read_text()
     for part in stored.values():
         for row in (validity.Row(**r) for r in part.get("rows", ())):
-            line = next(line for line in text.splitlines() if f"| {row.what} |" in line and f"| {row.check} |" in line)
+            line = next(
+                line
+                for line in text.splitlines()
+                if f"| {row.what} |" in line and f"| {row.check} |" in line
+            )
             assert ("**outside**" in line) == (not row.kept)
     assert all(line in text for line in stored["notes"]["lines"])
 
 
 def type_one_of_figures(draw, replicates):
     found = validity.differences(draw, replicates, 299, 7, "c1")
-    return {figure: validity.rejected(found.loc[found["figure"] == figure, "p"]) for figure in ("auc", "calibration_slope", "brier")}
+    return {
+        figure: validity.rejected(found.loc[found["figure"] == figure, "p"])
+        for figure in ("auc", "calibration_slope", "brier")
+    }
 
 
 @pytest.mark.slow
@@ -88,7 +99,9 @@ def test_equally_good_classifiers_are_told_apart_as_often_as_promised():
 @pytest.mark.slow
 def test_images_instead_of_patients_tell_equally_good_classifiers_apart():
     """Teeth: the same samples with every image as its own patient."""
-    world = worlds.PredictionWorld("many images of few patients", (40, 80), within=0.8, most_images=8)
+    world = worlds.PredictionWorld(
+        "many images of few patients", (40, 80), within=0.8, most_images=8
+    )
 
     def draw(rng):
         d = world.draw(rng)

@@ -14,14 +14,20 @@ def seeded(build, seed: int = 0, **arguments) -> nn.Module:
         return build(**arguments).eval()
 
 
-def images(count: int = 3, side: int = 32, seed: int = 1, channels: int = 3, width: int | None = None) -> Tensor:
-    return torch.randn(count, channels, side, width or side, generator=torch.Generator().manual_seed(seed))
+def images(
+    count: int = 3, side: int = 32, seed: int = 1, channels: int = 3, width: int | None = None
+) -> Tensor:
+    return torch.randn(
+        count, channels, side, width or side, generator=torch.Generator().manual_seed(seed)
+    )
 
 
 class GapNet(nn.Module):
     """conv - relu - conv - relu - global average - linear: on it Grad-CAM is CAM / (h w)."""
 
-    def __init__(self, classes: int = 5, channels: int = 3, inplace: bool = False, bias: bool = True) -> None:
+    def __init__(
+        self, classes: int = 5, channels: int = 3, inplace: bool = False, bias: bool = True
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, 8, 3, 2, 1)
         self.relu1 = nn.ReLU(inplace)
@@ -39,7 +45,13 @@ class DeepHead(nn.Module):
 
     def __init__(self, classes: int = 5, inplace: bool = False) -> None:
         super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(inplace), nn.Conv2d(8, 10, 3, 2, 1), nn.BatchNorm2d(10))
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 8, 3, 2, 1),
+            nn.BatchNorm2d(8),
+            nn.ReLU(inplace),
+            nn.Conv2d(8, 10, 3, 2, 1),
+            nn.BatchNorm2d(10),
+        )
         self.act = nn.ReLU(inplace)
         self.tail = nn.Conv2d(10, 6, 3, 2, 1)
         self.drop = nn.Dropout(0.5)
@@ -55,7 +67,11 @@ class SharedRelu(nn.Module):
 
     def __init__(self, classes: int = 4) -> None:
         super().__init__()
-        self.conv1, self.conv2, self.relu = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 1, 1), nn.ReLU(inplace=True)
+        self.conv1, self.conv2, self.relu = (
+            nn.Conv2d(3, 8, 3, 2, 1),
+            nn.Conv2d(8, 8, 3, 1, 1),
+            nn.ReLU(inplace=True),
+        )
         self.fc = nn.Linear(8, classes)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -67,7 +83,9 @@ class SharedRelu(nn.Module):
 class TinyViT(nn.Module):
     """A class token (and registers), two pre-norm attention blocks; only the class token is read at the end."""
 
-    def __init__(self, classes: int = 4, side: int = 32, patch: int = 8, registers: int = 0, width: int = 16) -> None:
+    def __init__(
+        self, classes: int = 4, side: int = 32, patch: int = 8, registers: int = 0, width: int = 16
+    ) -> None:
         super().__init__()
         self.patch_embed = nn.Conv2d(3, width, patch, patch)
         self.prefix = nn.Parameter(torch.randn(1, 1 + registers, width) * 0.5)
@@ -89,7 +107,9 @@ class _Block(nn.Module):
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attn = _Attention(width)
-        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.norm1(x))
@@ -124,7 +144,9 @@ class VolumeNet(nn.Module):
 
     def __init__(self, classes: int = 3) -> None:
         super().__init__()
-        self.features = nn.Sequential(nn.Conv3d(1, 6, 3, 2, 1), nn.ReLU(), nn.Conv3d(6, 8, 3, 2, 1), nn.ReLU())
+        self.features = nn.Sequential(
+            nn.Conv3d(1, 6, 3, 2, 1), nn.ReLU(), nn.Conv3d(6, 8, 3, 2, 1), nn.ReLU()
+        )
         self.head = nn.Linear(8, classes)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -144,7 +166,9 @@ class PlantedPatch(nn.Module):
         with torch.no_grad():
             self.features.weight.zero_()
             self.features.weight[0, 0] = 1 / 64
-            self.features.weight[1:, 1:] = torch.randn(3, 2, 8, 8, generator=torch.Generator().manual_seed(0)) / 64
+            self.features.weight[1:, 1:] = (
+                torch.randn(3, 2, 8, 8, generator=torch.Generator().manual_seed(0)) / 64
+            )
             self.features.bias.copy_(torch.tensor([-0.5, 0.0, 0.0, 0.0]))
             self.head.weight.zero_()
             self.head.weight[1, 0] = 400.0
@@ -159,7 +183,9 @@ def awakened(net: nn.Module, x: Tensor) -> nn.Module:
     with torch.random.fork_rng([]):
         torch.manual_seed(1)
         for name, parameter in net.named_parameters():
-            if "layer_scale" in name or name.endswith((".gamma", "layer_scale_parameter")):  # such branches start at 1e-6
+            if "layer_scale" in name or name.endswith(
+                (".gamma", "layer_scale_parameter")
+            ):  # such branches start at 1e-6
                 nn.init.ones_(parameter)
             elif name.endswith("weight") and parameter.ndim == 2 and not parameter.any():
                 nn.init.normal_(parameter, std=0.02)

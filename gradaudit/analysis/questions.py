@@ -1,6 +1,8 @@
-"""Family QUESTIONS: what is asked of the measurements, each question with the code that its findings carry.
+"""Family QUESTIONS: what is asked of the measurements, each question with the code that its
+findings carry.
 
-A question turns a ``Study`` (one method and target, arranged over images and regions) into ``Draft``s.
+A question turns a ``Study`` (one method and target, arranged over images and regions) into
+``Draft``s.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ _ABSENT = ("empty_mask", "empty_after_crop")
 _MOST_CELLS = 40
 
 
-# ── the questions ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the questions ─────────────────────────────────────────────────────────────────────────────────
 
 Question = Callable[[Study], list[Draft]]
 QUESTIONS: Family[Question] = Family("question")
@@ -35,64 +37,88 @@ QUESTIONS: Family[Question] = Family("question")
 
 
 @QUESTIONS.register(
-    name="GA101", label="heat share by group", summary="Does the mean share of heat in a region differ between a group and the others?",
-    formula="mean over patients, group minus reference, at equal region size and class", unit="share of heat, 0 to 1",
+    name="GA101",
+    label="heat share by group",
+    summary="Does the mean share of heat in a region differ between a group and the others?",
+    formula="mean over patients, group minus reference, at equal region size and class",
+    unit="share of heat, 0 to 1",
     source="Arras et al. 2022, eq. 1 (heat share); ter Braak 1992; DiCiccio & Romano 2017 (test)",
-)  # fmt: skip
+)
 def heat_share_by_group(study: Study) -> list[Draft]:
     """Each level against its reference; with the range that undefined heat leaves open."""
     return [_with_bounds(study, d) for d in study.heat if d.contrast.kind == "level"]
 
 
 @QUESTIONS.register(
-    name="GA102", label="trend over ordered levels", summary="Does the heat share rise or fall along the ordered levels?",
-    formula="slope over level positions, times (last - first)", unit="share of heat, first to last level", source="ter Braak 1992",
-)  # fmt: skip
+    name="GA102",
+    label="trend over ordered levels",
+    summary="Does the heat share rise or fall along the ordered levels?",
+    formula="slope over level positions, times (last - first)",
+    unit="share of heat, first to last level",
+    source="ter Braak 1992",
+)
 def trend(study: Study) -> list[Draft]:
     return [replace(d, code="GA102") for d in study.heat if d.contrast.kind == "trend"]
 
 
 @QUESTIONS.register(
-    name="GA103", label="continuous attribute", summary="Does the heat share change with a numeric attribute?",
-    formula="slope, times (90 % point - 10 % point)", unit="share of heat, P10 to P90", source="ter Braak 1992",
-)  # fmt: skip
+    name="GA103",
+    label="continuous attribute",
+    summary="Does the heat share change with a numeric attribute?",
+    formula="slope, times (90 % point - 10 % point)",
+    unit="share of heat, P10 to P90",
+    source="ter Braak 1992",
+)
 def continuous(study: Study) -> list[Draft]:
     return [replace(d, code="GA103") for d in study.heat if d.contrast.kind == "continuous"]
 
 
 @QUESTIONS.register(
-    name="GA104", label="departure from a straight line", summary="Is the trend bent, so that its slope does not tell the whole?",
-    formula="Wald statistic of the level effects beside the slope, permuted", source="ter Braak 1992; Harrell 2015, ch. 2",
-)  # fmt: skip
+    name="GA104",
+    label="departure from a straight line",
+    summary="Is the trend bent, so that its slope does not tell the whole?",
+    formula="Wald statistic of the level effects beside the slope, permuted",
+    source="ter Braak 1992; Harrell 2015, ch. 2",
+)
 def departure(study: Study) -> list[Draft]:
     found = [d for d in study.heat if d.contrast.kind in JOINT and not d.contrast.reason]
     return [replace(d, code="GA104", confirmatory=False, margin=None, raw=None) for d in found]
 
 
 @QUESTIONS.register(
-    name="GA111", label="undefined heat by group", summary="Are maps without any positive evidence more frequent in a group?",
-    formula="share of readable images whose heat is undefined", unit="share of images",
+    name="GA111",
+    label="undefined heat by group",
+    summary="Are maps without any positive evidence more frequent in a group?",
+    formula="share of readable images whose heat is undefined",
+    unit="share of images",
     source="ter Braak 1992; worst-case bounds: Manski 1990, Am. Econ. Rev. 80:319",
-)  # fmt: skip
+)
 def undefined_heat(study: Study) -> list[Draft]:
     status = _status(study)
     values = np.where(status == "ok", 0.0, np.where(np.isin(status, _NO_HEAT), 1.0, np.nan))
     margin = study.plan.criteria.undefined_margin if study.primary and study.plan.criteria else None
-    found = study.drafts("GA111", "undefined", values, "", confirmatory=study.primary, margin=margin, sized=False)
+    found = study.drafts(
+        "GA111", "undefined", values, "", confirmatory=study.primary, margin=margin, sized=False
+    )
     return [d for d in found if d.contrast.kind in ("level", "trend", "continuous")]
 
 
 @QUESTIONS.register(
-    name="GA112", label="region absent by group", summary="Is the region missing from the image more often in a group?",
-    formula="share of annotated images in which the region is empty", unit="share of images",
+    name="GA112",
+    label="region absent by group",
+    summary="Is the region missing from the image more often in a group?",
+    formula="share of annotated images in which the region is empty",
+    unit="share of images",
     source="ter Braak 1992; worst-case bounds: Manski 1990, Am. Econ. Rev. 80:319",
     caveat="Part of the disparity itself where the region is a shortcut: marks that only one group carries.",
-)  # fmt: skip
+)
 def region_absent(study: Study) -> list[Draft]:
     out: list[Draft] = []
     for r, region in enumerate(study.census.regions):
         area, reason = study.census.area[:, r], study.census.reason[:, r].astype(str)
-        empty = np.isin(reason, _ABSENT) | np.equal(area, 0)  # where heat is undefined, the reason tells that and not the empty mask
+        empty = np.isin(reason, _ABSENT) | np.equal(
+            area, 0
+        )  # where heat is undefined, the reason tells that and not the empty mask
         looked_for = np.isfinite(area) | empty
         absent = np.where(looked_for, empty / 1.0, np.nan)
         if 0 < np.nansum(absent) < np.count_nonzero(looked_for):
@@ -102,13 +128,22 @@ def region_absent(study: Study) -> list[Draft]:
 
 
 @QUESTIONS.register(
-    name="GA121", label="secondary measures", summary="Do other measures of heat, or right predictions alone, point the same way?",
-    formula="as the heat share", source="Zhang et al. 2018 (pointing game); Benjamini & Hochberg 1995 (signals)",
-)  # fmt: skip
+    name="GA121",
+    label="secondary measures",
+    summary="Do other measures of heat, or right predictions alone, point the same way?",
+    formula="as the heat share",
+    source="Zhang et al. 2018 (pointing game); Benjamini & Hochberg 1995 (signals)",
+)
 def secondary(study: Study) -> list[Draft]:
-    """Lift, rank accuracy, pointing game and AUC; and the heat share within correctly classified images."""
+    """Lift, rank accuracy, pointing game and AUC; and the heat share within correctly classified
+    images.
+    """
     out: list[Draft] = []
-    correct = study.images["correct"].fillna(False).astype(bool).to_numpy() if "correct" in study.images else np.zeros(len(study.images), dtype=bool)
+    correct = (
+        study.images["correct"].fillna(False).astype(bool).to_numpy()
+        if "correct" in study.images
+        else np.zeros(len(study.images), dtype=bool)
+    )
     for r, region in enumerate(study.census.regions):
         if not study.is_confirmatory(region):
             continue
@@ -117,17 +152,28 @@ def secondary(study: Study) -> list[Draft]:
             if np.isfinite(values).any():
                 out += study.drafts("GA121", metric, values, region, confirmatory=False)
         if 0 < correct.sum() < len(correct):
-            values = np.where(study.census.defined[:, r] & correct, study.census.share[:, r], np.nan)
+            values = np.where(
+                study.census.defined[:, r] & correct, study.census.share[:, r], np.nan
+            )
             within = study.drafts("GA121", "heat_share_correct", values, region, confirmatory=False)
-            out += [replace(d, notes=(*d.notes, "within correctly classified images")) for d in within]
-    return [d for d in out if d.contrast.kind in ("level", "trend", "continuous") and not d.contrast.reason]
+            out += [
+                replace(d, notes=(*d.notes, "within correctly classified images")) for d in within
+            ]
+    return [
+        d
+        for d in out
+        if d.contrast.kind in ("level", "trend", "continuous") and not d.contrast.reason
+    ]
 
 
 @QUESTIONS.register(
-    name="GA131", label="intersections", summary="Does a two-way cell differ from the rest, or from what its two attributes add up to?",
-    formula="cell minus rest; cell minus patient-weighted additive prediction", unit="share of heat",
+    name="GA131",
+    label="intersections",
+    summary="Does a two-way cell differ from the rest, or from what its two attributes add up to?",
+    formula="cell minus rest; cell minus patient-weighted additive prediction",
+    unit="share of heat",
     source="Searle 1971, Linear Models, ch. 7 (additive prediction); Benjamini & Hochberg 1995 (signals)",
-)  # fmt: skip
+)
 def intersection(study: Study) -> list[Draft]:
     if not study.primary:
         return []
@@ -148,19 +194,37 @@ def _cells(study: Study, first: Attribute, second: Attribute, region: str) -> li
     if covariates is not None:
         covariates = covariates.drop(columns=[c for c in covariates if c == second.name])
     found = intersections(
-        values, first.values, second.values, area_share=study.census.area[:, r], klass=study.klass, covariates=covariates,
-        clusters=study.census.cluster, alpha=study.plan.analysis.alpha, permutations=min(study.plan.analysis.permutations, EXPLORATORY_PERMUTATIONS),
+        values,
+        first.values,
+        second.values,
+        area_share=study.census.area[:, r],
+        klass=study.klass,
+        covariates=covariates,
+        clusters=study.census.cluster,
+        alpha=study.plan.analysis.alpha,
+        permutations=min(study.plan.analysis.permutations, EXPLORATORY_PERMUTATIONS),
         seed=study.plan.run.seed,
-    )  # fmt: skip
+    )
     against_rest = [c for c in found.contrasts if c.kind == "level" and not c.reason]
-    pulled = effect_sizes.shrunken(np.array([c.estimate for c in against_rest]), np.array([c.se for c in against_rest]))
-    small = any(is_small(n, study.plan.privacy.min_cell) for counts in found.levels.values() for n in counts)
-    notes = {c.group: (f"shrunken for display: {_signed(float(p))} points",) for c, p in zip(against_rest, pulled, strict=True)}
+    pulled = effect_sizes.shrunken(
+        np.array([c.estimate for c in against_rest]), np.array([c.se for c in against_rest])
+    )
+    small = any(
+        is_small(n, study.plan.privacy.min_cell) for counts in found.levels.values() for n in counts
+    )
+    notes = {
+        c.group: (f"shrunken for display: {_signed(float(p))} points",)
+        for c, p in zip(against_rest, pulled, strict=True)
+    }
     shared: dict[str, Any] = {
               "code": "GA131", "attribute": f"{first.name}{CROSS}{second.name}", "region": region, "outcome": "heat_share", "confirmatory": False,
               "margin": None, "method": study.census.method, "target": study.census.target, "role": study.role(region), "raw": None,
               "adjusted_for": found.adjusted_for, "small_table": small}  # fmt: skip
-    return [Draft(**shared, contrast=c, notes=notes.get(c.group, ()) if c.kind == "level" else ()) for c in found.contrasts if not c.reason]
+    return [
+        Draft(**shared, contrast=c, notes=notes.get(c.group, ()) if c.kind == "level" else ())
+        for c in found.contrasts
+        if not c.reason
+    ]
 
 
 def _spread(study: Study, metric: str, region: str) -> Floats:
@@ -168,7 +232,9 @@ def _spread(study: Study, metric: str, region: str) -> Floats:
     own = study.table.loc[study.table["region"] == region]
     if metric not in own:
         return np.full(len(study.images), np.nan)
-    values = pd.Series(own[metric].to_numpy(dtype=float, na_value=np.nan), index=own["image_id"].astype(str))
+    values = pd.Series(
+        own[metric].to_numpy(dtype=float, na_value=np.nan), index=own["image_id"].astype(str)
+    )
     out = values.reindex(study.images["image_id"].astype(str)).to_numpy(dtype=float)
     return np.where(np.isfinite(out), out, np.nan)
 
@@ -176,41 +242,80 @@ def _spread(study: Study, metric: str, region: str) -> Floats:
 def _status(study: Study) -> np.ndarray[Any, Any]:
     """Heat status of each image for this method and target, "not_measured" where there is no map."""
     first = study.table.drop_duplicates("image_id")
-    by_image = pd.Series(first["status"].astype(str).to_numpy(), index=first["image_id"].astype(str))
-    return by_image.reindex(study.images["image_id"].astype(str)).fillna("not_measured").to_numpy(dtype=object)
+    by_image = pd.Series(
+        first["status"].astype(str).to_numpy(), index=first["image_id"].astype(str)
+    )
+    return (
+        by_image.reindex(study.images["image_id"].astype(str))
+        .fillna("not_measured")
+        .to_numpy(dtype=object)
+    )
 
 
 def _with_bounds(study: Study, draft: Draft) -> Draft:
-    """Note how far undefined heat, counted as 0 and 1 in opposite directions, could move the difference and the verdict."""
+    """Note how far undefined heat, counted as 0 and 1 in opposite directions, could move the
+    difference and the verdict.
+    """
     c, r = draft.contrast, study.census.regions.index(draft.region)
     status = _status(study)
     gone = np.isin(status, _NO_HEAT) & study.census.usable[:, r] & ~study.census.defined[:, r]
     attribute = next(a for a in study.attributes if a.name == draft.attribute)
     mine = attribute.values == c.group
-    theirs = ~mine & (attribute.values != None) if c.reference == "rest" else attribute.values == c.reference  # noqa: E711 (elementwise)
+    theirs = (
+        ~mine & (attribute.values != None)  # noqa: E711
+        if c.reference == "rest"
+        else attribute.values == c.reference
+    )
     if c.reason or not (gone & (mine | theirs)).any():
         return draft
     sides = np.full(len(mine), None, dtype=object)
     sides[mine], sides[theirs] = "group", "other"
     share = np.where(study.census.defined[:, r], study.census.share[:, r], np.nan)
-    cases = [share, np.where(gone, np.where(mine, 0.0, 1.0), share), np.where(gone, np.where(mine, 1.0, 0.0), share)]
+    cases = [
+        share,
+        np.where(gone, np.where(mine, 0.0, 1.0), share),
+        np.where(gone, np.where(mine, 1.0, 0.0), share),
+    ]
     found = [_analytic(study, draft, values, sides, r) for values in cases]
     if any(f is None for f in found):
         return draft
     base, low, high = (f for f in found if f is not None)
-    few = any(is_small(int((gone & side).sum()), study.plan.privacy.min_cell) for side in (mine, theirs))
-    span = "" if few else f" leaves the difference between {_signed(low.estimate)} and {_signed(high.estimate)} points"
+    few = any(
+        is_small(int((gone & side).sum()), study.plan.privacy.min_cell) for side in (mine, theirs)
+    )
+    span = (
+        ""
+        if few
+        else f" leaves the difference between {_signed(low.estimate)} and {_signed(high.estimate)} points"
+    )
     text = f"undefined heat counted as 0 or 1 in opposite directions{span}"
     changed = {low.verdict, high.verdict} != {base.verdict}
-    return replace(draft, notes=(*draft.notes, text + (": the verdict could change" if changed else ": the verdict would stay")))
+    return replace(
+        draft,
+        notes=(
+            *draft.notes,
+            text + (": the verdict could change" if changed else ": the verdict would stay"),
+        ),
+    )
 
 
-def _analytic(study: Study, draft: Draft, values: Floats, sides: np.ndarray[Any, Any], r: int) -> Contrast | None:
+def _analytic(
+    study: Study, draft: Draft, values: Floats, sides: np.ndarray[Any, Any], r: int
+) -> Contrast | None:
     found = disparity(
-        values, sides, area_share=study.census.area[:, r], klass=study.klass, covariates=study.covariates(draft.attribute),
-        clusters=study.census.cluster, reference="other", margin=draft.margin, alpha=study.plan.analysis.alpha, within=False, omnibus=False,
+        values,
+        sides,
+        area_share=study.census.area[:, r],
+        klass=study.klass,
+        covariates=study.covariates(draft.attribute),
+        clusters=study.census.cluster,
+        reference="other",
+        margin=draft.margin,
+        alpha=study.plan.analysis.alpha,
+        within=False,
+        omnibus=False,
         analytic=True,
-    )  # fmt: skip
+    )
     return next((c for c in found.contrasts if not c.reason), None)
 
 

@@ -1,7 +1,8 @@
-"""Findings in plain words: one function writes the sentence of every finding, from its numbers alone.
+"""Findings in plain words: one function writes the sentence of every finding, from its numbers
+alone.
 
-Differences of shares are given in points (hundredths of the heat), always signed, with their interval; every sentence
-says its n, or that it is withheld.
+Differences of shares are given in points (hundredths of the heat), always signed, with their
+interval; every sentence says its n, or that it is withheld.
 """
 
 from __future__ import annotations
@@ -14,7 +15,15 @@ from gradaudit.plan import Plan
 from gradaudit.records import REASONS, Finding, Interval, Verdict
 from gradaudit.result_schema import AuditState
 
-_SHARE_OUTCOMES = ("heat_share", "heat_share_correct", "relevance_rank_accuracy", "pointing_game", "auc", "undefined", "absent")
+_SHARE_OUTCOMES = (
+    "heat_share",
+    "heat_share_correct",
+    "relevance_rank_accuracy",
+    "pointing_game",
+    "auc",
+    "undefined",
+    "absent",
+)
 """Outcomes between 0 and 1, told in % and points; all others as they are."""
 _CORRECT = "in correctly classified images"
 _CROSS = " × "
@@ -27,7 +36,9 @@ _LONGEST_SUMMARY = 5
 
 
 def sentence(f: Finding, alpha: float = 0.05) -> str:
-    """The finding in one to three plain sentences: numbers with interval and n, then what they decide."""
+    """The finding in one to three plain sentences: numbers with interval and n, then what they
+    decide.
+    """
     if f.suppressed:
         return f"{_subject(f)}: withheld, because a group of this comparison holds too few images or clusters to be shown."
     if f.verdict is Verdict.NOT_ASSESSED:
@@ -35,13 +46,17 @@ def sentence(f: Finding, alpha: float = 0.05) -> str:
         if f.mean.estimate is not None and f.mean_reference.estimate is not None:
             rates = f"{_value(f, f.mean.estimate)} ({_n(f)}); {_other(f)}: {_value(f, f.mean_reference.estimate)} ({_n(f, True)})"
             return f"{_subject(f)}{_where(f)}: {rates}; {why}."
-        return f"{_subject(f)}{_where(f)}: {why}{f' ({_n(f)})' if f.n_images or f.n_withheld else ''}."
+        return (
+            f"{_subject(f)}{_where(f)}: {why}{f' ({_n(f)})' if f.n_images or f.n_withheld else ''}."
+        )
     said = f"{_numbers(f, alpha)} {_decision(f)}"
     return said + (" Provisional: fewer than 20 clusters on one side." if f.provisional else "")
 
 
 def _subject(f: Finding) -> str:
-    """ "Skin tone V–VI"; of a slope "Age, from 31 (10th percentile) to 72 (90th percentile)"; of a cell "Sex male and site head"."""
+    """ "Skin tone V–VI"; of a slope "Age, from 31 (10th percentile) to 72 (90th percentile)"; of a
+    cell "Sex male and site head".
+    """
     if is_slope(f):
         return f"{_words(f.attribute)}, from {_end(f.reference)} to {_end(f.group)}"
     names, levels = f.attribute.split(_CROSS), f.group.split(_CROSS)
@@ -52,7 +67,9 @@ def _subject(f: Finding) -> str:
 
 
 def is_slope(f: Finding) -> bool:
-    """A trend has two ends and no group of its own to compare with; everybody is counted as the group."""
+    """A trend has two ends and no group of its own to compare with; everybody is counted as the
+    group.
+    """
     ends = f.reference not in ("", "rest", "additive prediction")
     return ends and (f.code in _SLOPES or not (f.n_clusters_reference or f.n_withheld))
 
@@ -80,30 +97,45 @@ def _other(f: Finding) -> str:
 
 
 def _where(f: Finding) -> str:
-    known = {"undefined": ", images without a defined heat map", "absent": f", images without {f.region}"}
+    known = {
+        "undefined": ", images without a defined heat map",
+        "absent": f", images without {f.region}",
+    }
     return known.get(f.outcome, f", {_name(f)} on {f.region}" if f.region else "")
 
 
 def _name(f: Finding) -> str:
     """The outcome as its card calls it."""
     known = {"heat_share": "heat share", "heat_share_correct": f"heat share {_CORRECT}"}
-    return known.get(f.outcome) or (METRICS.card(f.outcome).label if f.outcome in METRICS else _within(_words(f.outcome)))
+    return known.get(f.outcome) or (
+        METRICS.card(f.outcome).label if f.outcome in METRICS else _within(_words(f.outcome))
+    )
 
 
 def _n(f: Finding, reference: bool = False) -> str:
     if f.n_withheld:
         return "n withheld"
-    images, clusters = (f.n_images_reference, f.n_clusters_reference) if reference else (f.n_images, f.n_clusters)
-    return f"n = {images:,}" + (f" images of {clusters:,} cluster{'s' * (clusters != 1)}" if clusters != images else "")
+    images, clusters = (
+        (f.n_images_reference, f.n_clusters_reference) if reference else (f.n_images, f.n_clusters)
+    )
+    return f"n = {images:,}" + (
+        f" images of {clusters:,} cluster{'s' * (clusters != 1)}" if clusters != images else ""
+    )
 
 
 def _numbers(f: Finding, alpha: float) -> str:
     """The half of the sentence that says how large the difference is."""
     if f.code == "GA104":
-        found = f"{_measure(f)} does not follow a straight line" if f.verdict is Verdict.SHOWN else f"no bend in {_measure(f)} is shown"
+        found = (
+            f"{_measure(f)} does not follow a straight line"
+            if f.verdict is Verdict.SHOWN
+            else f"no bend in {_measure(f)} is shown"
+        )
         return f"{_subject(f)}: {found} ({_n(f)})."
     if _best(f).estimate is None:
-        return f"{_subject(f)}{_where(f)}: rates withheld, because they would give a small count away."
+        return (
+            f"{_subject(f)}{_where(f)}: rates withheld, because they would give a small count away."
+        )
     if f.reference == "additive prediction":
         return f"{_subject(f)}: {_measure(f)} differs from what the two attributes add up to by {_difference(f, _best(f))} ({_n(f)})."
     if f.mean.estimate is None:
@@ -113,7 +145,11 @@ def _numbers(f: Finding, alpha: float) -> str:
     if f.adjusted.estimate is None:
         return f"{first}: a difference of {_difference(f, f.raw)}."
     equal = f"{_at_equal(f).removeprefix(', ')} {_difference(f, f.adjusted)}"
-    return f"{first}: a difference of {_difference(f, f.raw)}; {equal}." if f.raw.estimate is not None else f"{first}: {equal}."
+    return (
+        f"{first}: a difference of {_difference(f, f.raw)}; {equal}."
+        if f.raw.estimate is not None
+        else f"{first}: {equal}."
+    )
 
 
 def _best(f: Finding) -> Interval:
@@ -135,7 +171,9 @@ def _measure(f: Finding) -> str:
 
 
 def _change(f: Finding) -> str:
-    """ "rises by 35 points (32 to 39)" where the interval lies on one side of zero, else "changes by +0.2 points (−0.8 to +0.4)"."""
+    """ "rises by 35 points (32 to 39)" where the interval lies on one side of zero, else "changes
+    by +0.2 points (−0.8 to +0.4)".
+    """
     best = _best(f)
     low, high = best.low, best.high
     if best.estimate is None or low is None or high is None or low <= 0 <= high:
@@ -198,7 +236,13 @@ def _points(value: float | None) -> str:
 
 
 def _p(value: float | None) -> str:
-    return "" if value is None else " (adjusted p < 0.001)" if value < 0.001 else f" (adjusted p = {value:.3f})"
+    return (
+        ""
+        if value is None
+        else " (adjusted p < 0.001)"
+        if value < 0.001
+        else f" (adjusted p = {value:.3f})"
+    )
 
 
 def _decision(f: Finding) -> str:
@@ -226,36 +270,60 @@ def _decision(f: Finding) -> str:
 def _power(f: Finding) -> str:
     if f.mde80 is None:
         return "neither a disparity nor its absence is shown."
-    text = f"data of this size would show a difference of {_points(f.mde80)} points in 80 % of audits"
+    text = (
+        f"data of this size would show a difference of {_points(f.mde80)} points in 80 % of audits"
+    )
     if f.clusters_needed is not None and f.margin is not None and f.clusters_needed > f.n_clusters:
         text += f"; to show one of {_points(f.margin)} points takes about {f.clusters_needed:,} clusters in the group"
     return text + "."
 
 
-# ── the audit as a whole ────────────────────────────────────────────────────────────────────────────────────────────
+# ── the audit as a whole ──────────────────────────────────────────────────────────────────────────
 
 
 def _rank(f: Finding) -> tuple[int, int, int, int, float]:
-    """Worst first; of equals the group on the adverse side, then groups before slopes, then the larger difference."""
+    """Worst first; of equals the group on the adverse side, then groups before slopes, then the
+    larger difference.
+    """
     slope = f.code not in ("GA101", "GA111")
-    return _SEVERITY[f.verdict], int(f.outcome != "heat_share"), int(not _is_adverse(f)), int(slope), -abs(_best(f).estimate or 0.0)
+    return (
+        _SEVERITY[f.verdict],
+        int(f.outcome != "heat_share"),
+        int(not _is_adverse(f)),
+        int(slope),
+        -abs(_best(f).estimate or 0.0),
+    )
 
 
 def _is_adverse(f: Finding) -> bool:
     """The group itself has less heat where heat belongs, or more where it does not."""
-    return {"avoid": 1, "attend": -1}.get(f.role, 0) * (_best(f).estimate or 0.0) > 0 and f.code == "GA101"
+    return {"avoid": 1, "attend": -1}.get(f.role, 0) * (
+        _best(f).estimate or 0.0
+    ) > 0 and f.code == "GA101"
 
 
-def summary_sentences(decisive: Sequence[Finding], findings: Sequence[Finding]) -> tuple[list[Finding], tuple[str, ...]]:
+def summary_sentences(
+    decisive: Sequence[Finding], findings: Sequence[Finding]
+) -> tuple[list[Finding], tuple[str, ...]]:
     """Three to five sentences, worst first, and the findings that they come from."""
-    told = [f for f in sorted(decisive, key=_rank) if f.verdict is not Verdict.NOT_ASSESSED and not f.suppressed]
+    told = [
+        f
+        for f in sorted(decisive, key=_rank)
+        if f.verdict is not Verdict.NOT_ASSESSED and not f.suppressed
+    ]
     worst = [f for f in told if f.verdict not in (Verdict.WITHIN_MARGIN, Verdict.EQUIVALENT)]
     chosen = (worst or told)[: _LONGEST_SUMMARY - 2]
     lines = [f.sentence for f in chosen]
     lines.append(_tally(decisive))
-    undefined = [f for f in decisive if f.code == "GA111" and f.verdict not in (Verdict.NOT_ASSESSED, Verdict.EQUIVALENT)]
+    undefined = [
+        f
+        for f in decisive
+        if f.code == "GA111" and f.verdict not in (Verdict.NOT_ASSESSED, Verdict.EQUIVALENT)
+    ]
     signals = sum(f.test.family == "exploratory" and f.verdict is Verdict.SHOWN for f in findings)
-    explored = sum(f.test.family == "exploratory" and f.verdict is not Verdict.NOT_ASSESSED for f in findings)
+    explored = sum(
+        f.test.family == "exploratory" and f.verdict is not Verdict.NOT_ASSESSED for f in findings
+    )
     if undefined and undefined[0] not in chosen:
         lines.append(undefined[0].sentence)
     elif explored:
@@ -265,7 +333,10 @@ def summary_sentences(decisive: Sequence[Finding], findings: Sequence[Finding]) 
         )
     open_ = [f.sentence for f in decisive if f.verdict is Verdict.NOT_ASSESSED]
     others = [f.sentence for f in told if f not in chosen]
-    closing = ("Nothing else was compared.", "The section on the data says how many images came through each step.")
+    closing = (
+        "Nothing else was compared.",
+        "The section on the data says how many images came through each step.",
+    )
     spare = [*open_[: _LONGEST_SUMMARY - 2], *others, *closing]
     lines += spare[: max(0, 3 - len(lines))]
     return chosen, tuple(lines[:_LONGEST_SUMMARY])
@@ -276,7 +347,10 @@ def _tally(decisive: Sequence[Finding]) -> str:
     if not heat:
         return "No comparison of the heat share in a declared region was possible."
     parts = []
-    tallies = [(sum(f.verdict in verdicts and not f.suppressed for f in heat), *words) for verdicts, *words in _TALLIES]
+    tallies = [
+        (sum(f.verdict in verdicts and not f.suppressed for f in heat), *words)
+        for verdicts, *words in _TALLIES
+    ]
     tallies.append((sum(f.suppressed for f in heat), f"is {_TOO_SMALL}", f"are {_TOO_SMALL}"))
     for n, one, several in tallies:
         if n == len(heat):
@@ -288,9 +362,21 @@ def _tally(decisive: Sequence[Finding]) -> str:
 
 _TALLIES = (
     ({Verdict.MATERIAL}, "lies beyond the margin", "lie beyond the margin"),
-    ({Verdict.SIZE_UNCERTAIN}, "shows a disparity of uncertain size", "show a disparity of uncertain size"),
-    ({Verdict.SHOWN}, "shows a disparity that no limit judges", "show a disparity that no limit judges"),
-    ({Verdict.EQUIVALENT, Verdict.WITHIN_MARGIN}, "lies within the margin", "lie within the margin"),
+    (
+        {Verdict.SIZE_UNCERTAIN},
+        "shows a disparity of uncertain size",
+        "show a disparity of uncertain size",
+    ),
+    (
+        {Verdict.SHOWN},
+        "shows a disparity that no limit judges",
+        "show a disparity that no limit judges",
+    ),
+    (
+        {Verdict.EQUIVALENT, Verdict.WITHIN_MARGIN},
+        "lies within the margin",
+        "lie within the margin",
+    ),
     ({Verdict.INCONCLUSIVE}, "is inconclusive", "are inconclusive"),
     ({Verdict.NOT_SHOWN}, "shows no disparity", "show no disparity"),
     ({Verdict.NOT_ASSESSED}, "is not assessed", "are not assessed"),
@@ -300,7 +386,9 @@ _TOO_SMALL = "withheld, because a group is too small to be shown"
 
 
 def _all(n: int, which: str = "") -> str:
-    return {1: f"the only {which}comparison", 2: f"both {which}comparisons"}.get(n, f"all {n} {which}comparisons")
+    return {1: f"the only {which}comparison", 2: f"both {which}comparisons"}.get(
+        n, f"all {n} {which}comparisons"
+    )
 
 
 def _together(parts: Sequence[str]) -> str:
@@ -309,16 +397,24 @@ def _together(parts: Sequence[str]) -> str:
 
 def headline(state: AuditState, decisive: Sequence[Finding]) -> str:
     """One line beside the state, which stands in its own words already."""
-    told = [f for f in sorted(decisive, key=_rank) if f.verdict is not Verdict.NOT_ASSESSED and not f.suppressed]
+    told = [
+        f
+        for f in sorted(decisive, key=_rank)
+        if f.verdict is not Verdict.NOT_ASSESSED and not f.suppressed
+    ]
     heat = [f for f in decisive if f.outcome == "heat_share"]
     n = len(heat)
     if state == "met":
-        return f"{_all(n)} of the heat share {'lies' if n == 1 else 'lie'} within the declared margin"
+        return (
+            f"{_all(n)} of the heat share {'lies' if n == 1 else 'lie'} within the declared margin"
+        )
     if state == "none_declared" and not any(f.verdict is Verdict.SHOWN for f in told):
         assessed = sum(f.verdict is not Verdict.NOT_ASSESSED for f in heat)
         if assessed == 0:
             return "no comparison of the heat share was possible"
-        which = {1: "the only comparison", 2: "either comparison"}.get(assessed, f"any of {assessed} comparisons")
+        which = {1: "the only comparison", 2: "either comparison"}.get(
+            assessed, f"any of {assessed} comparisons"
+        )
         rest = "" if assessed == n else f" that could be assessed ({n - assessed} more could not)"
         return f"no disparity is shown in {which} of the heat share{rest}"
     if state == "insufficient":
@@ -326,15 +422,23 @@ def headline(state: AuditState, decisive: Sequence[Finding]) -> str:
             return "no comparison of the heat share was possible"
         open_ = sum(f.verdict not in (Verdict.EQUIVALENT, Verdict.WITHIN_MARGIN) for f in heat)
         hidden = sum(f.suppressed for f in heat)
-        which = f"{_all(n)} of the heat share" if open_ == n else f"{open_} of {n} comparisons of the heat share"
+        which = (
+            f"{_all(n)} of the heat share"
+            if open_ == n
+            else f"{open_} of {n} comparisons of the heat share"
+        )
         if hidden == open_:
             return f"{which} {'is' if open_ == 1 else 'are'} {_TOO_SMALL}"
-        return f"{which} {'stays' if open_ == 1 else 'stay'} open" + (f", {hidden} of them {_TOO_SMALL}" if hidden else "")
+        return f"{which} {'stays' if open_ == 1 else 'stay'} open" + (
+            f", {hidden} of them {_TOO_SMALL}" if hidden else ""
+        )
     return _headline_of(told[0])
 
 
 def _headline_of(f: Finding) -> str:
-    """ "the share of heat on ruler is 34 points higher for skin tone V–VI than for all others", or of a slope, how it changes."""
+    """ "the share of heat on ruler is 34 points higher for skin tone V–VI than for all others", or
+    of a slope, how it changes.
+    """
     size, name = _best(f).estimate, _within(_words(f.attribute))
     if size is None:
         return f"{_measure(f)} differs between {_within(_subject(f))} and {_other(f)}"
@@ -355,18 +459,30 @@ def what_cannot_be_told(decisive: Sequence[Finding], plan: Plan) -> tuple[str, .
         "A group whose region masks are worse would show a difference of its own: mask quality by group comes first.",
     ]
     gone = sorted(
-        {f"{_words(f.attribute)} {f.group}" for f in decisive if f.verdict is Verdict.NOT_ASSESSED and f.code == "GA101" and not f.suppressed}
+        {
+            f"{_words(f.attribute)} {f.group}"
+            for f in decisive
+            if f.verdict is Verdict.NOT_ASSESSED and f.code == "GA101" and not f.suppressed
+        }
     )
     if gone:
-        lines.append(f"Nothing can be said about {_listed(gone)} in at least one declared region: see the reasons beside each comparison.")
+        lines.append(
+            f"Nothing can be said about {_listed(gone)} in at least one declared region: see the reasons beside each comparison."
+        )
     hidden = sorted({f"{_words(f.attribute)} {f.group}" for f in decisive if f.suppressed})
     if hidden:
         verdict = " What is not shown cannot be called met." if plan.criteria is not None else ""
-        lines.append(f"Withheld, because a group is too small to be shown: {_listed(hidden)}.{verdict}")
+        lines.append(
+            f"Withheld, because a group is too small to be shown: {_listed(hidden)}.{verdict}"
+        )
     unsure = [f for f in decisive if any("the verdict could change" in note for note in f.notes)]
     if unsure:
         verdicts = "verdict" if len(unsure) == 1 else "verdicts"
-        lines.append(f"Images without a defined heat map could change {len(unsure)} {verdicts}, depending on why they have none.")
+        lines.append(
+            f"Images without a defined heat map could change {len(unsure)} {verdicts}, depending on why they have none."
+        )
     if plan.criteria is None:
-        lines.append("Without a declared margin, no difference can be called important or unimportant.")
+        lines.append(
+            "Without a declared margin, no difference can be called important or unimportant."
+        )
     return tuple(lines)

@@ -96,8 +96,18 @@ class Study:
     def klass(self) -> np.ndarray[Any, Any] | None:
         """Explained class of each image, where it varies from image to image."""
         target = self.plan.explain.target
-        column = "predicted" if target == "predicted" else "label" if "label" in target.split(":") else None
-        return self.images[column].astype(object).to_numpy() if column and column in self.images else None
+        column = (
+            "predicted"
+            if target == "predicted"
+            else "label"
+            if "label" in target.split(":")
+            else None
+        )
+        return (
+            self.images[column].astype(object).to_numpy()
+            if column and column in self.images
+            else None
+        )
 
     def covariates(self, besides: str) -> pd.DataFrame | None:
         """The declared covariates, without the attribute itself; numbers where every value is one."""
@@ -114,39 +124,93 @@ class Study:
         return None if name is None else self.images[f"meta.{name}"].astype(object).to_numpy()
 
     def compare(
-        self, a: Attribute, values: Floats, region: str | None, *, confirmatory: bool, adjust: bool = True, margin: float | None = None
+        self,
+        a: Attribute,
+        values: Floats,
+        region: str | None,
+        *,
+        confirmatory: bool,
+        adjust: bool = True,
+        margin: float | None = None,
     ) -> Disparity:
-        """Disparity of one outcome, one value per image, over one attribute; ``region`` brings its size as a covariate.
+        """Disparity of one outcome, one value per image, over one attribute; ``region`` brings its
+        size as a covariate.
 
-        Nothing is remembered: no outcome is compared twice, and a memory keyed by names once gave one region's numbers to another.
+        Nothing is remembered: no outcome is compared twice, and a memory keyed by names once gave
+        one region's numbers to another.
         """
         settings = self.plan.analysis
-        count = settings.permutations if confirmatory else min(settings.permutations, EXPLORATORY_PERMUTATIONS)
-        area = self.census.area[:, self.census.regions.index(region)] if region is not None else None
+        count = (
+            settings.permutations
+            if confirmatory
+            else min(settings.permutations, EXPLORATORY_PERMUTATIONS)
+        )
+        area = (
+            self.census.area[:, self.census.regions.index(region)] if region is not None else None
+        )
         return disparity(
-            values, a.values, area_share=area if adjust else None, klass=self.klass if adjust and region is not None else None,
-            covariates=self.covariates(a.name) if adjust else None, clusters=self.census.cluster, pairs=self.pairs, reference=a.reference,
-            order=a.order, continuous=a.kind == "continuous", margin=margin, alpha=settings.alpha, permutations=count,
-            seed=self.plan.run.seed, within=a.within, family=self.family_size if confirmatory else None, omnibus=False,
-        )  # fmt: skip
+            values,
+            a.values,
+            area_share=area if adjust else None,
+            klass=self.klass if adjust and region is not None else None,
+            covariates=self.covariates(a.name) if adjust else None,
+            clusters=self.census.cluster,
+            pairs=self.pairs,
+            reference=a.reference,
+            order=a.order,
+            continuous=a.kind == "continuous",
+            margin=margin,
+            alpha=settings.alpha,
+            permutations=count,
+            seed=self.plan.run.seed,
+            within=a.within,
+            family=self.family_size if confirmatory else None,
+            omnibus=False,
+        )
 
     def drafts(
-        self, code: str, outcome: str, values: Floats, region: str, *, confirmatory: bool, margin: float | None = None, sized: bool = True
+        self,
+        code: str,
+        outcome: str,
+        values: Floats,
+        region: str,
+        *,
+        confirmatory: bool,
+        margin: float | None = None,
+        sized: bool = True,
     ) -> Iterator[Draft]:
-        """Every contrast of an outcome, adjusted beside raw, for every attribute.  ``sized``: the region's size is a covariate."""
+        """Every contrast of an outcome, adjusted beside raw, for every attribute.  ``sized``: the
+        region's size is a covariate.
+        """
         where = region if sized else None
         for a in self.attributes:
             shared: dict[str, Any] = {
                       "code": code, "attribute": a.name, "region": region, "outcome": outcome, "confirmatory": confirmatory, "margin": margin,
                       "method": self.census.method, "target": self.census.target, "role": self.role(region) if region else ""}  # fmt: skip
             found = self.compare(a, values, where, confirmatory=confirmatory, margin=margin)
-            raw = found if not found.adjusted_for else self.compare(a, values, where, confirmatory=False, adjust=False)
+            raw = (
+                found
+                if not found.adjusted_for
+                else self.compare(a, values, where, confirmatory=False, adjust=False)
+            )
             plain = {(c.kind, c.group, c.reference): c for c in raw.contrasts}
             notes = (*found.notes, *_missing(found, a))
             if not found.contrasts:
-                yield Draft(**shared, contrast=_nothing_to_compare(found, a), raw=None, adjusted_for=(), notes=notes)
+                yield Draft(
+                    **shared,
+                    contrast=_nothing_to_compare(found, a),
+                    raw=None,
+                    adjusted_for=(),
+                    notes=notes,
+                )
             for c in found.contrasts:
-                yield Draft(**shared, contrast=c, raw=plain.get((c.kind, c.group, c.reference)), adjusted_for=found.adjusted_for, notes=notes)
+                yield Draft(
+                    **shared,
+                    contrast=c,
+                    raw=plain.get((c.kind, c.group, c.reference)),
+                    adjusted_for=found.adjusted_for,
+                    notes=notes,
+                )
             for level in _left_out(found, a) if found.contrasts else ():
                 nobody = Contrast("level", level, a.reference, 0, 0, 0, 0, reason="no usable image")
                 yield Draft(**shared, contrast=nobody, raw=None, adjusted_for=(), notes=found.notes)
@@ -159,13 +223,19 @@ class Study:
             decided = self.is_confirmatory(region)
             margin = self.plan.criteria.margin if decided and self.plan.criteria else None
             values = np.where(self.census.defined[:, r], self.census.share[:, r], np.nan)
-            out += self.drafts("GA101", "heat_share", values, region, confirmatory=decided, margin=margin)
+            out += self.drafts(
+                "GA101", "heat_share", values, region, confirmatory=decided, margin=margin
+            )
         return tuple(out)
 
 
 def _numbers_or_text(column: pd.Series[Any]) -> pd.Series[Any]:
     numbers = pd.to_numeric(column, errors="coerce")
-    if numbers.notna().any() and (numbers.notna() | column.isna() | (column == "")).all() and numbers.nunique() > 2:
+    if (
+        numbers.notna().any()
+        and (numbers.notna() | column.isna() | (column == "")).all()
+        and numbers.nunique() > 2
+    ):
         return numbers.astype(float).reset_index(drop=True)
     return column.astype(object).where(column.notna(), None).reset_index(drop=True)
 
@@ -176,18 +246,37 @@ def _missing(found: Disparity, a: Attribute) -> tuple[str, ...]:
 
 
 def _left_out(found: Disparity, a: Attribute) -> list[str]:
-    """Levels that the plan or the manifest names and of which no image entered: a comparison without a number, but a comparison."""
+    """Levels that the plan or the manifest names and of which no image entered: a comparison
+    without a number, but a comparison.
+    """
     if a.kind == "continuous":
         return []
-    named = dict.fromkeys([*(a.order or ()), *sort_levels([str(level) for level in a.values if level is not None])])
+    named = dict.fromkeys(
+        [*(a.order or ()), *sort_levels([str(level) for level in a.values if level is not None])]
+    )
     compared = {level for c in found.contrasts for level in (c.group, c.reference)}
-    return [level for level in named if found.levels.get(level, (0, 0))[0] == 0 and level not in compared]
+    return [
+        level
+        for level in named
+        if found.levels.get(level, (0, 0))[0] == 0 and level not in compared
+    ]
 
 
 def _nothing_to_compare(found: Disparity, a: Attribute) -> Contrast:
     present = [level for level, (images, _) in found.levels.items() if images]
     if a.kind == "continuous":
-        return Contrast("continuous", "P90", "P10", 0, 0, 0, 0, reason="the attribute does not vary among the usable images")
+        return Contrast(
+            "continuous",
+            "P90",
+            "P10",
+            0,
+            0,
+            0,
+            0,
+            reason="the attribute does not vary among the usable images",
+        )
     n = found.levels[present[0]] if present else (0, 0)
     reason = "only one level has usable images" if present else "no usable image"
-    return Contrast("level", present[0] if present else "any level", "rest", n[0], n[1], 0, 0, reason=reason)
+    return Contrast(
+        "level", present[0] if present else "any level", "rest", n[0], n[1], 0, 0, reason=reason
+    )

@@ -13,8 +13,10 @@ from gradaudit.result_schema import AuditState, AuditVerdict
 def audit_verdict(findings: Sequence[Finding], plan: Plan) -> AuditVerdict:
     """The verdict of the whole audit over the confirmatory findings.
 
-    not_met : a material disparity is shown.  met : every comparison of the heat share lies within the margin (the
-    union of all is tested by testing each: no correction needed); one that is withheld or not assessed does not.
+    not_met : a material disparity is shown.  met : every comparison of the heat share lies within
+        the margin (the
+    union of all is tested by testing each: no correction needed); one that is withheld or not
+    assessed does not.
     insufficient : neither.  none_declared : no margin.
     """
     decisive = [f for f in findings if f.test.family == "confirmatory"]

@@ -1,7 +1,8 @@
 """The only module with hooks: one pass through a network, and the network back exactly as it was.
 
-``capture`` runs the trunk without a graph, cuts it at one layer and lets autograd record only what follows (the head).
-``Capture`` holds what the methods read: activations, gradients, scores, and the means to replay the head.
+``capture`` runs the trunk without a graph, cuts it at one layer and lets autograd record only what
+follows (the head). ``Capture`` holds what the methods read: activations, gradients, scores, and the
+means to replay the head.
 """
 
 from __future__ import annotations
@@ -22,7 +23,14 @@ from torch.utils._pytree import tree_map
 from gradaudit.attribution.layer_layout import Layout, layout_of, normalises_last_axis
 from gradaudit.errors import ForwardError, LayerError, TargetError
 from gradaudit.models.borrowing import borrowed
-from gradaudit.models.inputs_outputs import Inputs, batch_size, call, first_tensor, is_out_of_memory, map_tensors
+from gradaudit.models.inputs_outputs import (
+    Inputs,
+    batch_size,
+    call,
+    first_tensor,
+    is_out_of_memory,
+    map_tensors,
+)
 
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -30,7 +38,8 @@ _HALF = (torch.float16, torch.bfloat16)
 class Score(Protocol):
     """The explained score: the module's output -> (N,) or (N, K).
 
-    ``fixed`` pins what depends on the unperturbed output (which class is predicted); ``row`` narrows to one image.
+    ``fixed`` pins what depends on the unperturbed output (which class is predicted); ``row``
+    narrows to one image.
     """
 
     def __call__(self, output: Any) -> Tensor: ...
@@ -38,15 +47,19 @@ class Score(Protocol):
     def row(self, index: int) -> Score: ...
 
 
-# ── the cut ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the cut ───────────────────────────────────────────────────────────────────────────────────────
 
 
 class _Float32(TorchFunctionMode):
-    """Runs the head in float32 although its weights are half precision (or inference tensors), without touching them."""
+    """Runs the head in float32 although its weights are half precision (or inference tensors),
+    without touching them.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
-        if name in ("__get__", "__set__", "to", "float", "half", "bfloat16", "is_inference") or (name.endswith("_") and not name.startswith("__")):
+        if name in ("__get__", "__set__", "to", "float", "half", "bfloat16", "is_inference") or (
+            name.endswith("_") and not name.startswith("__")
+        ):
             return func(*args, **(kwargs or {}))
         args, kwargs = map_tensors(_widened, (args, kwargs or {}))
         return func(*args, **kwargs)
@@ -61,7 +74,8 @@ def _widened(tensor: Tensor) -> Tensor:
 class _Cut:
     """Forward hook: the layer's output becomes a leaf, and only what follows it is recorded.
 
-    The head receives a clone, so that an in-place operation right after the layer cannot change the record.
+    The head receives a clone, so that an in-place operation right after the layer cannot change the
+    record.
     """
 
     def __init__(self, layer: str, stack: ExitStack, widen: bool) -> None:
@@ -70,7 +84,9 @@ class _Cut:
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
         if self.leaf is not None:
-            raise LayerError(f"The layer {self.layer!r} runs twice or more in one forward pass, so its map is not defined. Name the block around it.")
+            raise LayerError(
+                f"The layer {self.layer!r} runs twice or more in one forward pass, so its map is not defined. Name the block around it."
+            )
         tensor = first_tensor(output)
         for kind in ("cpu", "cuda"):
             torch.set_autocast_enabled(kind, False)
@@ -88,11 +104,13 @@ def _replaced(output: Any, old: Tensor, new: Tensor) -> Any:
 
 @dataclass(frozen=True)
 class Capture:
-    """One pass: what a method reads to make a map. P positions of the layer's grid, K scores per image.
+    """One pass: what a method reads to make a map. P positions of the layer's grid, K scores per
+    image.
 
-    ``activations`` (N, C, P) and ``gradients`` (N, K, C, P) of the layer, ``scores`` (N, K), ``output`` the module's
-    own output without graph, ``single`` whether one score per image was asked for. ``head`` and ``evaluate`` give the
-    scores of altered activations or inputs, for the classes of the unaltered image.
+    ``activations`` (N, C, P) and ``gradients`` (N, K, C, P) of the layer, ``scores`` (N, K),
+    ``output`` the module's own output without graph, ``single`` whether one score per image was
+    asked for. ``head`` and ``evaluate`` give the scores of altered activations or inputs, for the
+    classes of the unaltered image.
     """
 
     module: nn.Module
@@ -123,7 +141,9 @@ class Capture:
     def image(self, index: int) -> Inputs:
         """The inputs of one image, batch of one."""
         rows = len(self.scores)
-        narrowed: Inputs = map_tensors(lambda t: t[index : index + 1] if t.ndim and len(t) == rows else t, self.inputs)
+        narrowed: Inputs = map_tensors(
+            lambda t: t[index : index + 1] if t.ndim and len(t) == rows else t, self.inputs
+        )
         return narrowed
 
     def evaluate(self, images: Tensor, index: int) -> Tensor:
@@ -133,22 +153,33 @@ class Capture:
             return as_scores(self.pinned.row(index)(call(self.module, inputs))).detach()
 
     def head(self, activations: Tensor, index: int) -> Tensor:
-        """Scores (M, K) of image ``index`` with the layer's activations (M, C, P) put in place of its own; only the head runs."""
+        """Scores (M, K) of image ``index`` with the layer's activations (M, C, P) put in place of
+        its own; only the head runs.
+        """
         assert self.layout is not None
         original = self.original[index : index + 1]
         return self._replay(self.layout.output(activations.to(original.dtype), original), index)
 
     def curvature(self) -> Tensor:
-        """Hessian of each score times the activations, (N, K, C, P); zeros where the head is linear in them."""
+        """Hessian of each score times the activations, (N, K, C, P); zeros where the head is linear
+        in them.
+        """
         assert self.layout is not None
         with borrowed(self.module):
             target = find_layer(self.module, self.layer)
-            leaf, _, scores = _forward_from(self.module, target, self.layer, self.inputs, self.pinned, None, everywhere=False)
+            leaf, _, scores = _forward_from(
+                self.module, target, self.layer, self.inputs, self.pinned, None, everywhere=False
+            )
             gradients = head_gradients(as_scores(scores), leaf, self.layer, create_graph=True)
             products = torch.zeros_like(gradients)
             for k in range(gradients.shape[1]):
                 if gradients.requires_grad:
-                    (product,) = torch.autograd.grad((gradients[:, k] * leaf.detach()).sum(), leaf, retain_graph=True, allow_unused=True)
+                    (product,) = torch.autograd.grad(
+                        (gradients[:, k] * leaf.detach()).sum(),
+                        leaf,
+                        retain_graph=True,
+                        allow_unused=True,
+                    )
                     products[:, k] = 0.0 if product is None else product
             stacked = self.layout.positions(products.flatten(0, 1).detach())
             return stacked.reshape(*self.scores.shape, *stacked.shape[1:])
@@ -159,7 +190,9 @@ class Capture:
 
     def _replay(self, output: Tensor, index: int, dense: bool = False) -> Tensor:
         image = self.image(index)
-        inputs = _with_images(image, first_tensor(image).expand(len(output), *first_tensor(image).shape[1:]))
+        inputs = _with_images(
+            image, first_tensor(image).expand(len(output), *first_tensor(image).shape[1:])
+        )
         trunk = self._trunk
         try:
             with borrowed(self.module) as stack, torch.no_grad():
@@ -168,11 +201,15 @@ class Capture:
         except ForwardError as error:
             if dense or "single memory location" not in str(error.__cause__):
                 raise
-        return self._replay(output, index, dense=True)  # the model writes in place into a repeated record: give it real copies
+        return self._replay(
+            output, index, dense=True
+        )  # the model writes in place into a repeated record: give it real copies
 
 
 def _with_images(inputs: Inputs, images: Tensor) -> Inputs:
-    """Inputs of one image with its image tensor replaced by M images, every other tensor repeated to match."""
+    """Inputs of one image with its image tensor replaced by M images, every other tensor repeated
+    to match.
+    """
     picture = first_tensor(inputs)
 
     def widened(t: Tensor) -> Tensor:
@@ -185,7 +222,9 @@ def _with_images(inputs: Inputs, images: Tensor) -> Inputs:
 def checked_scores(scores: Tensor, rows: int) -> Tensor:
     """The scores, or ``TargetError`` where they are not one row per image."""
     if scores.ndim not in (1, 2) or len(scores) != rows or not scores.is_floating_point():
-        raise TargetError(f"The target gave {scores.dtype} scores of shape {tuple(scores.shape)}; expected floats ({rows},) or ({rows}, K).")
+        raise TargetError(
+            f"The target gave {scores.dtype} scores of shape {tuple(scores.shape)}; expected floats ({rows},) or ({rows}, K)."
+        )
     return scores
 
 
@@ -195,26 +234,50 @@ def as_scores(scores: Tensor) -> Tensor:
     return scores[:, None] if scores.ndim == 1 else scores
 
 
-def capture(module: nn.Module, layer: str, inputs: Inputs, score: Score, *, autocast: torch.dtype | None = None) -> Capture:
+def capture(
+    module: nn.Module,
+    layer: str,
+    inputs: Inputs,
+    score: Score,
+    *,
+    autocast: torch.dtype | None = None,
+) -> Capture:
     """Run once, differentiate only the head, give the module back.
 
     module : any nn.Module    layer : name in ``module.named_modules()``    inputs : batch of N
-    score : module's output -> (N,) or (N, K)    autocast : dtype of the trunk on its device; the head stays float32
-    Errors: ``LayerError`` for an unknown layer, one that runs twice, has no grid, or does not reach the score.
+    score : module's output -> (N,) or (N, K)    autocast : dtype of the trunk on its device; the
+        head stays float32
+    Errors: ``LayerError`` for an unknown layer, one that runs twice, has no grid, or does not reach
+    the score.
     """
     target = find_layer(module, layer)
     with borrowed(module):
-        leaf, output, scores = _forward_from(module, target, layer, inputs, score, autocast, everywhere=False)
-        if not scores.requires_grad:  # a `with no_grad()` of the model itself ended after the layer and switched ours back on
-            leaf, output, scores = _forward_from(module, target, layer, inputs, score, autocast, everywhere=True)
+        leaf, output, scores = _forward_from(
+            module, target, layer, inputs, score, autocast, everywhere=False
+        )
+        if (
+            not scores.requires_grad
+        ):  # a `with no_grad()` of the model itself ended after the layer and switched ours back on
+            leaf, output, scores = _forward_from(
+                module, target, layer, inputs, score, autocast, everywhere=True
+            )
         single, scores = scores.ndim == 1, as_scores(scores)
         gradients = head_gradients(scores, leaf, layer)
         layout = _layout_or_error(leaf, inputs, layer, target)
         stacked = layout.positions(gradients.flatten(0, 1))
         return Capture(
-            module, inputs, score, map_tensors(Tensor.detach, output), scores.detach(), layer, layout,
-            layout.positions(leaf.detach()), stacked.reshape(*scores.shape, *stacked.shape[1:]), leaf.detach(), single,
-        )  # fmt: skip
+            module,
+            inputs,
+            score,
+            map_tensors(Tensor.detach, output),
+            scores.detach(),
+            layer,
+            layout,
+            layout.positions(leaf.detach()),
+            stacked.reshape(*scores.shape, *stacked.shape[1:]),
+            leaf.detach(),
+            single,
+        )
 
 
 def capture_scores(module: nn.Module, inputs: Inputs, score: Score) -> Capture:
@@ -227,7 +290,9 @@ def capture_scores(module: nn.Module, inputs: Inputs, score: Score) -> Capture:
 
 @dataclass(frozen=True)
 class InputPass:
-    """Gradients of (N, K) scores with respect to the image tensor, (N, K, C, H, W), and to watched layers' outputs by name."""
+    """Gradients of (N, K) scores with respect to the image tensor, (N, K, C, H, W), and to watched
+    layers' outputs by name.
+    """
 
     gradients: Tensor
     watched: Mapping[str, Tensor]
@@ -235,43 +300,71 @@ class InputPass:
 
 
 def input_gradients(
-    module: nn.Module, inputs: Inputs, score: Score, *, rule: Literal["", "guided", "deconvnet"] = "", watch: Sequence[str] = ()
-) -> InputPass:  # fmt: skip
-    """One pass with a graph through the whole network; ``rule`` changes how gradients pass ReLUs, in modules and in functions alike.
+    module: nn.Module,
+    inputs: Inputs,
+    score: Score,
+    *,
+    rule: Literal["", "guided", "deconvnet"] = "",
+    watch: Sequence[str] = (),
+) -> InputPass:
+    """One pass with a graph through the whole network; ``rule`` changes how gradients pass ReLUs,
+    in modules and in functions alike.
 
-    guided : the gradient passes where both it and the input are positive    deconvnet : where the gradient is positive
-    ``rectifiers`` counts the ReLUs met under a rule.  Errors: ``LayerError`` where the score does not depend on the image.
+    guided : the gradient passes where both it and the input are positive    deconvnet : where the
+        gradient is positive
+    ``rectifiers`` counts the ReLUs met under a rule.  Errors: ``LayerError`` where the score does
+    not depend on the image.
     """
     images = first_tensor(inputs).detach().clone().requires_grad_()
     mode, outputs = _RectifierRule(rule), {name: torch.empty(0) for name in watch}
     with borrowed(module) as stack, torch.enable_grad():
         if rule:
             stack.enter_context(mode)
-        with ExitStack() as hooks:  # gone before the gradient is taken, for which a checkpointed block runs once more
+        with (
+            ExitStack() as hooks
+        ):  # gone before the gradient is taken, for which a checkpointed block runs once more
             for name in watch:
-                hooks.callback(find_layer(module, name).register_forward_hook(_watcher(outputs, name)).remove)
-            output = call(module, map_tensors(lambda t: images if t is first_tensor(inputs) else t, inputs))
+                hooks.callback(
+                    find_layer(module, name).register_forward_hook(_watcher(outputs, name)).remove
+                )
+            output = call(
+                module, map_tensors(lambda t: images if t is first_tensor(inputs) else t, inputs)
+            )
         scores = as_scores(checked_scores(score(output), len(images)))
         wanted = [images, *outputs.values()]
-        parts = [torch.autograd.grad(scores[:, k].sum(), wanted, retain_graph=True, allow_unused=True) for k in range(scores.shape[1])]
+        parts = [
+            torch.autograd.grad(scores[:, k].sum(), wanted, retain_graph=True, allow_unused=True)
+            for k in range(scores.shape[1])
+        ]
     found = [
-        torch.stack([torch.zeros_like(w) if g is None else g for g in grads], 1) for w, grads in zip(wanted, zip(*parts, strict=True), strict=True)
+        torch.stack([torch.zeros_like(w) if g is None else g for g in grads], 1)
+        for w, grads in zip(wanted, zip(*parts, strict=True), strict=True)
     ]
-    return InputPass(found[0].detach(), dict(zip(watch, (g.detach() for g in found[1:]), strict=True)), mode.count)
+    return InputPass(
+        found[0].detach(),
+        dict(zip(watch, (g.detach() for g in found[1:]), strict=True)),
+        mode.count,
+    )
 
 
 def _watcher(outputs: dict[str, Tensor], name: str) -> Callable[[nn.Module, Any, Any], Any]:
     def hook(module: nn.Module, args: Any, output: Any) -> Any:
         if outputs[name].numel():
-            raise LayerError(f"The layer {name!r} runs twice or more in one forward pass, so its gradient is not defined.")
+            raise LayerError(
+                f"The layer {name!r} runs twice or more in one forward pass, so its gradient is not defined."
+            )
         outputs[name] = first_tensor(output)
-        return _replaced(output, outputs[name], outputs[name].clone())  # an in-place operation after the layer must not change the record
+        return _replaced(
+            output, outputs[name], outputs[name].clone()
+        )  # an in-place operation after the layer must not change the record
 
     return hook
 
 
 class _RectifierRule(TorchFunctionMode):
-    """Gives every ReLU another backward rule for the length of a pass; nothing in the module is touched."""
+    """Gives every ReLU another backward rule for the length of a pass; nothing in the module is
+    touched.
+    """
 
     def __init__(self, rule: str) -> None:
         super().__init__()
@@ -303,22 +396,39 @@ def find_layer(module: nn.Module, layer: str) -> nn.Module:
     if layer in layers and layer:
         found: nn.Module = layers[layer]
         return found
-    near = difflib.get_close_matches(layer, list(layers), n=5) or [name for name in layers if name][-5:]
-    raise LayerError(f"The model has no layer {layer!r}; near names: {', '.join(near)}. `gradaudit layers` lists all that can be explained.")
+    near = (
+        difflib.get_close_matches(layer, list(layers), n=5)
+        or [name for name in layers if name][-5:]
+    )
+    raise LayerError(
+        f"The model has no layer {layer!r}; near names: {', '.join(near)}. `gradaudit layers` lists all that can be explained."
+    )
 
 
 def _forward_from(
-    module: nn.Module, target: nn.Module, layer: str, inputs: Inputs, score: Score, autocast: torch.dtype | None, everywhere: bool
+    module: nn.Module,
+    target: nn.Module,
+    layer: str,
+    inputs: Inputs,
+    score: Score,
+    autocast: torch.dtype | None,
+    everywhere: bool,
 ) -> tuple[Tensor, Any, Tensor]:
     with ExitStack() as inner:
-        cut = _Cut(layer, inner, widen=any(t.is_inference() for t in (*module.parameters(), *module.buffers())))
+        cut = _Cut(
+            layer,
+            inner,
+            widen=any(t.is_inference() for t in (*module.parameters(), *module.buffers())),
+        )
         inner.callback(target.register_forward_hook(cut).remove)
         if autocast is not None:
             inner.enter_context(torch.autocast(first_tensor(inputs).device.type, dtype=autocast))
         torch.set_grad_enabled(everywhere)
         output = call(module, inputs)
         if cut.leaf is None:
-            raise LayerError(f"The layer {layer!r} does not run in this model's forward pass. `gradaudit layers` lists those that do.")
+            raise LayerError(
+                f"The layer {layer!r} does not run in this model's forward pass. `gradaudit layers` lists those that do."
+            )
         with torch.enable_grad():
             scores = checked_scores(score(output), batch_size(inputs))
     return cut.leaf, output, scores
@@ -336,42 +446,65 @@ def _layout_or_error(leaf: Tensor, inputs: Inputs, layer: str, target: nn.Module
 
 
 def head_gradients(scores: Tensor, leaf: Tensor, layer: str, create_graph: bool = False) -> Tensor:
-    """d score[n, k] / d leaf[n] as (N, K, *leaf.shape[1:]): all K in one sweep, one by one where an operator refuses."""
+    """d score[n, k] / d leaf[n] as (N, K, *leaf.shape[1:]): all K in one sweep, one by one where an
+    operator refuses.
+    """
     count = scores.shape[1]
     if not scores.requires_grad:
         raise LayerError(
             f"The score does not depend on the layer {layer!r}, or the model cuts the graph after it: no gradient. Choose another layer."
         )
     if count == 1:
-        (gradient,) = torch.autograd.grad(scores.sum(), leaf, allow_unused=True, create_graph=create_graph)
+        (gradient,) = torch.autograd.grad(
+            scores.sum(), leaf, allow_unused=True, create_graph=create_graph
+        )
         return _reached(gradient, layer)[:, None]
-    seeds = torch.eye(count, dtype=scores.dtype, device=scores.device)[:, None].expand(count, *scores.shape)
+    seeds = torch.eye(count, dtype=scores.dtype, device=scores.device)[:, None].expand(
+        count, *scores.shape
+    )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # vmap warns of operators that it runs one by one; slower, and as exact
+            warnings.simplefilter(
+                "ignore"
+            )  # vmap warns of operators that it runs one by one; slower, and as exact
             (gradient,) = torch.autograd.grad(
-                scores, leaf, seeds, is_grads_batched=True, retain_graph=True, allow_unused=True, create_graph=create_graph
+                scores,
+                leaf,
+                seeds,
+                is_grads_batched=True,
+                retain_graph=True,
+                allow_unused=True,
+                create_graph=create_graph,
             )
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise
-        parts = [torch.autograd.grad(scores, leaf, seed, retain_graph=True, allow_unused=True, create_graph=create_graph)[0] for seed in seeds]
+        parts = [
+            torch.autograd.grad(
+                scores, leaf, seed, retain_graph=True, allow_unused=True, create_graph=create_graph
+            )[0]
+            for seed in seeds
+        ]
         gradient = torch.stack([_reached(part, layer) for part in parts])
     return _reached(gradient, layer).transpose(0, 1)
 
 
 def _reached(gradient: Tensor | None, layer: str) -> Tensor:
     if gradient is None:
-        raise LayerError(f"The score does not depend on the layer {layer!r}. Choose a layer on the way from the image to the score.")
+        raise LayerError(
+            f"The score does not depend on the layer {layer!r}. Choose a layer on the way from the image to the score."
+        )
     return gradient
 
 
-# ── replaying the head ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── replaying the head ────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True)
 class _Trunk:
-    """Outputs of everything that ran before the layer, so that a replay computes nothing but the head."""
+    """Outputs of everything that ran before the layer, so that a replay computes nothing but the
+    head.
+    """
 
     layer: nn.Module
     rows: int
@@ -379,7 +512,9 @@ class _Trunk:
     outputs: Mapping[nn.Module, list[Any]]
 
     def patch(self, stack: ExitStack, output: Tensor, index: int, dense: bool) -> None:
-        """Until the stack unwinds, modules before the layer answer with their record of image ``index``, the layer with ``output``."""
+        """Until the stack unwinds, modules before the layer answer with their record of image
+        ``index``, the layer with ``output``.
+        """
 
         def narrow(t: Tensor) -> Tensor:
             if not t.ndim or len(t) != self.rows:
@@ -390,7 +525,11 @@ class _Trunk:
         for module, outputs in self.outputs.items():
             _answer(stack, module, [map_tensors(narrow, value) for value in outputs])
         old = first_tensor(self.result)
-        _answer(stack, self.layer, [map_tensors(lambda leaf: output if leaf is old else narrow(leaf), self.result)])
+        _answer(
+            stack,
+            self.layer,
+            [map_tensors(lambda leaf: output if leaf is old else narrow(leaf), self.result)],
+        )
 
 
 def _answer(stack: ExitStack, module: nn.Module, outputs: list[Any]) -> None:
@@ -414,7 +553,11 @@ def _answer(stack: ExitStack, module: nn.Module, outputs: list[Any]) -> None:
 
 def _record_trunk(module: nn.Module, layer: str, inputs: Inputs) -> _Trunk:
     """Run once more and keep the outputs of the largest modules that end before the layer does."""
-    names = {submodule: name for name, submodule in module.named_modules() if not (layer == name or layer.startswith(name + ".") or name == "")}
+    names = {
+        submodule: name
+        for name, submodule in module.named_modules()
+        if not (layer == name or layer.startswith(name + ".") or name == "")
+    }
     target = find_layer(module, layer)
     outputs: dict[nn.Module, list[Any]] = {}
     result: list[Any] = []
@@ -430,7 +573,13 @@ def _record_trunk(module: nn.Module, layer: str, inputs: Inputs) -> _Trunk:
     with borrowed(module) as stack, torch.no_grad():
         for submodule in names:
             stack.callback(submodule.register_forward_hook(record).remove)
-        stack.callback(target.register_forward_hook(lambda m, args, output: result.append(output)).remove)
+        stack.callback(
+            target.register_forward_hook(lambda m, args, output: result.append(output)).remove
+        )
         call(module, inputs)
-    kept = {submodule: kept for submodule, kept in outputs.items() if not names[submodule].startswith(layer + ".")}
+    kept = {
+        submodule: kept
+        for submodule, kept in outputs.items()
+        if not names[submodule].startswith(layer + ".")
+    }
     return _Trunk(target, batch_size(inputs), result[0], kept)

@@ -24,11 +24,18 @@ from gradaudit.attribution.targets import TargetContext, narrowed, resolve_targe
 from gradaudit.errors import ImageError, InputError, TargetError
 from gradaudit.metrics.upsampling import upsample
 from gradaudit.models.classifier import Classifier, unwrap
-from gradaudit.models.inputs_outputs import Inputs, batch_size, first_tensor, is_out_of_memory, map_tensors
+from gradaudit.models.inputs_outputs import (
+    Inputs,
+    batch_size,
+    first_tensor,
+    is_out_of_memory,
+    map_tensors,
+)
 from gradaudit.models.output_activation import may_be_activated
 from gradaudit.models.sources import with_logits
 
-_FLAT = 1e-6  # a map whose range is below this fraction of its largest absolute value is rounding noise around a constant
+# a map whose range is below this fraction of its largest absolute value is rounding noise around a constant
+_FLAT = 1e-6
 _MOST_CLASS_COLUMNS = 20
 _MOST_STORED_CELLS = 64
 _PIXELS_AT_ONCE = 250_000  # of masks measured together
@@ -38,11 +45,14 @@ _PIXELS_AT_ONCE = 250_000  # of masks measured together
 class Explanation:
     """Raw maps of a batch, signed and unnormalised.
 
-    raw : (N, h, w) float32, or (N, K, h, w) where K targets per image were asked for (``sign`` already applied); (N, d, h, w) and
-        (N, K, d, h, w) of volumes
-    score : (N,) or (N, K) the explained score, before ``sign``    outputs : the model's logits, float32
-    status : per image (per image and target for K): "ok", "no_positive_evidence", "flat" or "non_finite"
-    layer : name of the explained layer, "" for methods without one    dtype : of the trunk    input_size : (H, W), or (D, H, W), that the network saw
+    raw : (N, h, w) float32, or (N, K, h, w) where K targets per image were asked for (``sign``
+        already applied); (N, d, h, w) and (N, K, d, h, w) of volumes
+    score : (N,) or (N, K) the explained score, before ``sign``    outputs : the model's logits,
+        float32
+    status : per image (per image and target for K): "ok", "no_positive_evidence", "flat" or
+        "non_finite"
+    layer : name of the explained layer, "" for methods without one    dtype : of the trunk
+        input_size : (H, W), or (D, H, W), that the network saw
     """
 
     raw: Tensor
@@ -59,7 +69,8 @@ class Explanation:
         return self.raw.clamp_min(0)
 
     def upsample(self, size: tuple[int, int] | None = None) -> Tensor:
-        """Raw maps at (H, W) (default: the input's size), bilinear with half-pixel centres, float32.
+        """Raw maps at (H, W) (default: the input's size), bilinear with half-pixel centres,
+        float32.
 
         Errors: ``InputError`` for maps of volumes, and for a size that is not (H, W).
         """
@@ -71,9 +82,14 @@ class Explanation:
         return result
 
     def refuse_volumes(self, where: str) -> None:
-        """``InputError`` where the input had other than two axes: its maps have a depth, which no resizing of pictures may leave as it is."""
+        """``InputError`` where the input had other than two axes: its maps have a depth, which no
+        resizing of pictures may leave as it is.
+        """
         if len(self.input_size) != 2:
-            cells, pixels = ("x".join(map(str, shape)) for shape in (self.raw.shape[self.score.ndim :], self.input_size))
+            cells, pixels = (
+                "x".join(map(str, shape))
+                for shape in (self.raw.shape[self.score.ndim :], self.input_size)
+            )
             raise InputError(
                 f"{where}: expected maps (h, w) of pictures; got {len(self)} maps of volumes, each of {cells} cells for an input of {pixels}. "
                 'Resize .raw yourself: torch.nn.functional.interpolate(raw[:, None], size, mode="trilinear") for one target.'
@@ -83,7 +99,7 @@ class Explanation:
         return len(self.raw)
 
 
-# ── explaining ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── explaining ────────────────────────────────────────────────────────────────────────────────────
 
 
 def explain(
@@ -101,16 +117,22 @@ def explain(
 ) -> Explanation:
     """Heat maps of a batch, on the layer's own grid.
 
-    clf : Classifier, or a bare module (then the layer is chosen)    images : (N, C, H, W) preprocessed, or a tuple or mapping of tensors
-    target : text ("predicted", "label", "class:NAME", ...), class ids (N,) or (N, K), a tuple ("contrast", "a", "b"), or a callable
-        from the model's output to (N,) or (N, K)    method : a name in ``cams.CAMS``    sign : -1 for the evidence against
-    labels : (N,) class ids, for the target "label"    chunk : most images in one pass; out of memory halves it and goes on
+    clf : Classifier, or a bare module (then the layer is chosen)    images : (N, C, H, W)
+        preprocessed, or a tuple or mapping of tensors
+    target : text ("predicted", "label", "class:NAME", ...), class ids (N,) or (N, K), a tuple
+        ("contrast", "a", "b"), or a callable
+        from the model's output to (N,) or (N, K)    method : a name in ``cams.CAMS``    sign : -1
+        for the evidence against
+    labels : (N,) class ids, for the target "label"    chunk : most images in one pass; out of
+        memory halves it and goes on
     dtype : run the trunk under autocast in bfloat16 or float16; the head stays float32
-    aug : average with the map of the mirrored image, turned back    eigen : first principal component of the channels' contributions
-        instead of their sum (methods that weight channels only)
-    A softmax or sigmoid module at the end of the network is taken off (``models.with_logits``), with a warning where that is new; a callable
-    and "similarity" read the module's output as it is.
-    Errors: ``InputError``, ``LayerError``, ``TargetError``; ``ModelError`` when the model itself fails, or gives probabilities.
+    aug : average with the map of the mirrored image, turned back    eigen : first principal
+        component of the channels' contributions instead of their sum (methods that weight channels
+        only)
+    A softmax or sigmoid module at the end of the network is taken off (``models.with_logits``),
+    with a warning where that is new; a callable and "similarity" read the module's output as it is.
+    Errors: ``InputError``, ``LayerError``, ``TargetError``; ``ModelError`` when the model itself
+    fails, or gives probabilities.
     """
     clf = clf if isinstance(clf, Classifier) else Classifier(unwrap(clf))
     if sign not in (1, -1):
@@ -128,8 +150,14 @@ def explain(
     ids = None if labels is None else torch.as_tensor(labels).long()
 
     def mapped(inputs: Inputs, score: Score) -> tuple[Tensor, Capture]:
-        captured = capture(clf.module, clf.layer, inputs, score, autocast=dtype) if needs_layer else capture_scores(clf.module, inputs, score)
-        return captured.on_grid(components(contributions(method, captured))) if eigen else function(captured), captured
+        captured = (
+            capture(clf.module, clf.layer, inputs, score, autocast=dtype)
+            if needs_layer
+            else capture_scores(clf.module, inputs, score)
+        )
+        return captured.on_grid(components(contributions(method, captured))) if eigen else function(
+            captured
+        ), captured
 
     def work(rows: slice) -> tuple[Tensor, Tensor, Tensor]:
         context = TargetContext(None if ids is None else ids[rows], clf.class_index, clf.output)
@@ -143,26 +171,56 @@ def explain(
             maps, scores = maps[:, 0], scores[:, 0]
         return maps, scores, _output_tensor(captured, clf.output)
 
-    raw, score, outputs = (torch.cat(parts) for parts in zip(*_backed_off(work, count, chunk), strict=True))
-    if not clf.gives_logits and may_be_activated(outputs):  # looked at on the way: a classifier with a named layer costs no pass of its own
+    raw, score, outputs = (
+        torch.cat(parts) for parts in zip(*_backed_off(work, count, chunk), strict=True)
+    )
+    if not clf.gives_logits and may_be_activated(
+        outputs
+    ):  # looked at on the way: a classifier with a named layer costs no pass of its own
         settled = with_logits(clf, images)
         _warn_of_change(clf, settled)
         if settled.module is not clf.module:
-            return explain(settled, images, target, method, sign, labels, chunk=chunk, dtype=dtype, aug=aug, eigen=eigen)
+            return explain(
+                settled,
+                images,
+                target,
+                method,
+                sign,
+                labels,
+                chunk=chunk,
+                dtype=dtype,
+                aug=aug,
+                eigen=eigen,
+            )
     size = tuple(first_tensor(images).shape[2:])
-    return Explanation(raw, score, outputs, _statuses(raw, score), clf.layer if needs_layer else "", method, size, str(dtype or torch.float32)[6:])
+    return Explanation(
+        raw,
+        score,
+        outputs,
+        _statuses(raw, score),
+        clf.layer if needs_layer else "",
+        method,
+        size,
+        str(dtype or torch.float32)[6:],
+    )
 
 
 def _reads_output_as_it_is(target: Any) -> bool:
-    """Scores that the user takes from the module's own output, whatever it is: a callable, or a comparison with a reference embedding."""
+    """Scores that the user takes from the module's own output, whatever it is: a callable, or a
+    comparison with a reference embedding.
+    """
     if isinstance(target, tuple) and target and isinstance(target[0], str):
-        return target[0] == "similarity" or (target[0] == "negated" and len(target) > 1 and _reads_output_as_it_is(target[1]))
+        return target[0] == "similarity" or (
+            target[0] == "negated" and len(target) > 1 and _reads_output_as_it_is(target[1])
+        )
     return callable(target) and not isinstance(target, Tensor)
 
 
 def _warn_of_change(before: Classifier, after: Classifier) -> None:
     for note in after.notes[len(before.notes) :]:
-        warnings.warn(f"explain: {note}. `models.with_logits` does so once for all calls.", stacklevel=3)
+        warnings.warn(
+            f"explain: {note}. `models.with_logits` does so once for all calls.", stacklevel=3
+        )
 
 
 def _same(score: Score) -> Score:
@@ -184,14 +242,27 @@ def _output_tensor(captured: Capture, key: str | int | None) -> Tensor:
 
 
 def fuse(explanations: Sequence[Explanation], how: str = "mean") -> Explanation:
-    """Maps of several layers of the same images as one, on the finest grid: the positive part of each, divided by its own maximum.
+    """Maps of several layers of the same images as one, on the finest grid: the positive part of
+    each, divided by its own maximum.
 
-    how : "mean", "max" or "product".  Layers have no common unit, so each is scaled to [0, 1] first; the result has none either.
-    Errors: ``InputError`` for an unknown rule, explanations of different images, or maps of volumes.
+    how : "mean", "max" or "product".  Layers have no common unit, so each is scaled to [0, 1]
+        first; the result has none either.
+    Errors: ``InputError`` for an unknown rule, explanations of different images, or maps of
+    volumes.
     """
-    rules: dict[str, Callable[[Tensor], Tensor]] = {"mean": lambda t: t.mean(0), "max": lambda t: t.amax(0), "product": lambda t: t.prod(0)}
-    if how not in rules or not explanations or len({(e.score.shape, e.input_size) for e in explanations}) > 1:
-        raise InputError(f"fuse: needs explanations of the same images and one of {', '.join(rules)}; got {len(explanations)} and {how!r}.")
+    rules: dict[str, Callable[[Tensor], Tensor]] = {
+        "mean": lambda t: t.mean(0),
+        "max": lambda t: t.amax(0),
+        "product": lambda t: t.prod(0),
+    }
+    if (
+        how not in rules
+        or not explanations
+        or len({(e.score.shape, e.input_size) for e in explanations}) > 1
+    ):
+        raise InputError(
+            f"fuse: needs explanations of the same images and one of {', '.join(rules)}; got {len(explanations)} and {how!r}."
+        )
     explanations[0].refuse_volumes("fuse")
     finest = max((e.raw.shape[-2:] for e in explanations), key=lambda grid: grid[0] * grid[1])
     first, maps = explanations[0], []
@@ -201,7 +272,11 @@ def fuse(explanations: Sequence[Explanation], how: str = "mean") -> Explanation:
         maps.append(upsample(scaled, (finest[0], finest[1])).float())
     raw = rules[how](torch.stack(maps))
     return replace(
-        first, raw=raw, status=_statuses(raw, first.score), layer=" + ".join(e.layer for e in explanations), method=f"{first.method}, {how}"
+        first,
+        raw=raw,
+        status=_statuses(raw, first.score),
+        layer=" + ".join(e.layer for e in explanations),
+        method=f"{first.method}, {how}",
     )
 
 
@@ -217,15 +292,22 @@ def _checked(images: Inputs) -> Inputs:
 
 def _on_device(module: nn.Module, images: Inputs) -> Inputs:
     """Tensors moved to the module's device, float ones to its dtype."""
-    weights = next((p for p in (*module.parameters(), *module.buffers()) if p.is_floating_point()), None)
+    weights = next(
+        (p for p in (*module.parameters(), *module.buffers()) if p.is_floating_point()), None
+    )
     if weights is None:
         return images
-    moved: Inputs = map_tensors(lambda t: t.to(weights.device, weights.dtype if t.is_floating_point() else t.dtype), images)
+    moved: Inputs = map_tensors(
+        lambda t: t.to(weights.device, weights.dtype if t.is_floating_point() else t.dtype), images
+    )
     return moved
 
 
-def _backed_off(work: Callable[[slice], tuple[Tensor, ...]], count: int, chunk: int | None) -> list[tuple[Tensor, ...]]:
-    """``work`` over consecutive rows; when memory runs out the rest goes on in chunks of half the size.
+def _backed_off(
+    work: Callable[[slice], tuple[Tensor, ...]], count: int, chunk: int | None
+) -> list[tuple[Tensor, ...]]:
+    """``work`` over consecutive rows; when memory runs out the rest goes on in chunks of half the
+    size.
 
     Errors: ``ImageError`` with the reason ``out_of_memory`` when one image alone does not fit.
     """
@@ -240,7 +322,9 @@ def _backed_off(work: Callable[[slice], tuple[Tensor, ...]], count: int, chunk: 
                 raise
             failure = str(error)
         if failure and size == 1:
-            raise ImageError("out_of_memory", f"One image alone does not fit into the device's memory: {failure}")
+            raise ImageError(
+                "out_of_memory", f"One image alone does not fit into the device's memory: {failure}"
+            )
         if failure:  # outside the handler, whose traceback keeps the failed pass alive
             size = max(1, (stop - start) // 2)
             if torch.cuda.is_available():
@@ -249,7 +333,9 @@ def _backed_off(work: Callable[[slice], tuple[Tensor, ...]], count: int, chunk: 
 
 
 def _statuses(raw: Tensor, score: Tensor) -> tuple[Any, ...]:
-    """Per map: non_finite, flat (a constant, zero included), no_positive_evidence (nothing above 0), or ok."""
+    """Per map: non_finite, flat (a constant, zero included), no_positive_evidence (nothing above
+    0), or ok.
+    """
     cells = raw.flatten(score.ndim)
     finite = cells.isfinite().all(-1) & score.isfinite()
     low, high = cells.amin(-1), cells.amax(-1)

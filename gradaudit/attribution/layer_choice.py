@@ -17,12 +17,14 @@ from gradaudit.models.classifier import Classifier, check_layer
 from gradaudit.models.inputs_outputs import Inputs, call, first_tensor, map_tensors
 from gradaudit.models.sources import with_logits
 
-# ── choosing a layer ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── choosing a layer ──────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A layer with a grid: ``reached`` says whether the gradient at its positions is anywhere different from zero."""
+    """A layer with a grid: ``reached`` says whether the gradient at its positions is anywhere
+    different from zero.
+    """
 
     name: str
     layout: Layout
@@ -45,8 +47,11 @@ class LayerChoice:
 @dataclass
 class _Trace:
     calls: dict[str, list[Tensor | None]] = field(default_factory=dict)
-    weighted: list[str] = field(default_factory=list)  # layers with parameters of their own, in the order in which they ran
-    recording: bool = True  # until the scores are there: a checkpointed block runs once more when its gradient is taken
+    weighted: list[str] = field(
+        default_factory=list
+    )  # layers with parameters of their own, in the order in which they ran
+    # until the scores are there: a checkpointed block runs once more when its gradient is taken
+    recording: bool = True
 
 
 _TRACED_IMAGES = 2
@@ -58,21 +63,33 @@ _STEM_SHARE = 0.25
 
 
 def choose_layer(module: nn.Module, inputs: Inputs, output: str | int | None = None) -> LayerChoice:
-    """The last layer that has a grid larger than 1x1 and a spatial gradient that is not exactly zero, from one traced batch.
+    """The last layer that has a grid larger than 1x1 and a spatial gradient that is not exactly
+    zero, from one traced batch.
 
-    Left aside: pooling, dropout, layers inside attention, layers that run twice, and maps of class scores (one channel per class).
-    Of a detector only the backbone counts: its pyramid and heads hold one level, or one box, of many.
-    Errors: ``LayerError`` listing the candidates when none is left, or when what is left is a stem (first quarter of the network).
+    Left aside: pooling, dropout, layers inside attention, layers that run twice, and maps of class
+    scores (one channel per class). Of a detector only the backbone counts: its pyramid and heads
+    hold one level, or one box, of many. Errors: ``LayerError`` listing the candidates when none is
+    left, or when what is left is a stem (first quarter of the network).
     """
     trace, scores = _Trace(), torch.empty(0)
     with borrowed(module) as stack:
         names = dict(module.named_modules())
-        inner = {name for name in names if any("attention" in _kind(names, part) or "attn" in _kind(names, part) for part in _ancestors(name))}
+        inner = {
+            name
+            for name in names
+            if any(
+                "attention" in _kind(names, part) or "attn" in _kind(names, part)
+                for part in _ancestors(name)
+            )
+        }
         for name, submodule in names.items():
             if name:
                 stack.callback(submodule.register_forward_hook(_tracer(trace, name)).remove)
         stack.enter_context(torch.enable_grad())
-        few = map_tensors(lambda t: t[:_TRACED_IMAGES].detach().clone().requires_grad_(t.is_floating_point()), inputs)
+        few = map_tensors(
+            lambda t: t[:_TRACED_IMAGES].detach().clone().requires_grad_(t.is_floating_point()),
+            inputs,
+        )
         size = tuple(first_tensor(few).shape[2:])
         found = call(module, few)
         trace.recording = False
@@ -89,27 +106,44 @@ def choose_layer(module: nn.Module, inputs: Inputs, output: str | int | None = N
 
 def _is_detection(output: Any) -> bool:
     """A torchvision detector's output: one mapping with boxes, labels and scores for each image."""
-    return isinstance(output, (list, tuple)) and bool(output) and all(isinstance(o, Mapping) and "scores" in o for o in output)
+    return (
+        isinstance(output, (list, tuple))
+        and bool(output)
+        and all(isinstance(o, Mapping) and "scores" in o for o in output)
+    )
 
 
 def _in_one_level_backbone(parts: Sequence[str]) -> bool:
-    """A layer of a detector's backbone; not the backbone as a whole, which gives several levels, nor what makes further levels."""
-    return "backbone" in parts and not {"fpn", "extra"} & set(parts) and parts[-1] not in ("backbone", "body")
+    """A layer of a detector's backbone; not the backbone as a whole, which gives several levels,
+    nor what makes further levels.
+    """
+    return (
+        "backbone" in parts
+        and not {"fpn", "extra"} & set(parts)
+        and parts[-1] not in ("backbone", "body")
+    )
 
 
 def _traced_scores(output: Any, key: str | int | None) -> Tensor:
-    """(N, C) scores to differentiate: class scores, averaged over maps, or the sum of a detector's scores."""
+    """(N, C) scores to differentiate: class scores, averaged over maps, or the sum of a detector's
+    scores.
+    """
     if key is None and _is_detection(output):
         return torch.stack([entry["scores"].float().sum() for entry in output])[:, None]
     scores = first_tensor(output, key)
-    return scores.reshape(*scores.shape[:2], -1).float().mean(-1) if scores.ndim > 1 else scores.float()[:, None]
+    return (
+        scores.reshape(*scores.shape[:2], -1).float().mean(-1)
+        if scores.ndim > 1
+        else scores.float()[:, None]
+    )
 
 
 def _tracer(trace: _Trace, name: str) -> Callable[[nn.Module, Any, Any], Any]:
-    """Forward hook: hands on a clone of the layer's tensor and records that clone, so that only what is read from the layer's output counts.
+    """Forward hook: hands on a clone of the layer's tensor and records that clone, so that only
+    what is read from the layer's output counts.
 
-    The layer's own tensor may also reach the score past its output: a wrapper that returns hidden states beside a pooled vector made
-    from them is read for the vector alone.
+    The layer's own tensor may also reach the score past its output: a wrapper that returns hidden
+    states beside a pooled vector made from them is read for the vector alone.
     """
 
     def hook(module: nn.Module, args: Any, output: Any) -> Any:
@@ -119,10 +153,15 @@ def _tracer(trace: _Trace, name: str) -> Callable[[nn.Module, Any, Any], Any]:
             tensor = None
         handed_on = None if tensor is None else tensor.clone()
         if trace.recording:
-            trace.calls[name] = [*trace.calls.pop(name, []), handed_on]  # popped, so that the order is that of the last call
+            trace.calls[name] = [
+                *trace.calls.pop(name, []),
+                handed_on,
+            ]  # popped, so that the order is that of the last call
             if any(True for _ in module.parameters(recurse=False)):
                 trace.weighted.append(name)
-        return output if tensor is None or handed_on is None else _replaced(output, tensor, handed_on)
+        return (
+            output if tensor is None or handed_on is None else _replaced(output, tensor, handed_on)
+        )
 
     return hook
 
@@ -136,16 +175,38 @@ def _kind(names: Mapping[str, nn.Module], name: str) -> str:
     return type(names[name]).__name__.lower() if name in names else ""
 
 
-def _candidates(trace: _Trace, names: Mapping[str, nn.Module], inner: set[str], size: tuple[int, ...], scores: Tensor) -> tuple[Candidate, ...]:
+def _candidates(
+    trace: _Trace,
+    names: Mapping[str, nn.Module],
+    inner: set[str],
+    size: tuple[int, ...],
+    scores: Tensor,
+) -> tuple[Candidate, ...]:
     found: list[tuple[str, Layout, Tensor]] = []
     for name, tensors in trace.calls.items():
         tensor = tensors[0]
-        if len(tensors) > 1 or name in inner or isinstance(names[name], _NOT_A_FEATURE) or tensor is None or not tensor.requires_grad:
+        if (
+            len(tensors) > 1
+            or name in inner
+            or isinstance(names[name], _NOT_A_FEATURE)
+            or tensor is None
+            or not tensor.requires_grad
+        ):
             continue
-        layout = layout_of(tensor.shape, size, normalises_last_axis(names[name])) if tensor.ndim >= 3 else None
+        layout = (
+            layout_of(tensor.shape, size, normalises_last_axis(names[name]))
+            if tensor.ndim >= 3
+            else None
+        )
         if layout is not None:
             found.append((name, layout, tensor))
-    gradients = torch.autograd.grad(scores.max(1).values.sum(), [tensor for _, _, tensor in found], allow_unused=True) if found else ()
+    gradients = (
+        torch.autograd.grad(
+            scores.max(1).values.sum(), [tensor for _, _, tensor in found], allow_unused=True
+        )
+        if found
+        else ()
+    )
     kept = []
     for (name, layout, _), gradient in zip(found, gradients, strict=True):
         positions = layout.positions(gradient) if gradient is not None else None
@@ -159,7 +220,9 @@ def _candidates(trace: _Trace, names: Mapping[str, nn.Module], inner: set[str], 
 def _choice(candidates: tuple[Candidate, ...], trace: _Trace, size: tuple[int, ...]) -> LayerChoice:
     reached = [c for c in candidates if c.reached]
     if not reached:
-        raise LayerError(f"No layer can be explained: {_listed(candidates)}. Name one with `layer=`, or use method 'occlusion' or 'rise'.")
+        raise LayerError(
+            f"No layer can be explained: {_listed(candidates)}. Name one with `layer=`, or use method 'occlusion' or 'rise'."
+        )
     best = reached[-1]
     ran = list(trace.calls)
     before = {name for name in trace.weighted if ran.index(name) <= ran.index(best.name)}
@@ -174,22 +237,35 @@ def _choice(candidates: tuple[Candidate, ...], trace: _Trace, size: tuple[int, .
     reason = f"last of {len(reached)} layers with a grid and a gradient: {grid} positions for an input of {'x'.join(map(str, size))}"
     reason += f", {best.layout.prefix} prefix tokens left out" if best.layout.prefix else ""
     reason += f"; {skipped} later layers have a spatial gradient of exactly zero" if skipped else ""
-    return LayerChoice(best.name, best.layout.grid, best.layout.kind, reason, candidates, best.layout.prefix, best.layout.channels)
+    return LayerChoice(
+        best.name,
+        best.layout.grid,
+        best.layout.kind,
+        reason,
+        candidates,
+        best.layout.prefix,
+        best.layout.channels,
+    )
 
 
 def _listed(candidates: Sequence[Candidate]) -> str:
     if not candidates:
         return "no layer gives a grid larger than 1x1 on the way to the score"
-    lines = [f"{c.name} ({'x'.join(map(str, c.layout.grid))}, gradient {'present' if c.reached else 'exactly zero'})" for c in candidates[-12:]]
+    lines = [
+        f"{c.name} ({'x'.join(map(str, c.layout.grid))}, gradient {'present' if c.reached else 'exactly zero'})"
+        for c in candidates[-12:]
+    ]
     return f"{len(candidates)} layers with a grid, the last ones: {'; '.join(lines)}"
 
 
 def resolve_layer(classifier: Classifier, images: Inputs) -> tuple[Classifier, str]:
-    """The classifier with a concrete layer, and why that one; its network gives logits (``with_logits``).
+    """The classifier with a concrete layer, and why that one; its network gives logits
+    (``with_logits``).
 
     images : (N, C, H, W) real, preprocessed images on the model's device; one is enough
 
-    Errors: ``LayerError`` where no layer can be explained, or the named one does not exist; ``ModelError`` as ``with_logits``.
+    Errors: ``LayerError`` where no layer can be explained, or the named one does not exist;
+    ``ModelError`` as ``with_logits``.
     """
     classifier = with_logits(classifier, images)
     check_layer(classifier.module, classifier.layer)

@@ -1,4 +1,6 @@
-"""What a module takes and gives, read by shape alone: the tensor of scores in any output, and the grid in a layer's output."""
+"""What a module takes and gives, read by shape alone: the tensor of scores in any output, and the
+grid in a layer's output.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +11,19 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-_MOST_PREFIX_TOKENS = 16  # class, distillation and register tokens before the patches; the largest known model has 9
+_MOST_PREFIX_TOKENS = (
+    16  # class, distillation and register tokens before the patches; the largest known model has 9
+)
 
 
-# ── where the positions are in a layer's output ─────────────────────────────────────────────────────────────────────
+# ── where the positions are in a layer's output ───────────────────────────────────────────────────
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a layer's output holds a spatial grid; ``prefix`` counts the class and register tokens before the patches."""
+    """How a layer's output holds a spatial grid; ``prefix`` counts the class and register tokens
+    before the patches.
+    """
 
     kind: Literal["nchw", "nhwc", "tokens"]
     grid: tuple[int, ...]
@@ -32,7 +38,9 @@ class Layout:
         return flat.transpose(1, 2)
 
     def output(self, positions: Tensor, original: Tensor) -> Tensor:
-        """The layer's output with other values at its positions; inverse of ``positions``, prefix tokens from ``original``."""
+        """The layer's output with other values at its positions; inverse of ``positions``, prefix
+        tokens from ``original``.
+        """
         if self.kind == "nchw":
             return positions.reshape(len(positions), *original.shape[1:])
         flat = positions.transpose(1, 2)
@@ -41,18 +49,24 @@ class Layout:
         return torch.cat([original[:, : self.prefix].expand(len(positions), -1, -1), flat], dim=1)
 
 
-def layout_of(shape: Sequence[int], size: Sequence[int], channels_last: bool = False) -> Layout | None:
-    """Read a layer's output shape against the input's (H, W) or (D, H, W); ``None`` where no grid larger than 1x1 fits.
+def layout_of(
+    shape: Sequence[int], size: Sequence[int], channels_last: bool = False
+) -> Layout | None:
+    """Read a layer's output shape against the input's (H, W) or (D, H, W); ``None`` where no grid
+    larger than 1x1 fits.
 
-    A grid fits when it keeps the input's aspect to within one cell. Where both orders of axes fit (e.g. 64x64x64),
-    channels come first unless ``channels_last`` says that the layer normalises or maps its last axis.
+    A grid fits when it keeps the input's aspect to within one cell. Where both orders of axes fit
+    (e.g. 64x64x64), channels come first unless ``channels_last`` says that the layer normalises or
+    maps its last axis.
     """
     if len(shape) == len(size) + 2:
         options: list[tuple[Literal["nchw", "nhwc"], tuple[int, ...], int]] = [
             ("nchw", tuple(shape[2:]), shape[1]),
             ("nhwc", tuple(shape[1:-1]), shape[-1]),
         ]
-        fitting = [o for o in (reversed(options) if channels_last else options) if _fits(o[1], size)]
+        fitting = [
+            o for o in (reversed(options) if channels_last else options) if _fits(o[1], size)
+        ]
         return Layout(fitting[0][0], fitting[0][1], fitting[0][2]) if fitting else None
     if len(shape) == 3 and len(size) == 2:
         return _token_layout(shape[1], shape[2], size)
@@ -63,8 +77,14 @@ def _fits(grid: Sequence[int], size: Sequence[int]) -> bool:
     if max(grid) < 2 or any(cells > pixels for cells, pixels in zip(grid, size, strict=True)):
         return False
     strides = [pixels / cells for cells, pixels in zip(grid, size, strict=True)]
-    coarse = min(range(len(grid)), key=lambda axis: grid[axis])  # the axis with the fewest cells decides how far rounding can move the stride
-    low, high = (size[coarse] / (grid[coarse] + step) for step in (1.0, -1.0)) if grid[coarse] > 1 else (strides[coarse] / 2, float("inf"))
+    coarse = min(
+        range(len(grid)), key=lambda axis: grid[axis]
+    )  # the axis with the fewest cells decides how far rounding can move the stride
+    low, high = (
+        (size[coarse] / (grid[coarse] + step) for step in (1.0, -1.0))
+        if grid[coarse] > 1
+        else (strides[coarse] / 2, float("inf"))
+    )
     return all(low <= stride <= high for stride in strides)
 
 
@@ -77,7 +97,11 @@ def _token_layout(tokens: int, channels: int, size: Sequence[int]) -> Layout | N
             for rows in sorted({int(ideal), int(ideal) + 1} - {0}, key=lambda r: abs(r - ideal)):
                 columns, rest = divmod(patches, rows)
                 same_stride = height * columns == width * rows
-                if rest == 0 and (same_stride or (not exact and abs(height / rows - width / columns) < 1.0)) and _fits((rows, columns), size):
+                if (
+                    rest == 0
+                    and (same_stride or (not exact and abs(height / rows - width / columns) < 1.0))
+                    and _fits((rows, columns), size)
+                ):
                     return Layout("tokens", (rows, columns), channels, prefix)
     return None
 

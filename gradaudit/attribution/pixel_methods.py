@@ -1,6 +1,7 @@
 """Methods of the family CAMS at the resolution of the image: gradients with respect to the pixels.
 
-Their maps are magnitudes (the largest over the colour channels), so they are never negative and have no evidence against.
+Their maps are magnitudes (the largest over the colour channels), so they are never negative and
+have no evidence against.
 """
 
 from __future__ import annotations
@@ -20,84 +21,131 @@ _BACKWARD = "one forward and one backward pass through the whole network"
 
 
 def magnitude(gradients: Tensor) -> Tensor:
-    """(N, K, C, H, W) -> (N, K, H, W): the largest absolute value over the colour channels (Simonyan et al. 2014, sec. 3.1)."""
+    """(N, K, C, H, W) -> (N, K, H, W): the largest absolute value over the colour channels
+    (Simonyan et al. 2014, sec. 3.1).
+    """
     return gradients.abs().amax(2)
 
 
-def pixel_gradients(capture: Capture, rule: Literal["", "guided", "deconvnet"] = "", inputs: Inputs | None = None) -> Tensor:
+def pixel_gradients(
+    capture: Capture, rule: Literal["", "guided", "deconvnet"] = "", inputs: Inputs | None = None
+) -> Tensor:
     """Signed gradients of the pinned scores with respect to the image, (N, K, C, H, W).
 
-    Errors: ``LayerError`` under a rule when the network has no ReLU, where the rule would change nothing.
+    Errors: ``LayerError`` under a rule when the network has no ReLU, where the rule would change
+    nothing.
     """
-    found = input_gradients(capture.module, capture.inputs if inputs is None else inputs, capture.pinned, rule=rule)
+    found = input_gradients(
+        capture.module, capture.inputs if inputs is None else inputs, capture.pinned, rule=rule
+    )
     if rule and not found.rectifiers:
-        raise LayerError(f"The network has no ReLU, and {rule} backpropagation is defined by ReLUs. Use saliency or smoothgrad.")
+        raise LayerError(
+            f"The network has no ReLU, and {rule} backpropagation is defined by ReLUs. Use saliency or smoothgrad."
+        )
     return found.gradients
 
 
 @CAMS.register(
-    label="gradient", summary="size of the score's gradient at each pixel", formula="max_c |ds/dx_c|", needs=NO_LAYER, cost=_BACKWARD,
-    source="Simonyan et al. 2014, ICLR workshop, sec. 3.1", range=">= 0", caveat="noisy; says where the score is sensitive, not what it rests on",
-)  # fmt: skip
+    label="gradient",
+    summary="size of the score's gradient at each pixel",
+    formula="max_c |ds/dx_c|",
+    needs=NO_LAYER,
+    cost=_BACKWARD,
+    source="Simonyan et al. 2014, ICLR workshop, sec. 3.1",
+    range=">= 0",
+    caveat="noisy; says where the score is sensitive, not what it rests on",
+)
 def saliency(capture: Capture) -> Tensor:
     """max over colours of |gradient|, (N, K, H, W).  Source: Simonyan et al. 2014, sec. 3.1."""
     return magnitude(pixel_gradients(capture))
 
 
 @CAMS.register(
-    label="guided backprop", summary="gradient that passes a ReLU only where it and the ReLU's input are positive", needs=NO_LAYER + "; ReLUs",
-    formula="max_c |ds/dx_c| under the rule relu(g) [x > 0]", cost=_BACKWARD, source="Springenberg et al. 2015, ICLR workshop, sec. 3.4",
+    label="guided backprop",
+    summary="gradient that passes a ReLU only where it and the ReLU's input are positive",
+    needs=NO_LAYER + "; ReLUs",
+    formula="max_c |ds/dx_c| under the rule relu(g) [x > 0]",
+    cost=_BACKWARD,
+    source="Springenberg et al. 2015, ICLR workshop, sec. 3.4",
     range=">= 0",
     caveat="nearly independent of class and of trained weights (Adebayo et al. 2018): an edge detector, no evidence of what the class used",
-)  # fmt: skip
+)
 def guided_backprop(capture: Capture) -> Tensor:
     """max over colours of |guided gradient|, (N, K, H, W).  Source: Springenberg et al. 2015."""
     return magnitude(pixel_gradients(capture, "guided"))
 
 
 @CAMS.register(
-    label="deconvnet", summary="gradient that passes a ReLU only where it is positive", formula="max_c |ds/dx_c| under the rule relu(g)",
-    needs=NO_LAYER + "; ReLUs", cost=_BACKWARD, source="Zeiler and Fergus 2014, ECCV, sec. 2.1", range=">= 0",
+    label="deconvnet",
+    summary="gradient that passes a ReLU only where it is positive",
+    formula="max_c |ds/dx_c| under the rule relu(g)",
+    needs=NO_LAYER + "; ReLUs",
+    cost=_BACKWARD,
+    source="Zeiler and Fergus 2014, ECCV, sec. 2.1",
+    range=">= 0",
     caveat="ignores which ReLUs were open, so behind few layers it hardly depends on the image",
-)  # fmt: skip
+)
 def deconvnet(capture: Capture) -> Tensor:
     """max over colours of |deconvolved gradient|, (N, K, H, W).  Source: Zeiler and Fergus 2014."""
     return magnitude(pixel_gradients(capture, "deconvnet"))
 
 
 @CAMS.register(
-    label="guided Grad-CAM", summary="guided backprop times the upsampled positive Grad-CAM map", formula="guided backprop * U relu(Grad-CAM)",
+    label="guided Grad-CAM",
+    summary="guided backprop times the upsampled positive Grad-CAM map",
+    formula="guided backprop * U relu(Grad-CAM)",
     needs="gradients; ReLUs",
-    cost="Grad-CAM and one backward pass", source="Selvaraju et al. 2020, IJCV 128:336, sec. 3.2", range=">= 0",
+    cost="Grad-CAM and one backward pass",
+    source="Selvaraju et al. 2020, IJCV 128:336, sec. 3.2",
+    range=">= 0",
     caveat="the fine detail comes from guided backprop, which hardly depends on the class",
-)  # fmt: skip
+)
 def guided_gradcam(capture: Capture) -> Tensor:
-    """Guided backprop masked by where Grad-CAM is positive, (N, K, H, W).  Source: Selvaraju et al. 2020, sec. 3.2."""
+    """Guided backprop masked by where Grad-CAM is positive, (N, K, H, W).  Source: Selvaraju et al.
+    2020, sec. 3.2.
+    """
     coarse = capture.on_grid(weighted_sum(gradcam(capture), capture.activations)).clamp_min(0)
     size = tuple(first_tensor(capture.inputs).shape[2:])
     mode = "bilinear" if len(size) == 2 else "trilinear"
-    return magnitude(pixel_gradients(capture, "guided")) * functional.interpolate(coarse, size=size, mode=mode, align_corners=False)
+    return magnitude(pixel_gradients(capture, "guided")) * functional.interpolate(
+        coarse, size=size, mode=mode, align_corners=False
+    )
 
 
 @CAMS.register(
-    label="SmoothGrad", summary="gradient averaged over 25 noisy copies of the image", formula="max_c |mean over noise of ds/dx_c|", needs=NO_LAYER,
-    cost="25 forward and backward passes", source="Smilkov et al. 2017, arXiv:1706.03825, eq. 1", range=">= 0",
+    label="SmoothGrad",
+    summary="gradient averaged over 25 noisy copies of the image",
+    formula="max_c |mean over noise of ds/dx_c|",
+    needs=NO_LAYER,
+    cost="25 forward and backward passes",
+    source="Smilkov et al. 2017, arXiv:1706.03825, eq. 1",
+    range=">= 0",
     caveat="noise of 15 % of each image's range; fixed seed",
-)  # fmt: skip
+)
 def smoothgrad(capture: Capture) -> Tensor:
-    """Mean of the gradients at x + noise, then max over colours of |.|, (N, K, H, W).  Source: Smilkov et al. 2017, eq. 1."""
+    """Mean of the gradients at x + noise, then max over colours of |.|, (N, K, H, W).  Source:
+    Smilkov et al. 2017, eq. 1.
+    """
     return magnitude(smoothed_gradients(capture))
 
 
-def smoothed_gradients(capture: Capture, samples: int = 25, spread: float = 0.15, seed: int = 0) -> Tensor:
-    """Mean over ``samples`` of the signed gradients at x + N(0, (spread * range of x)^2), (N, K, C, H, W)."""
+def smoothed_gradients(
+    capture: Capture, samples: int = 25, spread: float = 0.15, seed: int = 0
+) -> Tensor:
+    """Mean over ``samples`` of the signed gradients at x + N(0, (spread * range of x)^2), (N, K, C,
+    H, W).
+    """
     images = first_tensor(capture.inputs)
     flat = images.flatten(1)
     sigma = (spread * (flat.amax(1) - flat.amin(1))).reshape(-1, *[1] * (images.ndim - 1))
     generator, total = torch.Generator().manual_seed(seed), torch.zeros(())
     for _ in range(samples):
-        noise = torch.randn(images.shape[1:], generator=generator).to(images)  # the same for every image, so that a map does not depend on its batch
-        total = total.to(images.device) + pixel_gradients(capture, inputs=_moved(capture.inputs, images + sigma * noise))
+        noise = torch.randn(images.shape[1:], generator=generator).to(
+            images
+        )  # the same for every image, so that a map does not depend on its batch
+        total = total.to(images.device) + pixel_gradients(
+            capture, inputs=_moved(capture.inputs, images + sigma * noise)
+        )
     return total / samples
 
 
@@ -108,13 +156,19 @@ def _moved(inputs: Inputs, images: Tensor) -> Inputs:
 
 
 @CAMS.register(
-    label="FullGrad", summary="input times gradient, and every layer's bias times its gradient, added at the image's size",
-    formula="psi(x ds/dx) + sum over layers and channels of psi(b ds/db), psi = upsample(rescale(|.|))", needs=NO_LAYER, cost=_BACKWARD,
-    source="Srinivas and Fleuret 2019, NeurIPS, eq. 6", range=">= 0",
+    label="FullGrad",
+    summary="input times gradient, and every layer's bias times its gradient, added at the image's size",
+    formula="psi(x ds/dx) + sum over layers and channels of psi(b ds/db), psi = upsample(rescale(|.|))",
+    needs=NO_LAYER,
+    cost=_BACKWARD,
+    source="Srinivas and Fleuret 2019, NeurIPS, eq. 6",
+    range=">= 0",
     caveat="biases of convolutions and batch norms only; psi rescales every layer to [0, 1], so the map has no unit",
-)  # fmt: skip
+)
 def fullgrad(capture: Capture) -> Tensor:
-    """psi(|x g|) + sum over layers and channels of psi(|b g|), (N, K, H, W).  Source: Srinivas and Fleuret 2019, eq. 6."""
+    """psi(|x g|) + sum over layers and channels of psi(|b g|), (N, K, H, W).  Source: Srinivas and
+    Fleuret 2019, eq. 6.
+    """
     biases = implicit_biases(capture.module)
     images = first_tensor(capture.inputs)
     found = input_gradients(capture.module, capture.inputs, capture.pinned, watch=list(biases))
@@ -122,28 +176,44 @@ def fullgrad(capture: Capture) -> Tensor:
     for name, bias in biases.items():
         gradient = found.watched[name]
         if gradient.ndim == images.ndim + 1:
-            total = total + _psi(gradient * bias.to(gradient).reshape(-1, *[1] * (gradient.ndim - 3)), images.shape[2:])
+            total = total + _psi(
+                gradient * bias.to(gradient).reshape(-1, *[1] * (gradient.ndim - 3)),
+                images.shape[2:],
+            )
     return total
 
 
 def implicit_biases(module: nn.Module) -> dict[str, Tensor]:
-    """The additive constant per output channel of every convolution and batch norm that has one; for batch norm beta - gamma mean / sd."""
+    """The additive constant per output channel of every convolution and batch norm that has one;
+    for batch norm beta - gamma mean / sd.
+    """
     biases = {}
     for name, layer in module.named_modules():
         if isinstance(layer, (nn.Conv2d, nn.Conv3d)) and layer.bias is not None:
             biases[name] = layer.bias.detach()
-        elif isinstance(layer, (nn.BatchNorm2d, nn.BatchNorm3d)) and layer.running_mean is not None and layer.running_var is not None:
+        elif (
+            isinstance(layer, (nn.BatchNorm2d, nn.BatchNorm3d))
+            and layer.running_mean is not None
+            and layer.running_var is not None
+        ):
             scale = 1.0 if layer.weight is None else layer.weight.detach()
             shift = 0.0 if layer.bias is None else layer.bias.detach()
-            biases[name] = shift - scale * layer.running_mean / (layer.running_var + layer.eps).sqrt()
+            biases[name] = (
+                shift - scale * layer.running_mean / (layer.running_var + layer.eps).sqrt()
+            )
     return biases
 
 
 def _psi(values: Tensor, size: torch.Size) -> Tensor:
-    """|.| of (N, K, C, h, w), rescaled to [0, 1] over all channels of an image, upsampled, summed over the channels: (N, K, H, W)."""
+    """|.| of (N, K, C, h, w), rescaled to [0, 1] over all channels of an image, upsampled, summed
+    over the channels: (N, K, H, W).
+    """
     positive = values.abs()
     flat = positive.flatten(2)
-    low, high = (bound.reshape(*positive.shape[:2], *[1] * (positive.ndim - 2)) for bound in (flat.amin(2), flat.amax(2)))
+    low, high = (
+        bound.reshape(*positive.shape[:2], *[1] * (positive.ndim - 2))
+        for bound in (flat.amin(2), flat.amax(2))
+    )
     scaled = (positive - low) / torch.where(high > low, high - low, torch.ones_like(high))
     mode = "bilinear" if len(size) == 2 else "trilinear"
     return functional.interpolate(scaled.sum(2), size=tuple(size), mode=mode, align_corners=False)

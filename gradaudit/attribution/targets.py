@@ -1,8 +1,9 @@
 """Family TARGETS: which score is explained.
 
-A member builds a score: a function from the module's output to (N,) or (N, K).  In text (plans, command line) a target is
-``name`` or ``name:argument``; in code it is also a tuple ``("name", argument, ...)``, class ids (N,) or (N, K), or any callable.
-Scores are logits, in float32; a softmax would mix every other class into the gradient.
+A member builds a score: a function from the module's output to (N,) or (N, K).  In text (plans,
+command line) a target is ``name`` or ``name:argument``; in code it is also a tuple
+``("name", argument, ...)``, class ids (N,) or (N, K), or any callable. Scores are logits, in
+float32; a softmax would mix every other class into the gradient.
 
 Networks with a single logit z are read as two classes: class 0 has the logit -z, class 1 has +z.
 """
@@ -32,7 +33,9 @@ def _index_of_text(text: str) -> int | None:
 
 @dataclass(frozen=True)
 class TargetContext:
-    """What a target may need to know of the batch: class ids of the labels (-1 unknown), class names, the output's key."""
+    """What a target may need to know of the batch: class ids of the labels (-1 unknown), class
+    names, the output's key.
+    """
 
     labels: Tensor | None = None
     class_index: Callable[[str], int | None] = _index_of_text
@@ -42,11 +45,13 @@ class TargetContext:
         """Class index of a name or index; ``TargetError`` where the model has no such class."""
         found = int(name) if isinstance(name, int) else self.class_index(str(name).strip())
         if found is None:
-            raise TargetError(f"The model has no class {name!r}. Give one of its class names, or an index.")
+            raise TargetError(
+                f"The model has no class {name!r}. Give one of its class names, or an index."
+            )
         return found
 
 
-# ── scores ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── scores ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def class_logits(output: Any, key: str | int | None = None) -> Tensor:
@@ -65,7 +70,9 @@ def class_logits(output: Any, key: str | int | None = None) -> Tensor:
 
 @dataclass(frozen=True)
 class ClassScore:
-    """Logits of classes: ``ids`` (N, K), or the predicted class of each image where ``ids`` is None."""
+    """Logits of classes: ``ids`` (N, K), or the predicted class of each image where ``ids`` is
+    None.
+    """
 
     ids: Tensor | None = None
     key: str | int | None = None
@@ -93,7 +100,11 @@ class ClassScore:
         return replace(self, ids=self._ids(class_logits(output, self.key)))
 
     def row(self, index: int) -> ClassScore:
-        return self if self.ids is None or len(self.ids) == 1 else replace(self, ids=self.ids[index : index + 1])
+        return (
+            self
+            if self.ids is None or len(self.ids) == 1
+            else replace(self, ids=self.ids[index : index + 1])
+        )
 
 
 @dataclass(frozen=True)
@@ -118,7 +129,9 @@ class WeightedScore:
 
 @dataclass(frozen=True)
 class FunctionScore:
-    """A callable of the user's; ``arrays`` (N, ...) are narrowed with the images and passed after the output."""
+    """A callable of the user's; ``arrays`` (N, ...) are narrowed with the images and passed after
+    the output.
+    """
 
     function: Callable[..., Tensor]
     arrays: tuple[Tensor, ...] = ()
@@ -126,7 +139,9 @@ class FunctionScore:
     def __call__(self, output: Any) -> Tensor:
         scores = self.function(output, *self.arrays)
         if not isinstance(scores, Tensor):
-            raise TargetError(f"The target callable returned a {type(scores).__name__}; expected a tensor (N,) or (N, K).")
+            raise TargetError(
+                f"The target callable returned a {type(scores).__name__}; expected a tensor (N,) or (N, K)."
+            )
         return scores
 
     def fixed(self, output: Any) -> FunctionScore:
@@ -136,10 +151,14 @@ class FunctionScore:
         return replace(self, arrays=tuple(a[index : index + 1] for a in self.arrays))
 
 
-# ── the family ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the family ────────────────────────────────────────────────────────────────────────────────────
 
 
-@TARGETS.register(label="predicted class", summary="logit of the class that the network predicts", source="Selvaraju et al. 2020, IJCV 128:336")
+@TARGETS.register(
+    label="predicted class",
+    summary="logit of the class that the network predicts",
+    source="Selvaraju et al. 2020, IJCV 128:336",
+)
 def predicted(context: TargetContext) -> Score:
     return ClassScore(key=context.output)
 
@@ -153,7 +172,9 @@ def predicted(context: TargetContext) -> Score:
 )
 def label(context: TargetContext) -> Score:
     if context.labels is None:
-        raise TargetError("The target 'label' needs a label for every image; none was given. Use `labels=`, or the target 'predicted'.")
+        raise TargetError(
+            "The target 'label' needs a label for every image; none was given. Use `labels=`, or the target 'predicted'."
+        )
     unknown = (context.labels < 0).nonzero()
     if len(unknown):
         raise TargetError(
@@ -192,7 +213,9 @@ def _pair(context: TargetContext, text: str) -> tuple[str, str]:
         pair = ",".join(parts[:cut]).strip(), ",".join(parts[cut:]).strip()
         if all(context.class_index(name) is not None for name in pair):
             return pair
-    raise TargetError(f"contrast:{text} does not name two classes of the model. Write contrast:A,B.")
+    raise TargetError(
+        f"contrast:{text} does not name two classes of the model. Write contrast:A,B."
+    )
 
 
 @TARGETS.register(
@@ -214,7 +237,11 @@ def negated(context: TargetContext, inner: Any) -> Score:
     source="Vinogradova et al. 2020, AAAI (Seg-Grad-CAM), eq. 1",
 )
 def mask(context: TargetContext, name: Any, region: Any = None) -> Score:
-    return MaskScore(context.index(name), None if region is None else torch.as_tensor(region, dtype=torch.float32), context.output)
+    return MaskScore(
+        context.index(name),
+        None if region is None else torch.as_tensor(region, dtype=torch.float32),
+        context.output,
+    )
 
 
 @dataclass(frozen=True)
@@ -229,13 +256,17 @@ class MaskScore:
         area = region.flatten(1).sum(1)
         if (area <= 0).any():
             empty = int((area <= 0).sum())
-            raise TargetError(f"{empty} of {len(area)} masks are empty, so the score over the mask of class {self.index} is not defined.")
+            raise TargetError(
+                f"{empty} of {len(area)} masks are empty, so the score over the mask of class {self.index} is not defined."
+            )
         return (maps[:, self.index] * region).flatten(1).sum(1) / area
 
     def _maps(self, output: Any) -> Tensor:
         maps = first_tensor(output, self.key)
         if maps.ndim < 4 or not 0 <= self.index < maps.shape[1]:
-            raise TargetError(f"The target 'mask' needs maps (N, C, H, W) with class {self.index}; the model's output is {tuple(maps.shape)}.")
+            raise TargetError(
+                f"The target 'mask' needs maps (N, C, H, W) with class {self.index}; the model's output is {tuple(maps.shape)}."
+            )
         return maps
 
     def _region(self, maps: Tensor) -> Tensor:
@@ -251,7 +282,11 @@ class MaskScore:
         return replace(self, region=self._region(self._maps(output)))
 
     def row(self, index: int) -> MaskScore:
-        return self if self.region is None or len(self.region) == 1 or self.region.ndim == 2 else replace(self, region=self.region[index : index + 1])
+        return (
+            self
+            if self.region is None or len(self.region) == 1 or self.region.ndim == 2
+            else replace(self, region=self.region[index : index + 1])
+        )
 
 
 @TARGETS.register(
@@ -283,7 +318,9 @@ def similarity(context: TargetContext, reference: Any) -> Score:
 def token(context: TargetContext, step: Any, entry: Any = None) -> Score:
     if entry is None and isinstance(step, str) and "," in step:
         step, entry = step.split(",", 1)
-    return TokenScore(int(step), None if entry is None else torch.tensor([[context.index(entry)]]), context.output)
+    return TokenScore(
+        int(step), None if entry is None else torch.tensor([[context.index(entry)]]), context.output
+    )
 
 
 @dataclass(frozen=True)
@@ -295,7 +332,9 @@ class TokenScore:
     def _step(self, output: Any) -> Tensor:
         sequence = first_tensor(output, self.key)
         if sequence.ndim != 3 or not -sequence.shape[1] <= self.step < sequence.shape[1]:
-            raise TargetError(f"The target 'token' needs an output (N, T, V) with step {self.step}; the output is {tuple(sequence.shape)}.")
+            raise TargetError(
+                f"The target 'token' needs an output (N, T, V) with step {self.step}; the output is {tuple(sequence.shape)}."
+            )
         return sequence[:, self.step]
 
     def __call__(self, output: Any) -> Tensor:
@@ -317,7 +356,9 @@ class TokenScore:
     caveat="wrap the detector in `AllDetections`, so that suppression does not decide which box is explained",
 )
 def box(context: TargetContext, name: Any, corners: Any) -> Score:
-    return BoxScore(context.index(name), torch.as_tensor(corners, dtype=torch.float32).reshape(-1, 4))
+    return BoxScore(
+        context.index(name), torch.as_tensor(corners, dtype=torch.float32).reshape(-1, 4)
+    )
 
 
 @dataclass(frozen=True)
@@ -326,34 +367,50 @@ class BoxScore:
     corners: Tensor
 
     def __call__(self, output: Any) -> Tensor:
-        if not isinstance(output, (list, tuple)) or not all(isinstance(o, dict) and {"boxes", "labels", "scores"} <= set(o) for o in output):
-            raise TargetError("The target 'box' needs a detector's output: a list with boxes, labels and scores for each image.")
+        if not isinstance(output, (list, tuple)) or not all(
+            isinstance(o, dict) and {"boxes", "labels", "scores"} <= set(o) for o in output
+        ):
+            raise TargetError(
+                "The target 'box' needs a detector's output: a list with boxes, labels and scores for each image."
+            )
         corners = self.corners.expand(len(output), 4)
         return torch.stack([self._best(n, found, corners[n]) for n, found in enumerate(output)])
 
     def _best(self, n: int, found: dict[str, Tensor], corners: Tensor) -> Tensor:
-        overlap = _overlap(found["boxes"].detach(), corners.to(found["boxes"])) * (found["labels"] == self.index)
+        overlap = _overlap(found["boxes"].detach(), corners.to(found["boxes"])) * (
+            found["labels"] == self.index
+        )
         matching = overlap >= 0.5
         if not matching.any():
-            raise TargetError(f"Image {n} has no detection of class {self.index} that overlaps the box {corners.tolist()} by half or more.")
+            raise TargetError(
+                f"Image {n} has no detection of class {self.index} that overlaps the box {corners.tolist()} by half or more."
+            )
         return (found["scores"] * overlap)[matching].max()
 
     def fixed(self, output: Any) -> BoxScore:
         return self
 
     def row(self, index: int) -> BoxScore:
-        return self if len(self.corners) == 1 else replace(self, corners=self.corners[index : index + 1])
+        return (
+            self
+            if len(self.corners) == 1
+            else replace(self, corners=self.corners[index : index + 1])
+        )
 
 
 def _overlap(boxes: Tensor, corners: Tensor) -> Tensor:
     """Intersection over union of boxes (M, 4) with one box."""
     low, high = torch.maximum(boxes[:, :2], corners[:2]), torch.minimum(boxes[:, 2:], corners[2:])
     shared = (high - low).clamp_min(0).prod(1)
-    return shared / ((boxes[:, 2:] - boxes[:, :2]).prod(1) + (corners[2:] - corners[:2]).prod() - shared)
+    return shared / (
+        (boxes[:, 2:] - boxes[:, :2]).prod(1) + (corners[2:] - corners[:2]).prod() - shared
+    )
 
 
 class AllDetections(nn.Module):
-    """A torchvision detector whose outputs are taken before suppression: every candidate box, also weak and overlapping ones."""
+    """A torchvision detector whose outputs are taken before suppression: every candidate box, also
+    weak and overlapping ones.
+    """
 
     _LIMITS = (("nms_thresh", 1.0), ("score_thresh", 0.0), ("detections_per_img", 1_000_000))
 
@@ -374,12 +431,15 @@ class AllDetections(nn.Module):
                 setattr(holder, name, value)
 
 
-# ── what methods make of a score ────────────────────────────────────────────────────────────────────────────────────
+# ── what methods make of a score ──────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True)
 class FinerScore:
-    """A class's logit minus the mean logit of the classes with the nearest logits (Zhang et al. 2025, Finer-CAM)."""
+    """A class's logit minus the mean logit of the classes with the nearest logits (Zhang et al.
+
+    2025, Finer-CAM).
+    """
 
     inner: ClassScore
     nearest: int = 3
@@ -390,7 +450,11 @@ class FinerScore:
         own = scores[:, None] if scores.ndim == 1 else scores
         ids = self.inner.fixed(output).ids
         assert ids is not None
-        distance = (logits.detach()[:, None] - own.detach()[..., None]).abs().scatter(2, ids.to(logits.device)[..., None], float("inf"))
+        distance = (
+            (logits.detach()[:, None] - own.detach()[..., None])
+            .abs()
+            .scatter(2, ids.to(logits.device)[..., None], float("inf"))
+        )
         others = distance.topk(min(self.nearest, logits.shape[1] - 1), dim=2, largest=False).indices
         finer = own - logits[:, None].expand(-1, own.shape[1], -1).gather(2, others).mean(2)
         return finer[:, 0] if scores.ndim == 1 else finer
@@ -403,21 +467,26 @@ class FinerScore:
 
 
 def finer_score(score: Score) -> Score:
-    """The Finer-CAM score of a class score, inside a negation too; ``TargetError`` for scores that are no class's logit."""
+    """The Finer-CAM score of a class score, inside a negation too; ``TargetError`` for scores that
+    are no class's logit.
+    """
     if isinstance(score, ClassScore):
         return FinerScore(score)
     if isinstance(score, WeightedScore) and len(score.parts) == 1:
         return replace(score, parts=(finer_score(score.parts[0]),))
-    raise TargetError("finercam compares a class with its nearest classes, so its target must be a class: predicted, label, class or class ids.")
+    raise TargetError(
+        "finercam compares a class with its nearest classes, so its target must be a class: predicted, label, class or class ids."
+    )
 
 
-# ── from what the user wrote to a score ─────────────────────────────────────────────────────────────────────────────
+# ── from what the user wrote to a score ───────────────────────────────────────────────────────────
 
 
 def resolve_target(target: Any, context: TargetContext) -> Score:
     """A score from text, ids (N,) or (N, K), a callable, or a tuple ("name", argument, ...).
 
-    Errors: ``TargetError`` for an unknown name or a missing argument; ``InputError`` for values of another kind.
+    Errors: ``TargetError`` for an unknown name or a missing argument; ``InputError`` for values of
+    another kind.
     """
     if isinstance(target, str):
         name, _, argument = target.partition(":")
@@ -426,7 +495,9 @@ def resolve_target(target: Any, context: TargetContext) -> Score:
         return _built(target[0], target[1:], context)
     if callable(target) and not isinstance(target, Tensor):
         key = context.output
-        return FunctionScore(target if key is None else lambda output: target(first_tensor(output, key)))
+        return FunctionScore(
+            target if key is None else lambda output: target(first_tensor(output, key))
+        )
     if isinstance(target, int):
         return ClassScore(torch.tensor([[target]]), context.output)
     return _of_ids(torch.as_tensor(target), context)
@@ -434,20 +505,26 @@ def resolve_target(target: Any, context: TargetContext) -> Score:
 
 def _of_ids(ids: Tensor, context: TargetContext) -> ClassScore:
     if ids.is_floating_point() or ids.ndim not in (1, 2) or not ids.numel():
-        raise InputError(f"target: class ids are whole numbers of shape (N,) or (N, K); got {ids.dtype} of shape {tuple(ids.shape)}.")
+        raise InputError(
+            f"target: class ids are whole numbers of shape (N,) or (N, K); got {ids.dtype} of shape {tuple(ids.shape)}."
+        )
     return ClassScore(ids.long().reshape(len(ids), -1), context.output, squeeze=ids.ndim == 1)
 
 
 def _built(name: str, arguments: Sequence[Any], context: TargetContext) -> Score:
     if name not in TARGETS:
-        raise TargetError(f"There is no target {name!r}; there are {', '.join(TARGETS)}, class ids and callables.")
+        raise TargetError(
+            f"There is no target {name!r}; there are {', '.join(TARGETS)}, class ids and callables."
+        )
     try:
         return TARGETS.get(name)(context, *arguments)
     except GradauditError:
         raise
     except (TypeError, ValueError) as error:
         needs = TARGETS.card(name).needs or "nothing"
-        raise TargetError(f"The target {name!r} cannot be built from {list(map(str, arguments))}: it needs {needs} ({error}).") from error
+        raise TargetError(
+            f"The target {name!r} cannot be built from {list(map(str, arguments))}: it needs {needs} ({error})."
+        ) from error
 
 
 _PER_IMAGE_FROM = {"negated": 1, "similarity": 2, "box": 2, "mask": 3}
@@ -455,17 +532,26 @@ _PER_IMAGE_FROM = {"negated": 1, "similarity": 2, "box": 2, "mask": 3}
 
 
 def narrowed(target: Any, rows: slice, count: int) -> Any:
-    """The target for some rows of a batch of ``count`` images: what is given per image is cut, all else passes as it is."""
+    """The target for some rows of a batch of ``count`` images: what is given per image is cut, all
+    else passes as it is.
+    """
     if isinstance(target, (str, int)) or (callable(target) and not isinstance(target, Tensor)):
         return target
     if isinstance(target, tuple) and target and isinstance(target[0], str):
-        return (target[0], *(_narrowed_argument(target[0], value, rows, count) for value in target[1:]))
+        return (
+            target[0],
+            *(_narrowed_argument(target[0], value, rows, count) for value in target[1:]),
+        )
     try:
         ids = torch.as_tensor(target)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"target: expected text, class ids (N,) or (N, K), or a callable; got {type(target).__name__}.") from error
+        raise InputError(
+            f"target: expected text, class ids (N,) or (N, K), or a callable; got {type(target).__name__}."
+        ) from error
     if ids.ndim and len(ids) not in (1, count):
-        raise InputError(f"target: {len(ids)} rows of class ids for {count} images; expected {count}.")
+        raise InputError(
+            f"target: {len(ids)} rows of class ids for {count} images; expected {count}."
+        )
     return ids if ids.ndim and len(ids) == 1 and count > 1 else ids[rows]
 
 

@@ -1,7 +1,8 @@
-"""Which images the report shows, and why: a seeded random sample of every subgroup, and the extremes, labelled as such.
+"""Which images the report shows, and why: a seeded random sample of every subgroup, and the
+extremes, labelled as such.
 
-A gallery of striking cases alone misleads; a random sample alone hides what an auditor must see.  Both are picked by
-rule, from the measurements, so that nobody chooses the pictures.
+A gallery of striking cases alone misleads; a random sample alone hides what an auditor must see.
+Both are picked by rule, from the measurements, so that nobody chooses the pictures.
 """
 
 from __future__ import annotations
@@ -26,22 +27,31 @@ MOST_ITEMS = 60
 
 
 def pick_images(
-    meas: Measurements, plan: Plan, attributes: tuple[AttributeFacts, ...], suppressed: Mapping[str, set[str]]
+    meas: Measurements,
+    plan: Plan,
+    attributes: tuple[AttributeFacts, ...],
+    suppressed: Mapping[str, set[str]],
 ) -> dict[str, tuple[str, ...]]:
-    """Image id -> labels saying why it is shown ("random: skin_tone = V-VI", "highest: ruler, skin_tone = V-VI").
+    """Image id -> labels saying why it is shown ("random: skin_tone = V-VI", "highest: ruler,
+    skin_tone = V-VI").
 
-    Every level of every categorical or ordered attribute gives ``plan.report.gallery_per_cell`` images drawn with the
-    plan's seed and, for each region with a role, the one with the highest and the one with the lowest heat share.
-    Members of suppressed cells are never picked.  More than ``MOST_ITEMS``: random picks are thinned first, evenly.
+    Every level of every categorical or ordered attribute gives ``plan.report.gallery_per_cell``
+    images drawn with the plan's seed and, for each region with a role, the one with the highest and
+    the one with the lowest heat share. Members of suppressed cells are never picked.  More than
+    ``MOST_ITEMS``: random picks are thinned first, evenly.
     """
     if plan.report.gallery_per_cell == 0 or meas.images.empty:
         return {}
-    usable = meas.images.loc[(meas.images["status"] == "ok") & ~_in_suppressed_cell(meas.images, suppressed)]
+    usable = meas.images.loc[
+        (meas.images["status"] == "ok") & ~_in_suppressed_cell(meas.images, suppressed)
+    ]
     cells = [("", "", usable)] if not any(a.kind != "continuous" for a in attributes) else []
     for attribute in attributes:
         if attribute.kind != "continuous":
             column = usable[f"subgroup.{attribute.name}"]
-            cells += [(attribute.name, level, usable.loc[column == level]) for level in attribute.levels]
+            cells += [
+                (attribute.name, level, usable.loc[column == level]) for level in attribute.levels
+            ]
     extremes = _extremes(meas, plan, cells)
     random = _random_picks(cells, plan, max(MOST_ITEMS - len(extremes), len(cells)))
     picks: dict[str, list[str]] = {}
@@ -50,8 +60,12 @@ def pick_images(
     return {image_id: tuple(labels) for image_id, labels in list(picks.items())[:MOST_ITEMS]}
 
 
-def gallery_items(meas: Measurements, plan: Plan, picks: Mapping[str, tuple[str, ...]], folder: Path | None) -> tuple[GalleryItem, ...]:
-    """Gallery items for the picks whose thumbnails lie in ``folder``/thumbs; none where pixels are not to be shown."""
+def gallery_items(
+    meas: Measurements, plan: Plan, picks: Mapping[str, tuple[str, ...]], folder: Path | None
+) -> tuple[GalleryItem, ...]:
+    """Gallery items for the picks whose thumbnails lie in ``folder``/thumbs; none where pixels are
+    not to be shown.
+    """
     if folder is None or plan.privacy.images == "none":
         return ()
     index_path = folder / "thumbs" / "index.json"
@@ -66,16 +80,30 @@ def gallery_items(meas: Measurements, plan: Plan, picks: Mapping[str, tuple[str,
         if image_id in index and image_id in grids:
             thumb = index[image_id]
             content = (folder / "thumbs" / str(thumb["file"])).read_bytes()
-            items.append(_item(images.loc[image_id], labels, thumb, content, shares.get(image_id, {}), grids[image_id], plan))
+            items.append(
+                _item(
+                    images.loc[image_id],
+                    labels,
+                    thumb,
+                    content,
+                    shares.get(image_id, {}),
+                    grids[image_id],
+                    plan,
+                )
+            )
     return tuple(items)
 
 
 def shown_name(name: str, plan: Plan) -> str:
-    """A file name or id as the report shows it: itself, or the start of its digest where the plan says so."""
+    """A file name or id as the report shows it: itself, or the start of its digest where the plan
+    says so.
+    """
     return hashlib.sha256(name.encode()).hexdigest()[:12] if plan.privacy.hash_names else name
 
 
-def _in_suppressed_cell(images: pd.DataFrame, suppressed: Mapping[str, set[str]]) -> pd.Series[bool]:
+def _in_suppressed_cell(
+    images: pd.DataFrame, suppressed: Mapping[str, set[str]]
+) -> pd.Series[bool]:
     hidden = pd.Series(False, index=images.index)
     for attribute, levels in suppressed.items():
         column = images[f"subgroup.{attribute}"].astype(object)
@@ -83,7 +111,9 @@ def _in_suppressed_cell(images: pd.DataFrame, suppressed: Mapping[str, set[str]]
     return hidden
 
 
-def _random_picks(cells: list[tuple[str, str, pd.DataFrame]], plan: Plan, most: int) -> list[tuple[str, str]]:
+def _random_picks(
+    cells: list[tuple[str, str, pd.DataFrame]], plan: Plan, most: int
+) -> list[tuple[str, str]]:
     per_cell = max(1, min(plan.report.gallery_per_cell, most // max(len(cells), 1)))
     picks = []
     for attribute, level, members in cells:
@@ -94,16 +124,33 @@ def _random_picks(cells: list[tuple[str, str, pd.DataFrame]], plan: Plan, most: 
     return picks
 
 
-def _extremes(meas: Measurements, plan: Plan, cells: list[tuple[str, str, pd.DataFrame]]) -> list[tuple[str, str]]:
+def _extremes(
+    meas: Measurements, plan: Plan, cells: list[tuple[str, str, pd.DataFrame]]
+) -> list[tuple[str, str]]:
     table = meas.table.loc[(meas.table["status"] == "ok") & meas.table["heat_share"].notna()]
     picks: dict[tuple[str, str], None] = {}
-    for region in [name for name in dict.fromkeys(meas.table["region"]) if plan.region_role(str(name)) != "neutral"]:
-        shares = table.loc[table["region"] == region].drop_duplicates("image_id").set_index("image_id")["heat_share"]
+    for region in [
+        name
+        for name in dict.fromkeys(meas.table["region"])
+        if plan.region_role(str(name)) != "neutral"
+    ]:
+        shares = (
+            table.loc[table["region"] == region]
+            .drop_duplicates("image_id")
+            .set_index("image_id")["heat_share"]
+        )
         for attribute, level, members in cells:
             inside = shares.loc[shares.index.isin(set(members["image_id"]))]
             if len(inside) > 1:
-                picks[(str(inside.idxmax()), f"highest: {region}{_cell_words(attribute, level, ', ')}")] = None
-                picks[(str(inside.idxmin()), f"lowest: {region}{_cell_words(attribute, level, ', ')}")] = None
+                picks[
+                    (
+                        str(inside.idxmax()),
+                        f"highest: {region}{_cell_words(attribute, level, ', ')}",
+                    )
+                ] = None
+                picks[
+                    (str(inside.idxmin()), f"lowest: {region}{_cell_words(attribute, level, ', ')}")
+                ] = None
     return list(picks)[: MOST_ITEMS // 2]
 
 
@@ -114,21 +161,33 @@ def _cell_words(attribute: str, level: str, lead: str = ": ") -> str:
 def _shares_by_image(meas: Measurements, plan: Plan) -> dict[str, dict[str, float | None]]:
     shares: dict[str, dict[str, float | None]] = {}
     first = meas.table.drop_duplicates(["image_id", "region"])
-    for image_id, region, share in zip(first["image_id"], first["region"], first["heat_share"], strict=True):
-        shares.setdefault(str(image_id), {})[str(region)] = None if pd.isna(share) else round(float(share), 4)
+    for image_id, region, share in zip(
+        first["image_id"], first["region"], first["heat_share"], strict=True
+    ):
+        shares.setdefault(str(image_id), {})[str(region)] = (
+            None if pd.isna(share) else round(float(share), 4)
+        )
     return shares
 
 
 def _heat_grids(meas: Measurements, wanted: set[str]) -> dict[str, tuple[tuple[float, ...], ...]]:
     if meas.maps is None:
         return {}
-    rows = meas.maps.loc[(meas.maps["kind"] == "heat") & meas.maps["image_id"].isin(wanted)].drop_duplicates("image_id")
+    rows = meas.maps.loc[
+        (meas.maps["kind"] == "heat") & meas.maps["image_id"].isin(wanted)
+    ].drop_duplicates("image_id")
     grids = {}
     for row in rows.itertuples():
-        heat = np.frombuffer(row.values, dtype=np.float32) if isinstance(row.values, bytes) else np.empty(0)
+        heat = (
+            np.frombuffer(row.values, dtype=np.float32)
+            if isinstance(row.values, bytes)
+            else np.empty(0)
+        )
         grid = heat.reshape(int(str(row.height)), int(str(row.width)))
         # four significant digits draw the same picture and keep result.json small
-        grids[str(row.image_id)] = tuple(tuple(float(f"{v:.4g}") if np.isfinite(v) else 0.0 for v in line) for line in grid)
+        grids[str(row.image_id)] = tuple(
+            tuple(float(f"{v:.4g}") if np.isfinite(v) else 0.0 for v in line) for line in grid
+        )
     return grids
 
 
@@ -141,7 +200,11 @@ def _item(
     heat: tuple[tuple[float, ...], ...],
     plan: Plan,
 ) -> GalleryItem:
-    levels = {str(c).removeprefix("subgroup."): "(unknown)" if pd.isna(v) else str(v) for c, v in row.items() if str(c).startswith("subgroup.")}
+    levels = {
+        str(c).removeprefix("subgroup."): "(unknown)" if pd.isna(v) else str(v)
+        for c, v in row.items()
+        if str(c).startswith("subgroup.")
+    }
     return GalleryItem(
         image_id=shown_name(str(row["image_id"]), plan),
         path=shown_name(str(row["path"]), plan),

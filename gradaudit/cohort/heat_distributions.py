@@ -18,36 +18,54 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 BINS = 20
 
 
-# ── heat ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── heat ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def heat_table(meas: Measurements, plan: Plan, findings: Sequence[Finding] = ()) -> tuple[HeatRow, ...]:
-    """Distribution of the heat share per level, region, method and target, over cluster (patient) means.
+def heat_table(
+    meas: Measurements, plan: Plan, findings: Sequence[Finding] = ()
+) -> tuple[HeatRow, ...]:
+    """Distribution of the heat share per level, region, method and target, over cluster (patient)
+    means.
 
-    Each cluster counts once: its images' mean.  ``ci_low``/``ci_high``: Student's t over cluster means, cut at 0 and 1.
-    ``histogram``: clusters in ``BINS`` bins of [0, 1].  ``undefined_share``: readable images with the region in place
-    whose heat map is unusable.  ``adjusted_mean``: the finding's mean at equal region size and class, where there is one.
+    Each cluster counts once: its images' mean.  ``ci_low``/``ci_high``: Student's t over cluster
+    means, cut at 0 and 1. ``histogram``: clusters in ``BINS`` bins of [0, 1].  ``undefined_share``:
+    readable images with the region in place whose heat map is unusable.  ``adjusted_mean``: the
+    finding's mean at equal region size and class, where there is one.
     """
-    return heat_rows_of([take_census(meas, plan, pair) for pair in method_targets(meas, plan)], plan, findings)
+    return heat_rows_of(
+        [take_census(meas, plan, pair) for pair in method_targets(meas, plan)], plan, findings
+    )
 
 
-def heat_rows_of(censuses: Sequence[Census], plan: Plan, findings: Sequence[Finding]) -> tuple[HeatRow, ...]:
+def heat_rows_of(
+    censuses: Sequence[Census], plan: Plan, findings: Sequence[Finding]
+) -> tuple[HeatRow, ...]:
     rows = [row for census in censuses for row in _heat_rows(census, plan)]
     means = adjusted_means(findings)
-    return tuple(r.model_copy(update={"adjusted_mean": means.get((r.attribute, r.level, r.region, r.method, r.target))}) for r in rows)
+    return tuple(
+        r.model_copy(
+            update={
+                "adjusted_mean": means.get((r.attribute, r.level, r.region, r.method, r.target))
+            }
+        )
+        for r in rows
+    )
 
 
 def adjusted_means(findings: Sequence[Finding]) -> dict[Cell, float]:
     """Mean heat share of each level at the pooled mix of region size, class and covariates.
 
-    In a linear model with an intercept the adjusted means, weighted by cluster counts, average to the plain mean M.  So
-    with differences d to everyone else a level's is M + (1 - w) d, and with differences to one level that level's is
-    M - sum of w d.  Source: Searle, Speed & Milliken 1980, Am. Stat. 34:216 (population marginal means).
+    In a linear model with an intercept the adjusted means, weighted by cluster counts, average to
+    the plain mean M.  So with differences d to everyone else a level's is M + (1 - w) d, and with
+    differences to one level that level's is M - sum of w d.  Source: Searle, Speed & Milliken 1980,
+    Am. Stat. 34:216 (population marginal means).
     """
     families: dict[Cell, list[Finding]] = {}
     for f in findings:
         if f.code == "GA101" and f.outcome == "heat_share" and f.adjusted_for:
-            families.setdefault((f.attribute, f.reference, f.region, f.method, f.target), []).append(f)
+            families.setdefault(
+                (f.attribute, f.reference, f.region, f.method, f.target), []
+            ).append(f)
     means: dict[Cell, float] = {}
     for (attribute, reference, region, method, target), members in families.items():
         found = _means_from_rest(members) if reference == "rest" else _means_from_level(members)
@@ -59,7 +77,9 @@ def _means_from_rest(members: Sequence[Finding]) -> dict[str, float]:
     found = {}
     for f in filter(_is_complete, members):
         n, others = f.n_clusters, f.n_clusters_reference
-        plain = (n * (f.mean.estimate or 0.0) + others * (f.mean_reference.estimate or 0.0)) / (n + others)
+        plain = (n * (f.mean.estimate or 0.0) + others * (f.mean_reference.estimate or 0.0)) / (
+            n + others
+        )
         found[f.group] = plain + (f.adjusted.estimate or 0.0) * others / (n + others)
     return found
 
@@ -70,7 +90,9 @@ def _means_from_level(members: Sequence[Finding]) -> dict[str, float]:
     first = members[0]
     total = first.n_clusters_reference + sum(f.n_clusters for f in members)
     sums = [f.n_clusters * (f.mean.estimate or 0.0) for f in members]
-    plain = (first.n_clusters_reference * (first.mean_reference.estimate or 0.0) + sum(sums)) / total
+    plain = (
+        first.n_clusters_reference * (first.mean_reference.estimate or 0.0) + sum(sums)
+    ) / total
     own = plain - sum(f.n_clusters * (f.adjusted.estimate or 0.0) for f in members) / total
     return {first.reference: own, **{f.group: own + (f.adjusted.estimate or 0.0) for f in members}}
 
@@ -89,14 +111,25 @@ def _heat_rows(census: Census, plan: Plan) -> list[HeatRow]:
             eligible = members & census.readable & census.usable[:, r]
             rows.append(
                 HeatRow(
-                    attribute=attribute, level=level, region=region, method=census.method, target=census.target,
-                    n_images=int(used.sum()), n_clusters=len(means),
-                    mean_lift=finite_mean(_cluster_means(census.lift[used, r], census.cluster[used])),
-                    pointing_game=finite_mean(_cluster_means(census.hit[used, r], census.cluster[used])),
-                    undefined_share=float((eligible & ~census.heat_ok).sum() / eligible.sum()) if eligible.any() else None,
+                    attribute=attribute,
+                    level=level,
+                    region=region,
+                    method=census.method,
+                    target=census.target,
+                    n_images=int(used.sum()),
+                    n_clusters=len(means),
+                    mean_lift=finite_mean(
+                        _cluster_means(census.lift[used, r], census.cluster[used])
+                    ),
+                    pointing_game=finite_mean(
+                        _cluster_means(census.hit[used, r], census.cluster[used])
+                    ),
+                    undefined_share=float((eligible & ~census.heat_ok).sum() / eligible.sum())
+                    if eligible.any()
+                    else None,
                     **_distribution(means, plan.analysis.alpha),
                 )
-            )  # fmt: skip
+            )
     return rows
 
 
@@ -110,7 +143,9 @@ def _distribution(means: Array, alpha: float) -> dict[str, Any]:
         "ci_low": None if np.isnan(low) else max(0.0, low),
         "ci_high": None if np.isnan(high) else min(1.0, high),
         "quantiles": tuple(float(q) for q in np.quantile(means, QUANTILES)),
-        "histogram": tuple(int(c) for c in np.histogram(np.clip(means, 0, 1), bins=BINS, range=(0, 1))[0]),
+        "histogram": tuple(
+            int(c) for c in np.histogram(np.clip(means, 0, 1), bins=BINS, range=(0, 1))[0]
+        ),
     }
 
 
@@ -124,8 +159,10 @@ def _cluster_means(values: Array, cluster: Array) -> Array:
 
 
 def heat_by_correctness(meas: Measurements, plan: Plan) -> tuple[PerformanceRow, ...]:
-    """Mean heat share among right and among wrong predictions, per level and region: metrics ``heat_right:REGION`` and
-    ``heat_wrong:REGION``, over cluster means with their t interval.  Regions with a role, or all where none has one."""
+    """Mean heat share among right and among wrong predictions, per level and region: metrics
+    ``heat_right:REGION`` and
+    ``heat_wrong:REGION``, over cluster means with their t interval.  Regions with a role, or all
+    where none has one."""
     return correctness_rows(take_census(meas, plan), plan)
 
 
@@ -133,7 +170,9 @@ def correctness_rows(census: Census, plan: Plan) -> tuple[PerformanceRow, ...]:
     correct = census.meas.images["correct"].astype(object)
     known = correct.notna().to_numpy(dtype=bool)
     right = correct.where(correct.notna(), False).to_numpy(dtype=bool)
-    shown = [r for r, name in enumerate(census.regions) if plan.region_role(name) != "neutral"] or list(range(len(census.regions)))
+    shown = [
+        r for r, name in enumerate(census.regions) if plan.region_role(name) != "neutral"
+    ] or list(range(len(census.regions)))
     rows = []
     for attribute, level, members in census.cells():
         for r in shown:
@@ -143,22 +182,33 @@ def correctness_rows(census: Census, plan: Plan) -> tuple[PerformanceRow, ...]:
                 facts = _distribution(means, plan.analysis.alpha)
                 rows.append(
                     PerformanceRow(
-                        attribute=attribute, level=level, metric=f"{metric}:{census.regions[r]}", estimate=facts.get("mean"),
-                        low=facts.get("ci_low"), high=facts.get("ci_high"), n_images=int(used.sum()), n_clusters=len(means),
-                        reason="" if len(means) > 1 else "no such image" if len(means) == 0 else "one cluster only: no interval",
+                        attribute=attribute,
+                        level=level,
+                        metric=f"{metric}:{census.regions[r]}",
+                        estimate=facts.get("mean"),
+                        low=facts.get("ci_low"),
+                        high=facts.get("ci_high"),
+                        n_images=int(used.sum()),
+                        n_clusters=len(means),
+                        reason=""
+                        if len(means) > 1
+                        else "no such image"
+                        if len(means) == 0
+                        else "one cluster only: no interval",
                     )
-                )  # fmt: skip
+                )
     return tuple(rows)
 
 
-# ── mean maps ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── mean maps ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def mean_maps(meas: Measurements, plan: Plan) -> tuple[MeanMap, ...]:
     """Mean of unit-mass heat maps per level, and mean coverage of each region over the same images.
 
-    The images are those with a heat share in the region that has most of them, so that ``n_images`` is a number that the
-    heat table shows too.  Maps of another grid than the commonest are left out.  No maps were kept: empty.
+    The images are those with a heat share in the region that has most of them, so that ``n_images``
+    is a number that the heat table shows too.  Maps of another grid than the commonest are left
+    out.  No maps were kept: empty.
     """
     return map_rows(take_census(meas, plan))
 
@@ -168,21 +218,43 @@ def map_rows(census: Census) -> tuple[MeanMap, ...]:
     if maps is None or maps.empty or not len(census.regions):
         return ()
     index = pd.Index(census.meas.images["image_id"].astype(str))
-    heat, rows = _stack(maps.loc[(maps["kind"] == "heat") & maps["name"].isin([census.target, _first_name(maps, census.target)])], index, np.float32)
+    heat, rows = _stack(
+        maps.loc[
+            (maps["kind"] == "heat")
+            & maps["name"].isin([census.target, _first_name(maps, census.target)])
+        ],
+        index,
+        np.float32,
+    )
     heat = np.where(np.isfinite(heat), np.maximum(heat, 0.0), 0.0)
     mass = heat.sum(axis=(1, 2))
     kept = (mass > 0) & census.anchored[rows]
     heat, rows = heat[kept] / mass[kept][:, None, None], rows[kept]
-    covers = {name: _stack(maps.loc[(maps["kind"] == "region") & (maps["name"] == name)], index, np.uint8) for name in census.regions}
+    covers = {
+        name: _stack(maps.loc[(maps["kind"] == "region") & (maps["name"] == name)], index, np.uint8)
+        for name in census.regions
+    }
     found = []
     for attribute, level, members in census.cells():
         inside = members[rows]
         if inside.any():
             wanted = np.zeros(len(index), dtype=bool)
             wanted[rows[inside]] = True
-            regions = {name: _grid(cover[wanted[of]].mean(axis=0) / 255) for name, (cover, of) in covers.items() if wanted[of].any()}
+            regions = {
+                name: _grid(cover[wanted[of]].mean(axis=0) / 255)
+                for name, (cover, of) in covers.items()
+                if wanted[of].any()
+            }
             mean = _grid(heat[inside].mean(axis=0))
-            found.append(MeanMap(attribute=attribute, level=level, n_images=int(inside.sum()), heat=mean, regions=regions))
+            found.append(
+                MeanMap(
+                    attribute=attribute,
+                    level=level,
+                    n_images=int(inside.sum()),
+                    heat=mean,
+                    regions=regions,
+                )
+            )
     return tuple(found)
 
 

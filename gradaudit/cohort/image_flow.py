@@ -1,4 +1,6 @@
-"""Regions, the flow of images through every step, and what has no heat share and why, counted by subgroup."""
+"""Regions, the flow of images through every step, and what has no heat share and why, counted by
+subgroup.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,19 @@ from gradaudit.subgroups.levels import sort_levels
 
 LABELS_SHOWN = 20
 EXAMPLES = 3
-_REASON_OF_HEAT = {"no_positive_evidence": "zero_heat", "flat": "flat", "non_finite": "non_finite", "not_measured": "non_finite"}
+_REASON_OF_HEAT = {
+    "no_positive_evidence": "zero_heat",
+    "flat": "flat",
+    "non_finite": "non_finite",
+    "not_measured": "non_finite",
+}
 
 
 def region_facts(meas: Measurements, plan: Plan) -> tuple[RegionFacts, ...]:
-    """Role, derivation and frequency of each region; ``n_annotated`` counts readable images in which the region was
-    looked for (also found absent), ``n_present`` those where it has an area, ``mean_area_share`` is over the latter."""
+    """Role, derivation and frequency of each region; ``n_annotated`` counts readable images in
+    which the region was
+    looked for (also found absent), ``n_present`` those where it has an area, ``mean_area_share`` is
+    over the latter."""
     return region_rows(take_census(meas, plan), plan)
 
 
@@ -29,7 +38,9 @@ def region_rows(census: Census, plan: Plan) -> tuple[RegionFacts, ...]:
     for r, name in enumerate(census.regions):
         declared = plan.regions.get(name)
         reason = census.reason[:, r].astype(str)
-        annotated = census.readable & ~np.isin(reason, ["not_annotated", "missing_mask", "unreadable_mask", "mask_size"])
+        annotated = census.readable & ~np.isin(
+            reason, ["not_annotated", "missing_mask", "unreadable_mask", "mask_size"]
+        )
         present = census.readable & census.usable[:, r]
         facts.append(
             RegionFacts(
@@ -46,12 +57,14 @@ def region_rows(census: Census, plan: Plan) -> tuple[RegionFacts, ...]:
 
 
 def flow_table(meas: Measurements, plan: Plan) -> tuple[FlowRow, ...]:
-    """How many images of each level came through each step; the first row, "(all)" / "(all)", is the whole data set.
+    """How many images of each level came through each step; the first row, "(all)" / "(all)", is
+    the whole data set.
 
-    Steps: manifest; readable; with at least one usable region mask; with usable heat; with at least one heat share.
-    ``n_clusters`` counts clusters of analysed images.  ``label_prevalence`` is over the images with a heat share in the
-    region that has most of them (more than ``LABELS_SHOWN`` labels: the rarer ones are ``OTHER_LABELS``), ``area_share`` over
-    those with one in the region, ``mean_confidence``, the mean probability of the predicted class, over readable images.
+    Steps: manifest; readable; with at least one usable region mask; with usable heat; with at least
+    one heat share. ``n_clusters`` counts clusters of analysed images.  ``label_prevalence`` is over
+    the images with a heat share in the region that has most of them (more than ``LABELS_SHOWN``
+    labels: the rarer ones are ``OTHER_LABELS``), ``area_share`` over those with one in the region,
+    ``mean_confidence``, the mean probability of the predicted class, over readable images.
     """
     return flow_rows(take_census(meas, plan))
 
@@ -59,7 +72,13 @@ def flow_table(meas: Measurements, plan: Plan) -> tuple[FlowRow, ...]:
 def flow_rows(census: Census) -> tuple[FlowRow, ...]:
     labels, names = label_codes(census)
     confidence = census.meas.images["probability"].to_numpy(dtype=float, na_value=np.nan)
-    steps = [np.ones_like(census.readable), census.readable, census.masked, census.heated, census.analysed]
+    steps = [
+        np.ones_like(census.readable),
+        census.readable,
+        census.masked,
+        census.heated,
+        census.analysed,
+    ]
     rows = []
     for attribute, level, members in census.cells():
         counts = [int((members & step).sum()) for step in steps]
@@ -75,8 +94,13 @@ def flow_rows(census: Census) -> tuple[FlowRow, ...]:
                 n_heat_usable=counts[3],
                 n_analysed=counts[4],
                 n_clusters=_count_distinct(census.cluster[members & census.analysed]),
-                label_prevalence=dict(zip(names, prevalence.tolist(), strict=True)) if among.any() else {},
-                area_share={name: finite_mean(census.area[members & census.defined[:, r], r]) for r, name in enumerate(census.regions)},
+                label_prevalence=dict(zip(names, prevalence.tolist(), strict=True))
+                if among.any()
+                else {},
+                area_share={
+                    name: finite_mean(census.area[members & census.defined[:, r], r])
+                    for r, name in enumerate(census.regions)
+                },
                 mean_confidence=finite_mean(confidence[members & census.readable]),
             )
         )
@@ -90,34 +114,55 @@ def label_codes(census: Census) -> tuple[Array, list[str]]:
     common = list(counts.index if len(counts) <= LABELS_SHOWN else counts.index[: LABELS_SHOWN - 1])
     names = sort_levels([str(name) for name in common])
     if len(counts) > LABELS_SHOWN:
-        text, names = text.where(text.isin(common) | text.isna(), OTHER_LABELS), [*names, OTHER_LABELS]
+        text, names = (
+            text.where(text.isin(common) | text.isna(), OTHER_LABELS),
+            [*names, OTHER_LABELS],
+        )
     if text.isna().any():
         text, names = text.where(text.notna(), UNKNOWN), [*names, UNKNOWN]
     return pd.Index(names, dtype=object).get_indexer(pd.Index(text)), names
 
 
-def exclusions(meas: Measurements, plan: Plan, hidden: Mapping[str, set[str]] | None = None) -> tuple[Exclusion, ...]:
-    """Images and image-region pairs without a heat share, by reason; each pair is counted once, under the first cause.
+def exclusions(
+    meas: Measurements, plan: Plan, hidden: Mapping[str, set[str]] | None = None
+) -> tuple[Exclusion, ...]:
+    """Images and image-region pairs without a heat share, by reason; each pair is counted once,
+    under the first cause.
 
-    Images that are left out first (``region`` empty): not readable, then without usable heat.  Then, per region, readable images
-    with usable heat whose share is undefined; these take part for their other regions (see ``records.Exclusion``).
-    ``examples``: ids, never of members of ``hidden`` levels.
+    Images that are left out first (``region`` empty): not readable, then without usable heat.
+    Then, per region, readable images with usable heat whose share is undefined; these take part for
+    their other regions (see ``records.Exclusion``). ``examples``: ids, never of members of
+    ``hidden`` levels.
     """
     return exclusion_rows(take_census(meas, plan), hidden or {})
 
 
 def exclusion_rows(census: Census, hidden: Mapping[str, set[str]]) -> tuple[Exclusion, ...]:
     images = census.meas.images
-    given = images["reason"].astype(object).where(images["reason"].notna(), "").astype(str).to_numpy(dtype=object)
+    given = (
+        images["reason"]
+        .astype(object)
+        .where(images["reason"].notna(), "")
+        .astype(str)
+        .to_numpy(dtype=object)
+    )
     failed = np.where(census.readable, "", np.where(given == "", "unreadable", given))
     cold = census.readable & ~census.heat_ok
     status = heat_status(census.meas, _table_of(census))
-    failed = np.where(cold, np.where(given != "", given, [_REASON_OF_HEAT.get(str(s), "non_finite") for s in status]), failed)
+    failed = np.where(
+        cold,
+        np.where(given != "", given, [_REASON_OF_HEAT.get(str(s), "non_finite") for s in status]),
+        failed,
+    )
     found = [_exclusion(census, "", code, failed == code, hidden) for code in _codes(failed)]
     for r, region in enumerate(census.regions):
         missing = census.heat_ok & ~census.defined[:, r]
-        code_of = np.where(missing, np.where(census.reason[:, r] == "", "not_annotated", census.reason[:, r]), "")
-        found += [_exclusion(census, region, code, code_of == code, hidden) for code in _codes(code_of)]
+        code_of = np.where(
+            missing, np.where(census.reason[:, r] == "", "not_annotated", census.reason[:, r]), ""
+        )
+        found += [
+            _exclusion(census, region, code, code_of == code, hidden) for code in _codes(code_of)
+        ]
     return tuple(found)
 
 
@@ -128,22 +173,38 @@ def _table_of(census: Census) -> pd.DataFrame:
 
 def _codes(values: Array) -> list[str]:
     order = list(REASONS)
-    return sorted({str(v) for v in values} - {""}, key=lambda code: (order.index(code) if code in order else len(order), code))
+    return sorted(
+        {str(v) for v in values} - {""},
+        key=lambda code: (order.index(code) if code in order else len(order), code),
+    )
 
 
-def _exclusion(census: Census, region: str, code: str, members: Array, hidden: Mapping[str, set[str]]) -> Exclusion:
+def _exclusion(
+    census: Census, region: str, code: str, members: Array, hidden: Mapping[str, set[str]]
+) -> Exclusion:
     by_level: dict[str, dict[str, int | None]] = {}
     shown = members.copy()
     for name, levels in census.groups.items():
         codes = levels.cat.codes.to_numpy()
         counts = np.bincount(codes[members], minlength=len(levels.cat.categories))
-        by_level[name] = {str(level): int(count) for level, count in zip(levels.cat.categories, counts, strict=True)}
+        by_level[name] = {
+            str(level): int(count)
+            for level, count in zip(levels.cat.categories, counts, strict=True)
+        }
         shown &= ~levels.isin(list(hidden.get(name, set()))).to_numpy()
-    examples = census.meas.images["image_id"].astype(str).to_numpy(dtype=object)[np.flatnonzero(shown)[:EXAMPLES]]
+    examples = (
+        census.meas.images["image_id"]
+        .astype(str)
+        .to_numpy(dtype=object)[np.flatnonzero(shown)[:EXAMPLES]]
+    )
     return Exclusion(
-        reason=code, meaning=REASONS.get(code, code.replace("_", " ")), region=region, count=int(members.sum()), by_level=by_level,
+        reason=code,
+        meaning=REASONS.get(code, code.replace("_", " ")),
+        region=region,
+        count=int(members.sum()),
+        by_level=by_level,
         examples=tuple(str(e) for e in examples),
-    )  # fmt: skip
+    )
 
 
 def _count_distinct(values: Array) -> int:

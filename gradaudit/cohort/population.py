@@ -1,4 +1,5 @@
-"""Who is in which group, and which image came how far: measurements of one method and target as arrays.
+"""Who is in which group, and which image came how far: measurements of one method and target as
+arrays.
 
 The one place where rows of the measurements table are joined to images.
 """
@@ -22,22 +23,33 @@ from gradaudit.subgroups.levels import attribute_kind, level_text, sort_levels
 
 Array = npt.NDArray[Any]
 
-_ABSENT = frozenset({"not_annotated", "empty_mask", "empty_after_crop", "unreadable_mask", "missing_mask", "mask_size"})
+_ABSENT = frozenset(
+    {
+        "not_annotated",
+        "empty_mask",
+        "empty_after_crop",
+        "unreadable_mask",
+        "missing_mask",
+        "mask_size",
+    }
+)
 
 
-# ── attributes and levels ───────────────────────────────────────────────────────────────────────────────────────────
+# ── attributes and levels ─────────────────────────────────────────────────────────────────────────
 
 
 def attribute_facts(meas: Measurements, plan: Plan) -> tuple[AttributeFacts, ...]:
     """Kind and levels of every ``subgroup.*`` column, in the table's order.
 
-    Kinds as in ``analysed_rows.attribute_kind``.  Levels: the plan's order, else numbers by size and text by alphabet; of a
-    continuous attribute, ranges between quartiles.
+    Kinds as in ``analysed_rows.attribute_kind``.  Levels: the plan's order, else numbers by size
+    and text by alphabet; of a continuous attribute, ranges between quartiles.
     """
     return attribute_facts_of(meas, plan, level_groups(meas, plan))
 
 
-def attribute_facts_of(meas: Measurements, plan: Plan, groups: Mapping[str, pd.Series[Any]]) -> tuple[AttributeFacts, ...]:
+def attribute_facts_of(
+    meas: Measurements, plan: Plan, groups: Mapping[str, pd.Series[Any]]
+) -> tuple[AttributeFacts, ...]:
     facts = []
     for name, levels in groups.items():
         declared = plan.subgroups.get(name)
@@ -57,11 +69,17 @@ def attribute_facts_of(meas: Measurements, plan: Plan, groups: Mapping[str, pd.S
 
 
 def level_groups(meas: Measurements, plan: Plan) -> dict[str, pd.Series[Any]]:
-    """Attribute -> displayed level of each row of ``meas.images``: ordered categoricals without gaps.
+    """Attribute -> displayed level of each row of ``meas.images``: ordered categoricals without
+    gaps.
 
-    The level "(unknown)" stands last, and only where there is one; ``order`` levels without an image stay.
+    The level "(unknown)" stands last, and only where there is one; ``order`` levels without an
+    image stay.
     """
-    names = [str(c).removeprefix("subgroup.") for c in meas.images.columns if str(c).startswith("subgroup.")]
+    names = [
+        str(c).removeprefix("subgroup.")
+        for c in meas.images.columns
+        if str(c).startswith("subgroup.")
+    ]
     return {name: _levels_of(meas.images[f"subgroup.{name}"], name, plan) for name in names}
 
 
@@ -74,20 +92,33 @@ def _levels_of(column: pd.Series[Any], name: str, plan: Plan) -> pd.Series[Any]:
         found = sort_levels(list(text.dropna()))
         order = [*(declared or ()), *(level for level in found if level not in (declared or ()))]
     if text.isna().any():
-        text, order = text.where(text.notna(), UNKNOWN), [level for level in order if level != UNKNOWN] + [UNKNOWN]
-    return pd.Series(pd.Categorical(text, categories=order, ordered=True), index=column.index, name=name)
+        text, order = (
+            text.where(text.notna(), UNKNOWN),
+            [level for level in order if level != UNKNOWN] + [UNKNOWN],
+        )
+    return pd.Series(
+        pd.Categorical(text, categories=order, ordered=True), index=column.index, name=name
+    )
 
 
-def _kind(column: pd.Series[Any], name: str, plan: Plan) -> Literal["categorical", "ordered", "continuous"]:
+def _kind(
+    column: pd.Series[Any], name: str, plan: Plan
+) -> Literal["categorical", "ordered", "continuous"]:
     declared = plan.subgroups.get(name)
     distinct = texts(pd.Series(column.unique())).dropna()
-    return attribute_kind(distinct, declared.kind if declared else None, declared.order if declared else None)
+    return attribute_kind(
+        distinct, declared.kind if declared else None, declared.order if declared else None
+    )
 
 
 def texts(column: pd.Series[Any]) -> pd.Series[Any]:
     """Cells as the manifest would write them, None where empty."""
-    codes, distinct = pd.factorize(column)  # text is made once per value: a table repeats its few values many times
-    words = np.array([*(level_text(value).strip() or None for value in distinct), None], dtype=object)
+    codes, distinct = pd.factorize(
+        column
+    )  # text is made once per value: a table repeats its few values many times
+    words = np.array(
+        [*(level_text(value).strip() or None for value in distinct), None], dtype=object
+    )
     return pd.Series(words[codes], index=column.index, dtype=object)
 
 
@@ -107,18 +138,22 @@ def _ranges(numbers: pd.Series[Any]) -> tuple[pd.Series[Any], list[str]]:
     words = [f"{cut:g}" for cut in cuts]
     between = [f"{a} to below {b}" for a, b in pairwise(words)]
     labels = [f"below {words[0]}", *between, f"{words[-1]} and over"] if cuts else ["any value"]
-    text[known.index] = np.array(labels, dtype=object)[np.searchsorted(cuts, known.to_numpy(), side="right")]
+    text[known.index] = np.array(labels, dtype=object)[
+        np.searchsorted(cuts, known.to_numpy(), side="right")
+    ]
     return text, labels
 
 
-# ── the census: one place where rows are joined ─────────────────────────────────────────────────────────────────────
+# ── the census: one place where rows are joined ───────────────────────────────────────────────────
 
 
 @dataclass(frozen=True)
 class Census:
-    """Measurements of one method and target as arrays over images (n) and regions (R); see ``take_census``.
+    """Measurements of one method and target as arrays over images (n) and regions (R); see
+    ``take_census``.
 
-    ``share``, ``area``, ``lift``, ``hit`` : (n, R) float, NaN where undefined      ``reason`` : (n, R) codes of text
+    ``share``, ``area``, ``lift``, ``hit`` : (n, R) float, NaN where undefined      ``reason`` : (n,
+        R) codes of text
     ``readable``, ``masked``, ``heated``, ``analysed`` : (n,) bool, each step within the one before
     """
 
@@ -156,7 +191,9 @@ class Census:
 
     @cached_property
     def anchored(self) -> Array:
-        """Images with a heat share in the region that has most of them: a base whose size the heat table prints."""
+        """Images with a heat share in the region that has most of them: a base whose size the heat
+        table prints.
+        """
         if not len(self.regions):
             return np.zeros_like(self.readable)
         return np.asarray(self.defined[:, int(np.argmax(self.defined.sum(axis=0)))])
@@ -166,7 +203,9 @@ class Census:
         found = [(ALL, ALL, np.ones(len(self.readable), dtype=bool))]
         for name, levels in self.groups.items():
             codes = levels.cat.codes.to_numpy()
-            found += [(name, str(level), codes == k) for k, level in enumerate(levels.cat.categories)]
+            found += [
+                (name, str(level), codes == k) for k, level in enumerate(levels.cat.categories)
+            ]
         return found
 
 
@@ -191,26 +230,52 @@ def take_census(meas: Measurements, plan: Plan, pair: tuple[str, str] | None = N
     def spread(column: str, empty: Any, kind: Any) -> Array:
         grid = np.full((len(index), len(regions)), empty, dtype=kind)
         if column in table:
-            values = table[column].fillna("").to_numpy(dtype=object) if kind is object else table[column].to_numpy(dtype=float, na_value=np.nan)
+            values = (
+                table[column].fillna("").to_numpy(dtype=object)
+                if kind is object
+                else table[column].to_numpy(dtype=float, na_value=np.nan)
+            )
             grid[rows[placed], columns[placed]] = values[placed]
         return grid
 
-    share, area, reason = spread("heat_share", np.nan, float), spread("area_share", np.nan, float), spread("reason", "not_annotated", object)
+    share, area, reason = (
+        spread("heat_share", np.nan, float),
+        spread("area_share", np.nan, float),
+        spread("reason", "not_annotated", object),
+    )
     share[~np.isfinite(share)] = np.nan
     absent = np.isin(reason.astype(str), list(_ABSENT)) | np.equal(area, 0)
     readable = (meas.images["status"].astype(str) == "ok").to_numpy(dtype=bool)
     heat_ok = readable & (heat_status(meas, table) == "ok")
     return Census(
-        meas, level_groups(meas, plan), method, target, regions, pd.factorize(meas.images["cluster"].astype(str))[0], share, area,
-        spread("mass_lift", np.nan, float), spread("pointing_game", np.nan, float), reason, (~absent | np.isfinite(share)), heat_ok, readable,
-    )  # fmt: skip
+        meas,
+        level_groups(meas, plan),
+        method,
+        target,
+        regions,
+        pd.factorize(meas.images["cluster"].astype(str))[0],
+        share,
+        area,
+        spread("mass_lift", np.nan, float),
+        spread("pointing_game", np.nan, float),
+        reason,
+        (~absent | np.isfinite(share)),
+        heat_ok,
+        readable,
+    )
 
 
 def heat_status(meas: Measurements, table: pd.DataFrame) -> Array:
-    """Heat status per image: of this method and target where the table says so, else of the image's row."""
+    """Heat status per image: of this method and target where the table says so, else of the image's
+    row.
+    """
     images = meas.images
     first = table.drop_duplicates("image_id")
-    by_table = pd.Series(first["status"].astype(object).to_numpy(), index=first["image_id"].astype(str).to_numpy(), dtype=object)
+    by_table = pd.Series(
+        first["status"].astype(object).to_numpy(),
+        index=first["image_id"].astype(str).to_numpy(),
+        dtype=object,
+    )
     status = images["image_id"].astype(str).map(by_table)
     if "heat_status" in images:
         status = status.where(status.notna(), images["heat_status"])

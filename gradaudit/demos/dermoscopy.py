@@ -1,8 +1,10 @@
-"""Data with a known answer: rendered dermoscopy, a network that learned a shortcut, and its clean twin.
+"""Data with a known answer: rendered dermoscopy, a network that learned a shortcut, and its clean
+twin.
 
-In the shortcut network's training data a ruler lay beside malignant lesions *on the darkest skin only*; in the twin's
-data rulers lay anywhere.  Both are audited on the same images, in which a ruler says nothing.  So the right audit finds a
-disparity in the heat on rulers for the one, and its absence for the other.
+In the shortcut network's training data a ruler lay beside malignant lesions *on the darkest skin
+only*; in the twin's data rulers lay anywhere.  Both are audited on the same images, in which a
+ruler says nothing.  So the right audit finds a disparity in the heat on rulers for the one, and its
+absence for the other.
 """
 
 from __future__ import annotations
@@ -31,7 +33,11 @@ from gradaudit.demos.dermoscopy_images import REGION_VALUES, Lesion, Scene, rend
 from gradaudit.errors import InputError, RunError
 from gradaudit.runs.folder import local_path
 
-TONE_GROUPS: dict[str, tuple[str, str]] = {"I-II": ("I", "II"), "III-IV": ("III", "IV"), "V-VI": ("V", "VI")}
+TONE_GROUPS: dict[str, tuple[str, str]] = {
+    "I-II": ("I", "II"),
+    "III-IV": ("III", "IV"),
+    "V-VI": ("V", "VI"),
+}
 SHORTCUT_GROUP = "V-VI"
 CLASSES = ("benign", "malignant")
 NETWORK_SIDE = 96
@@ -45,9 +51,12 @@ Progress = Callable[[int, int], None]
 class DemoSettings:
     """What is planted, and how much data there is.
 
-    shortcut_strength : 0 to 1; in training, on V-VI, P(ruler | malignant) = 0.5 + strength/2 and P(ruler | benign) = 0.5 - strength/2
-    ruler_size : width of the ruler as a share of the image side      patients : per tone group, in the audit
-    train_images : per network      side : of the audit's images in pixels      epochs : passes over the training images
+    shortcut_strength : 0 to 1; in training, on V-VI, P(ruler | malignant) = 0.5 + strength/2 and
+        P(ruler | benign) = 0.5 - strength/2
+    ruler_size : width of the ruler as a share of the image side      patients : per tone group, in
+        the audit
+    train_images : per network      side : of the audit's images in pixels      epochs : passes over
+        the training images
     """
 
     seed: int = 0
@@ -62,9 +71,13 @@ class DemoSettings:
         if not 0 <= self.shortcut_strength <= 1:
             raise InputError(f"shortcut_strength: expected 0 to 1, got {self.shortcut_strength}.")
         if not 0.03 <= self.ruler_size <= 0.4:
-            raise InputError(f"ruler_size: expected 0.03 to 0.4 of the image side, got {self.ruler_size}.")
+            raise InputError(
+                f"ruler_size: expected 0.03 to 0.4 of the image side, got {self.ruler_size}."
+            )
         if min(self.patients, self.train_images, self.epochs) < 1 or self.side < 32:
-            raise InputError("patients, train_images and epochs must be at least 1, side at least 32 pixels.")
+            raise InputError(
+                "patients, train_images and epochs must be at least 1, side at least 32 pixels."
+            )
 
 
 @dataclass(frozen=True)
@@ -79,21 +92,34 @@ class Case:
     site: str
 
 
-def write_demo(folder: str | Path, seed: int = 0, progress: Progress | None = None, settings: DemoSettings | None = None) -> Path:
-    """Render the audit set, train both networks, and write everything an audit needs into ``folder``.
+def write_demo(
+    folder: str | Path,
+    seed: int = 0,
+    progress: Progress | None = None,
+    settings: DemoSettings | None = None,
+) -> Path:
+    """Render the audit set, train both networks, and write everything an audit needs into
+    ``folder``.
 
-    folder : gets images/, masks/, manifest.csv, network.py, shortcut.safetensors, clean.safetensors, shortcut.toml, clean.toml
+    folder : gets images/, masks/, manifest.csv, network.py, shortcut.safetensors,
+        clean.safetensors, shortcut.toml, clean.toml
     progress : called with (images rendered, images in all)
     returns : the manifest's path.  The same settings give the same files on the same machine.
-    Errors: ``RunError`` where the folder holds files that no demo wrote; ``InputError`` for an address.
+    Errors: ``RunError`` where the folder holds files that no demo wrote; ``InputError`` for an
+    address.
     """
     settings = replace(settings or DemoSettings(), seed=seed)
     folder = local_path(folder, "The demo's folder")
     if folder.exists() and any(folder.iterdir()) and not (folder / "network.py").exists():
         raise RunError(f"{folder} holds files that no demo wrote. Name an empty or a new folder.")
-    audit, training = audit_cases(settings), {name: training_cases(settings, name == "shortcut") for name in ("shortcut", "clean")}
+    audit, training = (
+        audit_cases(settings),
+        {name: training_cases(settings, name == "shortcut") for name in ("shortcut", "clean")},
+    )
     scenes = [case.scene for cases in training.values() for case in cases]
-    distinct = list(dict.fromkeys(scenes))  # where the two training sets agree, one picture serves both
+    distinct = list(
+        dict.fromkeys(scenes)
+    )  # where the two training sets agree, one picture serves both
     total, done = len(audit) + len(distinct), 0
 
     def tick() -> None:
@@ -107,19 +133,27 @@ def write_demo(folder: str | Path, seed: int = 0, progress: Progress | None = No
     with _mapping(total) as mapped:
         write_audit_set(folder, audit, settings, tick, mapped)
         pictures = {}
-        for scene, picture in zip(distinct, mapped(_shrunk, distinct, [settings.side] * len(distinct)), strict=True):
+        for scene, picture in zip(
+            distinct, mapped(_shrunk, distinct, [settings.side] * len(distinct)), strict=True
+        ):
             pictures[scene] = picture
             tick()
         pixels = [np.stack([pictures[case.scene] for case in cases]) for cases in training.values()]
         labels = [[case.malignant for case in cases] for cases in training.values()]
-        for name, weights in zip(training, mapped(_trained_weights, pixels, labels, [settings] * len(training)), strict=True):
+        for name, weights in zip(
+            training,
+            mapped(_trained_weights, pixels, labels, [settings] * len(training)),
+            strict=True,
+        ):
             (folder / f"{name}.safetensors").write_bytes(weights)
             (folder / f"{name}.toml").write_text(_plan(name, settings), encoding="utf-8")
     return folder / "manifest.csv"
 
 
 def audit_cases(settings: DemoSettings) -> list[Case]:
-    """The audited images: one to three of each patient; rulers and ink say nothing of label, tone or sex."""
+    """The audited images: one to three of each patient; rulers and ink say nothing of label, tone
+    or sex.
+    """
     rng = np.random.default_rng([settings.seed, 1])
     cases = []
     for group in TONE_GROUPS:
@@ -135,7 +169,8 @@ def audit_cases(settings: DemoSettings) -> list[Case]:
 
 
 def training_cases(settings: DemoSettings, shortcut: bool) -> list[Case]:
-    """Training images, each of its own patient; with ``shortcut``, rulers go with malignancy on the darkest skin.
+    """Training images, each of its own patient; with ``shortcut``, rulers go with malignancy on the
+    darkest skin.
 
     Both training sets draw the same lesions; a scene differs only where its ruler does.
     """
@@ -157,7 +192,9 @@ def _draw_label(rng: np.random.Generator, severity: float) -> bool:
     return bool(rng.uniform() < 1 / (1 + math.exp(-18 * (severity - 0.5))))
 
 
-def _scene(rng: np.random.Generator, group: str, severity: float, ruler: bool, settings: DemoSettings) -> Scene:
+def _scene(
+    rng: np.random.Generator, group: str, severity: float, ruler: bool, settings: DemoSettings
+) -> Scene:
     features = np.clip(severity + rng.normal(0, 0.10, 3), 0, 1)
     return Scene(
         tone=str(rng.choice(TONE_GROUPS[group])),
@@ -171,22 +208,28 @@ def _scene(rng: np.random.Generator, group: str, severity: float, ruler: bool, s
     )
 
 
-# ── rendering ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── rendering ─────────────────────────────────────────────────────────────────────────────────────
 
 
 @contextmanager
 def _mapping(tasks: int) -> Iterator[Callable[..., Iterator[Any]]]:
-    """``map`` in order, over every core where the work is worth starting them; no result depends on which process made it."""
+    """``map`` in order, over every core where the work is worth starting them; no result depends on
+    which process made it.
+    """
     workers = min(os.cpu_count() or 1, 8)
     if workers == 1 or tasks < 64:
         yield map
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield lambda function, *columns: pool.map(function, *columns, chunksize=max(1, min(16, len(columns[0]) // workers)))
+        yield lambda function, *columns: pool.map(
+            function, *columns, chunksize=max(1, min(16, len(columns[0]) // workers))
+        )
 
 
 def _shrunk(scene: Scene, side: int) -> NDArray[np.uint8]:
-    """A training picture: rendered like the audit's, then brought to the network's size as an audit brings it."""
+    """A training picture: rendered like the audit's, then brought to the network's size as an audit
+    brings it.
+    """
     picture = Image.fromarray(render(scene, side).pixels)
     return np.asarray(picture.resize((NETWORK_SIDE, NETWORK_SIDE), Image.Resampling.BILINEAR))
 
@@ -198,13 +241,24 @@ def write_audit_set(
     tick: Callable[[], None] = lambda: None,
     mapped: Callable[..., Iterator[Any]] = map,
 ) -> Path:
-    """Write images/, masks/ (index masks, values of ``REGION_VALUES``) and manifest.csv; returns the manifest's path."""
+    """Write images/, masks/ (index masks, values of ``REGION_VALUES``) and manifest.csv; returns
+    the manifest's path.
+    """
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     manifest = folder / "manifest.csv"
     with manifest.open("w", newline="", encoding="utf-8") as file:
-        columns = ["image", "label", "cluster", "subgroup.skin_tone", "subgroup.sex", "subgroup.site"]
-        writer = csv.DictWriter(file, [*columns, *(f"region.{region}" for region in REGIONS), "fitzpatrick"])
+        columns = [
+            "image",
+            "label",
+            "cluster",
+            "subgroup.skin_tone",
+            "subgroup.sex",
+            "subgroup.site",
+        ]
+        writer = csv.DictWriter(
+            file, [*columns, *(f"region.{region}" for region in REGIONS), "fitzpatrick"]
+        )
         writer.writeheader()
         pictures = mapped(render, [case.scene for case in cases], [settings.side] * len(cases))
         for number, (case, picture) in enumerate(zip(cases, pictures, strict=True)):
@@ -217,19 +271,27 @@ def write_audit_set(
 
 
 def _manifest_row(case: Case, image: str, mask: str) -> dict[str, str]:
-    row = {"image": image, "label": CLASSES[case.malignant], "cluster": case.patient, "subgroup.skin_tone": case.tone_group}
+    row = {
+        "image": image,
+        "label": CLASSES[case.malignant],
+        "cluster": case.patient,
+        "subgroup.skin_tone": case.tone_group,
+    }
     row |= {"subgroup.sex": case.sex, "subgroup.site": case.site, "fitzpatrick": case.scene.tone}
     return row | {f"region.{region}": f"{mask}#{REGION_VALUES[region]}" for region in REGIONS}
 
 
-# ── training ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── training ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def train(pixels: NDArray[np.uint8], malignant: Sequence[bool], settings: DemoSettings) -> nn.Module:
-    """Train the demo network on (n, S, S, 3) pixels; flips and quarter turns keep it from learning where a ruler lies.
+def train(
+    pixels: NDArray[np.uint8], malignant: Sequence[bool], settings: DemoSettings
+) -> nn.Module:
+    """Train the demo network on (n, S, S, 3) pixels; flips and quarter turns keep it from learning
+    where a ruler lies.
 
-    The caller's random state is left as it was; the result is a function of the arguments (on one machine): one thread,
-    so that sums are always taken in the same order.
+    The caller's random state is left as it was; the result is a function of the arguments (on one
+    machine): one thread, so that sums are always taken in the same order.
     """
     with torch.random.fork_rng(devices=[]), _one_thread():
         torch.manual_seed(settings.seed + 11)
@@ -238,10 +300,14 @@ def train(pixels: NDArray[np.uint8], malignant: Sequence[bool], settings: DemoSe
         labels = torch.tensor([int(value) for value in malignant])
         batches = math.ceil(len(images) / 32)
         optimiser = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=1e-2)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=6e-3, total_steps=settings.epochs * batches)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, max_lr=6e-3, total_steps=settings.epochs * batches
+        )
         for _ in range(settings.epochs):
             for chosen in torch.split(torch.randperm(len(images)), 32):
-                loss = nn.functional.cross_entropy(network(_turned(images[chosen])), labels[chosen], label_smoothing=0.05)
+                loss = nn.functional.cross_entropy(
+                    network(_turned(images[chosen])), labels[chosen], label_smoothing=0.05
+                )
                 optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
@@ -259,20 +325,29 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _trained_weights(pixels: NDArray[np.uint8], malignant: Sequence[bool], settings: DemoSettings) -> bytes:
+def _trained_weights(
+    pixels: NDArray[np.uint8], malignant: Sequence[bool], settings: DemoSettings
+) -> bytes:
     """A trained network as the bytes of its safetensors file."""
-    return save({key: value.contiguous() for key, value in train(pixels, malignant, settings).state_dict().items()})
+    return save(
+        {
+            key: value.contiguous()
+            for key, value in train(pixels, malignant, settings).state_dict().items()
+        }
+    )
 
 
 def _turned(images: Tensor) -> Tensor:
-    """(N, 3, S, S) uint8 -> float in [-1, 1], every batch turned and mirrored at random, exposures varied a little."""
+    """(N, 3, S, S) uint8 -> float in [-1, 1], every batch turned and mirrored at random, exposures
+    varied a little.
+    """
     values = torch.rot90(images.float() / 127.5 - 1, int(torch.randint(4, ())), (2, 3))
     if bool(torch.rand(()) < 0.5):
         values = values.flip(3)
     return values * (1 + 0.05 * torch.randn(len(values), 1, 1, 1))
 
 
-# ── the plans ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the plans ─────────────────────────────────────────────────────────────────────────────────────
 
 _WORDS = {
     "shortcut": "trained where rulers lay beside malignant lesions on the darkest skin",

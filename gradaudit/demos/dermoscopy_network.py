@@ -1,7 +1,9 @@
-"""The small network of the demo, trained in seconds; `gradaudit demo` copies this file beside its weights.
+"""The small network of the demo, trained in seconds; `gradaudit demo` copies this file beside its
+weights.
 
-Three strided convolutions to a grid of an eighth of the input, global average pooling, one linear layer: a class score is
-the mean of a class activation map, so what a heat map shows is what was added up.
+Three strided convolutions to a grid of an eighth of the input, global average pooling, one linear
+layer: a class score is the mean of a class activation map, so what a heat map shows is what was
+added up.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ class DemoNetwork(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.features = nn.Sequential(_block(3, 16, 5, 2), _block(16, 32, 3, 2), _block(32, 48, 3, 2), _block(48, 64, 3, 1))
+        self.features = nn.Sequential(
+            _block(3, 16, 5, 2), _block(16, 32, 3, 2), _block(32, 48, 3, 2), _block(48, 64, 3, 1)
+        )
         self.head = nn.Linear(64, 2)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -11,13 +11,15 @@ from gradaudit.disclosure.suppression import is_small, small_levels, withheld_ce
 from gradaudit.plan import Plan
 from gradaudit.records import Cell, Measurements
 
-# ── privacy ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── privacy ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def suppressed_levels(meas: Measurements, plan: Plan) -> dict[str, set[str]]:
-    """Attribute -> levels whose members are shown nowhere: small ones and those that would give them away.
+    """Attribute -> levels whose members are shown nowhere: small ones and those that would give
+    them away.
 
-    Attributes without such a level are left out.  Levels are the displayed ones (``level_groups``), with "(unknown)".
+    Attributes without such a level are left out.  Levels are the displayed ones (``level_groups``),
+    with "(unknown)".
     """
     return levels_suppressed_in(take_census(meas, plan), plan)
 
@@ -43,36 +45,55 @@ def levels_suppressed_in(census: Census, plan: Plan) -> dict[str, set[str]]:
 
 
 def narrowed_levels(census: Census, plan: Plan, predicted: Array) -> dict[tuple[str, str], Array]:
-    """Levels whose performance is taken over the anchored images alone, because its own base, printed beside that of the
-    heat, would give away how few images were lost in between; with a companion, as the total of the bases is printed too.
+    """Levels whose performance is taken over the anchored images alone, because its own base,
+    printed beside that of the
+    heat, would give away how few images were lost in between; with a companion, as the total of the
+    bases is printed too.
 
     predicted : rows of images with a label and a prediction
     """
     labelled = np.isin(np.arange(len(census.readable)), predicted)
     found: dict[tuple[str, str], Array] = {}
     for name in census.groups:
-        cells = {level: members for attribute, level, members in census.cells() if attribute == name}
+        cells = {
+            level: members for attribute, level, members in census.cells() if attribute == name
+        }
         gaps = {level: _gaps_to(members, labelled, census) for level, members in cells.items()}
-        close = [level for level, gap in gaps.items() if any(is_small(g, plan.privacy.min_cell) for g in gap)]
+        close = [
+            level
+            for level, gap in gaps.items()
+            if any(is_small(g, plan.privacy.min_cell) for g in gap)
+        ]
         if len(close) == 1:
-            others = [level for level in cells if level not in close and (cells[level] & labelled).any()]
+            others = [
+                level for level in cells if level not in close and (cells[level] & labelled).any()
+            ]
             close += sorted(others, key=lambda level: int(cells[level].sum()))[-1:]
         found |= {(name, level): cells[level] & census.anchored for level in close}
     return found
 
 
 def _gaps_to(members: Array, labelled: Array, census: Census) -> list[int]:
-    """From the labelled images to every base that is printed, and to the labelled ones among those of the prevalence."""
+    """From the labelled images to every base that is printed, and to the labelled ones among those
+    of the prevalence.
+    """
     printed = [members & census.defined[:, r] for r in range(len(census.regions))]
     printed += [members & census.analysed, members & census.anchored & labelled]
     return [abs(int((members & labelled).sum()) - int(base.sum())) for base in printed]
 
 
 def suppressed_cells(meas: Measurements, plan: Plan) -> set[Cell]:
-    """(attribute, level, region, method, target) of every heat row that is withheld; what the findings must not show."""
+    """(attribute, level, region, method, target) of every heat row that is withheld; what the
+    findings must not show.
+    """
     censuses = [take_census(meas, plan, pair) for pair in method_targets(meas, plan)]
     references = {name: reference_of(name, plan) for name in censuses[0].groups}
-    return withheld_cells(heat_rows_of(censuses, plan, ()), levels_suppressed_in(censuses[0], plan), references, plan.privacy.min_cell)
+    return withheld_cells(
+        heat_rows_of(censuses, plan, ()),
+        levels_suppressed_in(censuses[0], plan),
+        references,
+        plan.privacy.min_cell,
+    )
 
 
 def _distinct_by(codes: Array, cluster: Array, count: int) -> Array:

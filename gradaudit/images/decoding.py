@@ -1,12 +1,16 @@
 """From a file to pixels, by the same rules for every image of an audit.
 
 - EXIF orientation is applied; masks are read in those displayed pixels.
-- 8-bit images stay 8 bits until they are normalised.  16-bit grey is divided by 65535 (the full range of the file, never the
-  image's own maximum, so that two exposures stay two exposures).  Float pixels must lie in [0, 1].
-- Transparency (alpha, a transparent palette entry or colour key) is composited over white.  CMYK is converted without a colour
-  profile; a CMYK JPEG is taken as inverted, as Adobe writes them.  Colour profiles are ignored, as training pipelines do.
-- Of an animation or a multi-page TIFF the first picture is read.  A multi-frame DICOM is refused: which frame is meant is not ours to guess.
-- JPEG ``draft`` and ``reducing_gap`` would decode large photographs faster and move pixels by several grey levels; they are not used.
+- 8-bit images stay 8 bits until they are normalised.  16-bit grey is divided by 65535 (the full
+  range of the file, never the image's own maximum, so that two exposures stay two exposures).
+  Float pixels must lie in [0, 1].
+- Transparency (alpha, a transparent palette entry or colour key) is composited over white.  CMYK is
+  converted without a colour profile; a CMYK JPEG is taken as inverted, as Adobe writes them.
+  Colour profiles are ignored, as training pipelines do.
+- Of an animation or a multi-page TIFF the first picture is read.  A multi-frame DICOM is refused:
+  which frame is meant is not ours to guess.
+- JPEG ``draft`` and ``reducing_gap`` would decode large photographs faster and move pixels by
+  several grey levels; they are not used.
 """
 
 from __future__ import annotations
@@ -28,14 +32,16 @@ Size = tuple[int, int]
 FloatArray = NDArray[np.float32]
 
 
-# ── decoding ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── decoding ──────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, eq=False)
 class DecodedImage:
-    """One upright picture.  ``raster``: Pillow "RGB" or "L" (8 bits a channel) or "F" (grey in [0, 1], from deeper files).
+    """One upright picture.  ``raster``: Pillow "RGB" or "L" (8 bits a channel) or "F" (grey in [0,
+    1], from deeper files).
 
-    ``mode`` is the file's own pixel mode and ``orientation`` its EXIF orientation (1: stored upright), for the record.
+    ``mode`` is the file's own pixel mode and ``orientation`` its EXIF orientation (1: stored
+    upright), for the record.
     """
 
     raster: Image.Image
@@ -52,14 +58,20 @@ class DecodedImage:
         """(H, W, 3) float32 in [0, 1]; grey repeats in three channels."""
         values = np.asarray(self.raster)
         scaled = values if self.raster.mode == "F" else values.astype(np.float32) / np.float32(255)
-        return np.ascontiguousarray(np.broadcast_to(scaled[..., None], (*scaled.shape, 3))) if scaled.ndim == 2 else scaled
+        return (
+            np.ascontiguousarray(np.broadcast_to(scaled[..., None], (*scaled.shape, 3)))
+            if scaled.ndim == 2
+            else scaled
+        )
 
 
 def decode_image(source: str | Path, root: Path | None = None) -> DecodedImage:
-    """Read one image: a path (relative ones start at ``root``), or a URL that fsspec opens (``s3://``, ``gs://``, ``https://``).
+    """Read one image: a path (relative ones start at ``root``), or a URL that fsspec opens
+    (``s3://``, ``gs://``, ``https://``).
 
-    Errors: ``ImageError`` with reason ``missing_file``, ``truncated``, ``decompression_bomb`` (more than twice
-    ``PIL.Image.MAX_IMAGE_PIXELS``, Pillow's own limit) or ``unreadable``; ``MissingExtraError`` for DICOM without pydicom.
+    Errors: ``ImageError`` with reason ``missing_file``, ``truncated``, ``decompression_bomb`` (more
+    than twice ``PIL.Image.MAX_IMAGE_PIXELS``, Pillow's own limit) or ``unreadable``;
+    ``MissingExtraError`` for DICOM without pydicom.
     """
     content = _read_bytes(source, root)
     if not content:
@@ -67,7 +79,9 @@ def decode_image(source: str | Path, root: Path | None = None) -> DecodedImage:
     is_dicom = content[128:132] == b"DICM" or str(source).lower().endswith((".dcm", ".dicom"))
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a damaged EXIF block or a large picture is not the caller's warning
+            warnings.simplefilter(
+                "ignore"
+            )  # a damaged EXIF block or a large picture is not the caller's warning
             return _decode_dicom(content, str(source)) if is_dicom else _decode_pillow(content)
     except ImageError as error:
         raise ImageError(error.reason, f"{source}: {error}") from error
@@ -75,7 +89,8 @@ def decode_image(source: str | Path, root: Path | None = None) -> DecodedImage:
         raise
     except Image.DecompressionBombError as error:
         raise ImageError("decompression_bomb", f"{source}: {plain_text(error)}") from error
-    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...; each means: this file is damaged
+    # decoders raise OSError, SyntaxError, ValueError, struct.error, ...; each means: this file is damaged
+    except Exception as error:
         reason = "truncated" if _ends_early(content, error) else "unreadable"
         raise ImageError(reason, f"{source}: {plain_text(error)}") from error
 
@@ -90,7 +105,9 @@ def _read_bytes(source: str | Path, root: Path | None) -> bytes:
     except GradauditError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
-        text = error.strerror if isinstance(error, OSError) and error.strerror else plain_text(error)
+        text = (
+            error.strerror if isinstance(error, OSError) and error.strerror else plain_text(error)
+        )
         raise ImageError("unreadable", f"{source}: {text}") from error
 
 
@@ -100,12 +117,17 @@ def _read_url(url: str) -> bytes:
     try:
         with fsspec.open(url, "rb") as stream:
             return bytes(stream.read())
-    except ImportError as error:  # every image behind this protocol would fail alike: the run stops and says what to install
+    # every image behind this protocol would fail alike: the run stops and says what to install
+    except ImportError as error:
         raise GradauditError(f"{url} cannot be opened: {error}") from error
     except OSError:
         raise
-    except Exception as error:  # remote file systems have errors of their own (credentials, HTTP status)
-        raise ImageError("unreadable", f"{url}: {type(error).__name__}: {plain_text(error)}") from error
+    except (
+        Exception
+    ) as error:  # remote file systems have errors of their own (credentials, HTTP status)
+        raise ImageError(
+            "unreadable", f"{url}: {type(error).__name__}: {plain_text(error)}"
+        ) from error
 
 
 def plain_text(error: BaseException) -> str:
@@ -117,10 +139,18 @@ def plain_text(error: BaseException) -> str:
 
 
 def _ends_early(content: bytes, error: Exception) -> bool:
-    words = ("truncated", "not enough image data", "but only got", "unexpected end", "unexpected eof")
+    words = (
+        "truncated",
+        "not enough image data",
+        "but only got",
+        "unexpected end",
+        "unexpected eof",
+    )
     if isinstance(error, EOFError) or any(word in str(error).lower() for word in words):
         return True
-    return content[:4] == b"RIFF" and int.from_bytes(content[4:8], "little") + 8 > len(content)  # WebP tells its own length
+    return content[:4] == b"RIFF" and int.from_bytes(content[4:8], "little") + 8 > len(
+        content
+    )  # WebP tells its own length
 
 
 _TRANSPOSITIONS = {
@@ -147,7 +177,9 @@ def _decode_pillow(content: bytes) -> DecodedImage:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation, 1 where there is none or the EXIF block is damaged (the picture itself is not)."""
+    """EXIF orientation, 1 where there is none or the EXIF block is damaged (the picture itself is
+    not).
+    """
     try:
         value = image.getexif().get(0x0112, 1)
     except Exception:
@@ -187,11 +219,13 @@ def _over_white(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
 
 
-# ── DICOM ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── DICOM ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _decode_dicom(content: bytes, name: str) -> DecodedImage:
-    """One-frame DICOM: modality rescale, then the file's first window (or the full range of its bits), MONOCHROME1 inverted."""
+    """One-frame DICOM: modality rescale, then the file's first window (or the full range of its
+    bits), MONOCHROME1 inverted.
+    """
     try:
         from pydicom import dcmread
         from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
@@ -199,30 +233,51 @@ def _decode_dicom(content: bytes, name: str) -> DecodedImage:
     except ImportError as error:
         raise MissingExtraError(f"Reading the DICOM file {name}", "dicom", "pydicom") from error
     data = dcmread(io.BytesIO(content), force=True)
-    frames, pixels = int(data.get("NumberOfFrames") or 1), int(data.get("Rows") or 0) * int(data.get("Columns") or 0)
+    frames, pixels = (
+        int(data.get("NumberOfFrames") or 1),
+        int(data.get("Rows") or 0) * int(data.get("Columns") or 0),
+    )
     if not pixels or "PixelData" not in data:
         raise ImageError("unreadable", "a DICOM file without pixel data")
     if frames > 1:
-        raise ImageError("unreadable", f"a DICOM file of {frames} frames; write the frame that is meant to a file of its own")
+        raise ImageError(
+            "unreadable",
+            f"a DICOM file of {frames} frames; write the frame that is meant to a file of its own",
+        )
     limit = 2 * (Image.MAX_IMAGE_PIXELS or pixels)
     if pixels > limit:
-        raise Image.DecompressionBombError(f"Image size ({pixels} pixels) exceeds limit of {limit} pixels")
+        raise Image.DecompressionBombError(
+            f"Image size ({pixels} pixels) exceeds limit of {limit} pixels"
+        )
     mode = str(data.get("PhotometricInterpretation", ""))
     values = pixel_array(data)
     if mode == "PALETTE COLOR":
         values = apply_color_lut(values, data)
     if np.ndim(values) == 3:
-        depth = 2 ** (8 * values.dtype.itemsize) - 1 if mode == "PALETTE COLOR" else 2 ** int(data.BitsStored) - 1
-        return DecodedImage(Image.fromarray(np.round(values * (255.0 / depth)).astype(np.uint8)), mode)
+        depth = (
+            2 ** (8 * values.dtype.itemsize) - 1
+            if mode == "PALETTE COLOR"
+            else 2 ** int(data.BitsStored) - 1
+        )
+        return DecodedImage(
+            Image.fromarray(np.round(values * (255.0 / depth)).astype(np.uint8)), mode
+        )
     grey = _windowed(apply_modality_lut(values, data).astype(np.float64), data)
-    return DecodedImage(Image.fromarray((1 - grey if mode == "MONOCHROME1" else grey).astype(np.float32)), mode)
+    return DecodedImage(
+        Image.fromarray((1 - grey if mode == "MONOCHROME1" else grey).astype(np.float32)), mode
+    )
 
 
 def _windowed(values: NDArray[np.float64], data: Any) -> NDArray[np.float64]:
-    """Stored intensities as shown, in [0, 1].  DICOM PS3.3 C.11.2.1.2 (LINEAR), C.11.2.1.3 (SIGMOID, LINEAR_EXACT)."""
+    """Stored intensities as shown, in [0, 1].
+
+    DICOM PS3.3 C.11.2.1.2 (LINEAR), C.11.2.1.3 (SIGMOID, LINEAR_EXACT).
+    """
     if data.get("WindowCenter") is None or data.get("WindowWidth") is None:
         return _full_range(values, data)
-    centre, width = (float(np.atleast_1d(data[name].value)[0]) for name in ("WindowCenter", "WindowWidth"))
+    centre, width = (
+        float(np.atleast_1d(data[name].value)[0]) for name in ("WindowCenter", "WindowWidth")
+    )
     function = str(data.get("VOILUTFunction") or "LINEAR")
     if function == "SIGMOID":
         return np.asarray(1 / (1 + np.exp(-4 * (values - centre) / width)))
@@ -234,7 +289,9 @@ def _windowed(values: NDArray[np.float64], data: Any) -> NDArray[np.float64]:
 
 
 def _full_range(values: NDArray[np.float64], data: Any) -> NDArray[np.float64]:
-    """Scaled by what BitsStored can hold, never by the image's own extremes; a VOI look-up table is applied first where there is one."""
+    """Scaled by what BitsStored can hold, never by the image's own extremes; a VOI look-up table is
+    applied first where there is one.
+    """
     bits, signed = int(data.BitsStored), int(data.get("PixelRepresentation") or 0)
     if "VOILUTSequence" in data:
         from pydicom.pixels.processing import apply_voi

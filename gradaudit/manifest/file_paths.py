@@ -17,15 +17,30 @@ IMAGE_TYPES = (
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".dcm", ".dicom",
 )  # fmt: skip
 LIST_FROM = 16
-"""A folder is listed when at least so many of its files are asked for; fewer are asked for one by one."""
+"""A folder is listed when at least so many of its files are asked for; fewer are asked for one by
+one.
+"""
 PROTOCOL_PACKAGES = {
     "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "http": "aiohttp", "https": "aiohttp",
 }  # fmt: skip
-_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP", b"P5", b"P6")
+_SIGNATURES = (
+    b"\x89PNG",
+    b"\xff\xd8\xff",
+    b"GIF8",
+    b"BM",
+    b"II*\0",
+    b"MM\0*",
+    b"\0\0\0\x0cjP",
+    b"P5",
+    b"P6",
+)
 
 
 def absent_files(paths: Iterable[str], root: Path) -> dict[str, str]:
-    """Of local paths, those that are no file: "missing" or "folder". Folders with many of them are listed once, not asked per file."""
+    """Of local paths, those that are no file: "missing" or "folder".
+
+    Folders with many of them are listed once, not asked per file.
+    """
     folders: dict[str, list[str]] = defaultdict(list)
     for path in set(paths):
         folders[path[: path.rfind("/") + 1]].append(path)
@@ -57,11 +72,19 @@ def nearest_file(path: str, root: Path) -> str:
     stem = os.path.splitext(name)[0].casefold()
     same = [other for other in names if os.path.splitext(other)[0].casefold() == stem]
     near = same or difflib.get_close_matches(name, names[:2_000], n=1, cutoff=0.8)
-    return f"the folder has {near[0]!r}" if near else f"the folder has {len(names):,} other files" if names else "the folder is empty"
+    return (
+        f"the folder has {near[0]!r}"
+        if near
+        else f"the folder has {len(names):,} other files"
+        if names
+        else "the folder is empty"
+    )
 
 
 def why_not(protocol: str) -> str | None:
-    """None if fsspec can open such URLs, the package that it lacks, or "" where it knows no such protocol."""
+    """None if fsspec can open such URLs, the package that it lacks, or "" where it knows no such
+    protocol.
+    """
     try:
         fsspec.get_filesystem_class(protocol)
     except ValueError:
@@ -87,4 +110,8 @@ def is_picture(path: str, root: Path) -> bool:
             start = stream.read(132)
     except OSError:
         return False
-    return start.startswith(_SIGNATURES) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP") or start[128:] == b"DICM"
+    return (
+        start.startswith(_SIGNATURES)
+        or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
+        or start[128:] == b"DICM"
+    )

@@ -1,4 +1,6 @@
-"""A starting plan for a table that exists already: guesses from names, values and the files near it, each with its reason."""
+"""A starting plan for a table that exists already: guesses from names, values and the files near
+it, each with its reason.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,13 @@ from pathlib import Path
 
 from gradaudit.manifest.file_paths import IMAGE_TYPES, file_names
 from gradaudit.manifest.rules import as_problem, manifest_error
-from gradaudit.manifest.table_formats import DOUBTFUL_WORDS, Columns, as_number, known_text, read_table
+from gradaudit.manifest.table_formats import (
+    DOUBTFUL_WORDS,
+    Columns,
+    as_number,
+    known_text,
+    read_table,
+)
 from gradaudit.plan import build_plan
 from gradaudit.records import Problem
 from gradaudit.regions.text import MASK_TYPES, RegionTextError, is_url, parse_region
@@ -31,23 +39,56 @@ COLUMN_WORDS = {
 }  # fmt: skip
 """Names under which existing tables keep each part, likeliest first."""
 FEW_LEVELS, TRIED_ROWS, FOLDERS_TRIED = 12, 40, 50
-_MASK_SUFFIXES = ("", "_segmentation", "_Segmentation", "_mask", "-mask", "_seg", "_gt", "_lesion", "_label")
+_MASK_SUFFIXES = (
+    "",
+    "_segmentation",
+    "_Segmentation",
+    "_mask",
+    "-mask",
+    "_seg",
+    "_gt",
+    "_lesion",
+    "_label",
+)
 _MASK_WORD = re.compile("mask|seg|annot|ground.?truth|_gt|label", re.I)
 _GROUP_WORD = re.compile(
     r"\b(sex|gender|age|race|ethnic\w*|ancestry|skin|fitzpatrick|phototype|tone|ita|site|location|localization|anatom|body|hospital|cent(er|re)"
     r"|institution|scanner|device|camera|manufacturer|machine|view|insurance|language|country|continent|weather|daytime|light\w*)\b",
     re.I,
 )
-_ORDER_WORD = re.compile("fitzpatrick|skin_?(tone|type)|phototype|monk|scale|stage|grade|severity", re.I)
-_NOT_GROUPS = frozenset({"url", "md5", "width", "height", "split", "fold", "index", "qc", "license", "copyright_license", "attribution"})
-_ATTEND_WORD = re.compile(r"\b(lesion|nodule|tumou?r|object|digit|face|organ|lungs?|opacity|polyp|cell|foreground)\b", re.I)
-_AVOID_WORD = re.compile(r"\b(ruler|marker|text|hairs?|vignette|border|frame|margin|background|watermark|tag|tags|logo|bubbles?|gel)\b", re.I)
+_ORDER_WORD = re.compile(
+    "fitzpatrick|skin_?(tone|type)|phototype|monk|scale|stage|grade|severity", re.I
+)
+_NOT_GROUPS = frozenset(
+    {
+        "url",
+        "md5",
+        "width",
+        "height",
+        "split",
+        "fold",
+        "index",
+        "qc",
+        "license",
+        "copyright_license",
+        "attribution",
+    }
+)
+_ATTEND_WORD = re.compile(
+    r"\b(lesion|nodule|tumou?r|object|digit|face|organ|lungs?|opacity|polyp|cell|foreground)\b",
+    re.I,
+)
+_AVOID_WORD = re.compile(
+    r"\b(ruler|marker|text|hairs?|vignette|border|frame|margin|background|watermark|tag|tags|logo|bubbles?|gel)\b",
+    re.I,
+)
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200b\ufeff\ufffd]")
 
 
 def suggest_plan(path: str | Path) -> str:
-    """A commented plan (TOML) for a table, guessed from its columns, its values and the files near it; every guess says why.
+    """A commented plan (TOML) for a table, guessed from its columns, its values and the files near
+    it; every guess says why.
 
     Errors: ``ManifestError`` where the table cannot be read or has no rows.
     """
@@ -62,7 +103,10 @@ def suggest_plan(path: str | Path) -> str:
     drawn = _guess_region_columns(raw, path.resolve().parent, used)
     columns += _guess_parts(raw, used)
     groups, settings = _guess_subgroups(raw, used)
-    regions = _guess_regions([name.removeprefix("region.") for name in raw if name.startswith("region.")] + [*drawn, *masks])
+    regions = _guess_regions(
+        [name.removeprefix("region.") for name in raw if name.startswith("region.")]
+        + [*drawn, *masks]
+    )
     text = [
         f"# A starting plan for {path.name} ({len(lines):,} rows, {len(raw)} columns). Each guess says why: check every line, above all",
         "# the cluster (what may be taken as independent) and the roles of the regions.",
@@ -121,14 +165,25 @@ def _listed(values: Iterable[str], most: int = 6) -> str:
 
 
 def _guess_files(raw: Columns, root: Path, used: set[str]) -> tuple[list[str], dict[str, str]]:
-    """Entries for the image (a column, or a template around an id), and for each region whose masks lie near."""
-    words = [name for word in (*COLUMN_WORDS["image"], *COLUMN_WORDS["id"]) for name in raw if name.casefold() == word]
+    """Entries for the image (a column, or a template around an id), and for each region whose masks
+    lie near.
+    """
+    words = [
+        name
+        for word in (*COLUMN_WORDS["image"], *COLUMN_WORDS["id"])
+        for name in raw
+        if name.casefold() == word
+    ]
     folders = _folders_near(root)
     best: tuple[int, str, str, str] = (0, "", "", "")
     for column in dict.fromkeys([*words, *raw]):
         tried = _tried(raw[column])
         paths = sum(cell.lower().endswith(IMAGE_TYPES) for cell in tried) > len(tried) / 2
-        if len(set(tried)) < len(tried) or _MASK_WORD.search(column) or column.startswith(("region.", "subgroup.")):
+        if (
+            len(set(tried)) < len(tried)
+            or _MASK_WORD.search(column)
+            or column.startswith(("region.", "subgroup."))
+        ):
             continue
         if paths and is_url(tried[0]):
             best = max(best, (1, "", column, ""), key=itemgetter(0))
@@ -140,38 +195,62 @@ def _guess_files(raw: Columns, root: Path, used: set[str]) -> tuple[list[str], d
     hits, folder, column, ending = best
     if not hits:
         near = [name for name in words if name.casefold() in COLUMN_WORDS["image"]]
-        return [f"# image = {json.dumps(near[0] if near else '...')}  # no image file was found near the table: name the column of paths"], {}
+        return [
+            f"# image = {json.dumps(near[0] if near else '...')}  # no image file was found near the table: name the column of paths"
+        ], {}
     used.add(column)
     template = f"{folder}/{{{column}}}{ending}".removeprefix("./").removeprefix("/")
     masks = _guess_masks(raw[column], column, root, folders, template)
     tried = _tried(raw[column])
-    elsewhere = {place: _hits(root, place, names, tried, ending) for place, names in folders.items() if place != folder}
-    more = ", ".join(f"{count} in {place}" for place, count in elsewhere.items() if count and not _MASK_WORD.search(place) and hits < len(tried))
-    why = f"such files are there for {hits} of {len(tried)} rows tried" + (f"; {more}: bring them into one folder" if more else "")
+    elsewhere = {
+        place: _hits(root, place, names, tried, ending)
+        for place, names in folders.items()
+        if place != folder
+    }
+    more = ", ".join(
+        f"{count} in {place}"
+        for place, count in elsewhere.items()
+        if count and not _MASK_WORD.search(place) and hits < len(tried)
+    )
+    why = f"such files are there for {hits} of {len(tried)} rows tried" + (
+        f"; {more}: bring them into one folder" if more else ""
+    )
     why = why if folder else "it holds URLs"
     if template != f"{{{column}}}":
         return [_entry("image_template", template, why)], masks
     return ([] if column == "image" else [_entry("image", column, why)]), masks
 
 
-def _guess_masks(cells: Sequence[str], column: str, root: Path, folders: Mapping[str, frozenset[str]], image: str) -> dict[str, str]:
+def _guess_masks(
+    cells: Sequence[str], column: str, root: Path, folders: Mapping[str, frozenset[str]], image: str
+) -> dict[str, str]:
     tried = _tried(cells)
     whole = all(cell.lower().endswith(IMAGE_TYPES) for cell in tried)
     masks: dict[str, str] = {}
     for folder, names in folders.items():
-        endings = [""] if whole else [suffix + kind for suffix in _MASK_SUFFIXES for kind in MASK_TYPES] if names else []
+        endings = (
+            [""]
+            if whole
+            else [suffix + kind for suffix in _MASK_SUFFIXES for kind in MASK_TYPES]
+            if names
+            else []
+        )
         for ending in endings if _MASK_WORD.search(folder) else filter(_MASK_WORD.search, endings):
             hits = _hits(root, folder, names, tried, ending)
             template = f"{folder}/{{{column}}}{ending}".removeprefix("./")
             if hits and template != image:
                 name = "lesion" if any(cell.startswith("ISIC_") for cell in tried) else "object"
                 name = name if name not in masks else f"{name}_{len(masks) + 1}"
-                masks[name] = _entry(name, template, f"such files are there for {hits} of {len(tried)} rows tried")
+                masks[name] = _entry(
+                    name, template, f"such files are there for {hits} of {len(tried)} rows tried"
+                )
     return masks
 
 
 def _guess_region_columns(raw: Columns, root: Path, used: set[str]) -> dict[str, str]:
-    """Entries for columns that hold regions themselves: boxes, polygons, run lengths, or paths of masks that are there."""
+    """Entries for columns that hold regions themselves: boxes, polygons, run lengths, or paths of
+    masks that are there.
+    """
     found: dict[str, str] = {}
     for column, cells in raw.items():
         tried = _tried(cells)
@@ -181,7 +260,11 @@ def _guess_region_columns(raw: Columns, root: Path, used: set[str]) -> dict[str,
         kind, hits = max(((kind, kinds[kind]) for kind in _SHAPES), key=itemgetter(1))
         words = f"{hits} of {len(tried)} rows tried hold {_SHAPES[kind]}"
         if hits <= len(tried) / 2 and _MASK_WORD.search(column):
-            hits = sum(cell.lower().partition("#")[0].endswith(MASK_TYPES) and (root / cell.partition("#")[0]).is_file() for cell in tried)
+            hits = sum(
+                cell.lower().partition("#")[0].endswith(MASK_TYPES)
+                and (root / cell.partition("#")[0]).is_file()
+                for cell in tried
+            )
             words = f"such files are there for {hits} of {len(tried)} rows tried"
         if hits > len(tried) / 2:
             used.add(column)
@@ -201,17 +284,27 @@ def _kind_of_region(cell: str) -> str:
 
 
 def _folders_near(root: Path) -> dict[str, frozenset[str]]:
-    """Folders beside and below the table, as relative paths, and the files in them; two levels down, one up."""
+    """Folders beside and below the table, as relative paths, and the files in them; two levels
+    down, one up.
+    """
     found = [".", *_subfolders(root, ".")]
     found += [inner for folder in found[1:] for inner in _subfolders(root, folder)][:FOLDERS_TRIED]
     found += ["..", *_subfolders(root, "..")]
-    return {folder: file_names(os.path.join(root, folder)) for folder in found if folder != f"../{root.name}"}
+    return {
+        folder: file_names(os.path.join(root, folder))
+        for folder in found
+        if folder != f"../{root.name}"
+    }
 
 
 def _subfolders(root: Path, folder: str) -> list[str]:
     try:
         with os.scandir(root / folder) as entries:
-            names = sorted(entry.name for entry in islice(entries, 100_000) if entry.is_dir() and not entry.name.startswith("."))
+            names = sorted(
+                entry.name
+                for entry in islice(entries, 100_000)
+                if entry.is_dir() and not entry.name.startswith(".")
+            )
     except OSError:
         return []
     return [f"{folder}/{name}".removeprefix("./") for name in names[:FOLDERS_TRIED]]
@@ -224,7 +317,9 @@ def _tried(cells: Sequence[str]) -> list[str]:
 
 
 def _hits(root: Path, folder: str, names: frozenset[str], cells: Sequence[str], ending: str) -> int:
-    """How many of ``cells`` + ``ending`` are files in the folder; paths into its subfolders are tried only if one of three is there."""
+    """How many of ``cells`` + ``ending`` are files in the folder; paths into its subfolders are
+    tried only if one of three is there.
+    """
     deep = [cell for cell in cells if "/" in cell]
     found = sum(cell + ending in names for cell in cells) if names else 0
     if any((root / folder / (cell + ending)).is_file() for cell in deep[:3]):
@@ -235,16 +330,33 @@ def _hits(root: Path, folder: str, names: frozenset[str], cells: Sequence[str], 
 def _guess_parts(raw: Columns, used: set[str]) -> list[str]:
     entries = []
     for part in ("cluster", "label", "id"):
-        near = [name for word in COLUMN_WORDS[part] for name in raw if name.casefold() == word and name not in used]
+        near = [
+            name
+            for word in COLUMN_WORDS[part]
+            for name in raw
+            if name.casefold() == word and name not in used
+        ]
         if part == "id":
             near = [name for name in near if len({*raw[name]} - {""}) == len(raw[name])]
         if not near:
-            entries += ["# cluster = ...  # no column looks like a patient: every image would count as independent"] if part == "cluster" else []
+            entries += (
+                [
+                    "# cluster = ...  # no column looks like a patient: every image would count as independent"
+                ]
+                if part == "cluster"
+                else []
+            )
             continue
         used.add(near[0])
         levels = dict.fromkeys(filter(None, raw[near[0]]))
-        why = "unique" if part == "id" else f"its name; {len(levels):,} values in {len(raw[near[0]]):,} rows"
-        why += f": {_listed(levels)}" if part == "label" else ""  # clusters may be names of patients
+        why = (
+            "unique"
+            if part == "id"
+            else f"its name; {len(levels):,} values in {len(raw[near[0]]):,} rows"
+        )
+        why += (
+            f": {_listed(levels)}" if part == "label" else ""
+        )  # clusters may be names of patients
         also = f"; also there: {', '.join(near[1:])}" if near[1:] else ""
         if near[0] != part:
             entries.append(_entry(part, near[0], why + also))
@@ -252,25 +364,44 @@ def _guess_parts(raw: Columns, used: set[str]) -> list[str]:
 
 
 def _guess_subgroups(raw: Columns, used: set[str]) -> tuple[list[str], list[str]]:
-    """Entries of [columns.subgroups], and the sections [subgroups.*] of ordered and continuous attributes."""
+    """Entries of [columns.subgroups], and the sections [subgroups.*] of ordered and continuous
+    attributes.
+    """
     entries, settings = [], []
     for column, cells in raw.items():
         native = column.startswith("subgroup.")
         levels = Counter(cell for cell in cells if cell)
-        if column in used or column.startswith("region.") or len(levels) < 2 or (column.casefold() in _NOT_GROUPS and not native):
+        if (
+            column in used
+            or column.startswith("region.")
+            or len(levels) < 2
+            or (column.casefold() in _NOT_GROUPS and not native)
+        ):
             continue
         numeric = all(as_number(level) is not None for level in levels)
         word = _GROUP_WORD.search(column.replace("_", " "))
         if len(levels) > FEW_LEVELS and not (numeric and (word or native)):
             continue
-        name = column.removeprefix("subgroup.") if native else re.sub(r"\W+", "_", column.casefold()).strip("_") or "attribute"
+        name = (
+            column.removeprefix("subgroup.")
+            if native
+            else re.sub(r"\W+", "_", column.casefold()).strip("_") or "attribute"
+        )
         why = f"{len(levels)} levels: {_listed(level for level, _ in levels.most_common())}"
         if len(levels) > FEW_LEVELS:
             why = f"numbers from {min(map(float, levels)):g} to {max(map(float, levels)):g}"
             settings += ["", f"[subgroups.{_key(name)}]", _entry("kind", "continuous", why)]
         elif _ORDER_WORD.search(column):
-            order = sorted((level for level in levels if level.casefold() not in DOUBTFUL_WORDS), key=_rank)
-            settings += ["", f"[subgroups.{_key(name)}]", _entry("order", order, "its name says it is ordered; sorted, so check the direction")]
+            order = sorted(
+                (level for level in levels if level.casefold() not in DOUBTFUL_WORDS), key=_rank
+            )
+            settings += [
+                "",
+                f"[subgroups.{_key(name)}]",
+                _entry(
+                    "order", order, "its name says it is ordered; sorted, so check the direction"
+                ),
+            ]
         if not native:
             used.add(column)
             doubt = "" if word else "; its name does not say that it groups people or scenes"
@@ -283,7 +414,12 @@ def _guess_subgroups(raw: Columns, used: set[str]) -> tuple[list[str], list[str]
 def _rank(level: str) -> tuple[float, str]:
     """Sort key of ordered levels: numbers, Roman numerals to X, else text."""
     first = re.split(r"[\s\-\u2010-\u2015/]", level, maxsplit=1)[0]
-    roman = {text: number for number, text in enumerate(("i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x"), 1)}
+    roman = {
+        text: number
+        for number, text in enumerate(
+            ("i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x"), 1
+        )
+    }
     number = as_number(first)
     return (number if number is not None else roman.get(first.casefold(), math.inf), level)
 
@@ -293,7 +429,17 @@ def _guess_regions(names: Sequence[str]) -> list[str]:
     if not names:
         sections += ["", *_NO_REGIONS.splitlines()]
     for name in names:
-        role = "attend" if _ATTEND_WORD.search(name.replace("_", " ")) else "avoid" if _AVOID_WORD.search(name.replace("_", " ")) else "neutral"
-        why = "guessed from its name" if role != "neutral" else "attend: evidence belongs here; avoid: a shortcut or protected trait"
+        role = (
+            "attend"
+            if _ATTEND_WORD.search(name.replace("_", " "))
+            else "avoid"
+            if _AVOID_WORD.search(name.replace("_", " "))
+            else "neutral"
+        )
+        why = (
+            "guessed from its name"
+            if role != "neutral"
+            else "attend: evidence belongs here; avoid: a shortcut or protected trait"
+        )
         sections += ["", f"[regions.{_key(name)}]", _entry("role", role, why)]
     return sections

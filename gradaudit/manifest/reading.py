@@ -19,8 +19,20 @@ import pandas as pd
 from gradaudit.manifest.file_paths import absent_files
 from gradaudit.manifest.plan_suggestion import suggest_plan
 from gradaudit.manifest.rules import RULES, as_problem, manifest_error, render_problems
-from gradaudit.manifest.table_formats import DOUBTFUL_WORDS, Columns, as_number, known_text, read_table
-from gradaudit.manifest.validation import CHECKS, PARTS, ManifestDraft, region_sources, spelling_hint
+from gradaudit.manifest.table_formats import (
+    DOUBTFUL_WORDS,
+    Columns,
+    as_number,
+    known_text,
+    read_table,
+)
+from gradaudit.manifest.validation import (
+    CHECKS,
+    PARTS,
+    ManifestDraft,
+    region_sources,
+    spelling_hint,
+)
 from gradaudit.plan import Plan
 from gradaudit.records import Problem, Sample
 from gradaudit.regions.text import RegionSource, is_url
@@ -28,16 +40,17 @@ from gradaudit.regions.text import RegionSource, is_url
 __all__ = ["RULES", "Manifest", "read_manifest", "render_problems", "suggest_plan"]
 
 
-# ── the values ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the values ────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Manifest:
     """A manifest that passed every check.
 
-    ``table``: id, image, label, cluster, ``subgroup.*``, ``region.*``, then the other columns; text, NaN where unknown.
-    ``samples``: one per row, in order.  ``region_names``: columns, then the plan's derived regions.
-    ``root``: folder of relative paths.  ``digest``: SHA-256 of the file's bytes.  ``warnings``: what deserves a look.
+    ``table``: id, image, label, cluster, ``subgroup.*``, ``region.*``, then the other columns;
+    text, NaN where unknown. ``samples``: one per row, in order.  ``region_names``: columns, then
+    the plan's derived regions. ``root``: folder of relative paths.  ``digest``: SHA-256 of the
+    file's bytes.  ``warnings``: what deserves a look.
     """
 
     path: Path
@@ -64,7 +77,10 @@ class Manifest:
     def _sentence(self) -> str:
         clusters = self.table["cluster"].nunique()
         unit = f"{clusters:,} clusters" if self.cluster_declared else "each its own cluster"
-        attributes, regions = ", ".join(self.attributes) or "none", ", ".join(self.region_names) or "none"
+        attributes, regions = (
+            ", ".join(self.attributes) or "none",
+            ", ".join(self.region_names) or "none",
+        )
         return f"{len(self):,} images, {unit}; attributes: {attributes}; regions: {regions}"
 
     def _repr_html_(self) -> str:
@@ -72,25 +88,42 @@ class Manifest:
         rows = []
         for name in self.attributes:
             levels = Counter(sample.subgroups[name] for sample in self.samples)
-            known = [f"{level} {count:,}" for level, count in sorted(levels.items(), key=lambda item: -item[1]) if level is not None][:12]
+            known = [
+                f"{level} {count:,}"
+                for level, count in sorted(levels.items(), key=lambda item: -item[1])
+                if level is not None
+            ][:12]
             shown = " · ".join([*known, *(["…"] if len(levels) > 13 else [])])
-            rows.append((f"subgroup.{name}", shown, f"{levels[None]:,} unknown" if levels[None] else ""))
+            rows.append(
+                (f"subgroup.{name}", shown, f"{levels[None]:,} unknown" if levels[None] else "")
+            )
         for name in self.region_names:
             count = sum(name in sample.regions for sample in self.samples)
             column = f"region.{name}" in self.table
             rows.append((f"region.{name}", f"annotated in {count:,}" if column else "derived", ""))
-        cells = "".join("<tr>" + "".join(f"<td style='text-align:left'>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-        warned = f"<p>{len(self.warnings)} warnings: see <code>.warnings</code></p>" if self.warnings else ""
+        cells = "".join(
+            "<tr>"
+            + "".join(f"<td style='text-align:left'>{html.escape(cell)}</td>" for cell in row)
+            + "</tr>"
+            for row in rows
+        )
+        warned = (
+            f"<p>{len(self.warnings)} warnings: see <code>.warnings</code></p>"
+            if self.warnings
+            else ""
+        )
         return f"<p><b>{html.escape(self.path.name)}</b>: {html.escape(self._sentence())}</p><table>{cells}</table>{warned}"
 
 
 def read_manifest(path: str | Path, plan: Plan | None = None) -> Manifest:
     """Read and check a manifest; the formats are those of ``tables``, the rules are ``RULES``.
 
-    plan : its ``[columns]`` map an existing table; its regions, subgroups and classes are checked against the rows.
+    plan : its ``[columns]`` map an existing table; its regions, subgroups and classes are checked
+        against the rows.
     Image and mask files on this machine must exist; URLs are opened when they are measured.
 
-    Errors: ``ManifestError`` with every problem in ``.problems`` (errors first, then warnings) and in its text.
+    Errors: ``ManifestError`` with every problem in ``.problems`` (errors first, then warnings) and
+    in its text.
     """
     path, plan = Path(path), plan or Plan()
     problems: list[Problem] = []
@@ -110,74 +143,147 @@ def read_manifest(path: str | Path, plan: Plan | None = None) -> Manifest:
 def _manifest(draft: ManifestDraft, digest: str, warnings: Sequence[Problem]) -> Manifest:
     declared = "cluster" in draft.table
     ids = draft.table["id"] if "id" in draft.table else draft.table["image"]
-    clusters = [given or f"image:{own}" for given, own in zip(draft.table["cluster"], ids, strict=True)] if declared else list(ids)
+    clusters = (
+        [given or f"image:{own}" for given, own in zip(draft.table["cluster"], ids, strict=True)]
+        if declared
+        else list(ids)
+    )
     attributes, regions = tuple(draft.names("subgroup.")), tuple(draft.names("region."))
     labels = draft.table.get("label", [""] * len(ids))
-    columns: dict[str, list[str]] = {"id": list(ids), "image": draft.table["image"], "label": labels, "cluster": clusters}
+    columns: dict[str, list[str]] = {
+        "id": list(ids),
+        "image": draft.table["image"],
+        "label": labels,
+        "cluster": clusters,
+    }
     columns |= {name: cells for name, cells in draft.table.items() if name not in columns}
-    columns |= {name: [known_text(cell.strip()) for cell in cells] for name, cells in draft.raw.items() if name not in columns}
+    columns |= {
+        name: [known_text(cell.strip()) for cell in cells]
+        for name, cells in draft.raw.items()
+        if name not in columns
+    }
     known = {name: [cell or None for cell in cells] for name, cells in columns.items()}
-    groups = zip(*(known[f"subgroup.{name}"] for name in attributes), strict=True) if attributes else repeat(())
-    places = zip(*(known[f"region.{name}"] for name in regions), strict=True) if regions else repeat(())
-    rows = zip(ids, draft.table["image"], known["label"], clusters, groups, places, strict=False)  # repeat() has no end
+    groups = (
+        zip(*(known[f"subgroup.{name}"] for name in attributes), strict=True)
+        if attributes
+        else repeat(())
+    )
+    places = (
+        zip(*(known[f"region.{name}"] for name in regions), strict=True) if regions else repeat(())
+    )
+    rows = zip(
+        ids, draft.table["image"], known["label"], clusters, groups, places, strict=False
+    )  # repeat() has no end
     samples = tuple(
         Sample(
-            index, own, image, label, cluster, dict(zip(attributes, levels, strict=True)),
+            index,
+            own,
+            image,
+            label,
+            cluster,
+            dict(zip(attributes, levels, strict=True)),
             {name: cell for name, cell in zip(regions, texts, strict=True) if cell},
         )
         for index, (own, image, label, cluster, levels, texts) in enumerate(rows)
-    )  # fmt: skip
+    )
     derived = [name for name, region in draft.plan.regions.items() if region.derive is not None]
     return Manifest(
-        path=draft.path, root=draft.root, table=pd.DataFrame(known),
-        samples=samples, attributes=attributes, region_names=(*regions, *derived), cluster_declared=declared, digest=digest,
+        path=draft.path,
+        root=draft.root,
+        table=pd.DataFrame(known),
+        samples=samples,
+        attributes=attributes,
+        region_names=(*regions, *derived),
+        cluster_declared=declared,
+        digest=digest,
         warnings=tuple(warnings),
-    )  # fmt: skip
+    )
 
 
-# ── text to gradaudit's columns ─────────────────────────────────────────────────────────────────────────────────────
+# ── text to gradaudit's columns ───────────────────────────────────────────────────────────────────
 
 
-def _arranged(path: Path, plan: Plan, raw: Columns, lines: Sequence[int], problems: list[Problem]) -> ManifestDraft:
-    """Put the table's columns where the plan's ``[columns]``, or their own names, say they belong; strip, and find the unknown."""
+def _arranged(
+    path: Path, plan: Plan, raw: Columns, lines: Sequence[int], problems: list[Problem]
+) -> ManifestDraft:
+    """Put the table's columns where the plan's ``[columns]``, or their own names, say they belong;
+    strip, and find the unknown.
+    """
     columns, count = plan.columns, len(lines)
     mapped = {part: name for part in PARTS if (name := getattr(columns, part)) is not None}
     mapped |= {f"subgroup.{name}": column for name, column in columns.subgroups.items()}
     mapped |= {f"region.{name}": column for name, column in columns.regions.items()}
     templates = {f"region.{name}": template for name, template in columns.region_templates.items()}
     templates |= {"image": columns.image_template} if columns.image_template is not None else {}
-    table = {name: cells for name, cells in raw.items() if name in PARTS or name.startswith(("subgroup.", "region."))}
+    table = {
+        name: cells
+        for name, cells in raw.items()
+        if name in PARTS or name.startswith(("subgroup.", "region."))
+    }
     for part, column in mapped.items():
         if column in raw:
             table[part] = raw[column]
         else:
-            problems.append(as_problem("plan_column", column=column, example=f"{part} = {column!r}", hint=spelling_hint(column, raw)))
+            problems.append(
+                as_problem(
+                    "plan_column",
+                    column=column,
+                    example=f"{part} = {column!r}",
+                    hint=spelling_hint(column, raw),
+                )
+            )
             table[part] = []
     for part, template in templates.items():
         table[part] = _filled(template, raw, count, problems)
     taken = [part for part in (*mapped, *templates) if part in raw and mapped.get(part) != part]
     problems.extend(as_problem("column_taken_twice", column=part) for part in taken)
-    used = {part: _cleaned(part, cells, plan, lines, problems) for part, cells in table.items() if cells}
-    draft = ManifestDraft(path.resolve(), plan, raw, used, lines, frozenset(part for part, cells in table.items() if not cells))
+    used = {
+        part: _cleaned(part, cells, plan, lines, problems) for part, cells in table.items() if cells
+    }
+    draft = ManifestDraft(
+        path.resolve(),
+        plan,
+        raw,
+        used,
+        lines,
+        frozenset(part for part, cells in table.items() if not cells),
+    )
     for part in templates:
         if part.startswith("region.") and part in used:
             problems.extend(_without_unmasked(draft, part))
     return draft
 
 
-def _cleaned(part: str, cells: Sequence[str], plan: Plan, lines: Sequence[int], problems: list[Problem]) -> list[str]:
-    """Cells without outer spaces, "" where they mean unknown; declared levels and classes always mean themselves."""
+def _cleaned(
+    part: str, cells: Sequence[str], plan: Plan, lines: Sequence[int], problems: list[Problem]
+) -> list[str]:
+    """Cells without outer spaces, "" where they mean unknown; declared levels and classes always
+    mean themselves.
+    """
     padded = {cell for cell in set(cells) if cell != cell.strip()}
     spaced = [i for i, cell in enumerate(cells) if cell in padded] if padded else []
     if spaced:
-        problems.append(as_problem("spaces", (lines[i] for i in spaced), part, f"row {lines[spaced[0]]}: {cells[spaced[0]][:80]!r}"))
-    setting = plan.subgroups.get(part.removeprefix("subgroup.")) if part.startswith("subgroup.") else None
-    declared = frozenset((plan.model.classes or ()) if part == "label" else (setting and setting.order) or ())
+        problems.append(
+            as_problem(
+                "spaces",
+                (lines[i] for i in spaced),
+                part,
+                f"row {lines[spaced[0]]}: {cells[spaced[0]][:80]!r}",
+            )
+        )
+    setting = (
+        plan.subgroups.get(part.removeprefix("subgroup.")) if part.startswith("subgroup.") else None
+    )
+    declared = frozenset(
+        (plan.model.classes or ()) if part == "label" else (setting and setting.order) or ()
+    )
     meaning = {cell: known_text(cell.strip(), declared) for cell in set(cells)}
     known = [meaning[cell] for cell in cells]
     if not part.startswith("subgroup."):
         return known
-    words = {cell for cell in set(known) if cell.casefold() in DOUBTFUL_WORDS and cell not in declared}
+    words = {
+        cell for cell in set(known) if cell.casefold() in DOUBTFUL_WORDS and cell not in declared
+    }
     doubtful = [i for i, cell in enumerate(known) if cell in words] if words else []
     dropped = bool(setting and (setting.order or setting.kind == "continuous"))
     if dropped and not declared:
@@ -185,16 +291,26 @@ def _cleaned(part: str, cells: Sequence[str], plan: Plan, lines: Sequence[int], 
     if doubtful:
         example = f"row {lines[doubtful[0]]}: {known[doubtful[0]]!r}"
         read = "read as unknown" if dropped else "kept as a level"
-        problems.append(as_problem("doubtful_word", (lines[i] for i in doubtful), part, example, read=read))
+        problems.append(
+            as_problem("doubtful_word", (lines[i] for i in doubtful), part, example, read=read)
+        )
     for i in doubtful if dropped else ():
         known[i] = ""
     return known
 
 
-def _filled(template: str, raw: Mapping[str, Sequence[str]], count: int, problems: list[Problem]) -> list[str]:
-    """One text per row, empty where a column in the template is; nothing but cells is put in. [] for a broken template."""
+def _filled(
+    template: str, raw: Mapping[str, Sequence[str]], count: int, problems: list[Problem]
+) -> list[str]:
+    """One text per row, empty where a column in the template is; nothing but cells is put in.
+
+    [] for a broken template.
+    """
     try:
-        parts = [(literal, name, form or "") for literal, name, form, _ in string.Formatter().parse(template)]
+        parts = [
+            (literal, name, form or "")
+            for literal, name, form, _ in string.Formatter().parse(template)
+        ]
         why = "" if all(format("x", form) for _, _, form in parts) else "empty"
     except ValueError as error:
         parts, why = [], str(error)
@@ -208,17 +324,30 @@ def _filled(template: str, raw: Mapping[str, Sequence[str]], count: int, problem
         problems.append(as_problem("plan_template", example=template, why=why))
         return []
     cells = {name: [cell.strip() for cell in raw[name]] for name in names}
-    empty = {i for column in cells.values() for i, cell in enumerate(column) if not known_text(cell)}
+    empty = {
+        i for column in cells.values() for i, cell in enumerate(column) if not known_text(cell)
+    }
     return [
-        "" if i in empty else "".join(literal + (format(cells[name][i], form) if name is not None else "") for literal, name, form in parts)
+        ""
+        if i in empty
+        else "".join(
+            literal + (format(cells[name][i], form) if name is not None else "")
+            for literal, name, form in parts
+        )
         for i in range(count)
     ]
 
 
 def _without_unmasked(draft: ManifestDraft, part: str) -> Iterator[Problem]:
-    """A template names a file for every row; where only some exist, the other rows are not annotated. None at all is an error later."""
+    """A template names a file for every row; where only some exist, the other rows are not
+    annotated. None at all is an error later.
+    """
     cells = draft.table[part]
-    local = {i: source.path for i, source in region_sources(cells).items() if isinstance(source, RegionSource) and source.path and not is_url(source.path)}
+    local = {
+        i: source.path
+        for i, source in region_sources(cells).items()
+        if isinstance(source, RegionSource) and source.path and not is_url(source.path)
+    }
     absent = absent_files(local.values(), draft.root)
     gone = [i for i, path in local.items() if absent.get(path) == "missing"]
     if gone and len(gone) < len(local):

@@ -1,4 +1,6 @@
-"""Rules of a manifest: what can be wrong, and what to do; each problem is one of them with its rows."""
+"""Rules of a manifest: what can be wrong, and what to do; each problem is one of them with its
+rows.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,10 @@ from gradaudit.regions.text import MASK_TYPES
 
 @dataclass(frozen=True)
 class Rule:
-    """What is wrong, and what to do; ``{...}`` is filled per problem. A warning does not stop the audit."""
+    """What is wrong, and what to do; ``{...}`` is filled per problem.
+
+    A warning does not stop the audit.
+    """
 
     says: str
     fix: str
@@ -189,24 +194,39 @@ RULES: dict[str, Rule] = {
 }  # fmt: skip
 
 
-def as_problem(rule: str, rows: Iterable[int] = (), column: str = "", example: str = "", **facts: object) -> Problem:
+def as_problem(
+    rule: str, rows: Iterable[int] = (), column: str = "", example: str = "", **facts: object
+) -> Problem:
     text = RULES[rule]
     facts.setdefault("hint", "")
-    return Problem(rule, text.says.format(column=column, **facts), tuple(rows), example, text.fix.format(column=column, **facts), column)
+    return Problem(
+        rule,
+        text.says.format(column=column, **facts),
+        tuple(rows),
+        example,
+        text.fix.format(column=column, **facts),
+        column,
+    )
 
 
 def manifest_error(path: Path, problems: Sequence[Problem]) -> ManifestError:
     ordered = sorted(problems, key=lambda problem: RULES[problem.rule].warning)
     errors = [problem for problem in ordered if not RULES[problem.rule].warning]
     rows = len({row for problem in errors for row in problem.rows})
-    counted = f"{len(errors)} problem{'s' * (len(errors) != 1)}" + (f" in {rows:,} row{'s' * (rows != 1)}" if rows else "")
+    counted = f"{len(errors)} problem{'s' * (len(errors) != 1)}" + (
+        f" in {rows:,} row{'s' * (rows != 1)}" if rows else ""
+    )
     warned = len(ordered) - len(errors)
     more = f", and {warned} warning{'s' * (warned != 1)}" if warned else ""
-    return ManifestError(f"{path}: {counted}{more}. Nothing was measured.\n\n{render_problems(ordered)}", ordered)
+    return ManifestError(
+        f"{path}: {counted}{more}. Nothing was measured.\n\n{render_problems(ordered)}", ordered
+    )
 
 
 def render_problems(problems: Sequence[Problem]) -> str:
-    """The problems as plain text for a terminal, one paragraph each: rule, rows, what is wrong, an example, what to do."""
+    """The problems as plain text for a terminal, one paragraph each: rule, rows, what is wrong, an
+    example, what to do.
+    """
     return "\n\n".join(_paragraph(problem) for problem in problems)
 
 
@@ -216,7 +236,9 @@ def _paragraph(problem: Problem) -> str:
     if problem.column:
         where.append(f"column {problem.column!r}")
     if problem.rows:
-        where.append(f"{problem.count:,} row{'s' * (problem.count != 1)}: {_row_list(problem.rows)}")
+        where.append(
+            f"{problem.count:,} row{'s' * (problem.count != 1)}: {_row_list(problem.rows)}"
+        )
     lines = [" | ".join(where), problem.message]
     lines += [f"Example: {problem.example}"] if problem.example else []
     lines += [f"To do: {problem.fix}"] if problem.fix else []

@@ -1,12 +1,13 @@
 """Tables of any accepted format, read as columns of text with the row numbers that an editor shows.
 
-Formats: CSV and TSV (UTF-8, with or without BOM; semicolons are recognised), Parquet, JSON Lines, and ``.json`` that holds
-a list of records or a COCO annotation file (one ``region.<category>`` per category).  Every cell is text: "007" stays
-"007".  Cells are stripped.  These mean unknown, in any case of letters: empty, NA, N/A, NaN, NULL, <NA>, unknown; unless
-the plan's ``order`` or ``classes`` names the word.  "none" stays a level (no ruler is not an unknown ruler).
+Formats: CSV and TSV (UTF-8, with or without BOM; semicolons are recognised), Parquet, JSON Lines,
+and ``.json`` that holds a list of records or a COCO annotation file (one ``region.<category>`` per
+category).  Every cell is text: "007" stays "007".  Cells are stripped.  These mean unknown, in any
+case of letters: empty, NA, N/A, NaN, NULL, <NA>, unknown; unless the plan's ``order`` or
+``classes`` names the word.  "none" stays a level (no ruler is not an unknown ruler).
 
-A row number is what a text editor shows: the header is line 1, a quoted cell with line breaks spans several.  In Parquet
-and ``.json`` row 1 is the first record.
+A row number is what a text editor shows: the header is line 1, a quoted cell with line breaks spans
+several.  In Parquet and ``.json`` row 1 is the first record.
 """
 
 from __future__ import annotations
@@ -34,20 +35,34 @@ from gradaudit.regions.masks import load_region
 
 Columns = dict[str, list[str]]
 UNKNOWN_WORDS = frozenset({"", "na", "n/a", "nan", "null", "<na>", "unknown"})
-DOUBTFUL_WORDS = frozenset({"none", "-", "--", "?", ".", "-1", "missing", "not available", "not reported", "unspecified"})
+DOUBTFUL_WORDS = frozenset(
+    {"none", "-", "--", "?", ".", "-1", "missing", "not available", "not reported", "unspecified"}
+)
 
 
 def read_table(path: Path, problems: list[Problem]) -> tuple[Columns | None, list[int], str]:
-    """Columns of text, the editor line (or record number) of each row, and the digest; no columns if unreadable."""
+    """Columns of text, the editor line (or record number) of each row, and the digest; no columns
+    if unreadable.
+    """
     try:
         data = path.read_bytes()
     except OSError as error:
         problems.append(as_problem("file_missing", why=f"{path}: {error.strerror or error}"))
         return None, [], ""
     reader = _READERS.get(path.suffix.lower())
-    why = "an Excel workbook or a zip archive" if data[:2] == b"PK" else "an old Excel workbook" if data[:4] == b"\xd0\xcf\x11\xe0" else ""
+    why = (
+        "an Excel workbook or a zip archive"
+        if data[:2] == b"PK"
+        else "an old Excel workbook"
+        if data[:4] == b"\xd0\xcf\x11\xe0"
+        else ""
+    )
     if reader is None or why or (data[:4] == b"PAR1" and reader is not _read_parquet):
-        why = why or ("a Parquet file under another name" if data[:4] == b"PAR1" else f"the extension is {path.suffix!r}")
+        why = why or (
+            "a Parquet file under another name"
+            if data[:4] == b"PAR1"
+            else f"the extension is {path.suffix!r}"
+        )
         problems.append(as_problem("file_format", why=why))
         return None, [], ""
     columns, lines = reader(data, path, problems)
@@ -55,7 +70,9 @@ def read_table(path: Path, problems: list[Problem]) -> tuple[Columns | None, lis
 
 
 def _decoded(data: bytes, problems: list[Problem]) -> str:
-    """The text; where it is not UTF-8 it is read as what it seems to be, so that the other checks can go on."""
+    """The text; where it is not UTF-8 it is read as what it seems to be, so that the other checks
+    can go on.
+    """
     for mark, codec in ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
         if data.startswith(mark):
             problems.append(as_problem("encoding", why="it begins with the mark of UTF-16"))
@@ -65,9 +82,13 @@ def _decoded(data: bytes, problems: list[Problem]) -> str:
     except UnicodeDecodeError as error:
         text = data.decode("cp1252", "replace")
         escaped = _lines(data.decode("utf-8", "surrogateescape"))
-        rows = [number for number, line in enumerate(escaped, 1) if re.search("[\udc80-\udcff]", line)]
+        rows = [
+            number for number, line in enumerate(escaped, 1) if re.search("[\udc80-\udcff]", line)
+        ]
         example = f"row {rows[0]}: byte 0x{data[error.start]:02x} in {_lines(text)[rows[0] - 1].strip()[:60]!r}"
-        problems.append(as_problem("encoding", rows, example=example, why="probably Windows-1252 or Latin-1"))
+        problems.append(
+            as_problem("encoding", rows, example=example, why="probably Windows-1252 or Latin-1")
+        )
     if "\0" in text:
         rows = [number for number, line in enumerate(_lines(text), 1) if "\0" in line]
         problems.append(as_problem("nul_bytes", rows))
@@ -80,15 +101,25 @@ def _lines(text: str) -> list[str]:
     return re.split("\r\n|\r|\n", text)
 
 
-def _read_delimited(data: bytes, path: Path, problems: list[Problem]) -> tuple[Columns | None, list[int]]:
+def _read_delimited(
+    data: bytes, path: Path, problems: list[Problem]
+) -> tuple[Columns | None, list[int]]:
     text = _decoded(data, problems)
     first = next((line for line in _lines(text[:100_000]) if line.strip()), "")
-    delimiter = "\t" if path.suffix.lower() in (".tsv", ".tab") else max(",;\t", key=lambda mark: (first.count(mark), mark == ","))
+    delimiter = (
+        "\t"
+        if path.suffix.lower() in (".tsv", ".tab")
+        else max(",;\t", key=lambda mark: (first.count(mark), mark == ","))
+    )
     numbers, records = _records(text, delimiter, problems)
     if not records:
         return {}, []
     header = [name.strip() for name in records.pop(0)]
-    while header and not header[-1] and all(len(row) < len(header) or not row[len(header) - 1].strip() for row in records):
+    while (
+        header
+        and not header[-1]
+        and all(len(row) < len(header) or not row[len(header) - 1].strip() for row in records)
+    ):
         header.pop()  # a separator at the end of every line
     names = _column_names(header, records, problems)
     rows, lines, ragged, blank = [], [], [], []
@@ -104,13 +135,21 @@ def _read_delimited(data: bytes, path: Path, problems: list[Problem]) -> tuple[C
             lines.append(line)
     if ragged:
         example = f"row {ragged[0][0]} has {ragged[0][1]} cells"
-        problems.append(as_problem("ragged_row", [line for line, _ in ragged], example=example, expected=len(header)))
+        problems.append(
+            as_problem(
+                "ragged_row", [line for line, _ in ragged], example=example, expected=len(header)
+            )
+        )
     if blank:
         problems.append(as_problem("blank_row", blank))
-    return dict(zip(names, map(list, zip(*rows, strict=True)) if rows else ([] for _ in names), strict=True)), lines
+    return dict(
+        zip(names, map(list, zip(*rows, strict=True)) if rows else ([] for _ in names), strict=True)
+    ), lines
 
 
-def _records(text: str, delimiter: str, problems: list[Problem]) -> tuple[list[int], list[list[str]]]:
+def _records(
+    text: str, delimiter: str, problems: list[Problem]
+) -> tuple[list[int], list[list[str]]]:
     """First editor line, and cells, of each record that is not an empty line."""
     lines: list[int] = []
     records: list[list[str]] = []
@@ -133,7 +172,9 @@ def _records(text: str, delimiter: str, problems: list[Problem]) -> tuple[list[i
         csv.field_size_limit(limit)
 
 
-def _column_names(header: Sequence[str], rows: Sequence[Sequence[str]], problems: list[Problem]) -> list[str]:
+def _column_names(
+    header: Sequence[str], rows: Sequence[Sequence[str]], problems: list[Problem]
+) -> list[str]:
     names: list[str] = []
     for place, name in enumerate(header):
         if not name:
@@ -148,7 +189,9 @@ def _column_names(header: Sequence[str], rows: Sequence[Sequence[str]], problems
     return names
 
 
-def _read_json_lines(data: bytes, path: Path, problems: list[Problem]) -> tuple[Columns | None, list[int]]:
+def _read_json_lines(
+    data: bytes, path: Path, problems: list[Problem]
+) -> tuple[Columns | None, list[int]]:
     records, lines, broken, doubled = [], [], [], []
     for number, line in enumerate(_decoded(data, problems).split("\n"), 1):
         if not line.strip():
@@ -166,9 +209,13 @@ def _read_json_lines(data: bytes, path: Path, problems: list[Problem]) -> tuple[
             broken.append((number, line))
     if broken:
         example = f"row {broken[0][0]}: {broken[0][1].strip()[:80]!r}"
-        problems.append(as_problem("broken_json", [number for number, _ in broken], example=example))
+        problems.append(
+            as_problem("broken_json", [number for number, _ in broken], example=example)
+        )
     for name in dict.fromkeys(name for _, name in doubled):
-        problems.append(as_problem("duplicate_column", [row for row, other in doubled if other == name], name))
+        problems.append(
+            as_problem("duplicate_column", [row for row, other in doubled if other == name], name)
+        )
     return _columns_of(records), lines
 
 
@@ -203,7 +250,9 @@ def _text(value: Any) -> str:
     return json.dumps(value) if isinstance(value, list | dict) else str(value)
 
 
-def _read_json(data: bytes, path: Path, problems: list[Problem]) -> tuple[Columns | None, list[int]]:
+def _read_json(
+    data: bytes, path: Path, problems: list[Problem]
+) -> tuple[Columns | None, list[int]]:
     try:
         content = json.loads(_decoded(data, problems))
     except (ValueError, RecursionError) as error:
@@ -214,15 +263,22 @@ def _read_json(data: bytes, path: Path, problems: list[Problem]) -> tuple[Column
     except (AttributeError, TypeError, ValueError):  # parts of another shape than COCO's
         records = None
     if records is None or not all(isinstance(record, dict) for record in records):
-        problems.append(as_problem("file_format", why="the JSON is neither a list of records nor a COCO annotation file"))
+        problems.append(
+            as_problem(
+                "file_format",
+                why="the JSON is neither a list of records nor a COCO annotation file",
+            )
+        )
         return None, []
     return _columns_of(records), list(range(1, len(records) + 1))
 
 
 def _coco_records(content: Any) -> list[dict[str, Any]] | None:
-    """One record per image of a COCO file: its fields, and ``region.<category>``, the union of that category's objects.
+    """One record per image of a COCO file: its fields, and ``region.<category>``, the union of that
+    category's objects.
 
-    An image without an object of a category is not annotated for it: whether it was looked for is not in the file.
+    An image without an object of a category is not annotated for it: whether it was looked for is
+    not in the file.
     """
     if not isinstance(content, dict) or not isinstance(content.get("images"), list):
         return None
@@ -233,15 +289,21 @@ def _coco_records(content: Any) -> list[dict[str, Any]] | None:
             objects[item.get("image_id"), categories[item["category_id"]]].append(item)
     return [
         {
-            "image": image.get("file_name"), **image,
-            **{f"region.{name}": _coco_region(objects[image.get("id"), name], image) for name in categories.values()},
+            "image": image.get("file_name"),
+            **image,
+            **{
+                f"region.{name}": _coco_region(objects[image.get("id"), name], image)
+                for name in categories.values()
+            },
         }
         for image in content["images"]
-    ]  # fmt: skip
+    ]
 
 
 def _coco_region(items: Sequence[Mapping[str, Any]], image: Mapping[str, Any]) -> Any:
-    """One cell for all objects: their rings, or the RLE of their union; a broken shape stands as it is, for the checks to name."""
+    """One cell for all objects: their rings, or the RLE of their union; a broken shape stands as it
+    is, for the checks to name.
+    """
     shapes = [item.get("segmentation") or _ring(item.get("bbox") or ()) for item in items]
     if all(isinstance(shape, list) for shape in shapes):
         return [ring for shape in shapes for ring in shape] or None
@@ -249,7 +311,10 @@ def _coco_region(items: Sequence[Mapping[str, Any]], image: Mapping[str, Any]) -
         return shapes[0]
     height, width = image.get("height"), image.get("width")
     if type(height) is not int or type(width) is not int or min(height, width) < 1:
-        return {"size": [height, width], "counts": "the union of several objects needs the image's height and width"}
+        return {
+            "size": [height, width],
+            "counts": "the union of several objects needs the image's height and width",
+        }
     union = np.zeros((height, width), np.bool_)
     for shape in shapes:
         try:
@@ -267,20 +332,31 @@ def _ring(bbox: Sequence[float]) -> list[list[float]]:
     return [[x, y, x + width, y, x + width, y + height, x, y + height]]
 
 
-def _read_parquet(data: bytes, path: Path, problems: list[Problem]) -> tuple[Columns | None, list[int]]:
+def _read_parquet(
+    data: bytes, path: Path, problems: list[Problem]
+) -> tuple[Columns | None, list[int]]:
     try:
         frame = pd.read_parquet(io.BytesIO(data))
-        frame = frame.reset_index(allow_duplicates=True) if any(frame.index.names) else frame  # a named index is a column
+        frame = (
+            frame.reset_index(allow_duplicates=True) if any(frame.index.names) else frame
+        )  # a named index is a column
     except Exception as error:  # pyarrow raises its own and OSError on damaged files
-        problems.append(as_problem("file_format", why=f"no readable Parquet ({type(error).__name__})"))
+        problems.append(
+            as_problem("file_format", why=f"no readable Parquet ({type(error).__name__})")
+        )
         return None, []
     names = _column_names([str(name).strip() for name in frame.columns], [], problems)
-    columns = {name: [_text(_plain(value)) for value in _whole(frame.iloc[:, place])] for place, name in enumerate(names)}
+    columns = {
+        name: [_text(_plain(value)) for value in _whole(frame.iloc[:, place])]
+        for place, name in enumerate(names)
+    }
     return columns, list(range(1, len(frame) + 1))
 
 
 def _whole(column: pd.Series) -> Iterable[Any]:
-    """Floats that are all whole numbers are integers with gaps, as pandas stores them: 3.0 reads "3"."""
+    """Floats that are all whole numbers are integers with gaps, as pandas stores them: 3.0 reads
+    "3".
+    """
     if column.dtype.kind == "f" and (column.dropna() % 1 == 0).all():
         return column.astype("Int64").astype(object)
     return column.astype(object)
@@ -303,7 +379,9 @@ _READERS: dict[str, Callable[[bytes, Path, list[Problem]], tuple[Columns | None,
 
 
 def known_text(cell: str, declared: Collection[str] = ()) -> str:
-    return "" if len(cell) <= 7 and cell.casefold() in UNKNOWN_WORDS and cell not in declared else cell
+    return (
+        "" if len(cell) <= 7 and cell.casefold() in UNKNOWN_WORDS and cell not in declared else cell
+    )
 
 
 def as_number(text: str) -> float | None:

@@ -1,6 +1,7 @@
 """What a plan names and the measurements do not hold: refused, all of it in one answer.
 
-A name that nothing was measured for would drop out of the analysis without a trace, and with it whatever it would have shown.
+A name that nothing was measured for would drop out of the analysis without a trace, and with it
+whatever it would have shown.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ class Measured:
     """The names that measurements hold, or a manifest that is about to be measured.
 
     source : in words, "the run runs/first"      remedy : how to measure what is missing
-    levels : attribute -> level -> images      regions : names      derivations : of the derived regions, where they are known
+    levels : attribute -> level -> images      regions : names      derivations : of the derived
+        regions, where they are known
     columns : names that covariates may bear      pair_columns : names that pairs may bear
-    explained : (method, target), each "" where the measurements do not say      classes : names, none where unknown
+    explained : (method, target), each "" where the measurements do not say      classes : names,
+        none where unknown
     """
 
     source: str
@@ -43,14 +46,17 @@ def refuse_unmeasured(plan: Plan, measured: Measured) -> None:
 
     An ordered level without images passes: the report notes it.
 
-    Errors: ``PlanError`` naming every attribute, level, region, derivation, method, target, covariate, pair column and positive class
-    that was not measured, what there is instead, and what to do.
+    Errors: ``PlanError`` naming every attribute, level, region, derivation, method, target,
+    covariate, pair column and positive class that was not measured, what there is instead, and what
+    to do.
     """
     problems = [problem for check in _CHECKS for problem in check(plan, measured)]
     if problems:
         count = f"{len(problems)} thing{'s' * (len(problems) != 1)}"
         lines = "\n".join(f"  - {problem}" for problem in problems)
-        raise PlanError(f"The plan names {count} that {measured.source} does not hold:\n{lines}\nCorrect the plan, or {measured.remedy}.")
+        raise PlanError(
+            f"The plan names {count} that {measured.source} does not hold:\n{lines}\nCorrect the plan, or {measured.remedy}."
+        )
 
 
 def _attributes(plan: Plan, measured: Measured) -> Iterator[str]:
@@ -65,28 +71,48 @@ def _levels(plan: Plan, measured: Measured) -> Iterator[str]:
         if levels is None or setting.kind == "continuous":
             continue
         if setting.reference != "rest" and setting.reference not in levels:
-            yield _missing(f"reference {setting.reference!r} of the attribute {name!r}", setting.reference, levels)
+            yield _missing(
+                f"reference {setting.reference!r} of the attribute {name!r}",
+                setting.reference,
+                levels,
+            )
         order = setting.order or tuple(levels)
-        outside = [f"{level!r} ({count} image{'s' * (count != 1)})" for level, count in levels.items() if level not in order]
+        outside = [
+            f"{level!r} ({count} image{'s' * (count != 1)})"
+            for level, count in levels.items()
+            if level not in order
+        ]
         if outside:
             yield f"the order of the attribute {name!r} leaves out {_listed(outside)}, whose images would drop out; the order is: {_listed(order)}"
 
 
 def _regions(plan: Plan, measured: Measured) -> Iterator[str]:
     for name in dict.fromkeys((*plan.regions, *plan.analysis.regions)):
-        places = [f"[regions.{name}]"] * (name in plan.regions) + ["[analysis] regions"] * (name in plan.analysis.regions)
+        places = [f"[regions.{name}]"] * (name in plan.regions) + ["[analysis] regions"] * (
+            name in plan.analysis.regions
+        )
         derive = plan.regions[name].derive if name in plan.regions else None
         if name not in measured.regions:
             how = f", derived as {derive}" if derive else ""
             yield _missing(f"region {name!r} ({' and '.join(places)}{how})", name, measured.regions)
-        elif derive is not None and measured.derivations is not None and not _same(measured.derivations.get(name), derive):
-            was = f"derived as {measured.derivations[name]}" if name in measured.derivations else "a column of the manifest"
+        elif (
+            derive is not None
+            and measured.derivations is not None
+            and not _same(measured.derivations.get(name), derive)
+        ):
+            was = (
+                f"derived as {measured.derivations[name]}"
+                if name in measured.derivations
+                else "a column of the manifest"
+            )
             yield f"region {name!r} derived as {derive}; it was measured as {was}"
 
 
 def _same(measured: str | None, derive: str) -> bool:
     """Equal but for spaces.  A column, None, is no derivation."""
-    return measured is not None and (measured == derive or parse_derivation(measured).term == parse_derivation(derive).term)
+    return measured is not None and (
+        measured == derive or parse_derivation(measured).term == parse_derivation(derive).term
+    )
 
 
 def _explanations(plan: Plan, measured: Measured) -> Iterator[str]:
@@ -103,10 +129,16 @@ def _explanations(plan: Plan, measured: Measured) -> Iterator[str]:
 def _columns(plan: Plan, measured: Measured) -> Iterator[str]:
     for name in plan.analysis.covariates:
         if name not in measured.columns:
-            yield _missing(f"the covariate {name!r} is not a column ([analysis] covariates)", name, measured.columns)
+            yield _missing(
+                f"the covariate {name!r} is not a column ([analysis] covariates)",
+                name,
+                measured.columns,
+            )
     pairs = plan.analysis.pairs
     if pairs is not None and pairs not in measured.pair_columns:
-        yield _missing(f"the pairs {pairs!r} are not a column ([analysis] pairs)", pairs, measured.pair_columns)
+        yield _missing(
+            f"the pairs {pairs!r} are not a column ([analysis] pairs)", pairs, measured.pair_columns
+        )
 
 
 def _classes(plan: Plan, measured: Measured) -> Iterator[str]:
@@ -120,9 +152,17 @@ _CHECKS = (_attributes, _levels, _regions, _explanations, _columns, _classes)
 
 
 def _missing(what: str, name: str, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(name.casefold(), {other.casefold(): other for other in known}, n=1, cutoff=0.7)
-    hint = f" (did you mean {next(other for other in known if other.casefold() == near[0])!r}?)" if near else ""
-    return f"{what}{hint}; it has: {_listed(sorted(known) if isinstance(known, set) else list(known))}"
+    near = difflib.get_close_matches(
+        name.casefold(), {other.casefold(): other for other in known}, n=1, cutoff=0.7
+    )
+    hint = (
+        f" (did you mean {next(other for other in known if other.casefold() == near[0])!r}?)"
+        if near
+        else ""
+    )
+    return (
+        f"{what}{hint}; it has: {_listed(sorted(known) if isinstance(known, set) else list(known))}"
+    )
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,4 +1,6 @@
-"""The checks of a manifest: which rules of ``rules.RULES`` a table breaks, with every row that breaks them."""
+"""The checks of a manifest: which rules of ``rules.RULES`` a table breaks, with every row that
+breaks them.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from pathlib import Path
 
-from gradaudit.manifest.file_paths import IMAGE_TYPES, absent_files, is_installed, is_picture, nearest_file, why_not
+from gradaudit.manifest.file_paths import (
+    IMAGE_TYPES,
+    absent_files,
+    is_installed,
+    is_picture,
+    nearest_file,
+    why_not,
+)
 from gradaudit.manifest.plan_suggestion import COLUMN_WORDS
 from gradaudit.manifest.rules import as_problem
 from gradaudit.manifest.table_formats import Columns, as_number
@@ -22,7 +31,9 @@ from gradaudit.regions.derived import derivation_faults
 from gradaudit.regions.text import RegionSource, RegionTextError, is_url, parse_region
 
 UNBUILT_ATTRIBUTES = frozenset({"ita", "brightness", "resolution"})
-"""Attributes that could be measured from the images, and are not yet: without a column of their name they would be compared nowhere."""
+"""Attributes that could be measured from the images, and are not yet: without a column of their
+name they would be compared nowhere.
+"""
 MANY_LEVELS = 30
 RESERVED_LEVELS = frozenset({"rest", "(unknown)", "(suppressed)"})
 PARTS = ("image", "label", "cluster", "id")
@@ -31,9 +42,11 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200b\ufeff\ufffd]")
 
 @dataclass(frozen=True)
 class ManifestDraft:
-    """A table on its way to a manifest: ``raw`` as it stands in the file, ``table`` in gradaudit's columns, "" is unknown.
+    """A table on its way to a manifest: ``raw`` as it stands in the file, ``table`` in gradaudit's
+    columns, "" is unknown.
 
-    ``unfilled``: columns that the plan maps to nothing that exists; said once, and not again by every other check.
+    ``unfilled``: columns that the plan maps to nothing that exists; said once, and not again by
+    every other check.
     """
 
     path: Path
@@ -50,16 +63,24 @@ class ManifestDraft:
     def names(self, prefix: str) -> list[str]:
         return [column.removeprefix(prefix) for column in self.table if column.startswith(prefix)]
 
-    def problem(self, rule: str, where: Sequence[int], column: str, remark: str = "", **facts: object) -> Problem:
-        """A problem of the cells ``where`` (positions) of ``column``, with the first one as the example."""
+    def problem(
+        self, rule: str, where: Sequence[int], column: str, remark: str = "", **facts: object
+    ) -> Problem:
+        """A problem of the cells ``where`` (positions) of ``column``, with the first one as the
+        example.
+        """
         cell = self.table[column][where[0]] if column in self.table else ""
         shown = repr(cell if len(cell) <= 80 else cell[:77] + "...")
         example = f"row {self.lines[where[0]]}: {shown}" + (f" ({remark})" if remark else "")
-        return as_problem(rule, (self.lines[i] for i in where), column, example, root=self.root, **facts)
+        return as_problem(
+            rule, (self.lines[i] for i in where), column, example, root=self.root, **facts
+        )
 
 
 def _near(name: str, known: Iterable[str]) -> str:
-    """A question after something known that is close, whatever the case of letters; "" if nothing is."""
+    """A question after something known that is close, whatever the case of letters; "" if nothing
+    is.
+    """
     folded = {other.casefold(): other for other in known}
     near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.7)
     return f"did you mean {folded[near[0]]!r}?" if near else ""
@@ -70,7 +91,7 @@ def spelling_hint(name: str, known: Iterable[str]) -> str:
     return f" ({near})" if near else ""
 
 
-# ── checks: each yields the problems of one part ────────────────────────────────────────────────────────────────────
+# ── checks: each yields the problems of one part ──────────────────────────────────────────────────
 
 
 def _check_columns(draft: ManifestDraft) -> Iterator[Problem]:
@@ -80,30 +101,58 @@ def _check_columns(draft: ManifestDraft) -> Iterator[Problem]:
         hint = f" (did you mean {near!r}?)" if near else spelling_hint("image", draft.raw)
         if any(name.lower().endswith(IMAGE_TYPES) for name in draft.raw):
             hint = " (the first line looks like data, and should be a header)"
-        yield as_problem("no_image_column", example=f"found: {', '.join(map(repr, list(draft.raw)[:12]))}", hint=hint)
+        yield as_problem(
+            "no_image_column",
+            example=f"found: {', '.join(map(repr, list(draft.raw)[:12]))}",
+            hint=hint,
+        )
     mapping = draft.plan.columns.model_dump(exclude_defaults=True)
     for column in draft.raw:
         if not mapping and column not in draft.table and (near := _misspelt(column)):
             yield as_problem("misspelt_column", column=column, near=near)
     for column in draft.table:
         kind, _, name = column.partition(".")
-        if kind in ("subgroup", "region") and (not name.strip() or _CONTROL.search(name) or (kind == "region" and name in ("whole", "absent"))):
+        if kind in ("subgroup", "region") and (
+            not name.strip()
+            or _CONTROL.search(name)
+            or (kind == "region" and name in ("whole", "absent"))
+        ):
             yield as_problem("bad_name", column=column)
     for part in ("label", "cluster"):
-        free = {column.casefold(): column for column in reversed(draft.raw) if column not in draft.table and column not in mapping.values()}
-        near = next((free[word] for word in (*COLUMN_WORDS[part], *difflib.get_close_matches(part, free, cutoff=0.8)) if word in free), None)
+        free = {
+            column.casefold(): column
+            for column in reversed(draft.raw)
+            if column not in draft.table and column not in mapping.values()
+        }
+        near = next(
+            (
+                free[word]
+                for word in (
+                    *COLUMN_WORDS[part],
+                    *difflib.get_close_matches(part, free, cutoff=0.8),
+                )
+                if word in free
+            ),
+            None,
+        )
         if near and part not in draft.table and part not in draft.unfilled:
             yield as_problem("likely_column", column=near, part=part)
 
 
 def _misspelt(column: str) -> str | None:
-    """ "subgroup.sex" for subgrup.sex, Subgroup_sex, subgroups:sex; None for names that are something else (religion.x)."""
+    """ "subgroup.sex" for subgrup.sex, Subgroup_sex, subgroups:sex; None for names that are
+    something else (religion.x).
+    """
     for mark in ".:_-/ ":
         prefix, found, name = column.partition(mark)
         folded = prefix.casefold().replace("_", "").replace("-", "")
         for kind in ("subgroup", "region"):
             same = folded in (kind, kind + "s")
-            close = folded[:3] == kind[:3] and not folded.startswith(kind) and difflib.SequenceMatcher(None, folded, kind).ratio() >= 0.8
+            close = (
+                folded[:3] == kind[:3]
+                and not folded.startswith(kind)
+                and difflib.SequenceMatcher(None, folded, kind).ratio() >= 0.8
+            )
             if found and name.strip() and (same or close):
                 return f"{kind}.{name.strip()}"
     return None
@@ -111,23 +160,45 @@ def _misspelt(column: str) -> str | None:
 
 def _check_plan(draft: ManifestDraft) -> Iterator[Problem]:
     plan, attributes, regions = draft.plan, draft.names("subgroup."), draft.names("region.")
-    derived = {name: region.derive for name, region in plan.regions.items() if region.derive is not None}
+    derived = {
+        name: region.derive for name, region in plan.regions.items() if region.derive is not None
+    }
     for name in plan.subgroups:
         if f"subgroup.{name}" not in (*draft.table, *draft.unfilled):
             rule = "unbuilt_attribute" if name in UNBUILT_ATTRIBUTES else "plan_subgroup"
-            yield as_problem(rule, column=f"subgroup.{name}", name=name, hint=spelling_hint(name, attributes))
+            yield as_problem(
+                rule, column=f"subgroup.{name}", name=name, hint=spelling_hint(name, attributes)
+            )
     for name in plan.regions:
         if f"region.{name}" not in (*draft.table, *draft.unfilled) and name not in derived:
-            yield as_problem("plan_region", column=f"region.{name}", name=name, hint=spelling_hint(name, regions))
-    for _, rule, text in derivation_faults(derived, {*regions, *(set(plan.regions) - set(derived))}):
+            yield as_problem(
+                "plan_region", column=f"region.{name}", name=name, hint=spelling_hint(name, regions)
+            )
+    for _, rule, text in derivation_faults(
+        derived, {*regions, *(set(plan.regions) - set(derived))}
+    ):
         yield as_problem(rule, example=text)
-    carried = {column for column in draft.raw if column not in PARTS and not column.startswith(("subgroup.", "region."))}
-    columns = carried | {*attributes, *(f"subgroup.{name}" for name in attributes), *({"label", "cluster"} & {*draft.table})}
+    carried = {
+        column
+        for column in draft.raw
+        if column not in PARTS and not column.startswith(("subgroup.", "region."))
+    }
+    columns = carried | {
+        *attributes,
+        *(f"subgroup.{name}" for name in attributes),
+        *({"label", "cluster"} & {*draft.table}),
+    }
     for name in plan.analysis.covariates:
         if name not in columns:
-            yield as_problem("plan_covariate", example=repr(name), hint=spelling_hint(name, columns))
+            yield as_problem(
+                "plan_covariate", example=repr(name), hint=spelling_hint(name, columns)
+            )
     if plan.analysis.pairs is not None and plan.analysis.pairs not in carried:
-        yield as_problem("plan_pairs", example=repr(plan.analysis.pairs), hint=spelling_hint(plan.analysis.pairs, carried))
+        yield as_problem(
+            "plan_pairs",
+            example=repr(plan.analysis.pairs),
+            hint=spelling_hint(plan.analysis.pairs, carried),
+        )
     yield from _check_roles(draft, regions, derived)
     if not attributes and not plan.subgroups and not draft.unfilled:
         yield as_problem("no_attribute")
@@ -135,14 +206,24 @@ def _check_plan(draft: ManifestDraft) -> Iterator[Problem]:
         yield as_problem("no_region")
 
 
-def _check_roles(draft: ManifestDraft, regions: Sequence[str], derived: Collection[str]) -> Iterator[Problem]:
+def _check_roles(
+    draft: ManifestDraft, regions: Sequence[str], derived: Collection[str]
+) -> Iterator[Problem]:
     plan = draft.plan
     for name in plan.analysis.regions:
         if name not in regions and name not in plan.regions:
-            yield as_problem("plan_confirmatory", example=repr(name), hint=spelling_hint(name, [*regions, *derived]))
+            yield as_problem(
+                "plan_confirmatory",
+                example=repr(name),
+                hint=spelling_hint(name, [*regions, *derived]),
+            )
         elif plan.region_role(name) == "neutral":
             yield as_problem("neutral_confirmatory", example=repr(name), name=name)
-    if plan.criteria and not plan.analysis.regions and all(region.role == "neutral" for region in plan.regions.values()):
+    if (
+        plan.criteria
+        and not plan.analysis.regions
+        and all(region.role == "neutral" for region in plan.regions.values())
+    ):
         yield as_problem("no_role")
 
 
@@ -154,23 +235,51 @@ def _check_images(draft: ManifestDraft) -> Iterator[Problem]:
     given = {i: cell for i, cell in enumerate(images) if cell}
     problems, broken = _check_files(draft, "image", given, "missing_image", "image_is_folder")
     yield from problems
-    other = [i for i, cell in given.items() if not cell.endswith(IMAGE_TYPES) and not cell.lower().endswith(IMAGE_TYPES)]
+    other = [
+        i
+        for i, cell in given.items()
+        if not cell.endswith(IMAGE_TYPES) and not cell.lower().endswith(IMAGE_TYPES)
+    ]
     odd = [i for i in other if i not in broken and not is_picture(given[i], draft.root)]
     if odd:
         yield draft.problem("image_type", odd, "image")
     dicom = [i for i, cell in given.items() if cell.lower().endswith((".dcm", ".dicom"))]
     if dicom and not is_installed("pydicom"):
-        yield draft.problem("missing_package", dicom, "image", why="DICOM needs pydicom", package="'gradaudit[dicom]'")
+        yield draft.problem(
+            "missing_package",
+            dicom,
+            "image",
+            why="DICOM needs pydicom",
+            package="'gradaudit[dicom]'",
+        )
     absolute = [i for i, cell in given.items() if cell[0] in "/\\" or cell[1:2] == ":"]
     if absolute:
         yield draft.problem("absolute_path", absolute, "image")
-    repeated = _repeats({i: os.path.normpath(cell) if ("./" in cell or "//" in cell) and not is_url(cell) else cell for i, cell in given.items()})
-    if "id" in draft.table:  # one cluster for all rows of an image already says that they depend on each other
+    repeated = _repeats(
+        {
+            i: os.path.normpath(cell)
+            if ("./" in cell or "//" in cell) and not is_url(cell)
+            else cell
+            for i, cell in given.items()
+        }
+    )
+    if (
+        "id" in draft.table
+    ):  # one cluster for all rows of an image already says that they depend on each other
         clusters = draft.table.get("cluster", list(map(str, range(len(images)))))
-        repeated = [rows for rows in repeated if not clusters[rows[0]] or len({clusters[i] for i in rows}) > 1]
+        repeated = [
+            rows
+            for rows in repeated
+            if not clusters[rows[0]] or len({clusters[i] for i in rows}) > 1
+        ]
     if repeated:
         remark = f"also in row {draft.lines[repeated[0][1]]}"
-        yield draft.problem("repeated_image" if "id" in draft.table else "duplicate_image", [i for rows in repeated for i in rows], "image", remark)
+        yield draft.problem(
+            "repeated_image" if "id" in draft.table else "duplicate_image",
+            [i for rows in repeated for i in rows],
+            "image",
+            remark,
+        )
 
 
 def _repeats(cells: Mapping[int, str]) -> list[list[int]]:
@@ -189,10 +298,19 @@ def _check_ids(draft: ManifestDraft) -> Iterator[Problem]:
         yield draft.problem("empty_id", empty, "id")
     repeated = _repeats({i: cell for i, cell in enumerate(ids) if cell})
     if repeated:
-        yield draft.problem("duplicate_id", [i for rows in repeated for i in rows], "id", f"also in row {draft.lines[repeated[0][1]]}")
+        yield draft.problem(
+            "duplicate_id",
+            [i for rows in repeated for i in rows],
+            "id",
+            f"also in row {draft.lines[repeated[0][1]]}",
+        )
     for column, cells in draft.table.items():
         if not column.startswith("region."):
-            odd = [i for i, cell in enumerate(cells) if _CONTROL.search(cell)] if _CONTROL.search("".join(cells)) else []
+            odd = (
+                [i for i, cell in enumerate(cells) if _CONTROL.search(cell)]
+                if _CONTROL.search("".join(cells))
+                else []
+            )
             if odd:
                 yield draft.problem("control_characters", odd, column)
 
@@ -205,16 +323,30 @@ def _check_labels(draft: ManifestDraft) -> Iterator[Problem]:
         odd = [i for i, cell in enumerate(labels) if cell and cell not in known]
         if odd:
             shown = ", ".join(classes[:8]) + (", ..." if len(classes) > 8 else "")
-            yield draft.problem("unknown_label", odd, "label", _near(labels[odd[0]], classes), expected=shown)
+            yield draft.problem(
+                "unknown_label", odd, "label", _near(labels[odd[0]], classes), expected=shown
+            )
     else:
         yield from _spellings(draft, "label")
     choices = list(classes or dict.fromkeys(filter(None, labels)))
-    if positive is not None and choices and positive not in choices and not (classes and positive.isdigit() and int(positive) < len(classes)):
-        yield as_problem("plan_positive_class", example=repr(positive), hint=spelling_hint(positive, choices), expected=", ".join(choices[:8]))
+    if (
+        positive is not None
+        and choices
+        and positive not in choices
+        and not (classes and positive.isdigit() and int(positive) < len(classes))
+    ):
+        yield as_problem(
+            "plan_positive_class",
+            example=repr(positive),
+            hint=spelling_hint(positive, choices),
+            expected=", ".join(choices[:8]),
+        )
 
 
 def _spellings(draft: ManifestDraft, column: str) -> Iterator[Problem]:
-    """Levels that differ in letter case, spaces, dashes or number format only; the rarer spellings are the rows."""
+    """Levels that differ in letter case, spaces, dashes or number format only; the rarer spellings
+    are the rows.
+    """
     counts = Counter(cell for cell in draft.table.get(column, []) if cell)
     same: dict[str, list[str]] = defaultdict(list)
     for cell, _ in counts.most_common():
@@ -223,8 +355,12 @@ def _spellings(draft: ManifestDraft, column: str) -> Iterator[Problem]:
     rows = [i for i, cell in enumerate(draft.table.get(column, [])) if cell in rarer]
     if rows:
         found = same[_normal(draft.table[column][rows[0]])]
-        remark = ", ".join(f"{cell!r} in {counts[cell]:,} row{'s' * (counts[cell] != 1)}" for cell in found)
-        yield draft.problem("level_spellings", rows, column, remark, name=column.partition(".")[2] or "...")
+        remark = ", ".join(
+            f"{cell!r} in {counts[cell]:,} row{'s' * (counts[cell] != 1)}" for cell in found
+        )
+        yield draft.problem(
+            "level_spellings", rows, column, remark, name=column.partition(".")[2] or "..."
+        )
 
 
 def _normal(cell: str) -> str:
@@ -249,21 +385,31 @@ def _check_attributes(draft: ManifestDraft) -> Iterator[Problem]:
             yield from _check_levels(draft, column, levels, setting)
             yield from _check_clusters_of(draft, column, setting)
         if len(levels) == 1:
-            yield as_problem("one_level", column=column, example=f"{next(iter(levels))!r} in {levels.total():,} rows")
+            yield as_problem(
+                "one_level",
+                column=column,
+                example=f"{next(iter(levels))!r} in {levels.total():,} rows",
+            )
 
 
 def _check_numbers(draft: ManifestDraft, column: str) -> Iterator[Problem]:
     numbers = {i: as_number(cell) for i, cell in enumerate(draft.table[column]) if cell}
     odd = [i for i, number in numbers.items() if number is None]
     if odd:
-        decimal = "use a decimal point" if re.fullmatch(r"-?\d+,\d+", draft.table[column][odd[0]]) else ""
+        decimal = (
+            "use a decimal point" if re.fullmatch(r"-?\d+,\d+", draft.table[column][odd[0]]) else ""
+        )
         yield draft.problem("not_a_number", odd, column, decimal)
-    infinite = [i for i, number in numbers.items() if number is not None and not math.isfinite(number)]
+    infinite = [
+        i for i, number in numbers.items() if number is not None and not math.isfinite(number)
+    ]
     if infinite:
         yield draft.problem("not_finite", infinite, column)
 
 
-def _check_levels(draft: ManifestDraft, column: str, levels: Counter[str], setting: SubgroupPlan) -> Iterator[Problem]:
+def _check_levels(
+    draft: ManifestDraft, column: str, levels: Counter[str], setting: SubgroupPlan
+) -> Iterator[Problem]:
     cells, order = draft.table[column], setting.order
     reserved = [i for i, cell in enumerate(cells) if cell in RESERVED_LEVELS]
     if reserved:
@@ -271,29 +417,49 @@ def _check_levels(draft: ManifestDraft, column: str, levels: Counter[str], setti
     if order:
         odd = [i for i, cell in enumerate(cells) if cell and cell not in order]
         if odd:
-            yield draft.problem("unknown_level", odd, column, _near(cells[odd[0]], order), expected=", ".join(order))
+            yield draft.problem(
+                "unknown_level", odd, column, _near(cells[odd[0]], order), expected=", ".join(order)
+            )
         for level in order:
             if level not in levels:
                 yield as_problem("unused_level", column=column, example=repr(level))
     else:
         yield from _spellings(draft, column)
         if len(levels) > MANY_LEVELS:
-            yield as_problem("many_levels", column=column, levels=len(levels), name=column.removeprefix("subgroup."))
+            yield as_problem(
+                "many_levels",
+                column=column,
+                levels=len(levels),
+                name=column.removeprefix("subgroup."),
+            )
     if setting.reference != "rest" and setting.reference not in levels:
-        yield as_problem("plan_reference", column=column, example=repr(setting.reference), hint=spelling_hint(setting.reference, levels))
+        yield as_problem(
+            "plan_reference",
+            column=column,
+            example=repr(setting.reference),
+            hint=spelling_hint(setting.reference, levels),
+        )
 
 
-def _check_clusters_of(draft: ManifestDraft, column: str, setting: SubgroupPlan) -> Iterator[Problem]:
+def _check_clusters_of(
+    draft: ManifestDraft, column: str, setting: SubgroupPlan
+) -> Iterator[Problem]:
     if setting.within or "cluster" not in draft.table:
         return
-    pairs = {pair for pair in zip(draft.table["cluster"], draft.table[column], strict=True) if all(pair)}
-    several = {cluster for cluster, count in Counter(cluster for cluster, _ in pairs).items() if count > 1}
+    pairs = {
+        pair for pair in zip(draft.table["cluster"], draft.table[column], strict=True) if all(pair)
+    }
+    several = {
+        cluster for cluster, count in Counter(cluster for cluster, _ in pairs).items() if count > 1
+    }
     rows = [i for i, cluster in enumerate(draft.table["cluster"]) if cluster in several]
     if rows:
         cluster = draft.table["cluster"][rows[0]]
         found = ", ".join(sorted(repr(cell) for other, cell in pairs if other == cluster))
         remark = f"cluster {cluster!r} has {found}; {len(several):,} such clusters"
-        yield draft.problem("spread_attribute", rows, column, remark, name=column.removeprefix("subgroup."))
+        yield draft.problem(
+            "spread_attribute", rows, column, remark, name=column.removeprefix("subgroup.")
+        )
 
 
 def _check_clusters(draft: ManifestDraft) -> Iterator[Problem]:
@@ -319,11 +485,15 @@ def _check_regions(draft: ManifestDraft) -> Iterator[Problem]:
                 sources[i] = source
             else:
                 faults[source.rule].append(i)
-                if source.rule.endswith(("_malformed", "_value")):  # the other rules say it themselves
+                if source.rule.endswith(
+                    ("_malformed", "_value")
+                ):  # the other rules say it themselves
                     remarks.setdefault(source.rule, str(source))
         for rule, rows in faults.items():
             yield draft.problem(rule, rows, column, remarks.get(rule, ""))
-        yield from _check_masks(draft, column, {i: source for i, source in sources.items() if source.path})
+        yield from _check_masks(
+            draft, column, {i: source for i, source in sources.items() if source.path}
+        )
 
 
 def region_sources(cells: Sequence[str]) -> dict[int, RegionSource | RegionTextError]:
@@ -338,12 +508,26 @@ def region_sources(cells: Sequence[str]) -> dict[int, RegionSource | RegionTextE
     return {i: parsed[cell] for i, cell in enumerate(cells) if cell}
 
 
-def _check_masks(draft: ManifestDraft, column: str, sources: Mapping[int, RegionSource]) -> Iterator[Problem]:
-    problems, _ = _check_files(draft, column, {i: source.path for i, source in sources.items()}, "missing_mask", "mask_is_folder")
+def _check_masks(
+    draft: ManifestDraft, column: str, sources: Mapping[int, RegionSource]
+) -> Iterator[Problem]:
+    problems, _ = _check_files(
+        draft,
+        column,
+        {i: source.path for i, source in sources.items()},
+        "missing_mask",
+        "mask_is_folder",
+    )
     yield from problems
     volumes = [i for i, source in sources.items() if source.kind == "volume"]
     if volumes and not is_installed("nibabel"):
-        yield draft.problem("missing_package", volumes, column, why="NIfTI needs nibabel", package="'gradaudit[nifti]'")
+        yield draft.problem(
+            "missing_package",
+            volumes,
+            column,
+            why="NIfTI needs nibabel",
+            package="'gradaudit[nifti]'",
+        )
     images = draft.table.get("image")
     if images is None:
         return
@@ -365,11 +549,15 @@ CHECKS: tuple[Callable[[ManifestDraft], Iterator[Problem]], ...] = (
 )  # fmt: skip
 
 
-# ── files ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── files ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _check_files(draft: ManifestDraft, column: str, given: Mapping[int, str], missing: str, folder: str) -> tuple[list[Problem], set[int]]:
-    """Files on this machine must exist, URLs need a file system that can be loaded; also the rows that fail."""
+def _check_files(
+    draft: ManifestDraft, column: str, given: Mapping[int, str], missing: str, folder: str
+) -> tuple[list[Problem], set[int]]:
+    """Files on this machine must exist, URLs need a file system that can be loaded; also the rows
+    that fail.
+    """
     states = absent_files((path for path in given.values() if not is_url(path)), draft.root)
     rows: dict[str, list[int]] = defaultdict(list)
     for i, path in given.items():
@@ -379,8 +567,14 @@ def _check_files(draft: ManifestDraft, column: str, given: Mapping[int, str], mi
         elif state == "folder":
             rows[folder].append(i)
     problems = [
-        draft.problem(rule, found, column, nearest_file(given[found[0]], draft.root) if rule == missing else "") for rule, found in rows.items()
-    ]  # fmt: skip
+        draft.problem(
+            rule,
+            found,
+            column,
+            nearest_file(given[found[0]], draft.root) if rule == missing else "",
+        )
+        for rule, found in rows.items()
+    ]
     protocols: dict[str, list[int]] = defaultdict(list)
     for i, path in given.items():
         if is_url(path):
@@ -389,7 +583,18 @@ def _check_files(draft: ManifestDraft, column: str, given: Mapping[int, str], mi
         why = why_not(protocol)
         if why is not None:
             rule, package = ("missing_package", why) if why else ("unknown_protocol", "")
-            expected = "s3, gs, az, https, file, memory, and what fsspec.available_protocols() lists"
-            problems.append(draft.problem(rule, found, column, why=f"{protocol}:// needs {package}", package=package, expected=expected))
+            expected = (
+                "s3, gs, az, https, file, memory, and what fsspec.available_protocols() lists"
+            )
+            problems.append(
+                draft.problem(
+                    rule,
+                    found,
+                    column,
+                    why=f"{protocol}:// needs {package}",
+                    package=package,
+                    expected=expected,
+                )
+            )
             rows[rule] += found
     return problems, {i for found in rows.values() for i in found}

@@ -1,4 +1,5 @@
 """A manifest and a classifier come in; a run folder of measurements goes out.
 
-``prepare`` settles everything once, ``shard`` measures one part of the images, ``batch_rows`` one batch of them.  Torch wing.
+``prepare`` settles everything once, ``shard`` measures one part of the images, ``batch_rows`` one
+batch of them.  Torch wing.
 """

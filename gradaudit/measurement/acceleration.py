@@ -1,7 +1,9 @@
-"""The same network, faster, where its maps stay the same: batch norms folded into their convolutions, channels last.
+"""The same network, faster, where its maps stay the same: batch norms folded into their
+convolutions, channels last.
 
-Both are rewritings of one arithmetic and move a map by rounding only.  ``accelerated`` works on a copy, compares its maps with the plain
-network's on a real batch, and keeps a step only where they agree; what was kept is said in the classifier's notes.
+Both are rewritings of one arithmetic and move a map by rounding only.  ``accelerated`` works on a
+copy, compares its maps with the plain network's on a real batch, and keeps a step only where they
+agree; what was kept is said in the classifier's notes.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from gradaudit.models.classifier import Classifier
 from gradaudit.models.inputs_outputs import call
 
 TOLERANCE = 1e-5
-"""Largest difference of a map, relative to its largest absolute value, and of the scores relative to theirs."""
+"""Largest difference of a map, relative to its largest absolute value, and of the scores relative
+to theirs.
+"""
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -28,48 +32,67 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 @dataclass(frozen=True)
 class Acceleration:
-    """The classifier to use, the steps that were kept, and a sentence per step that was tried: kept, or why not."""
+    """The classifier to use, the steps that were kept, and a sentence per step that was tried:
+    kept, or why not.
+    """
 
     classifier: Classifier
     kept: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
-def accelerated(clf: Classifier, images: Tensor, method: str = "gradcam", tolerance: float = TOLERANCE) -> Acceleration:
-    """A classifier whose copy of the network runs faster and gives the same maps, and what was done to it.
+def accelerated(
+    clf: Classifier, images: Tensor, method: str = "gradcam", tolerance: float = TOLERANCE
+) -> Acceleration:
+    """A classifier whose copy of the network runs faster and gives the same maps, and what was done
+    to it.
 
-    clf : with a concrete layer; its own module is not touched    images : (N, C, H, W) real, preprocessed; a few are enough
+    clf : with a concrete layer; its own module is not touched    images : (N, C, H, W) real,
+        preprocessed; a few are enough
     method : whose maps are compared    tolerance : see ``TOLERANCE``
     returns : see ``Acceleration``; the given classifier where nothing could be kept
     """
     reference = explain(clf, images, method=method)
     kept: list[str] = []
     said: list[str] = []
-    for step, words in ((_folded, "batch norms folded into convolutions"), (_channels_last, "channels last in memory")):
+    for step, words in (
+        (_folded, "batch norms folded into convolutions"),
+        (_channels_last, "channels last in memory"),
+    ):
         try:
             candidate = step(clf, images)
             found = None if candidate is None else explain(candidate, images, method=method)
-        except Exception as error:  # whatever a copy of an unknown network may raise: the plain one stays in use
+        except (
+            Exception
+        ) as error:  # whatever a copy of an unknown network may raise: the plain one stays in use
             said.append(f"{words}: not possible ({type(error.__cause__ or error).__name__})")
             continue
         if candidate is None or found is None:
             continue
-        distance = max(_distance(found.raw, reference.raw), _distance(found.outputs, reference.outputs))
+        distance = max(
+            _distance(found.raw, reference.raw), _distance(found.outputs, reference.outputs)
+        )
         if distance <= tolerance:
             clf = candidate
             kept.append(words)
-            said.append(f"{words}: maps and scores of {len(images)} images within {tolerance:g} of the plain network's")
+            said.append(
+                f"{words}: maps and scores of {len(images)} images within {tolerance:g} of the plain network's"
+            )
         else:
             said.append(f"{words}: left out, it moved a map or a score by {distance:.1g}")
     return Acceleration(clf, tuple(kept), tuple(said))
 
 
 def _distance(found: Tensor, reference: Tensor) -> float:
-    """Largest absolute difference, relative to the reference's largest absolute value; infinite where one is not finite."""
+    """Largest absolute difference, relative to the reference's largest absolute value; infinite
+    where one is not finite.
+    """
     if not reference.numel():
         return 0.0
     top = reference.abs().max()
-    distance = float((found - reference).abs().max() / torch.where(top > 0, top, torch.ones_like(top)))
+    distance = float(
+        (found - reference).abs().max() / torch.where(top > 0, top, torch.ones_like(top))
+    )
     return distance if distance == distance else float("inf")
 
 
@@ -91,7 +114,9 @@ def _folded(clf: Classifier, images: Tensor) -> Classifier | None:
         assert isinstance(bn, _NORMS)
         assert bn.running_mean is not None
         assert bn.running_var is not None
-        weight, bias = fuse_conv_bn_weights(conv.weight, conv.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias)
+        weight, bias = fuse_conv_bn_weights(
+            conv.weight, conv.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias
+        )
         conv.weight, conv.bias = weight, bias
         parent, _, name = norm.rpartition(".")
         setattr(module.get_submodule(parent), name, nn.Identity().train(bn.training))
@@ -99,9 +124,11 @@ def _folded(clf: Classifier, images: Tensor) -> Classifier | None:
 
 
 def _pairs(module: nn.Module, images: Tensor) -> list[tuple[str, str]]:
-    """Names of convolutions and of the batch norms that read their output, each run once in one traced pass.
+    """Names of convolutions and of the batch norms that read their output, each run once in one
+    traced pass.
 
-    Whether something else reads a convolution's output cannot be seen here; the comparison of the maps decides.
+    Whether something else reads a convolution's output cannot be seen here; the comparison of the
+    maps decides.
     """
     written: dict[int, tuple[str, Tensor]] = {}
     runs: dict[str, int] = {}
@@ -119,7 +146,15 @@ def _pairs(module: nn.Module, images: Tensor) -> list[tuple[str, str]]:
 
     with borrowed(module) as stack, torch.no_grad():
         for name, submodule in module.named_modules():
-            if type(submodule) in (*_CONVOLUTIONS, *_NORMS):  # not subclasses, which may add an activation
+            if type(submodule) in (
+                *_CONVOLUTIONS,
+                *_NORMS,
+            ):  # not subclasses, which may add an activation
                 stack.callback(submodule.register_forward_hook(trace(name)).remove)
         call(module, images[:1])
-    return [(a, b) for a, b in pairs if runs[a] == runs[b] == 1 and getattr(module.get_submodule(b), "running_var", None) is not None]
+    return [
+        (a, b)
+        for a, b in pairs
+        if runs[a] == runs[b] == 1
+        and getattr(module.get_submodule(b), "running_var", None) is not None
+    ]

@@ -22,12 +22,16 @@ from gradaudit.runs.folder import digest_of
 _MEASURING_SECTIONS = ("preprocess", "explain", "columns")
 
 
-def run_record(manifest: Manifest, speed: Acceleration, plan: Plan, layer_reason: str, command: str) -> dict[str, Any]:
+def run_record(
+    manifest: Manifest, speed: Acceleration, plan: Plan, layer_reason: str, command: str
+) -> dict[str, Any]:
     classifier = speed.classifier
     sections = plan.model_dump(mode="json")
     version = metadata.version("gradaudit")
     measured = {name: sections[name] for name in _MEASURING_SECTIONS}
-    derived = {name: region["derive"] for name, region in sections["regions"].items() if region["derive"]}
+    derived = {
+        name: region["derive"] for name, region in sections["regions"].items() if region["derive"]
+    }
     preprocess = classifier.preprocess.as_dict() if classifier.preprocess is not None else {}
     identity = {
         "manifest": manifest.digest,
@@ -36,7 +40,9 @@ def run_record(manifest: Manifest, speed: Acceleration, plan: Plan, layer_reason
         "preprocess": digest_of(preprocess),
         "plan": digest_of({**measured, "derived": derived, "output": classifier.output}),
         "batches": f"{plan.run.batch_size} of {plan.run.shard_size}",
-        "speed": "; ".join((*speed.kept, *(() if plan.run.precision == "float32" else (plan.run.precision,)))),
+        "speed": "; ".join(
+            (*speed.kept, *(() if plan.run.precision == "float32" else (plan.run.precision,)))
+        ),
         "gradaudit": version,
     }
     return {
@@ -61,7 +67,10 @@ def run_record(manifest: Manifest, speed: Acceleration, plan: Plan, layer_reason
             "regions": list(manifest.region_names),
         },
         "plan": sections,
-        "cards": {"method": asdict(CAMS.card(plan.explain.method)), "target": asdict(TARGETS.card(plan.explain.target.split(":")[0]))},
+        "cards": {
+            "method": asdict(CAMS.card(plan.explain.method)),
+            "target": asdict(TARGETS.card(plan.explain.target.split(":")[0])),
+        },
         "versions": versions(),
         "device": str(device_of(classifier)),
         "dtype": _dtype(classifier, plan),
@@ -73,13 +82,20 @@ def run_record(manifest: Manifest, speed: Acceleration, plan: Plan, layer_reason
 
 def _dtype(classifier: Classifier, plan: Plan) -> str:
     """Of the network up to the explained layer; the head and everything after it are float32."""
-    own = next((p.dtype for p in classifier.module.parameters() if p.is_floating_point()), torch.float32)
-    return str(own).removeprefix("torch.") if plan.run.precision == "float32" else plan.run.precision
+    own = next(
+        (p.dtype for p in classifier.module.parameters() if p.is_floating_point()), torch.float32
+    )
+    return (
+        str(own).removeprefix("torch.") if plan.run.precision == "float32" else plan.run.precision
+    )
 
 
 def versions() -> dict[str, str]:
     """Versions of what may move a number."""
-    found = {"python": platform.python_version(), "platform": f"{platform.system()} {platform.machine()}"}
+    found = {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+    }
     for name in ("gradaudit", "torch", "torchvision", "timm", "numpy", "scipy", "pandas", "Pillow"):
         try:
             found[name] = metadata.version(name)

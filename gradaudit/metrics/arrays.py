@@ -23,7 +23,9 @@ def ratio(numerator: Array, denominator: Array) -> Array:
     xp = namespace(numerator)
     defined = denominator > 0
     safe = xp.where(defined, denominator, xp.ones_like(denominator))
-    return xp.where(defined & xp.isfinite(numerator), numerator / safe, xp.full_like(safe, float("nan")))
+    return xp.where(
+        defined & xp.isfinite(numerator), numerator / safe, xp.full_like(safe, float("nan"))
+    )
 
 
 def double(array: Array) -> Array:

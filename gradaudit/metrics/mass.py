@@ -13,7 +13,7 @@ from gradaudit.registry import Family
 METRICS: Family[Callable[..., Array]] = Family("metrics")
 
 
-# ── masses ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── masses ────────────────────────────────────────────────────────────────────────────────────────
 
 
 @METRICS.register(
@@ -37,7 +37,9 @@ def relevance_mass_accuracy(heat: Array, masks: Array) -> Array:
 
 
 def heat_share(inside: Array, total: Array, area: Array) -> Array:
-    """inside (N, R) / total (N,), NaN where the total is 0 or the region's area (N, R) is; both forms of the heat share end here."""
+    """inside (N, R) / total (N,), NaN where the total is 0 or the region's area (N, R) is; both
+    forms of the heat share end here.
+    """
     xp = arrays.namespace(inside)
     share = arrays.ratio(inside, total[:, None] + xp.zeros_like(inside))
     return xp.where(area > 0, share, xp.full_like(share, float("nan")))
@@ -67,13 +69,15 @@ def area_share(masks: Array) -> Array:
     return arrays.double(arrays.flat(masks, 2)).mean(2)
 
 
-# ── reasons ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── reasons ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def reasons(heat: Array, masks: Array, cell_area: float = 0.0) -> list[list[str]]:
-    """N x R codes of ``records.REASONS``, the first that applies: non_finite, zero_heat, empty_mask, mask_below_cell, full_mask, or "".
+    """N x R codes of ``records.REASONS``, the first that applies: non_finite, zero_heat,
+    empty_mask, mask_below_cell, full_mask, or "".
 
-    cell_area : pixels of one cell of the map's grid; a region smaller than it keeps its numbers, with the reason ``mask_below_cell``.
+    cell_area : pixels of one cell of the map's grid; a region smaller than it keeps its numbers,
+        with the reason ``mask_below_cell``.
     ``full_mask`` keeps the mass metrics and leaves the ranking metrics undefined.
     """
     h = np.asarray(arrays.flat(heat, 1))
@@ -81,12 +85,24 @@ def reasons(heat: Array, masks: Array, cell_area: float = 0.0) -> list[list[str]
     finite, positive = (np.asarray(flags) for flags in (np.isfinite(h).all(1), (h > 0).any(1)))
     area, pixels = flat.sum(2, dtype=np.float64), (flat >= 0.5).sum(2)
     return [
-        [_reason(bool(finite[n]), bool(positive[n]), area[n, r], int(pixels[n, r]), flat.shape[2], cell_area) for r in range(flat.shape[1])]
+        [
+            _reason(
+                bool(finite[n]),
+                bool(positive[n]),
+                area[n, r],
+                int(pixels[n, r]),
+                flat.shape[2],
+                cell_area,
+            )
+            for r in range(flat.shape[1])
+        ]
         for n in range(flat.shape[0])
     ]
 
 
-def _reason(finite: bool, positive: bool, area: float, pixels: int, count: int, cell_area: float) -> str:
+def _reason(
+    finite: bool, positive: bool, area: float, pixels: int, count: int, cell_area: float
+) -> str:
     if not finite:
         return "non_finite"
     if not positive:

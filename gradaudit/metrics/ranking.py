@@ -1,7 +1,7 @@
 """Ranking metrics: whether the hottest pixels lie in a region.
 
-A pixel counts as inside from a coverage of one half.  Ties, of which ReLU'd maps are full, give the expected value under
-random tie-breaking.
+A pixel counts as inside from a coverage of one half.  Ties, of which ReLU'd maps are full, give the
+expected value under random tie-breaking.
 """
 
 from __future__ import annotations
@@ -20,18 +20,21 @@ from gradaudit.metrics.mass import METRICS
 MOST_REGIONS = 31
 """Regions ranked in one sort; more are ranked in groups of this many."""
 
-_PIXELS_AT_ONCE = 250_000  # images times regions times pixels: what is ranked together still fits the processor's cache
+# images times regions times pixels: what is ranked together still fits the processor's cache
+_PIXELS_AT_ONCE = 250_000
 
 
-# ── ranks ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── ranks ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True)
 class Ranking:
     """The pixels of N images in ascending order of heat, shared by all their regions.
 
-    values : (N, P) ascending ranks of heat, equal for ties    mid_ranks : (N, P) float64, counted from 1, the mean rank of each run of ties
-    inside : (N, R, P) whether the pixel at that place lies in the region    sizes : (N, R) pixels of each region
+    values : (N, P) ascending ranks of heat, equal for ties    mid_ranks : (N, P) float64, counted
+        from 1, the mean rank of each run of ties
+    inside : (N, R, P) whether the pixel at that place lies in the region    sizes : (N, R) pixels
+        of each region
     """
 
     values: Array
@@ -48,39 +51,62 @@ class Ranking:
         xp = arrays.namespace(self.values)
         wanted = [row[place] for row, place in zip(self.values, places, strict=True)]
         left, right = (
-            xp.stack([xp.searchsorted(row, value, side=side) for row, value in zip(self.values, wanted, strict=True)]) for side in ("left", "right")
+            xp.stack(
+                [
+                    xp.searchsorted(row, value, side=side)
+                    for row, value in zip(self.values, wanted, strict=True)
+                ]
+            )
+            for side in ("left", "right")
         )
         return left, right
 
     def between(self, start: Array, stop: Array) -> Array:
         """How many pixels of each region have places in [start, stop), (N, R)."""
-        count = np.count_nonzero if isinstance(self.inside, np.ndarray) else sys.modules["torch"].count_nonzero
+        count = (
+            np.count_nonzero
+            if isinstance(self.inside, np.ndarray)
+            else sys.modules["torch"].count_nonzero
+        )
         spans = zip(self.inside, start.tolist(), stop.tolist(), strict=True)
-        counted = [[count(row[a:b]) for row, a, b in zip(rows, low, high, strict=True)] for rows, low, high in spans]
+        counted = [
+            [count(row[a:b]) for row, a, b in zip(rows, low, high, strict=True)]
+            for rows, low, high in spans
+        ]
         if isinstance(self.inside, np.ndarray):
             return np.array(counted, dtype=np.int64).reshape(start.shape)
         return start.new_tensor(counted).reshape(start.shape)
 
 
 def rank_pixels(heat: Array, masks: Array) -> Ranking:
-    """Sort the pixels of each image, heat (N, P) and masks (N, R, P), carrying the membership in up to 31 regions in the low bits of the key.
+    """Sort the pixels of each image, heat (N, P) and masks (N, R, P), carrying the membership in up
+    to 31 regions in the low bits of the key.
 
-    A float32 >= 0 orders like its bit pattern, so value and membership fit one int64, and its plain sort is several times
-    faster than sorting indices.  float64 heat is divided by its image's maximum and ranked in float32.
+    A float32 >= 0 orders like its bit pattern, so value and membership fit one int64, and its plain
+    sort is several times faster than sorting indices.  float64 heat is divided by its image's
+    maximum and ranked in float32.
     """
     xp = arrays.namespace(heat)
     if masks.shape[1] > MOST_REGIONS:
-        raise InputError(f"rank_pixels: at most {MOST_REGIONS} regions in one call; got {masks.shape[1]}.")
+        raise InputError(
+            f"rank_pixels: at most {MOST_REGIONS} regions in one call; got {masks.shape[1]}."
+        )
     values = arrays.single(heat)
-    values = xp.where(values > 0, values, xp.zeros_like(values))  # -0.0 becomes +0.0, whose bits sort right; NaN too
+    values = xp.where(
+        values > 0, values, xp.zeros_like(values)
+    )  # -0.0 becomes +0.0, whose bits sort right; NaN too
     low = arrays.integers32(xp.zeros_like(values))
     for region in range(masks.shape[1]):
         low = low | (arrays.integers32(masks[:, region] >= 0.5) << region)
-    key = (arrays.long(values.view(xp.int32) if xp is np else values.contiguous().view(xp.int32)) << 32) | arrays.long(low)
+    key = (
+        arrays.long(values.view(xp.int32) if xp is np else values.contiguous().view(xp.int32)) << 32
+    ) | arrays.long(low)
     key = np.sort(key, axis=1) if xp is np else xp.sort(key, dim=1).values
     ordered, bits = arrays.integers32(key >> 32), arrays.integers32(key & 0x7FFFFFFF)
     inside = xp.stack([(bits & (1 << region)) != 0 for region in range(masks.shape[1])], 1)
-    return Ranking(ordered, xp.stack([_mid_ranks(row) for row in ordered]), inside, arrays.count(inside))
+    return Ranking(
+        ordered, xp.stack([_mid_ranks(row) for row in ordered]), inside, arrays.count(inside)
+    )
 
 
 def _mid_ranks(ordered: Array) -> Array:
@@ -99,9 +125,15 @@ Formula = Callable[[Ranking], Array]
 
 
 def _ranked(heat: Array, masks: Array, *formulas: Formula) -> list[Array]:
-    """(N, R) float64 per formula, with one sort per image; NaN for rows whose heat is zero everywhere or not finite."""
+    """(N, R) float64 per formula, with one sort per image; NaN for rows whose heat is zero
+    everywhere or not finite.
+    """
     h, m, xp = arrays.flat(heat, 1), arrays.flat(masks, 2), arrays.namespace(heat)
-    results = [arrays.double(xp.full_like(m[..., 0], float("nan"))) for _ in formulas] if m.shape[2] else []
+    results = (
+        [arrays.double(xp.full_like(m[..., 0], float("nan"))) for _ in formulas]
+        if m.shape[2]
+        else []
+    )
     usable = xp.isfinite(h).all(1) & (h > 0).any(1)
     images = max(1, _PIXELS_AT_ONCE // max(1, m.shape[1] * m.shape[2]))
     for start in range(0, len(h), images):
@@ -110,7 +142,9 @@ def _ranked(heat: Array, masks: Array, *formulas: Formula) -> list[Array]:
             ranking = rank_pixels(h[rows], m[rows, group])
             for result, formula in zip(results, formulas, strict=True):
                 values = formula(ranking)
-                result[rows, group] = xp.where(usable[rows, None], values, xp.full_like(values, float("nan")))
+                result[rows, group] = xp.where(
+                    usable[rows, None], values, xp.full_like(values, float("nan"))
+                )
     return results
 
 
@@ -124,7 +158,8 @@ def _ranked(heat: Array, masks: Array, *formulas: Formula) -> list[Array]:
     caveat="a random map scores the region's area share",
 )
 def relevance_rank_accuracy(heat: Array, masks: Array) -> Array:
-    """Of the |R| hottest pixels, the fraction inside R; expected value where a tie straddles the cut.
+    """Of the |R| hottest pixels, the fraction inside R; expected value where a tie straddles the
+    cut.
 
     heat : (N, H, W) float, >= 0      masks : (N, R, H, W), inside from 0.5
     returns : (N, R) float64; NaN where the heat is zero or the region holds no pixel or every pixel
@@ -139,8 +174,14 @@ def _rank_accuracy(ranking: Ranking) -> Array:
     cut = xp.where(defined, count - sizes, xp.zeros_like(sizes))
     first, last = ranking.run(cut)  # the ties at the smallest value among the |R| hottest
     end = xp.full_like(sizes, count)
-    expected = arrays.double(ranking.between(first, last)) * arrays.double(sizes - (end - last)) / arrays.double(last - first)
-    return arrays.where_defined(defined, arrays.double(ranking.between(last, end)) + expected, sizes)
+    expected = (
+        arrays.double(ranking.between(first, last))
+        * arrays.double(sizes - (end - last))
+        / arrays.double(last - first)
+    )
+    return arrays.where_defined(
+        defined, arrays.double(ranking.between(last, end)) + expected, sizes
+    )
 
 
 @METRICS.register(
@@ -152,7 +193,8 @@ def _rank_accuracy(ranking: Ranking) -> Array:
     unit="probability",
 )
 def pointing_game(heat: Array, masks: Array) -> Array:
-    """1 if the hottest pixel lies in the region, else 0; the fraction of hottest pixels inside where several tie.
+    """1 if the hottest pixel lies in the region, else 0; the fraction of hottest pixels inside
+    where several tie.
 
     heat : (N, H, W) float, >= 0      masks : (N, R, H, W), inside from 0.5
     returns : (N, R) float64; NaN where the heat is zero or the region holds no pixel
@@ -176,7 +218,8 @@ def _pointing(ranking: Ranking) -> Array:
     source="Hanley and McNeil 1982, Radiology 143:29",
 )
 def auc(heat: Array, masks: Array) -> Array:
-    """Area under the ROC curve of the heat as a score for lying in the region: 1 separates, 0.5 is chance.
+    """Area under the ROC curve of the heat as a score for lying in the region: 1 separates, 0.5 is
+    chance.
 
     heat : (N, H, W) float, >= 0      masks : (N, R, H, W), inside from 0.5
     returns : (N, R) float64; NaN where the heat is zero or the region holds no pixel or every pixel
@@ -187,11 +230,20 @@ def auc(heat: Array, masks: Array) -> Array:
 
 def _auc(ranking: Ranking) -> Array:
     sizes, count = ranking.sizes, ranking.count
-    ranks, pixels = (arrays.double(ranking.inside) @ ranking.mid_ranks[:, :, None])[..., 0], arrays.double(sizes)
-    return arrays.where_defined((sizes > 0) & (sizes < count), ranks - pixels * (pixels + 1) / 2, pixels * (count - pixels))
+    ranks, pixels = (
+        (arrays.double(ranking.inside) @ ranking.mid_ranks[:, :, None])[..., 0],
+        arrays.double(sizes),
+    )
+    return arrays.where_defined(
+        (sizes > 0) & (sizes < count), ranks - pixels * (pixels + 1) / 2, pixels * (count - pixels)
+    )
 
 
-RANKED: dict[str, Formula] = {"relevance_rank_accuracy": _rank_accuracy, "pointing_game": _pointing, "auc": _auc}
+RANKED: dict[str, Formula] = {
+    "relevance_rank_accuracy": _rank_accuracy,
+    "pointing_game": _pointing,
+    "auc": _auc,
+}
 """The metrics that share one sort per image in ``ranked_metrics``."""
 
 

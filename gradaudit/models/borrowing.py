@@ -8,15 +8,17 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import nn
 
-# ── lending and giving back ─────────────────────────────────────────────────────────────────────────────────────────
+# ── lending and giving back ───────────────────────────────────────────────────────────────────────
 
 
 @contextmanager
 def borrowed(module: nn.Module) -> Iterator[ExitStack]:
-    """Evaluation mode inside; afterwards training flags, gradients, grad mode, autocast and RNG are what they were.
+    """Evaluation mode inside; afterwards training flags, gradients, grad mode, autocast and RNG are
+    what they were.
 
-    Flags are set per module and not by ``eval()``, which a subclass may override with effects of its own.
-    Whatever is pushed on the yielded stack (hooks, patched forwards) is undone first, also after an exception.
+    Flags are set per module and not by ``eval()``, which a subclass may override with effects of
+    its own. Whatever is pushed on the yielded stack (hooks, patched forwards) is undone first, also
+    after an exception.
     """
     flags = [(m, m.training) for m in module.modules() if m.training]
     gradients = [(p, p.grad, p.requires_grad) for p in module.parameters()]

@@ -16,18 +16,20 @@ from gradaudit.images.decoding import Size
 from gradaudit.images.preprocessing import Preprocess
 from gradaudit.models.weights import TORCHSCRIPT
 
-# ── the classifier ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the classifier ────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
     """A network and what has to be known to audit it.
 
-    module : takes (N, C, H, W), gives logits (N, K), or (N, 1) or (N,) for one logit: class 0 is then -z, class 1 is +z
+    module : takes (N, C, H, W), gives logits (N, K), or (N, 1) or (N,) for one logit: class 0 is
+        then -z, class 1 is +z
     layer : name of the layer whose activations are explained, or "auto"
     preprocess : None means that images are used as decoded, RGB in [0, 1]
     classes : names in output order, or None (then classes are called by their index)
-    source, digest : where it comes from, and sha256 over that, its structure and every tensor of its state dict
+    source, digest : where it comes from, and sha256 over that, its structure and every tensor of
+        its state dict
     output : key or index of the logits in a dict or tuple output
     notes : what a reader of the report must know about how this network was loaded
     gives_logits : ``with_logits`` has looked at what the network gives
@@ -54,10 +56,11 @@ class Classifier:
     ) -> Classifier:
         """A module at hand, as it is: nothing in it is changed, its training flags included.
 
-        ``DataParallel``, ``DistributedDataParallel`` and ``torch.compile`` are unwrapped.  A softmax or sigmoid at its end is found once
-        there are images (``with_logits``).
+        ``DataParallel``, ``DistributedDataParallel`` and ``torch.compile`` are unwrapped.  A
+        softmax or sigmoid at its end is found once there are images (``with_logits``).
 
-        Errors: ``ModelError`` for TorchScript and for what is no module; ``LayerError`` for a layer that it does not have.
+        Errors: ``ModelError`` for TorchScript and for what is no module; ``LayerError`` for a layer
+        that it does not have.
         """
         plain = unwrap(module)
         source = f"module:{type(plain).__module__}.{type(plain).__qualname__}"
@@ -75,21 +78,33 @@ class Classifier:
         text = label.strip()
         if self.classes is not None and text in self.classes:
             return self.classes.index(text)
-        if text.isascii() and text.isdigit() and (self.classes is None or int(text) < len(self.classes)):
+        if (
+            text.isascii()
+            and text.isdigit()
+            and (self.classes is None or int(text) < len(self.classes))
+        ):
             return int(text)
         return None
 
     def class_name(self, index: int) -> str:
         """Name of an output, or its index as text where the model names none."""
-        return self.classes[index] if self.classes is not None and 0 <= index < len(self.classes) else str(index)
+        return (
+            self.classes[index]
+            if self.classes is not None and 0 <= index < len(self.classes)
+            else str(index)
+        )
 
 
 def unwrap(module: nn.Module) -> nn.Module:
-    """The network inside ``DataParallel``, ``DistributedDataParallel`` and ``torch.compile``; TorchScript is refused."""
+    """The network inside ``DataParallel``, ``DistributedDataParallel`` and ``torch.compile``;
+    TorchScript is refused.
+    """
     if isinstance(module, torch.jit.ScriptModule):
         raise ModelError(f"{TORCHSCRIPT} Wrap the Python module that it was scripted from.")
     if not isinstance(module, nn.Module):
-        raise ModelError(f"A torch.nn.Module is needed, got {type(module).__module__}.{type(module).__qualname__}.")
+        raise ModelError(
+            f"A torch.nn.Module is needed, got {type(module).__module__}.{type(module).__qualname__}."
+        )
     if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
         return unwrap(module.module)
     compiled = module._modules.get("_orig_mod")
@@ -97,7 +112,9 @@ def unwrap(module: nn.Module) -> nn.Module:
 
 
 def digest_of_module(module: nn.Module, source: str) -> str:
-    """sha256 (hex) over ``source``, the module's printed structure and every entry of its state dict: name, type, shape, bytes."""
+    """sha256 (hex) over ``source``, the module's printed structure and every entry of its state
+    dict: name, type, shape, bytes.
+    """
     digest = hashlib.sha256()
     digest.update(f"{source}\0{re.sub(r' at 0x[0-9a-fA-F]+', '', repr(module))}\0".encode())
     for name, value in sorted(module.state_dict().items()):
@@ -115,5 +132,9 @@ def check_layer(module: nn.Module, layer: str) -> None:
     if layer == "auto" or layer in names:
         return
     near = difflib.get_close_matches(layer, names, n=3)
-    hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else f"The last of them: {', '.join(names[-5:])}."
+    hint = (
+        f"Did you mean {' or '.join(map(repr, near))}?"
+        if near
+        else f"The last of them: {', '.join(names[-5:])}."
+    )
     raise LayerError(f"The model has no layer {layer!r} among its {len(names)}. {hint}")

@@ -41,7 +41,9 @@ class ModelRequest:
         """The file or folder that the spec names, which brings its own weights."""
         path = self.root / (self.name if self.spec.startswith("hf:") else self.spec)
         if self.weights is not None:
-            raise ModelError(f"{self.spec} brings its own weights; leave weights = {self.weights!r} out.")
+            raise ModelError(
+                f"{self.spec} brings its own weights; leave weights = {self.weights!r} out."
+            )
         if not path.exists():
             raise ModelError(f"There is no model file {path}.")
         return path
@@ -49,7 +51,9 @@ class ModelRequest:
 
 @dataclass(frozen=True)
 class BuiltModel:
-    """What a source gives: ``identity`` is content beside the state dict that makes it this model (a factory's code)."""
+    """What a source gives: ``identity`` is content beside the state dict that makes it this model
+    (a factory's code).
+    """
 
     module: nn.Module
     preprocess: Preprocess | None = None
@@ -61,7 +65,7 @@ class BuiltModel:
     notes: tuple[str, ...] = ()
 
 
-# ── whole networks in one file ──────────────────────────────────────────────────────────────────────────────────────
+# ── whole networks in one file ────────────────────────────────────────────────────────────────────
 
 
 def taken_off(ending: str) -> str:
@@ -71,25 +75,46 @@ def taken_off(ending: str) -> str:
     return note + (several if ending.endswith("sigmoid") else "")
 
 
-def _declared_by_input(origin: str, shape: Sequence[Any]) -> tuple[Preprocess, tuple[str, ...], bool]:
-    """What an input of 4 dimensions says: size where it is fixed, channels, and whether they come last.
+def _declared_by_input(
+    origin: str, shape: Sequence[Any]
+) -> tuple[Preprocess, tuple[str, ...], bool]:
+    """What an input of 4 dimensions says: size where it is fixed, channels, and whether they come
+    last.
 
     returns : preprocess, notes, channels last
     """
     if len(shape) != 4 or (shape[1] not in (1, 3) and shape[3] not in (1, 3)):
-        raise ModelError(f"{origin} takes an input of shape {tuple(shape)}; expected (N, C, H, W) or (N, H, W, C) with 1 or 3 channels.")
+        raise ModelError(
+            f"{origin} takes an input of shape {tuple(shape)}; expected (N, C, H, W) or (N, H, W, C) with 1 or 3 channels."
+        )
     last = shape[1] not in (1, 3)
     size, channels = (shape[1:3], shape[3]) if last else (shape[2:], shape[1])
     fixed = all(isinstance(side, int) and side > 0 for side in size)
-    preprocess = Preprocess(resize=tuple(size) if fixed else None, fit="exact" if fixed else "shorter", channels=channels)
+    preprocess = Preprocess(
+        resize=tuple(size) if fixed else None,
+        fit="exact" if fixed else "shorter",
+        channels=channels,
+    )
     note = f"{origin} declares no normalisation, so values in [0, 1] are fed where [preprocess] does not say how the network was trained"
     return preprocess, (note,), last
 
 
-def _of_file(module: nn.Module, preprocess: Preprocess, last: bool, notes: tuple[str, ...], ending: str, structure: str) -> BuiltModel:
+def _of_file(
+    module: nn.Module,
+    preprocess: Preprocess,
+    last: bool,
+    notes: tuple[str, ...],
+    ending: str,
+    structure: str,
+) -> BuiltModel:
     if last:
         module.register_forward_pre_hook(_channels_last)
-    return BuiltModel(module, preprocess, identity=structure, notes=(*notes, *([taken_off(ending)] if ending else [])))
+    return BuiltModel(
+        module,
+        preprocess,
+        identity=structure,
+        notes=(*notes, *([taken_off(ending)] if ending else [])),
+    )
 
 
 def _channels_last(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -98,28 +123,49 @@ def _channels_last(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, 
 
 
 def _load_exported(request: ModelRequest) -> BuiltModel:
-    """A program saved by ``torch.export.save``, with the module tree of its source, so that its layers have their names."""
+    """A program saved by ``torch.export.save``, with the module tree of its source, so that its
+    layers have their names.
+    """
     path = request.model_file()
     with no_pickles(path):
         program = torch.export.load(path)
-    inputs = [node for node in program.graph.nodes if node.op == "placeholder" and node.name in program.graph_signature.user_inputs]
+    inputs = [
+        node
+        for node in program.graph.nodes
+        if node.op == "placeholder" and node.name in program.graph_signature.user_inputs
+    ]
     if len(inputs) != 1:
         raise ModelError(f"{path} takes {len(inputs)} inputs; an image classifier takes one.")
     shape = [side if isinstance(side, int) else None for side in inputs[0].meta["val"].shape]
-    dynamic = 'torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))'
+    dynamic = (
+        'torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))'
+    )
     if shape[0] not in (None, 1):
-        raise ModelError(f"{path} was exported for batches of exactly {shape[0]} images. Export it with {dynamic}.")
+        raise ModelError(
+            f"{path} was exported for batches of exactly {shape[0]} images. Export it with {dynamic}."
+        )
     if any(_trains(node) for node in program.graph.nodes):
-        raise ModelError(f"{path} was exported in training mode (batch normalisation or dropout is active). Call model.eval() before the export.")
+        raise ModelError(
+            f"{path} was exported in training mode (batch normalisation or dropout is active). Call model.eval() before the export."
+        )
     preprocess, notes, last = _declared_by_input(path.name, shape)
     if shape[0] == 1:
-        notes = (*notes, f"{path.name} was exported for one image at a time: set batch_size = 1 under [run], or export it with {dynamic}")
+        notes = (
+            *notes,
+            f"{path.name} was exported for one image at a time: set batch_size = 1 under [run], or export it with {dynamic}",
+        )
     ending = _cut_exported(program)
-    return _of_file(torch.export.unflatten(program), preprocess, last, notes, ending, str(program.graph))
+    return _of_file(
+        torch.export.unflatten(program), preprocess, last, notes, ending, str(program.graph)
+    )
 
 
 def _trains(node: Any) -> bool:
-    position = {"aten.batch_norm.default": 5, "aten.instance_norm.default": 5, "aten.dropout.default": 2}.get(str(node.target))
+    position = {
+        "aten.batch_norm.default": 5,
+        "aten.instance_norm.default": 5,
+        "aten.dropout.default": 2,
+    }.get(str(node.target))
     return position is not None and len(node.args) > position and node.args[position] is True
 
 
@@ -127,16 +173,33 @@ _ACTIVATION_NODES = {
     "aten.softmax.int": "softmax", "aten._softmax.default": "softmax", "aten.log_softmax.int": "log-softmax",
     "aten._log_softmax.default": "log-softmax", "aten.sigmoid.default": "sigmoid", "aten.log_sigmoid.default": "log-sigmoid",
 }  # fmt: skip
-_RESHAPING_NODES = ("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "clone", "contiguous", "alias", "permute", "transpose")
+_RESHAPING_NODES = (
+    "view",
+    "reshape",
+    "flatten",
+    "unflatten",
+    "squeeze",
+    "unsqueeze",
+    "clone",
+    "contiguous",
+    "alias",
+    "permute",
+    "transpose",
+)
 
 
 def _cut_exported(program: Any) -> str:
-    """Take a final softmax or sigmoid off the graph, also from before a change of shape; its name, or "" where there is none."""
+    """Take a final softmax or sigmoid off the graph, also from before a change of shape; its name,
+    or "" where there is none.
+    """
     output = next(node for node in program.graph.nodes if node.op == "output")
     if len(output.args[0]) != 1:
         return ""
     last = output.args[0][0]
-    while last.op == "call_function" and str(last.target).removeprefix("aten.").partition(".")[0] in _RESHAPING_NODES:
+    while (
+        last.op == "call_function"
+        and str(last.target).removeprefix("aten.").partition(".")[0] in _RESHAPING_NODES
+    ):
         last = last.args[0]
     if str(last.target) not in _ACTIVATION_NODES:
         return ""
@@ -147,17 +210,22 @@ def _cut_exported(program: Any) -> str:
     return _ACTIVATION_NODES[str(last.target)]
 
 
-# ── ONNX ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── ONNX ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _load_onnx(request: ModelRequest) -> BuiltModel:
     path = request.model_file()
-    onnx, _ = imported_extra("onnx", "onnx", request), import_torchvision()  # onnx2torch imports torchvision
+    onnx, _ = (
+        imported_extra("onnx", "onnx", request),
+        import_torchvision(),
+    )  # onnx2torch imports torchvision
     converter = imported_extra("onnx2torch", "onnx", request)
     try:
         model = onnx.load(str(path))
     except Exception as error:  # protobuf's own errors, missing external data
-        raise ModelError(f"{path} cannot be read as ONNX: {type(error).__name__}: {error}") from error
+        raise ModelError(
+            f"{path} cannot be read as ONNX: {type(error).__name__}: {error}"
+        ) from error
     constants = {entry.name for entry in model.graph.initializer}
     inputs = [entry for entry in model.graph.input if entry.name not in constants]
     if len(inputs) != 1:
@@ -165,13 +233,24 @@ def _load_onnx(request: ModelRequest) -> BuiltModel:
     shape = [side.dim_value or None for side in inputs[0].type.tensor_type.shape.dim]
     preprocess, notes, last = _declared_by_input(path.name, shape)
     ending = _cut_onnx(model.graph)
-    return _of_file(_converted(onnx, converter, model, path), preprocess, last, notes, ending, hashlib.sha256(path.read_bytes()).hexdigest())
+    return _of_file(
+        _converted(onnx, converter, model, path),
+        preprocess,
+        last,
+        notes,
+        ending,
+        hashlib.sha256(path.read_bytes()).hexdigest(),
+    )
 
 
 def _cut_onnx(graph: Any) -> str:
     output = graph.output[0]
     last = next((node for node in graph.node if output.name in node.output), None)
-    if last is None or last.op_type not in ("Softmax", "LogSoftmax", "Sigmoid") or len(graph.output) != 1:
+    if (
+        last is None
+        or last.op_type not in ("Softmax", "LogSoftmax", "Sigmoid")
+        or len(graph.output) != 1
+    ):
         return ""
     output.name = last.input[0]
     graph.node.remove(last)
@@ -179,37 +258,46 @@ def _cut_onnx(graph: Any) -> str:
 
 
 def _converted(onnx: Any, converter: Any, model: Any, path: Path) -> nn.Module:
-    """The network as torch modules; operator sets that the converter does not know are brought to 13 first."""
+    """The network as torch modules; operator sets that the converter does not know are brought to
+    13 first.
+    """
     try:
         try:
             module: nn.Module = converter.convert(model)
         except NotImplementedError:
             module = converter.convert(onnx.version_converter.convert_version(model, 13))
     except NotImplementedError as error:
-        raise ModelError(f"{path} uses an operator that onnx2torch cannot convert: {error}") from error
+        raise ModelError(
+            f"{path} uses an operator that onnx2torch cannot convert: {error}"
+        ) from error
     except Exception as error:
         raise ModelError(f"{path} cannot be converted: {type(error).__name__}: {error}") from error
     return module
 
 
 def imported_extra(module: str, extra: str, request: ModelRequest) -> Any:
-    """A module of an optional extra.  Errors: ``MissingExtraError``, which names the extra to install."""
+    """A module of an optional extra.  Errors: ``MissingExtraError``, which names the extra to
+    install.
+    """
     try:
         return importlib.import_module(module)
     except ImportError as error:
         raise MissingExtraError(f"The model {request.spec}", extra, module) from error
 
 
-# ── Keras ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Keras ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 class _KerasLayer(nn.Module):
-    """One Keras operation as a torch module: Keras layers override ``__call__``, so that hooks on them never fire."""
+    """One Keras operation as a torch module: Keras layers override ``__call__``, so that hooks on
+    them never fire.
+    """
 
     def __init__(self, operation: Any) -> None:
         super().__init__()
         if isinstance(operation, nn.Module) and getattr(operation, "weights", None):
-            self.layer = operation  # registered: its weights are this module's; a dropout's random state is none, and differs at every load
+            # registered: its weights are this module's; a dropout's random state is none, and differs at every load
+            self.layer = operation
         self._operation = (operation,)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -217,26 +305,42 @@ class _KerasLayer(nn.Module):
 
 
 class _KerasGraph(nn.Module):
-    """A functional Keras model walked node by node, its layers as children under their own names; nested models nest."""
+    """A functional Keras model walked node by node, its layers as children under their own names;
+    nested models nest.
+    """
 
     def __init__(self, model: Any, skipped: Any = None) -> None:
         super().__init__()
         functional = getattr(model, "_functional", None) or model
         if not hasattr(functional, "_run_through_graph"):
-            raise ModelError(f"The Keras model {type(model).__name__} is a class of its own; only functional and sequential models are read.")
+            raise ModelError(
+                f"The Keras model {type(model).__name__} is a class of its own; only functional and sequential models are read."
+            )
         self._functional = (functional,)  # in a tuple, or its layers would be registered twice
         self._child: dict[int, str] = {}
         for operation in functional.operations:
             if type(operation).__name__ == "InputLayer":
                 continue
-            nested = hasattr(operation, "_run_through_graph") or getattr(operation, "_functional", None) is not None
-            child = _KerasLayer(lambda x, **_: x) if operation is skipped else _KerasGraph(operation) if nested else _KerasLayer(operation)
+            nested = (
+                hasattr(operation, "_run_through_graph")
+                or getattr(operation, "_functional", None) is not None
+            )
+            child = (
+                _KerasLayer(lambda x, **_: x)
+                if operation is skipped
+                else _KerasGraph(operation)
+                if nested
+                else _KerasLayer(operation)
+            )
             self._child[id(operation)] = operation.name.replace(".", "_")
             self.add_module(self._child[id(operation)], child)
 
     def forward(self, *inputs: Tensor, **options: Any) -> Any:
         with importlib.import_module("keras").device(str(inputs[0].device)):
-            outputs = self._functional[0]._run_through_graph(inputs, operation_fn=lambda operation: self.get_submodule(self._child[id(operation)]))
+            outputs = self._functional[0]._run_through_graph(
+                inputs,
+                operation_fn=lambda operation: self.get_submodule(self._child[id(operation)]),
+            )
         return outputs[0] if isinstance(outputs, list | tuple) and len(outputs) == 1 else outputs
 
 
@@ -245,21 +349,29 @@ def _load_keras(request: ModelRequest) -> BuiltModel:
     os.environ.setdefault("KERAS_BACKEND", "torch")
     keras = imported_extra("keras", "keras", request)
     if keras.config.backend() != "torch":
-        raise ModelError(f"Keras runs on {keras.config.backend()} in this process; set KERAS_BACKEND=torch before it is first imported.")
+        raise ModelError(
+            f"Keras runs on {keras.config.backend()} in this process; set KERAS_BACKEND=torch before it is first imported."
+        )
     try:
         with keras.device("cpu"):
             model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # ValueError, TypeError, zipfile and HDF5 errors
-        raise ModelError(f"{path} cannot be read as a Keras model: {type(error).__name__}: {str(error).strip()[:400]}") from error
+        raise ModelError(
+            f"{path} cannot be read as a Keras model: {type(error).__name__}: {str(error).strip()[:400]}"
+        ) from error
     if not isinstance(model.input_shape, tuple):
-        raise ModelError(f"{path} takes {len(model.input_shape)} inputs; an image classifier takes one.")
+        raise ModelError(
+            f"{path} takes {len(model.input_shape)} inputs; an image classifier takes one."
+        )
     preprocess, notes, last = _declared_by_input(path.name, model.input_shape)
     skipped, ending = _cut_keras(keras, model)
     return _of_file(_KerasGraph(model, skipped), preprocess, last, notes, ending, model.to_json())
 
 
 def _cut_keras(keras: Any, model: Any) -> tuple[Any, str]:
-    """Make a final softmax, sigmoid or logarithm of one linear.  returns : the layer to skip where it is nothing else, and the function's name"""
+    """Make a final softmax, sigmoid or logarithm of one linear.  returns : the layer to skip where
+    it is nothing else, and the function's name
+    """
     last = model.outputs[0]._keras_history.operation if len(model.outputs) == 1 else None
     if isinstance(last, keras.layers.Softmax):
         return last, "softmax"
@@ -270,11 +382,13 @@ def _cut_keras(keras: Any, model: Any) -> tuple[Any, str]:
     return None, ""
 
 
-# ── Hugging Face ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Hugging Face ──────────────────────────────────────────────────────────────────────────────────
 
 
 def load_huggingface(request: ModelRequest) -> BuiltModel:
-    """A local folder as ``save_pretrained`` writes it; nothing is downloaded and none of its code is run."""
+    """A local folder as ``save_pretrained`` writes it; nothing is downloaded and none of its code
+    is run.
+    """
     folder = request.model_file()
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} has no config.json; save_pretrained writes it.")
@@ -282,31 +396,69 @@ def load_huggingface(request: ModelRequest) -> BuiltModel:
     transformers = imported_extra("transformers", "hf", request)
     local = {"local_files_only": True, "trust_remote_code": False}
     try:
-        module, info = transformers.AutoModelForImageClassification.from_pretrained(folder, output_loading_info=True, **local)
+        module, info = transformers.AutoModelForImageClassification.from_pretrained(
+            folder, output_loading_info=True, **local
+        )
     except Exception as error:
-        raise ModelError(f"{folder} cannot be loaded as an image classifier: {type(error).__name__}: {error}") from error
-    absent = sorted(str(key) for kind in ("missing_keys", "mismatched_keys") for key in info.get(kind, ()))
+        raise ModelError(
+            f"{folder} cannot be loaded as an image classifier: {type(error).__name__}: {error}"
+        ) from error
+    absent = sorted(
+        str(key) for kind in ("missing_keys", "mismatched_keys") for key in info.get(kind, ())
+    )
     if absent:
-        raise ModelError(f"{folder} lacks {len(absent)} weights, which would be random: {', '.join(absent[:5])}{' …' if len(absent) > 5 else ''}")
+        raise ModelError(
+            f"{folder} lacks {len(absent)} weights, which would be random: {', '.join(absent[:5])}{' …' if len(absent) > 5 else ''}"
+        )
     labels = module.config.id2label or {}  # some configurations (PVT) leave it out
-    names = tuple(str(labels.get(index, f"LABEL_{index}")) for index in range(module.config.num_labels))
+    names = tuple(
+        str(labels.get(index, f"LABEL_{index}")) for index in range(module.config.num_labels)
+    )
     unnamed = all(name == f"LABEL_{index}" for index, name in enumerate(names))
-    notes: tuple[str, ...] = ("the folder has no preprocessor_config.json: images are used as decoded where [preprocess] says nothing",)
+    notes: tuple[str, ...] = (
+        "the folder has no preprocessor_config.json: images are used as decoded where [preprocess] says nothing",
+    )
     preprocess = None
     if (folder / "preprocessor_config.json").is_file():
         settings = transformers.AutoImageProcessor.from_pretrained(folder, **local).to_dict()
         preprocess, notes = _declared_by_huggingface(settings), ()
-    return BuiltModel(module, preprocess, None if unnamed else names, len(names), "auto", "logits", (folder / "config.json").read_text(), notes)
+    return BuiltModel(
+        module,
+        preprocess,
+        None if unnamed else names,
+        len(names),
+        "auto",
+        "logits",
+        (folder / "config.json").read_text(),
+        notes,
+    )
 
 
 def _declared_by_huggingface(settings: Mapping[str, Any]) -> Preprocess:
-    """An image processor's settings.  Its normalisation ``(value·factor − mean) / std`` is written here on values in [0, 1]."""
+    """An image processor's settings.
+
+    Its normalisation ``(value·factor − mean) / std`` is written here on values in [0, 1].
+    """
     size, crop = settings.get("size") or {}, settings.get("crop_size") or {}
-    resize = size.get("shortest_edge") or (size["height"], size["width"]) if settings.get("do_resize") and size else None
+    resize = (
+        size.get("shortest_edge") or (size["height"], size["width"])
+        if settings.get("do_resize") and size
+        else None
+    )
     cropped = (crop["height"], crop["width"]) if settings.get("do_center_crop") and crop else None
-    if settings.get("crop_pct") is not None and isinstance(resize, int):  # ConvNeXt: below 384 resize more and crop, else squash
-        cropped, resize = ((resize, resize), int(resize / settings["crop_pct"])) if resize < 384 else (None, (resize, resize))
-    factor = 255 * (settings.get("rescale_factor") or 1 / 255) if settings.get("do_rescale", True) else 255.0
+    if settings.get("crop_pct") is not None and isinstance(
+        resize, int
+    ):  # ConvNeXt: below 384 resize more and crop, else squash
+        cropped, resize = (
+            ((resize, resize), int(resize / settings["crop_pct"]))
+            if resize < 384
+            else (None, (resize, resize))
+        )
+    factor = (
+        255 * (settings.get("rescale_factor") or 1 / 255)
+        if settings.get("do_rescale", True)
+        else 255.0
+    )
     mean = settings["image_mean"] if settings.get("do_normalize") else (0.0,)
     std = settings["image_std"] if settings.get("do_normalize") else (1.0,)
     offset = 1.0 if settings.get("rescale_offset") else 0.0
@@ -322,7 +474,11 @@ def _declared_by_huggingface(settings: Mapping[str, Any]) -> Preprocess:
     )
 
 
-FILES: dict[str, Callable[[ModelRequest], BuiltModel]] = {".pt2": _load_exported, ".onnx": _load_onnx, ".keras": _load_keras}
+FILES: dict[str, Callable[[ModelRequest], BuiltModel]] = {
+    ".pt2": _load_exported,
+    ".onnx": _load_onnx,
+    ".keras": _load_keras,
+}
 _WEIGHTS_ONLY = "holds weights and no network: name the architecture (torchvision:NAME, timm:NAME or factory:file.py:build) and set weights to it."
 NO_MODELS = {
     ".pt": _WEIGHTS_ONLY, ".pth": _WEIGHTS_ONLY, ".ckpt": _WEIGHTS_ONLY, ".safetensors": _WEIGHTS_ONLY,

@@ -1,4 +1,6 @@
-"""What goes into a network and comes out of it: nested tensors, their batch size, and the scores among them."""
+"""What goes into a network and comes out of it: nested tensors, their batch size, and the scores
+among them.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ from gradaudit.errors import ForwardError, GradauditError, TargetError, in_words
 def call(module: nn.Module, inputs: Inputs) -> Any:
     """The module's output for one tensor, a tuple of positional or a mapping of keyword arguments.
 
-    Errors: ``ForwardError`` for whatever the module raises, an exit included; running out of memory stays what it is.
+    Errors: ``ForwardError`` for whatever the module raises, an exit included; running out of memory
+    stays what it is.
     """
     try:
         if isinstance(inputs, Tensor):
@@ -28,29 +31,43 @@ def call(module: nn.Module, inputs: Inputs) -> Any:
         place = place_besides(error, "torch")
         where = f"; {Path(place[0]).name}, line {place[1]}" if place else ""
         shape = "x".join(map(str, first_tensor(inputs).shape[1:]))
-        raise ForwardError(f"The network fails on an input of {shape} ({in_words(error)}{where}).") from error
+        raise ForwardError(
+            f"The network fails on an input of {shape} ({in_words(error)}{where})."
+        ) from error
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """True for the device's and the host's out-of-memory errors, whatever their type."""
     text = str(error).lower()
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "out of memory" in text or "can't allocate memory" in text
+    return (
+        isinstance(error, (torch.OutOfMemoryError, MemoryError))
+        or "out of memory" in text
+        or "can't allocate memory" in text
+    )
+
 
 Inputs = Tensor | tuple[Any, ...] | Mapping[str, Any]
 """What the module is called with: one tensor, positional arguments, or keyword arguments."""
 
 
 def first_tensor(output: Any, key: str | int | None = None) -> Tensor:
-    """The tensor of scores in a module's output: itself, entry ``key``, ``logits``, or the first tensor of a tuple or mapping.
+    """The tensor of scores in a module's output: itself, entry ``key``, ``logits``, or the first
+    tensor of a tuple or mapping.
 
     Errors: ``TargetError`` when there is none, listing what there is.
     """
     if key is not None:
         try:
             entries: Any = output
-            output = entries[key] if isinstance(output, (Mapping, tuple, list)) else getattr(output, str(key))
+            output = (
+                entries[key]
+                if isinstance(output, (Mapping, tuple, list))
+                else getattr(output, str(key))
+            )
         except (KeyError, IndexError, AttributeError, TypeError) as error:
-            raise TargetError(f"The model's output has no entry {key!r}; it is {_describe(output)}. Set `output` to one of its entries.") from error
+            raise TargetError(
+                f"The model's output has no entry {key!r}; it is {_describe(output)}. Set `output` to one of its entries."
+            ) from error
     if isinstance(output, Tensor):
         return output
     if isinstance(output, Mapping):

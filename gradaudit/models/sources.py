@@ -1,15 +1,23 @@
-"""From one line of text, or a module at hand, to a ``Classifier``: network, target layer, preprocess, class names.
+"""From one line of text, or a module at hand, to a ``Classifier``: network, target layer,
+preprocess, class names.
 
-    torchvision:resnet50            weights = "DEFAULT" (or another published set, downloaded), or a local file
-    timm:convnext_tiny              weights = "pretrained", or a local file                     (extra [timm])
-    factory:file.py:function        your own Python, which is run: it returns a module, (module, preprocess) or a Classifier
-    hf:FOLDER                       a local folder of AutoModelForImageClassification           (extra [hf])
+    torchvision:resnet50            weights = "DEFAULT" (or another published set, downloaded), or a
+    local file
+    timm:convnext_tiny              weights = "pretrained", or a local file
+    (extra [timm])
+    factory:file.py:function        your own Python, which is run: it returns a module, (module,
+    preprocess) or a Classifier
+    hf:FOLDER                       a local folder of AutoModelForImageClassification
+    (extra [hf])
     model.pt2                       a program saved by torch.export
-    model.onnx                      converted by onnx2torch                                     (extra [onnx])
-    model.keras                     a functional or sequential Keras 3 model                    (extra [keras])
+    model.onnx                      converted by onnx2torch
+    (extra [onnx])
+    model.keras                     a functional or sequential Keras 3 model
+    (extra [keras])
 
-A network that ends in a softmax or sigmoid loses it, or is refused: the score that Grad-CAM explains is the logit (``with_logits``).
-Local weights are ``.safetensors`` or a state dict (``.pt``, ``.pth``), read with ``weights_only``: no pickle is ever executed.
+A network that ends in a softmax or sigmoid loses it, or is refused: the score that Grad-CAM
+explains is the logit (``with_logits``). Local weights are ``.safetensors`` or a state dict
+(``.pt``, ``.pth``), read with ``weights_only``: no pickle is ever executed.
 """
 
 from __future__ import annotations
@@ -43,12 +51,15 @@ from gradaudit.plan import PreprocessPlan
 
 
 def with_logits(classifier: Classifier, images: Inputs) -> Classifier:
-    """The classifier without a softmax or sigmoid module at the end of its network, which ``notes`` then says; itself where there is none.
+    """The classifier without a softmax or sigmoid module at the end of its network, which ``notes``
+    then says; itself where there is none.
 
-    The network is a copy that shares its weights with the given one, which stays as it is; the digest is another, too.
+    The network is a copy that shares its weights with the given one, which stays as it is; the
+    digest is another, too.
     images : real, preprocessed images on the model's device; a few are enough
 
-    Errors: ``ModelError`` where the network gives probabilities that cannot be undone (see ``output_activation``).
+    Errors: ``ModelError`` where the network gives probabilities that cannot be undone (see
+    ``output_activation``).
     """
     if classifier.gives_logits:
         return classifier
@@ -56,15 +67,22 @@ def with_logits(classifier: Classifier, images: Inputs) -> Classifier:
         module, notes = without_activation(classifier.module, images, classifier.output)
     except GradauditError:
         raise
-    except Exception:  # a network is foreign code: what it raises on these images, it raises again where it is explained
+    # a network is foreign code: what it raises on these images, it raises again where it is explained
+    except Exception:
         return classifier
     digest = classifier.digest
     if module is not classifier.module:
         digest = hashlib.sha256(f"{digest}\0{notes[0]}".encode()).hexdigest()
-    return replace(classifier, module=module, notes=(*classifier.notes, *notes), digest=digest, gives_logits=True)
+    return replace(
+        classifier,
+        module=module,
+        notes=(*classifier.notes, *notes),
+        digest=digest,
+        gives_logits=True,
+    )
 
 
-# ── loading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── loading ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def load_classifier(
@@ -76,25 +94,32 @@ def load_classifier(
     output: str | int | None = None,
     root: Path | None = None,
 ) -> Classifier:
-    """Load a network by its one-line description (see the top of this file), in eval mode on the CPU.
+    """Load a network by its one-line description (see the top of this file), in eval mode on the
+    CPU.
 
-    What is given here comes before what the source declares: class names, layer, logits' key, single preprocess settings.
-    Relative paths in ``spec`` and ``weights`` start at ``root``.
+    What is given here comes before what the source declares: class names, layer, logits' key,
+    single preprocess settings. Relative paths in ``spec`` and ``weights`` start at ``root``.
 
-    Errors: ``ModelError`` (unknown source or name, no weights, keys that do not fit, pickles), ``LayerError``,
-    ``MissingExtraError``, ``PlanError`` for a preprocess that contradicts the declared one.
+    Errors: ``ModelError`` (unknown source or name, no weights, keys that do not fit, pickles),
+    ``LayerError``, ``MissingExtraError``, ``PlanError`` for a preprocess that contradicts the
+    declared one.
     """
     load = _loader_of(spec)
     with warnings.catch_warnings():
         if load is not _load_factory:
-            warnings.simplefilter("ignore")  # libraries warning each other of deprecations; a factory's warnings are its author's to see
+            warnings.simplefilter(
+                "ignore"
+                # libraries warning each other of deprecations; a factory's warnings are its author's to see
+            )
         built = load(ModelRequest(spec, None if weights is None else str(weights), root or Path()))
     module = unwrap(built.module).eval()
     chosen = layer if layer != "auto" else built.layer
     check_layer(module, chosen)
     names = built.classes if classes is None else tuple(str(entry) for entry in classes)
     if names is not None and built.outputs is not None and len(names) != built.outputs:
-        raise ModelError(f"{len(names)} class names are given and {spec} has {built.outputs} outputs.")
+        raise ModelError(
+            f"{len(names)} class names are given and {spec} has {built.outputs} outputs."
+        )
     return Classifier(
         module=module,
         layer=chosen,
@@ -118,10 +143,14 @@ def _loader_of(spec: str) -> Callable[[ModelRequest], BuiltModel]:
         raise ModelError(f"{spec} {NO_MODELS[suffix]}")
     known = ", ".join([*(f"{known}:…" for known in _SOURCES), *(f"FILE{known}" for known in FILES)])
     near = difflib.get_close_matches(scheme, _SOURCES, n=1)
-    raise ModelError(f"No model source {spec!r}{f'; did you mean {near[0]}:…?' if near else '.'} Known sources: {known}")
+    raise ModelError(
+        f"No model source {spec!r}{f'; did you mean {near[0]}:…?' if near else '.'} Known sources: {known}"
+    )
 
 
-def _resolved_preprocess(declared: Preprocess | None, plan: PreprocessPlan | None) -> Preprocess | None:
+def _resolved_preprocess(
+    declared: Preprocess | None, plan: PreprocessPlan | None
+) -> Preprocess | None:
     if plan is None or plan == PreprocessPlan():
         return declared
     return (declared or Preprocess()).merged(plan)
@@ -134,10 +163,14 @@ def _without_folders(spec: str) -> str:
 
 def _did_you_mean(name: str, known: Collection[str]) -> str:
     near = difflib.get_close_matches(name, known, n=3)
-    return f"Did you mean {' or '.join(map(repr, near))}?" if near else f"Known are, among {len(known)}: {', '.join(sorted(known)[:8])} …"
+    return (
+        f"Did you mean {' or '.join(map(repr, near))}?"
+        if near
+        else f"Known are, among {len(known)}: {', '.join(sorted(known)[:8])} …"
+    )
 
 
-# ── torchvision ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── torchvision ───────────────────────────────────────────────────────────────────────────────────
 
 _UNTRAINED = 'its weights are random (weights = "random"): a rehearsal of the pipeline, no audit of a trained network'
 
@@ -153,27 +186,49 @@ def _load_torchvision(request: ModelRequest) -> BuiltModel:
     models = import_torchvision().models
     known = models.list_models(module=models)
     if request.name not in known:
-        raise ModelError(f"torchvision has no classification network {request.name!r}. {_did_you_mean(request.name, known)}")
+        raise ModelError(
+            f"torchvision has no classification network {request.name!r}. {_did_you_mean(request.name, known)}"
+        )
     published = {entry.name: entry for entry in models.get_model_weights(request.name)}
     if request.weights is None:
-        raise _no_weights(f"torchvision:{request.name}", " or ".join(map(repr, ["DEFAULT", *published])))
+        raise _no_weights(
+            f"torchvision:{request.name}", " or ".join(map(repr, ["DEFAULT", *published]))
+        )
     default = models.get_model_weights(request.name).DEFAULT
-    entry = default if request.weights == "DEFAULT" else published.get(request.weights.rpartition(".")[2])
+    entry = (
+        default
+        if request.weights == "DEFAULT"
+        else published.get(request.weights.rpartition(".")[2])
+    )
     if entry is not None:
-        module = _downloaded(f"torchvision:{request.name}", lambda: models.get_model(request.name, weights=entry))
+        module = _downloaded(
+            f"torchvision:{request.name}", lambda: models.get_model(request.name, weights=entry)
+        )
         categories = tuple(entry.meta["categories"])
         return BuiltModel(module, _declared_by_torchvision(entry), categories, len(categories))
 
-    extra = {"init_weights": False} if request.name in ("googlenet", "inception_v3") else {}  # their default warns, and takes a minute
+    extra = (
+        {"init_weights": False} if request.name in ("googlenet", "inception_v3") else {}
+    )  # their default warns, and takes a minute
 
     def build(outputs: int | None) -> nn.Module:
-        module: nn.Module = models.get_model(request.name, weights=None, **extra, **({} if outputs is None else {"num_classes": outputs}))
+        module: nn.Module = models.get_model(
+            request.name,
+            weights=None,
+            **extra,
+            **({} if outputs is None else {"num_classes": outputs}),
+        )
         return module
 
     module, notes = _filled(build, request, f"torchvision:{request.name}")
-    notes = (*notes, f"the preprocess is torchvision's own for {default}; set [preprocess] if the network was trained with another")
+    notes = (
+        *notes,
+        f"the preprocess is torchvision's own for {default}; set [preprocess] if the network was trained with another",
+    )
     outputs = _count_outputs(module)
-    return BuiltModel(module, _declared_by_torchvision(default), _imagenet_names(outputs), outputs, notes=notes)
+    return BuiltModel(
+        module, _declared_by_torchvision(default), _imagenet_names(outputs), outputs, notes=notes
+    )
 
 
 def _declared_by_torchvision(entry: Any) -> Preprocess:
@@ -188,7 +243,9 @@ def _declared_by_torchvision(entry: Any) -> Preprocess:
 
 
 def _imagenet_names(outputs: int | None) -> tuple[str, ...] | None:
-    """The names of ImageNet's 1,000 classes, in the order of every ImageNet-1k network; None for another number of outputs."""
+    """The names of ImageNet's 1,000 classes, in the order of every ImageNet-1k network; None for
+    another number of outputs.
+    """
     if outputs != 1000:
         return None
     return tuple(import_torchvision().models.ResNet18_Weights.DEFAULT.meta["categories"])
@@ -207,12 +264,14 @@ def _downloaded(spec: str, build: Callable[[], nn.Module]) -> nn.Module:
 
 
 def _count_outputs(module: nn.Module) -> int | None:
-    """Length of the last weight-carrying layer's output, which in every torchvision and timm classifier is the head."""
+    """Length of the last weight-carrying layer's output, which in every torchvision and timm
+    classifier is the head.
+    """
     heads = [child for child in module.modules() if isinstance(child, nn.Linear | nn.Conv2d)]
     return None if not heads else int(heads[-1].weight.shape[0])
 
 
-# ── timm ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── timm ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _load_timm(request: ModelRequest) -> BuiltModel:
@@ -224,7 +283,9 @@ def _load_timm(request: ModelRequest) -> BuiltModel:
     spec = f"timm:{request.name}"
     known = timm.list_models()
     if request.name.partition(".")[0] not in known:
-        raise ModelError(f"timm has no network {request.name!r}. {_did_you_mean(request.name, known)}")
+        raise ModelError(
+            f"timm has no network {request.name!r}. {_did_you_mean(request.name, known)}"
+        )
     if request.weights is None:
         raise _no_weights(spec, "'pretrained'")
     notes: tuple[str, ...] = ()
@@ -233,23 +294,42 @@ def _load_timm(request: ModelRequest) -> BuiltModel:
     else:
 
         def build(outputs: int | None) -> nn.Module:
-            built: nn.Module = timm.create_model(request.name, pretrained=False, **({} if outputs is None else {"num_classes": outputs}))
+            built: nn.Module = timm.create_model(
+                request.name,
+                pretrained=False,
+                **({} if outputs is None else {"num_classes": outputs}),
+            )
             return built
 
         module, notes = _filled(build, request, spec)
-        notes = (*notes, f"the preprocess is timm's own for {request.name}; set [preprocess] if the network was trained with another")
+        notes = (
+            *notes,
+            f"the preprocess is timm's own for {request.name}; set [preprocess] if the network was trained with another",
+        )
     outputs = getattr(module, "num_classes", None)
-    return BuiltModel(module, _declared_by_timm(timm.data.resolve_data_config({}, model=module)), _imagenet_names(outputs), outputs, notes=notes)
+    return BuiltModel(
+        module,
+        _declared_by_timm(timm.data.resolve_data_config({}, model=module)),
+        _imagenet_names(outputs),
+        outputs,
+        notes=notes,
+    )
 
 
 def _declared_by_timm(config: Mapping[str, Any]) -> Preprocess:
-    """The evaluation transform that ``timm.data.create_transform`` builds from the same configuration."""
+    """The evaluation transform that ``timm.data.create_transform`` builds from the same
+    configuration.
+    """
     channels, *size = config["input_size"]
     if channels not in (1, 3):
         raise ModelError(f"The network takes {channels} channels; images have 3, or 1 as luma.")
     scaled = tuple(math.floor(side / config["crop_pct"]) for side in size)
     mode = config.get("crop_mode") or "center"
-    fits: dict[str, Literal["shorter", "exact", "pad"]] = {"center": "shorter", "squash": "exact", "border": "pad"}
+    fits: dict[str, Literal["shorter", "exact", "pad"]] = {
+        "center": "shorter",
+        "squash": "exact",
+        "border": "pad",
+    }
     shorter = mode == "center" and scaled[0] == scaled[1]
     return Preprocess(
         resize=scaled[0] if shorter else scaled,
@@ -262,7 +342,7 @@ def _declared_by_timm(config: Mapping[str, Any]) -> Preprocess:
     )
 
 
-# ── factory ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── factory ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def _load_factory(request: ModelRequest) -> BuiltModel:
@@ -270,7 +350,9 @@ def _load_factory(request: ModelRequest) -> BuiltModel:
     file, _, function = request.name.rpartition(":")
     path = request.file(file)
     if not file or not function.isidentifier():
-        raise ModelError(f"factory:{request.name} needs a file and a function: factory:models.py:build")
+        raise ModelError(
+            f"factory:{request.name} needs a file and a function: factory:models.py:build"
+        )
     if not path.is_file():
         raise ModelError(f"factory:{request.name}: there is no file {path}.")
     declare_missing_operators()
@@ -278,7 +360,11 @@ def _load_factory(request: ModelRequest) -> BuiltModel:
         namespace = _executed(path)
         build = getattr(namespace, function, None)
         if not callable(build):
-            own = [name for name, value in vars(namespace).items() if callable(value) and getattr(value, "__module__", "") == namespace.__name__]
+            own = [
+                name
+                for name, value in vars(namespace).items()
+                if callable(value) and getattr(value, "__module__", "") == namespace.__name__
+            ]
             raise ModelError(f"{path} has no function {function!r}. {_did_you_mean(function, own)}")
         result = _own_errors(path, build)
     note = f"{path.name} is the auditor's own Python and was run to build the network"
@@ -306,7 +392,9 @@ def _own_errors(path: Path, run: Callable[[], Any]) -> Any:
         return run()
     except (GradauditError, KeyboardInterrupt):
         raise
-    except BaseException as error:  # SystemExit and every other: nothing that user code raises may look like a result
+    except (
+        BaseException
+    ) as error:  # SystemExit and every other: nothing that user code raises may look like a result
         lines = []
         trace = error.__traceback__
         while trace is not None:
@@ -314,7 +402,9 @@ def _own_errors(path: Path, run: Callable[[], Any]) -> Any:
                 lines.append(trace.tb_lineno)
             trace = trace.tb_next
         place = f"{path}, line {lines[-1]}" if lines else str(path)
-        words = in_words(error) if isinstance(error, SystemExit) else f"{type(error).__name__}: {error}"
+        words = (
+            in_words(error) if isinstance(error, SystemExit) else f"{type(error).__name__}: {error}"
+        )
         raise ModelError(f"The factory failed at {place}: {words}") from error
 
 
@@ -332,12 +422,23 @@ def _importable_folder(folder: Path) -> Iterator[None]:
 def _of_factory_result(path: Path, result: Any, identity: str, note: str) -> BuiltModel:
     if isinstance(result, Classifier):
         return BuiltModel(
-            result.module, result.preprocess, result.classes, None, result.layer, result.output, identity, (*result.notes, note)
-        )  # fmt: skip
+            result.module,
+            result.preprocess,
+            result.classes,
+            None,
+            result.layer,
+            result.output,
+            identity,
+            (*result.notes, note),
+        )
     module, declared = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
     if not isinstance(module, nn.Module):
-        raise ModelError(f"The factory in {path} returned {type(result).__name__}; expected a torch.nn.Module, (module, preprocess) or a Classifier.")
-    return BuiltModel(module, _declared_by_factory(path, declared), identity=identity, notes=(note,))
+        raise ModelError(
+            f"The factory in {path} returned {type(result).__name__}; expected a torch.nn.Module, (module, preprocess) or a Classifier."
+        )
+    return BuiltModel(
+        module, _declared_by_factory(path, declared), identity=identity, notes=(note,)
+    )
 
 
 def _declared_by_factory(path: Path, declared: Any) -> Preprocess | None:
@@ -350,23 +451,35 @@ def _declared_by_factory(path: Path, declared: Any) -> Preprocess | None:
         unknown = [str(key) for key in declared if key not in known]
         if not unknown:
             return Preprocess(**declared)
-        raise ModelError(f"The factory in {path} declares {', '.join(unknown)}, which no preprocess has. Known settings: {', '.join(known)}")
-    raise ModelError(f"The factory in {path} returned a preprocess of type {type(declared).__name__}; expected a dict of {', '.join(known)}.")
+        raise ModelError(
+            f"The factory in {path} declares {', '.join(unknown)}, which no preprocess has. Known settings: {', '.join(known)}"
+        )
+    raise ModelError(
+        f"The factory in {path} returned a preprocess of type {type(declared).__name__}; expected a dict of {', '.join(known)}."
+    )
 
 
-# ── weights ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── weights ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def _filled(build: Callable[[int | None], nn.Module], request: ModelRequest, spec: str) -> tuple[nn.Module, tuple[str, ...]]:
-    """The architecture with the requested weights; its number of classes follows the checkpoint's head."""
+def _filled(
+    build: Callable[[int | None], nn.Module], request: ModelRequest, spec: str
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """The architecture with the requested weights; its number of classes follows the checkpoint's
+    head.
+    """
     weights = str(request.weights)
     if weights == "random":
-        with torch.random.fork_rng(devices=[]):  # the same network in every run, and the caller's random state untouched
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # the same network in every run, and the caller's random state untouched
             torch.manual_seed(0)
             return build(None), (_UNTRAINED,)
     path = request.file(weights)
     if not path.is_file():
-        raise ModelError(f"{spec} has no published weights {weights!r}, and there is no file {path}. {_no_weights(spec, 'a published set')}")
+        raise ModelError(
+            f"{spec} has no published weights {weights!r}, and there is no file {path}. {_no_weights(spec, 'a published set')}"
+        )
     state = read_weights(path)
     with torch.random.fork_rng(devices=[]):
         module = build(None)

@@ -1,4 +1,6 @@
-"""torchvision beside a torch that it was not built for: ``import_torchvision`` is the one door to it."""
+"""torchvision beside a torch that it was not built for: ``import_torchvision`` is the one door to
+it.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +22,11 @@ _library: Any = None  # kept alive: a library that is collected takes its operat
 def import_torchvision() -> Any:
     """``import torchvision``, also where its compiled operators do not load.
 
-    A torchvision wheel built for CUDA beside a CPU-only torch finds no operators, and its import fails with "operator
-    torchvision::nms does not exist": it registers shape functions for two operators unconditionally.  Classification networks
-    need neither.  Only where they are missing, both are declared, and ``nms`` gets a plain implementation, so that detectors run
-    too.  Everything in gradaudit that needs torchvision (timm does) comes through here.
+    A torchvision wheel built for CUDA beside a CPU-only torch finds no operators, and its import
+    fails with "operator torchvision::nms does not exist": it registers shape functions for two
+    operators unconditionally.  Classification networks need neither.  Only where they are missing,
+    both are declared, and ``nms`` gets a plain implementation, so that detectors run too.
+    Everything in gradaudit that needs torchvision (timm does) comes through here.
     """
     declare_missing_operators()
     import torchvision
@@ -37,7 +40,9 @@ def _nothing() -> None: ...
 
 
 def declare_missing_operators() -> None:
-    """Declare what the import of torchvision needs; nothing happens where it is imported already, or its operators load."""
+    """Declare what the import of torchvision needs; nothing happens where it is imported already,
+    or its operators load.
+    """
     global _library
     if "torchvision" in sys.modules or _library is not None:
         return
@@ -46,7 +51,9 @@ def declare_missing_operators() -> None:
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         for file in Path(folder).glob("_C.*"):
             try:
-                torch_ops.load_library(str(file))  # what torchvision does first itself; loading twice is harmless
+                torch_ops.load_library(
+                    str(file)
+                )  # what torchvision does first itself; loading twice is harmless
             except OSError:
                 continue
     missing = [name for name in _SCHEMAS if not hasattr(torch_ops.torchvision, name)]
@@ -62,8 +69,10 @@ def declare_missing_operators() -> None:
 def plain_nms(dets: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     """Greedy non-maximum suppression.
 
-    dets : (N, 4) boxes x0, y0, x1, y1      scores : (N,)      iou_threshold : overlaps above it are suppressed
-    returns : int64 indices of the kept boxes, by falling score (equal scores: first come, first kept)
+    dets : (N, 4) boxes x0, y0, x1, y1      scores : (N,)      iou_threshold : overlaps above it are
+        suppressed
+    returns : int64 indices of the kept boxes, by falling score (equal scores: first come, first
+        kept)
     """
     order = scores.argsort(descending=True, stable=True)
     if iou_threshold >= 1:  # nothing overlaps by more than all

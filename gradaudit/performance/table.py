@@ -1,7 +1,8 @@
-"""How well the classifier does in each subgroup: the figures beside which a disparity in region heat has to be read.
+"""How well the classifier does in each subgroup: the figures beside which a disparity in region
+heat has to be read.
 
-The figures stand in ``merits``, their differences between groups in ``merit_differences``; Benjamini-Hochberg goes over all
-differences of all attributes.
+The figures stand in ``merits``, their differences between groups in ``merit_differences``;
+Benjamini-Hochberg goes over all differences of all attributes.
 """
 
 from __future__ import annotations
@@ -19,26 +20,69 @@ from gradaudit.records import ALL, DIFFERENCE, OVER_ANALYSED, Measurements, Test
 from gradaudit.result_schema import PerformanceRow
 from gradaudit.stats.multiplicity import benjamini_hochberg
 
-METRICS_SHOWN = ("accuracy", "sensitivity", "specificity", "ppv", "auc", "brier", "calibration_slope")
+METRICS_SHOWN = (
+    "accuracy",
+    "sensitivity",
+    "specificity",
+    "ppv",
+    "auc",
+    "brier",
+    "calibration_slope",
+)
 
-_NEGATIVE_WORDS = frozenset({
-    "0", "-1", "n", "no", "false", "none", "negative", "neg", "normal", "healthy", "benign", "control", "absent", "background", "other",
-})  # fmt: skip
-_POSITIVE_WORDS = frozenset({
-    "1", "y", "yes", "true", "positive", "pos", "abnormal", "diseased", "disease", "malignant", "cancer", "melanoma", "case", "present",
-})  # fmt: skip
+_NEGATIVE_WORDS = frozenset(
+    {
+        "0",
+        "-1",
+        "n",
+        "no",
+        "false",
+        "none",
+        "negative",
+        "neg",
+        "normal",
+        "healthy",
+        "benign",
+        "control",
+        "absent",
+        "background",
+        "other",
+    }
+)
+_POSITIVE_WORDS = frozenset(
+    {
+        "1",
+        "y",
+        "yes",
+        "true",
+        "positive",
+        "pos",
+        "abnormal",
+        "diseased",
+        "disease",
+        "malignant",
+        "cancer",
+        "melanoma",
+        "case",
+        "present",
+    }
+)
 
 
 def positive_class(classes: tuple[str, ...], plan: Plan) -> tuple[str | None, str]:
     """The class whose sensitivity is reported, and why there is none.
 
-    The plan's, if declared; of two classes the one that its name, or the other's, gives away (malignant / benign).
+    The plan's, if declared; of two classes the one that its name, or the other's, gives away
+    (malignant / benign).
     """
     declared = plan.analysis.positive_class
     if declared is not None:
         if declared in classes:
             return declared, ""
-        return None, f"analysis.positive_class = {declared!r} is not a class here ({', '.join(classes[:6])})"
+        return (
+            None,
+            f"analysis.positive_class = {declared!r} is not a class here ({', '.join(classes[:6])})",
+        )
     if len(classes) == 2:
         words = [name.strip().lower() for name in classes]
         for mine, other in ((0, 1), (1, 0)):
@@ -55,13 +99,18 @@ def performance_table(
     references: Mapping[str, str],
     narrowed: Mapping[tuple[str, str], Array] | None = None,
 ) -> tuple[PerformanceRow, ...]:
-    """Every figure over all images, in each level of each attribute, and as a difference to the level's reference.
+    """Every figure over all images, in each level of each attribute, and as a difference to the
+    level's reference.
 
-    groupings : attribute -> level of each row of ``meas.images`` (an ordered categorical without gaps).
+    groupings : attribute -> level of each row of ``meas.images`` (an ordered categorical without
+        gaps).
     references : attribute -> a level, or "rest" (everyone else).
-    narrowed : (attribute, level) -> the images (bool per row of ``meas.images``) to which the level is narrowed down.
-    Differences carry a test where a guard does not withhold it (see ``merit_differences.difference_tests``).
-    returns : rows whose ``reason`` says why an estimate is missing, or what it averages; ``n_images`` is the number
+    narrowed : (attribute, level) -> the images (bool per row of ``meas.images``) to which the level
+        is narrowed down.
+    Differences carry a test where a guard does not withhold it (see
+    ``merit_differences.difference_tests``).
+    returns : rows whose ``reason`` says why an estimate is missing, or what it averages;
+        ``n_images`` is the number
     of images that the figure is a share of.
     """
     data, rows = predictions(meas, plan)
@@ -71,7 +120,10 @@ def performance_table(
     for attribute, levels in groupings.items():
         codes = levels.cat.codes.to_numpy()[rows]
         names = [str(level) for level in levels.cat.categories]
-        parts = {level: whole[(codes == k) & _kept((narrowed or {}).get((attribute, level)), rows)] for k, level in enumerate(names)}
+        parts = {
+            level: whole[(codes == k) & _kept((narrowed or {}).get((attribute, level)), rows)]
+            for k, level in enumerate(names)
+        }
         reference = references.get(attribute, "rest")
         tests = difference_tests(data, _level_of_each(parts, len(rows)), reference, plan)
         for k, (level, members) in enumerate(parts.items()):
@@ -82,8 +134,12 @@ def performance_table(
                 table.append(_row(attribute, level, name, mine, remark))
                 if level != reference:
                     theirs = figure(data.take(others), alpha)
-                    row = _difference_row(attribute, level, name, (mine, members), (theirs, others), data, reference)
-                    table.append(row.model_copy(update={"test": tests.get((level, name), TestResult())}))
+                    row = _difference_row(
+                        attribute, level, name, (mine, members), (theirs, others), data, reference
+                    )
+                    table.append(
+                        row.model_copy(update={"test": tests.get((level, name), TestResult())})
+                    )
     return _adjusted_for_multiplicity(table)
 
 
@@ -99,7 +155,9 @@ def _adjusted_for_multiplicity(table: list[PerformanceRow]) -> tuple[Performance
     p = np.array([np.nan if row.test.p is None else row.test.p for row in table])
     adjusted = benjamini_hochberg(p)
     return tuple(
-        row if row.test.p is None else row.model_copy(update={"test": row.test.model_copy(update={"p_adjusted": float(q)})})
+        row
+        if row.test.p is None
+        else row.model_copy(update={"test": row.test.model_copy(update={"p_adjusted": float(q)})})
         for row, q in zip(table, adjusted, strict=True)
     )
 
@@ -109,14 +167,22 @@ def _kept(narrowed: Array | None, rows: Array) -> Array:
 
 
 def predictions(meas: Measurements, plan: Plan) -> tuple[Predictions, Array]:
-    """Readable images with a label that is one of the classes, as codes; and their rows in ``meas.images``."""
+    """Readable images with a label that is one of the classes, as codes; and their rows in
+    ``meas.images``.
+    """
     images = meas.images
     classes = classes_of(meas)
     code = {name: k for k, name in enumerate(classes)}
-    code |= {str(k): k for k in range(len(classes)) if str(k) not in code}  # labels may be written as class numbers
+    code |= {
+        str(k): k for k in range(len(classes)) if str(k) not in code
+    }  # labels may be written as class numbers
     label = images["label"].map(code).to_numpy(dtype=float, na_value=np.nan)
     predicted = images["predicted"].map(code).to_numpy(dtype=float, na_value=np.nan)
-    rows = np.flatnonzero((images["status"] == "ok").to_numpy(dtype=bool) & np.isfinite(label) & np.isfinite(predicted))
+    rows = np.flatnonzero(
+        (images["status"] == "ok").to_numpy(dtype=bool)
+        & np.isfinite(label)
+        & np.isfinite(predicted)
+    )
     columns = [f"probability.{name}" for name in classes]
     probability = None
     if classes and all(column in images for column in columns):
@@ -126,23 +192,42 @@ def predictions(meas: Measurements, plan: Plan) -> tuple[Predictions, Array]:
     positive, why = positive_class(classes, plan)
     truth, guess = label[rows].astype(int), predicted[rows].astype(int)
     cluster = pd.factorize(images["cluster"].astype(str))[0][rows]
-    data = Predictions(classes, truth, guess, (truth == guess) * 1.0, probability, cluster, code[positive] if positive else None, why)
+    data = Predictions(
+        classes,
+        truth,
+        guess,
+        (truth == guess) * 1.0,
+        probability,
+        cluster,
+        code[positive] if positive else None,
+        why,
+    )
     return data, rows
 
 
 def classes_of(meas: Measurements) -> tuple[str, ...]:
-    """Names of the model's outputs, in their order; of measurements that do not hold them, every label and prediction that occurs."""
-    columns = [str(c).removeprefix("probability.") for c in meas.images.columns if str(c).startswith("probability.")]
+    """Names of the model's outputs, in their order; of measurements that do not hold them, every
+    label and prediction that occurs.
+    """
+    columns = [
+        str(c).removeprefix("probability.")
+        for c in meas.images.columns
+        if str(c).startswith("probability.")
+    ]
     named = [str(name) for name in meas.run.get("model", {}).get("classes", ())]
     if columns:
         return tuple(columns)
     if named:
         return tuple(named)
-    found = pd.concat([meas.images["label"], meas.images["predicted"]]).dropna().astype(str).unique()
+    found = (
+        pd.concat([meas.images["label"], meas.images["predicted"]]).dropna().astype(str).unique()
+    )
     return tuple(sorted(found))
 
 
-def _row(attribute: str, level: str, metric: str, figure: Figure, remark: str = "") -> PerformanceRow:
+def _row(
+    attribute: str, level: str, metric: str, figure: Figure, remark: str = ""
+) -> PerformanceRow:
     return PerformanceRow(
         attribute=attribute,
         level=level,
@@ -157,13 +242,26 @@ def _row(attribute: str, level: str, metric: str, figure: Figure, remark: str = 
 
 
 def _difference_row(
-    attribute: str, level: str, metric: str, mine: tuple[Figure, Array], theirs: tuple[Figure, Array], data: Predictions, reference: str
+    attribute: str,
+    level: str,
+    metric: str,
+    mine: tuple[Figure, Array],
+    theirs: tuple[Figure, Array],
+    data: Predictions,
+    reference: str,
 ) -> PerformanceRow:
     a, b = (by_cluster(figure, data.cluster[rows], data) for figure, rows in (mine, theirs))
     d, low, high = mover_difference(a, b)
     against = "against everyone else" if reference == "rest" else f"against {reference}"
     missing = a.reason if a.estimate is None else b.reason if b.estimate is None else ""
     return PerformanceRow(
-        attribute=attribute, level=level, metric=metric + DIFFERENCE, estimate=d, low=low, high=high,
-        n_images=a.n_images, n_clusters=a.n_clusters, reason=f"{against}{': ' + missing if missing else ''}",
-    )  # fmt: skip
+        attribute=attribute,
+        level=level,
+        metric=metric + DIFFERENCE,
+        estimate=d,
+        low=low,
+        high=high,
+        n_images=a.n_images,
+        n_clusters=a.n_clusters,
+        reason=f"{against}{': ' + missing if missing else ''}",
+    )

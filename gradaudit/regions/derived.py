@@ -1,4 +1,5 @@
-"""Derived regions: masks made of other masks, written as ``ring(union(lesion, scar), 0.1)`` in the plan.
+"""Derived regions: masks made of other masks, written as ``ring(union(lesion, scar), 0.1)`` in the
+plan.
 
 | expression | inside |
 |---|---|
@@ -10,7 +11,8 @@
 | ``skin(minus=a)`` | complement(a), for close-ups that show skin everywhere else |
 | ``whole()`` | the image |
 
-Expressions nest.  Names that are no identifiers stand in quotes.  Nothing is evaluated: the text is parsed into ``Term``.
+Expressions nest.  Names that are no identifiers stand in quotes.  Nothing is evaluated: the text is
+parsed into ``Term``.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Term:
-    """One node of a derivation: an operation on terms and region names, and its width where it takes one."""
+    """One node of a derivation: an operation on terms and region names, and its width where it
+    takes one.
+    """
 
     operation: str
     terms: tuple[Term | str, ...]
@@ -53,7 +57,8 @@ class Derivation:
 
 
 def _ring(masks: Sequence[Inside], size: Size, width: float) -> Inside:
-    """Pixels outside the region and at most width x sqrt(area of the region) pixels from it; at least one pixel wide.
+    """Pixels outside the region and at most width x sqrt(area of the region) pixels from it; at
+    least one pixel wide.
 
     Measured by the region's own size, so that the margin of a lesion means the same at every zoom.
     """
@@ -63,7 +68,9 @@ def _ring(masks: Sequence[Inside], size: Size, width: float) -> Inside:
     reach = max(1.0, width * math.sqrt(np.count_nonzero(region)))
     rows, columns = np.flatnonzero(region.any(axis=1)), np.flatnonzero(region.any(axis=0))
     pad = math.ceil(reach)
-    near = tuple(slice(max(0, int(line[0]) - pad), int(line[-1]) + pad + 1) for line in (rows, columns))
+    near = tuple(
+        slice(max(0, int(line[0]) - pad), int(line[-1]) + pad + 1) for line in (rows, columns)
+    )
     ring = np.zeros(size, np.bool_)
     ring[near] = (ndimage.distance_transform_edt(~region[near]) <= reach) & ~region[near]
     return ring
@@ -89,33 +96,54 @@ class _Operation:
 
 OPERATIONS: dict[str, _Operation] = {
     "complement": _Operation("complement(a)", 1, 1, lambda masks, size, _: ~masks[0]),
-    "union": _Operation("union(a, b, ...)", 1, 99, lambda masks, size, _: np.logical_or.reduce(masks)),
-    "intersection": _Operation("intersection(a, b, ...)", 1, 99, lambda masks, size, _: np.logical_and.reduce(masks)),
-    "difference": _Operation("difference(a, b, ...)", 2, 99, lambda masks, size, _: masks[0] & ~np.logical_or.reduce(masks[1:])),
-    "minus": _Operation("minus(a, b, ...)", 2, 99, lambda masks, size, _: masks[0] & ~np.logical_or.reduce(masks[1:])),
+    "union": _Operation(
+        "union(a, b, ...)", 1, 99, lambda masks, size, _: np.logical_or.reduce(masks)
+    ),
+    "intersection": _Operation(
+        "intersection(a, b, ...)", 1, 99, lambda masks, size, _: np.logical_and.reduce(masks)
+    ),
+    "difference": _Operation(
+        "difference(a, b, ...)",
+        2,
+        99,
+        lambda masks, size, _: masks[0] & ~np.logical_or.reduce(masks[1:]),
+    ),
+    "minus": _Operation(
+        "minus(a, b, ...)",
+        2,
+        99,
+        lambda masks, size, _: masks[0] & ~np.logical_or.reduce(masks[1:]),
+    ),
     "ring": _Operation("ring(a, 0.1)", 1, 1, _ring, width_limit=5.0),
     "frame": _Operation("frame(0.05)", 0, 0, _frame, width_limit=0.5),
     "skin": _Operation("skin(minus=a)", 1, 1, lambda masks, size, _: ~masks[0], keyword="minus"),
     "whole": _Operation("whole()", 0, 0, lambda masks, size, _: np.ones(size, np.bool_)),
 }
-"""Operations of ``derive``. ``skin(minus=lesion)`` is everything that is not lesion: right for close-ups that show skin
-everywhere else.  No colour rule decides what is skin, because such rules err more on some skin tones than on others."""
+"""Operations of ``derive``. ``skin(minus=lesion)`` is everything that is not lesion: right for
+close-ups that show skin
+everywhere else.  No colour rule decides what is skin, because such rules err more on some skin
+tones than on others."""
 
 
 @lru_cache(maxsize=1024)
 def parse_derivation(expr: str) -> Derivation:
-    """Parse ``ring(union(lesion, scar), 0.1)``; names that are no identifiers stand in quotes. Nothing is evaluated.
+    """Parse ``ring(union(lesion, scar), 0.1)``; names that are no identifiers stand in quotes.
+    Nothing is evaluated.
 
     Errors: ``InputError`` saying which part is wrong and what is known.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Python warns of odd literals in what is not Python here
+            warnings.simplefilter(
+                "ignore"
+            )  # Python warns of odd literals in what is not Python here
             tree = ast.parse(expr.strip(), mode="eval") if len(expr) <= 2000 else None
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         tree = None
     if tree is None:
-        raise InputError(f"{_short(expr)} is no derivation; write for example {', '.join(item.form for item in OPERATIONS.values())}")
+        raise InputError(
+            f"{_short(expr)} is no derivation; write for example {', '.join(item.form for item in OPERATIONS.values())}"
+        )
     term = _term(tree.body, 0)
     return Derivation(expr, term, tuple(dict.fromkeys(_names(term))))
 
@@ -126,15 +154,25 @@ def _term(node: ast.expr, depth: int) -> Term | str:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or depth > 50:
-        raise InputError(f"{_short(ast.unparse(node))} is neither a region nor an operation; known are {', '.join(OPERATIONS)}")
+        raise InputError(
+            f"{_short(ast.unparse(node))} is neither a region nor an operation; known are {', '.join(OPERATIONS)}"
+        )
     operation = OPERATIONS.get(node.func.id)
     if operation is None:
-        raise InputError(f"there is no operation {node.func.id!r}; known are {', '.join(item.form for item in OPERATIONS.values())}")
+        raise InputError(
+            f"there is no operation {node.func.id!r}; known are {', '.join(item.form for item in OPERATIONS.values())}"
+        )
     arguments = list(node.args)
     width = _width(node, arguments, operation) if operation.width_limit else 0.0
-    named = {word.arg: word.value for word in node.keywords if word.arg != "width" or not operation.width_limit}
+    named = {
+        word.arg: word.value
+        for word in node.keywords
+        if word.arg != "width" or not operation.width_limit
+    }
     if operation.keyword:
-        arguments += [named.pop(operation.keyword)] if operation.keyword in named and not arguments else []
+        arguments += (
+            [named.pop(operation.keyword)] if operation.keyword in named and not arguments else []
+        )
     if named or not operation.least <= len(arguments) <= operation.most:
         raise InputError(f"{_short(ast.unparse(node))}: write {operation.form}")
     return Term(node.func.id, tuple(_term(argument, depth + 1) for argument in arguments), width)
@@ -142,17 +180,27 @@ def _term(node: ast.expr, depth: int) -> Term | str:
 
 def _width(node: ast.Call, arguments: list[ast.expr], operation: _Operation) -> float:
     """Take the width out of the arguments: the last one, or ``width=``."""
-    given = [word.value for word in node.keywords if word.arg == "width"] or (arguments[-1:] if len(arguments) > operation.least else [])
+    given = [word.value for word in node.keywords if word.arg == "width"] or (
+        arguments[-1:] if len(arguments) > operation.least else []
+    )
     if arguments and given and given[0] is arguments[-1]:
         arguments.pop()
     value = given[0].value if given and isinstance(given[0], ast.Constant) else None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= operation.width_limit:
-        raise InputError(f"{_short(ast.unparse(node))}: write {operation.form}; the width is a number above 0, at most {operation.width_limit:g}")
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not 0 < value <= operation.width_limit
+    ):
+        raise InputError(
+            f"{_short(ast.unparse(node))}: write {operation.form}; the width is a number above 0, at most {operation.width_limit:g}"
+        )
     return float(value)
 
 
 def _names(term: Term | str) -> list[str]:
-    return [term] if isinstance(term, str) else [name for part in term.terms for name in _names(part)]
+    return (
+        [term] if isinstance(term, str) else [name for part in term.terms for name in _names(part)]
+    )
 
 
 def _short(text: str) -> str:
@@ -160,17 +208,23 @@ def _short(text: str) -> str:
 
 
 def derive(expr: str, masks: Mapping[str, npt.NDArray[Any]], size: Size) -> Mask:
-    """The region that ``expr`` builds from ``masks`` (each (H, W) = ``size``, above 0 is inside), float32 of 0 and 1.
+    """The region that ``expr`` builds from ``masks`` (each (H, W) = ``size``, above 0 is inside),
+    float32 of 0 and 1.
 
-    Errors: ``InputError`` for a broken expression, a name that ``masks`` lacks, or a mask of another shape.
+    Errors: ``InputError`` for a broken expression, a name that ``masks`` lacks, or a mask of
+    another shape.
     """
     derivation = parse_derivation(expr)
     inputs: dict[str, Inside] = {}
     for name in derivation.needs:
         if name not in masks:
-            raise InputError(f"{_short(expr)} needs the region {name!r}; given are {', '.join(masks) or 'none'}")
+            raise InputError(
+                f"{_short(expr)} needs the region {name!r}; given are {', '.join(masks) or 'none'}"
+            )
         if masks[name].shape != size:
-            raise InputError(f"the mask of {name!r} has the shape {masks[name].shape}, expected {size}")
+            raise InputError(
+                f"the mask of {name!r} has the shape {masks[name].shape}, expected {size}"
+            )
         inputs[name] = masks[name] > 0
     return evaluate(derivation.term, inputs, size).astype(np.float32)
 
@@ -179,11 +233,17 @@ def evaluate(term: Term | str, inputs: Mapping[str, Inside], size: Size) -> Insi
     """The mask (H, W) of a parsed term; ``inputs`` holds every name that it needs."""
     if isinstance(term, str):
         return inputs[term]
-    return OPERATIONS[term.operation].apply([evaluate(part, inputs, size) for part in term.terms], size, term.width)
+    return OPERATIONS[term.operation].apply(
+        [evaluate(part, inputs, size) for part in term.terms], size, term.width
+    )
 
 
-def derivation_faults(derivations: Mapping[str, str], columns: Collection[str]) -> list[tuple[str, str, str]]:
-    """Faults of a plan's derived regions, as (region, rule, what is wrong); ``columns`` are the regions of the manifest."""
+def derivation_faults(
+    derivations: Mapping[str, str], columns: Collection[str]
+) -> list[tuple[str, str, str]]:
+    """Faults of a plan's derived regions, as (region, rule, what is wrong); ``columns`` are the
+    regions of the manifest.
+    """
     faults: list[tuple[str, str, str]] = []
     parsed: dict[str, Derivation] = {}
     for name, expr in derivations.items():
@@ -192,7 +252,13 @@ def derivation_faults(derivations: Mapping[str, str], columns: Collection[str]) 
         except InputError as error:
             faults.append((name, "derive_syntax", str(error)))
         if name in columns:
-            faults.append((name, "derive_and_column", f"{name!r} is derived in the plan and has a column region.{name}"))
+            faults.append(
+                (
+                    name,
+                    "derive_and_column",
+                    f"{name!r} is derived in the plan and has a column region.{name}",
+                )
+            )
     known = {*columns, *derivations}
     for name, derivation in parsed.items():
         unknown = [need for need in derivation.needs if need not in known]
@@ -200,7 +266,13 @@ def derivation_faults(derivations: Mapping[str, str], columns: Collection[str]) 
             text = f"{', '.join(map(repr, unknown))} in {derivation.text!r} is no region of the manifest or the plan"
             faults.append((name, "derive_unknown", text))
         if _reaches(name, name, parsed, set()):
-            faults.append((name, "derive_cycle", f"{derivation.text!r} needs {name!r} itself, directly or through other derived regions"))
+            faults.append(
+                (
+                    name,
+                    "derive_cycle",
+                    f"{derivation.text!r} needs {name!r} itself, directly or through other derived regions",
+                )
+            )
     return faults
 
 

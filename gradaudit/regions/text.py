@@ -16,11 +16,15 @@ LOSSY_TYPES = (".jpg", ".jpeg")
 MASK_TYPES = (".png", ".bmp", ".gif", ".tif", ".tiff", ".pbm", ".pgm", ".ppm", *LOSSY_TYPES)
 VOLUME_TYPES = (".nii", ".nii.gz")
 MAX_PIXELS = 178_956_970
-"""Larger masks are refused before they are decoded (twice Pillow's own warning limit, as Pillow's error does)."""
+"""Larger masks are refused before they are decoded (twice Pillow's own warning limit, as Pillow's
+error does).
+"""
 
 
 class RegionTextError(InputError):
-    """A region's text breaks the rule ``rule``; the message says what was expected, and holds no single value."""
+    """A region's text breaks the rule ``rule``; the message says what was expected, and holds no
+    single value.
+    """
 
     def __init__(self, rule: str, message: str) -> None:
         super().__init__(message)
@@ -32,8 +36,9 @@ class RegionSource:
     """Where one region of one image is: parsed, nothing loaded.
 
     ``path``, ``value`` ("alpha" or a stored value; None: not 0) and ``slice_index``: mask files.
-    ``rings``: flat x, y, x, y coordinates of each ring (a box is one ring of two corners); ``united``: rings are parts, not holes.
-    ``counts`` and ``size`` (height, width; None: the image's): run lengths down the columns, beginning outside.
+    ``rings``: flat x, y, x, y coordinates of each ring (a box is one ring of two corners);
+    ``united``: rings are parts, not holes. ``counts`` and ``size`` (height, width; None: the
+    image's): run lengths down the columns, beginning outside.
     """
 
     kind: Literal["file", "volume", "box", "polygon", "rle", "whole", "absent"]
@@ -51,7 +56,7 @@ def is_url(path: str) -> bool:
     return "://" in path
 
 
-# ── text to source ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── text to source ────────────────────────────────────────────────────────────────────────────────
 
 
 def parse_region(text: str) -> RegionSource:
@@ -96,23 +101,39 @@ def _parse_path(text: str) -> RegionSource:
     if path.lower().endswith(VOLUME_TYPES):
         return _parse_volume(path, part)
     if not path.lower().endswith(MASK_TYPES):
-        raise RegionTextError("mask_type", f"a mask is an image file ({', '.join(MASK_TYPES)}) or a NIfTI volume (.nii, .nii.gz)")
+        raise RegionTextError(
+            "mask_type",
+            f"a mask is an image file ({', '.join(MASK_TYPES)}) or a NIfTI volume (.nii, .nii.gz)",
+        )
     if part == "alpha":
         return RegionSource("file", path, "alpha")
     if mark and not _is_whole_number(part):
-        raise RegionTextError("label_value", "after # stands one stored value of the index mask, a whole number from 0, or 'alpha'")
+        raise RegionTextError(
+            "label_value",
+            "after # stands one stored value of the index mask, a whole number from 0, or 'alpha'",
+        )
     if part and path.lower().endswith(LOSSY_TYPES):
-        raise RegionTextError("label_value", "JPEG does not keep values: an index mask must be a PNG, GIF or TIFF")
+        raise RegionTextError(
+            "label_value", "JPEG does not keep values: an index mask must be a PNG, GIF or TIFF"
+        )
     return RegionSource("file", path, int(part) if part else None)
 
 
 def _parse_volume(path: str, part: str) -> RegionSource:
     index, equals, value = part.partition("=")
     if (part and not _is_whole_number(index)) or (equals and not _is_whole_number(value)):
-        raise RegionTextError("label_value", "after # of a volume stands the slice, a whole number from 0, or slice=value: scan.nii.gz#12=2")
+        raise RegionTextError(
+            "label_value",
+            "after # of a volume stands the slice, a whole number from 0, or slice=value: scan.nii.gz#12=2",
+        )
     if is_url(path):
-        raise RegionTextError("mask_type", "NIfTI volumes are read from local files only; copy the volume beside the manifest")
-    return RegionSource("volume", path, int(value) if value else None, int(index) if index else None)
+        raise RegionTextError(
+            "mask_type",
+            "NIfTI volumes are read from local files only; copy the volume beside the manifest",
+        )
+    return RegionSource(
+        "volume", path, int(value) if value else None, int(index) if index else None
+    )
 
 
 def _is_whole_number(text: str) -> bool:
@@ -140,15 +161,23 @@ def _parse_box(body: str, form: str, corners: bool) -> RegionSource:
         hint = "x1 must be above x0 and y1 above y0 (if the cell is COCO's x,y,width,height, write xywh:)"
         raise RegionTextError("box_empty", hint if corners else "width and height must be above 0")
     if x1 <= 0 or y1 <= 0:
-        raise RegionTextError("box_outside", "the box ends before the image begins (coordinates count from the upper left corner)")
+        raise RegionTextError(
+            "box_outside",
+            "the box ends before the image begins (coordinates count from the upper left corner)",
+        )
     if max(values) <= 1 and any(value % 1 for value in values):
-        raise RegionTextError("box_fractions", "the coordinates are fractions of the image; write pixels (multiply by width and height)")
+        raise RegionTextError(
+            "box_fractions",
+            "the coordinates are fractions of the image; write pixels (multiply by width and height)",
+        )
     return RegionSource("box", rings=((x0, y0, x1, y1),))
 
 
 def _parse_polygon(body: str) -> RegionSource:
     expected = "x,y pairs separated by spaces, rings by ';'"
-    rings = tuple(_numbers(part, "polygon_malformed", expected) for part in body.split(";") if part.strip())
+    rings = tuple(
+        _numbers(part, "polygon_malformed", expected) for part in body.split(";") if part.strip()
+    )
     return _polygon(rings, united=False)
 
 
@@ -165,14 +194,23 @@ def _parse_coco_polygon(text: str) -> RegionSource:
 
 def _polygon(rings: tuple[tuple[float, ...], ...], united: bool) -> RegionSource:
     if any(len(ring) % 2 for ring in rings):
-        raise RegionTextError("polygon_malformed", "a ring has an odd number of coordinates; every point has an x and a y")
+        raise RegionTextError(
+            "polygon_malformed",
+            "a ring has an odd number of coordinates; every point has an x and a y",
+        )
     if not rings or any(len(ring) < 6 for ring in rings):
         raise RegionTextError("polygon_points", "a ring needs at least three points")
     values = [value for ring in rings for value in ring]
     if max(values) <= 1 and any(value % 1 for value in values):
-        raise RegionTextError("box_fractions", "the coordinates are fractions of the image; write pixels (multiply by width and height)")
+        raise RegionTextError(
+            "box_fractions",
+            "the coordinates are fractions of the image; write pixels (multiply by width and height)",
+        )
     if max(values[0::2]) <= 0 or max(values[1::2]) <= 0:
-        raise RegionTextError("box_outside", "the polygon ends before the image begins (coordinates count from the upper left corner)")
+        raise RegionTextError(
+            "box_outside",
+            "the polygon ends before the image begins (coordinates count from the upper left corner)",
+        )
     return RegionSource("polygon", rings=rings, united=united)
 
 
@@ -190,9 +228,15 @@ def _parse_rle(body: str) -> RegionSource:
             counts = _json(counts)
     runs = _compressed_counts(counts) if isinstance(counts, str) else _listed_counts(counts)
     if size is not None and (size[0] < 1 or size[1] < 1 or size[0] * size[1] > MAX_PIXELS):
-        raise RegionTextError("rle_malformed", f"size is [height, width] in pixels, each at least 1, together at most {MAX_PIXELS:,} pixels")
+        raise RegionTextError(
+            "rle_malformed",
+            f"size is [height, width] in pixels, each at least 1, together at most {MAX_PIXELS:,} pixels",
+        )
     if size is not None and sum(runs) != size[0] * size[1]:
-        raise RegionTextError("rle_size", "the run lengths do not add up to height x width (size is [height, width], not [width, height])")
+        raise RegionTextError(
+            "rle_size",
+            "the run lengths do not add up to height x width (size is [height, width], not [width, height])",
+        )
     return RegionSource("rle", counts=runs, size=size)
 
 
@@ -207,25 +251,40 @@ def _json(text: str) -> Any:
 def _rle_object(text: str) -> tuple[Size, Any]:
     data = _json(text)
     size = data.get("size")
-    if not (isinstance(size, list) and len(size) == 2 and all(type(side) is int for side in size)) or "counts" not in data:
-        raise RegionTextError("rle_malformed", 'expected {"size": [height, width], "counts": a string or a list of whole numbers}')
+    if (
+        not (isinstance(size, list) and len(size) == 2 and all(type(side) is int for side in size))
+        or "counts" not in data
+    ):
+        raise RegionTextError(
+            "rle_malformed",
+            'expected {"size": [height, width], "counts": a string or a list of whole numbers}',
+        )
     return (size[0], size[1]), data["counts"]
 
 
 def _listed_counts(counts: Any) -> tuple[int, ...]:
-    if not isinstance(counts, list) or not all(type(count) is int and count >= 0 for count in counts):
-        raise RegionTextError("rle_malformed", "counts is a list of whole numbers from 0, or COCO's compressed string")
+    if not isinstance(counts, list) or not all(
+        type(count) is int and count >= 0 for count in counts
+    ):
+        raise RegionTextError(
+            "rle_malformed", "counts is a list of whole numbers from 0, or COCO's compressed string"
+        )
     return tuple(counts)
 
 
 def _compressed_counts(text: str) -> tuple[int, ...]:
-    """Run lengths of a COCO compressed string: 5 bits a character, least first, bit 6 continues; from the fourth on, differences.
+    """Run lengths of a COCO compressed string: 5 bits a character, least first, bit 6 continues;
+    from the fourth on, differences.
 
-    Decoded here and summed before anything is filled, because the C code of pycocotools trusts its input.
-    Source: ``rleFrString`` in https://github.com/cocodataset/cocoapi/blob/master/common/maskApi.c
+    Decoded here and summed before anything is filled, because the C code of pycocotools trusts its
+    input. Source: ``rleFrString`` in
+    https://github.com/cocodataset/cocoapi/blob/master/common/maskApi.c
     """
     codes = np.frombuffer(text.encode("utf-8"), np.uint8).astype(np.int64) - 48
-    broken = RegionTextError("rle_malformed", "counts is not a COCO compressed string (characters '0' to 'o', cut off nowhere)")
+    broken = RegionTextError(
+        "rle_malformed",
+        "counts is not a COCO compressed string (characters '0' to 'o', cut off nowhere)",
+    )
     if codes.size == 0 or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
         raise broken
     ends = np.flatnonzero((codes & 32) == 0)

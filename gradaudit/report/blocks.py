@@ -1,7 +1,8 @@
 """The blocks a report is made of, and the words for numbers in them.
 
-A section returns blocks; a template renders each kind in one way.  Blocks hold text as it is (escaping is the
-template's business) and numbers already worded: a share of 0.312 is "31.2 %", a difference of 0.19 is "+19.0".
+A section returns blocks; a template renders each kind in one way.  Blocks hold text as it is
+(escaping is the template's business) and numbers already worded: a share of 0.312 is "31.2 %", a
+difference of 0.19 is "+19.0".
 """
 
 from __future__ import annotations
@@ -86,7 +87,9 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """Text of a table cell, further lines below it, (for a verdict) the icon's name, and where the text leads ("#id")."""
+    """Text of a table cell, further lines below it, (for a verdict) the icon's name, and where the
+    text leads ("#id").
+    """
 
     text: str
     sub: str = ""
@@ -96,7 +99,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """Cells in the order of the columns, the first one heads the row; ``group`` opens a row group when it changes."""
+    """Cells in the order of the columns, the first one heads the row; ``group`` opens a row group
+    when it changes.
+    """
 
     cells: tuple[Cell, ...]
     anchor: str = ""
@@ -106,12 +111,16 @@ class Row:
 
 def columns(*heads: str | tuple[str, str]) -> tuple[Column, ...]:
     """Columns of a table: a text is a column of words, a pair (label, unit) one of numbers."""
-    return tuple(Column(head) if isinstance(head, str) else Column(head[0], True, head[1]) for head in heads)
+    return tuple(
+        Column(head) if isinstance(head, str) else Column(head[0], True, head[1]) for head in heads
+    )
 
 
 def row(*cells: str | Cell, anchor: str = "", group: str = "", muted: bool = False) -> Row:
     """A row from cells, plain texts standing for cells of one line."""
-    return Row(tuple(Cell(cell) if isinstance(cell, str) else cell for cell in cells), anchor, group, muted)
+    return Row(
+        tuple(Cell(cell) if isinstance(cell, str) else cell for cell in cells), anchor, group, muted
+    )
 
 
 @dataclass(frozen=True)
@@ -126,7 +135,9 @@ class Table(Block):
 
 @dataclass(frozen=True)
 class Drawing(Block):
-    """A figure with its caption and the table of the same numbers; drawn only by a render that shows it."""
+    """A figure with its caption and the table of the same numbers; drawn only by a render that
+    shows it.
+    """
 
     kind = "drawing"
     draw: Callable[[], str]
@@ -168,7 +179,9 @@ class Downloads(Block):
 
 @dataclass(frozen=True)
 class VerdictPanel(Block):
-    """First screen: the state in words and icon, sentences (each with the anchor it rests on), and what is not told."""
+    """First screen: the state in words and icon, sentences (each with the anchor it rests on), and
+    what is not told.
+    """
 
     kind = "verdict"
     state: str
@@ -185,7 +198,9 @@ class VerdictPanel(Block):
 
 @dataclass(frozen=True)
 class Tile:
-    """One gallery image, ready to show: pictures as data URIs ("" leaves it out), outlines as checked path data."""
+    """One gallery image, ready to show: pictures as data URIs ("" leaves it out), outlines as
+    checked path data.
+    """
 
     item: GalleryItem
     image: str
@@ -207,7 +222,7 @@ class Gallery(Block):
     levels: tuple[tuple[str, tuple[str, ...]], ...] = field(default=())
 
 
-# ── words for numbers ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── words for numbers ─────────────────────────────────────────────────────────────────────────────
 
 
 def defined(value: float | None) -> bool:
@@ -223,7 +238,11 @@ def count(value: int | None, withheld: bool = False) -> str:
 
 def percent(value: float | None, digits: int = 1) -> str:
     """A share as "31.2 %"."""
-    return f"{100 * value:.{digits}f}\u202f%" if value is not None and math.isfinite(value) else MISSING
+    return (
+        f"{100 * value:.{digits}f}\u202f%"
+        if value is not None and math.isfinite(value)
+        else MISSING
+    )
 
 
 def decimal(value: float | None, digits: int = 2) -> str:
@@ -251,7 +270,12 @@ def p_value(value: float | None) -> str:
 
 def span(interval: Interval, as_points: bool = False) -> str:
     """The two ends of an interval, "14.1 to 24.0"; "" where there is none."""
-    if interval.low is None or interval.high is None or not defined(interval.low) or not defined(interval.high):
+    if (
+        interval.low is None
+        or interval.high is None
+        or not defined(interval.low)
+        or not defined(interval.high)
+    ):
         return ""
     if as_points:
         return f"{points(interval.low)} to {points(interval.high)}"
@@ -267,16 +291,22 @@ def percent_cell(interval: Interval) -> Cell:
 
 
 def verdict_cell(verdict: Verdict, provisional: bool = False) -> Cell:
-    return Cell(VERDICT_WORDS[verdict], "provisional: few clusters" if provisional else "", icon=verdict.value)
+    return Cell(
+        VERDICT_WORDS[verdict],
+        "provisional: few clusters" if provisional else "",
+        icon=verdict.value,
+    )
 
 
-# ── files inside the report ─────────────────────────────────────────────────────────────────────────────────────────
+# ── files inside the report ───────────────────────────────────────────────────────────────────────
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """CSV (RFC 4180) in which no text is taken for a formula by a spreadsheet; numbers stay numbers, ``None`` is empty.
+    """CSV (RFC 4180) in which no text is taken for a formula by a spreadsheet; numbers stay
+    numbers, ``None`` is empty.
 
-    A text that starts with = + - @ or a control character gets a leading apostrophe (OWASP, CSV injection).
+    A text that starts with = + - @ or a control character gets a leading apostrophe (OWASP, CSV
+    injection).
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\r\n")
@@ -286,7 +316,19 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def _inert(value: object) -> object:
-    if isinstance(value, str) and value.lstrip(" ")[:1] in ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"):
+    if isinstance(value, str) and value.lstrip(" ")[:1] in (
+        "=",
+        "+",
+        "-",
+        "@",
+        "\t",
+        "\r",
+        "\n",
+        "＝",
+        "＋",
+        "－",
+        "＠",
+    ):
         return "'" + value if value.strip(" ") else value
     if isinstance(value, float):
         return repr(value) if math.isfinite(value) else ""
@@ -307,16 +349,24 @@ def plan_toml(plan: dict[str, Any]) -> str:
 
 
 def data_files(document: ResultDocument) -> tuple[Download, ...]:
-    """Every table as CSV, and the whole document as JSON without the pictures (the page holds them), in one ZIP archive.
+    """Every table as CSV, and the whole document as JSON without the pictures (the page holds
+    them), in one ZIP archive.
 
-    One archive, because its text shrinks tenfold: the page stays small.  It opens on every desktop without a tool.
+    One archive, because its text shrinks tenfold: the page stays small.  It opens on every desktop
+    without a tool.
     """
     tables = {
         "contrasts.csv": document.findings, "heat.csv": document.heat, "flow.csv": document.flow,
         "performance.csv": document.performance, "exclusions.csv": document.exclusions,
     }  # fmt: skip
-    bare = document.model_copy(update={"gallery": tuple(item.model_copy(update={"image": ""}) for item in document.gallery)})
-    texts = {"result.json": bare.model_dump_json(exclude_defaults=True)} | {name: _csv(rows) for name, rows in tables.items() if rows}
+    bare = document.model_copy(
+        update={
+            "gallery": tuple(item.model_copy(update={"image": ""}) for item in document.gallery)
+        }
+    )
+    texts = {"result.json": bare.model_dump_json(exclude_defaults=True)} | {
+        name: _csv(rows) for name, rows in tables.items() if rows
+    }
     return (archive("gradaudit-data.zip", f"{', '.join(texts)}: every number of this page", texts),)
 
 
@@ -329,7 +379,12 @@ def archive(name: str, description: str, texts: dict[str, str]) -> Download:
             info.compress_type = zipfile.ZIP_DEFLATED
             bundle.writestr(info, text.encode("utf-8"))
     content = buffer.getvalue()
-    return Download(name, description, f"data:application/zip;base64,{base64.b64encode(content).decode('ascii')}", len(content))
+    return Download(
+        name,
+        description,
+        f"data:application/zip;base64,{base64.b64encode(content).decode('ascii')}",
+        len(content),
+    )
 
 
 def _csv(records: Sequence[Any]) -> str:
@@ -340,10 +395,16 @@ def _csv(records: Sequence[Any]) -> str:
 
 
 def _without_withheld(record: Any) -> Any:
-    """A finding whose counts are withheld carries 0 in their place; a file must say nothing instead."""
+    """A finding whose counts are withheld carries 0 in their place; a file must say nothing
+    instead.
+    """
     if not isinstance(record, Finding) or not (record.suppressed or record.n_withheld):
         return record
-    return record.model_copy(update=dict.fromkeys(("n_images", "n_clusters", "n_images_reference", "n_clusters_reference")))
+    return record.model_copy(
+        update=dict.fromkeys(
+            ("n_images", "n_clusters", "n_images_reference", "n_clusters_reference")
+        )
+    )
 
 
 def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The glossary: every term and column head of the report, with the card of the function behind it.
 
-A meaning stands either in a card, and is quoted, or here; the notes of tables quote ``meaning`` too.
+A meaning stands either in a card, and is quoted, or here; the notes of tables quote ``meaning``
+too.
 """
 
 from __future__ import annotations
@@ -17,76 +18,137 @@ VERDICTS_ANCHOR = "verdict-words"
 
 @dataclass(frozen=True)
 class Term:
-    """``meaning`` in the report's own words, or "" to quote the first card; ``cards``: (family, name) of what computes it."""
+    """``meaning`` in the report's own words, or "" to quote the first card; ``cards``: (family,
+    name) of what computes it.
+    """
 
     meaning: str = ""
     cards: tuple[tuple[str, str], ...] = ()
 
 
 def _term(meaning: str = "", *cards: str) -> Term:
-    return Term(meaning, tuple((family, name) for family, _, name in (card.partition(".") for card in cards)))
+    return Term(
+        meaning,
+        tuple((family, name) for family, _, name in (card.partition(".") for card in cards)),
+    )
 
 
 TERMS: dict[str, Term] = {
     # the subject
-    "Heat": _term("positive part of the map that explains the model's score: where evidence for it lies"),
+    "Heat": _term(
+        "positive part of the map that explains the model's score: where evidence for it lies"
+    ),
     "Heat share": _term("", "metrics.relevance_mass_accuracy"),
     "Lift": _term("", "metrics.mass_lift"),
     "Pointing game": _term("", "metrics.pointing_game"),
     "Rank accuracy": _term("", "metrics.relevance_rank_accuracy"),
     "Region": _term("part of an image that a mask marks"),
-    "Role": _term(f"what was expected of a region: {'; '.join(f'{role}, {words}' for role, words in ROLE_WORDS.items())}"),
+    "Role": _term(
+        f"what was expected of a region: {'; '.join(f'{role}, {words}' for role, words in ROLE_WORDS.items())}"
+    ),
     "Attribute": _term("property by which images are put into groups, a column of the manifest"),
-    "Kind": _term("of an attribute: categorical (levels without order), ordered (levels in order) or continuous (numbers)"),
-    "Group": _term("images that share one level of an attribute; in tables by check or reason, what the row is about"),
+    "Kind": _term(
+        "of an attribute: categorical (levels without order), ordered (levels in order) or continuous (numbers)"
+    ),
+    "Group": _term(
+        "images that share one level of an attribute; in tables by check or reason, what the row is about"
+    ),
     "Groups": _term("the levels of an attribute"),
     "Compared with": _term("the level that every other one is held against, or all others"),
-    "Cluster": _term("images that belong together, such as those of one patient: the unit of every interval and test", "statistic.cluster_means"),
+    "Cluster": _term(
+        "images that belong together, such as those of one patient: the unit of every interval and test",
+        "statistic.cluster_means",
+    ),
     "n": _term("number of images / number of clusters"),
     # contrasts
     "Comparison": _term("who is compared with whom; of a trend, its two ends"),
-    "Margin": _term("declared size below which a difference is held to be immaterial; where none was declared, no limit was set"),
-    "Verdict": _term("what a comparison shows, and of what size against its margin, if it has one: see “What each verdict means”"),
+    "Margin": _term(
+        "declared size below which a difference is held to be immaterial; where none was declared, no limit was set"
+    ),
+    "Verdict": _term(
+        "what a comparison shows, and of what size against its margin, if it has one: see “What each verdict means”"
+    ),
     "Provisional": _term("verdict that rests on fewer than 20 clusters on one side"),
-    "Decisive": _term("comparison declared beforehand, on which the verdict of the audit rests", "statistic.holm"),
-    "Signal": _term("exploratory comparison with a small adjusted p: a reason to look, not a verdict", "statistic.benjamini_hochberg"),
-    "Mean": _term("average over the clusters of a group", "statistic.cluster_means", "statistic.mean_interval"),
-    "Raw": _term("difference of the two means as they are", "statistic.hc2", "statistic.critical_value"),
-    "Adjusted": _term("difference at equal region size, class and declared covariates", "statistic.spline_basis", "statistic.hc2"),
-    "p": _term("how often so large a difference would be seen if there were none", "statistic.p_value"),
-    "p, adjusted": _term("the same after allowing for the number of comparisons", "statistic.holm", "statistic.benjamini_hochberg"),
+    "Decisive": _term(
+        "comparison declared beforehand, on which the verdict of the audit rests", "statistic.holm"
+    ),
+    "Signal": _term(
+        "exploratory comparison with a small adjusted p: a reason to look, not a verdict",
+        "statistic.benjamini_hochberg",
+    ),
+    "Mean": _term(
+        "average over the clusters of a group", "statistic.cluster_means", "statistic.mean_interval"
+    ),
+    "Raw": _term(
+        "difference of the two means as they are", "statistic.hc2", "statistic.critical_value"
+    ),
+    "Adjusted": _term(
+        "difference at equal region size, class and declared covariates",
+        "statistic.spline_basis",
+        "statistic.hc2",
+    ),
+    "p": _term(
+        "how often so large a difference would be seen if there were none", "statistic.p_value"
+    ),
+    "p, adjusted": _term(
+        "the same after allowing for the number of comparisons",
+        "statistic.holm",
+        "statistic.benjamini_hochberg",
+    ),
     "p equiv.": _term("", "statistic.equivalence_statistic"),
     "Detectable": _term("", "statistic.detectable_difference"),
-    "Clusters needed": _term("clusters of the group that would make the margin detectable", "statistic.detectable_difference"),
-    "Interval": _term("every difference that the same test would not reject", "statistic.critical_value"),
+    "Clusters needed": _term(
+        "clusters of the group that would make the margin detectable",
+        "statistic.detectable_difference",
+    ),
+    "Interval": _term(
+        "every difference that the same test would not reject", "statistic.critical_value"
+    ),
     "Ratio": _term("", "statistic.ratio_of_means"),
     "Standardised": _term("", "statistic.standardised_difference"),
     "Cliff's δ": _term("", "statistic.cliffs_delta"),
-    "Test": _term("the test that p comes from, and its family: confirmatory (decisive) or exploratory"),
-    "Statistic": _term("the value that was tested: estimate divided by its standard error", "statistic.hc2"),
+    "Test": _term(
+        "the test that p comes from, and its family: confirmatory (decisive) or exploratory"
+    ),
+    "Statistic": _term(
+        "the value that was tested: estimate divided by its standard error", "statistic.hc2"
+    ),
     "df": _term("", "statistic.bell_mccaffrey"),
     "Adjusted for": _term("what the adjusted difference holds equal", "statistic.spline_basis"),
     # distributions
-    "Adjusted mean": _term("mean of the group if it had the mix of region size and class of all images", "statistic.spline_basis"),
+    "Adjusted mean": _term(
+        "mean of the group if it had the mix of region size and class of all images",
+        "statistic.spline_basis",
+    ),
     "SD": _term("standard deviation between clusters"),
-    "Quantile": _term("heat share below which the given part of the clusters lies; columns 5 % to 95 %"),
-    "Undefined": _term("readable images that show the region and whose heat map has no positive evidence or is not a number"),
+    "Quantile": _term(
+        "heat share below which the given part of the clusters lies; columns 5 % to 95 %"
+    ),
+    "Undefined": _term(
+        "readable images that show the region and whose heat map has no positive evidence or is not a number"
+    ),
     "Grid row": _term("row of cells of the mean heat map; 1 is heat spread evenly over the image"),
     # the flow of images
     "Manifest": _term("images that the manifest lists"),
     "Readable": _term("images of the manifest that could be read"),
     "Mask usable": _term("readable images with at least one region of known place"),
     "Heat usable": _term("images with a usable mask whose heat map is defined"),
-    "Left out": _term("of an image: that takes part in no comparison of heat, as it has a heat share in no region"),
+    "Left out": _term(
+        "of an image: that takes part in no comparison of heat, as it has a heat share in no region"
+    ),
     "Analysed": _term("images with usable heat that have a heat share in at least one region"),
     "Clusters": _term("clusters of the analysed images"),
     "Label": _term("share of a group's images with a heat share that carry the label"),
     "Area": _term("mean part of the image that the region covers"),
     "Mean area": _term("mean part of the image that the region covers, where it is present"),
     "Mean confidence": _term("mean probability of the class that the model predicts"),
-    "Annotated": _term("readable images in which the region was looked for, also where it was found absent"),
+    "Annotated": _term(
+        "readable images in which the region was looked for, also where it was found absent"
+    ),
     "Present": _term("annotated images in which the region covers anything"),
-    "Withheld": _term("number that is small enough to point at persons, or from which such a number could be derived"),
+    "Withheld": _term(
+        "number that is small enough to point at persons, or from which such a number could be derived"
+    ),
     # the model
     "Accuracy": _term("", "performance figure.accuracy", "statistic.wilson_clustered"),
     "Sensitivity": _term("", "performance figure.sensitivity", "statistic.wilson_clustered"),
@@ -97,13 +159,18 @@ TERMS: dict[str, Term] = {
     "Brier score": _term("", "performance figure.brier"),
     "Calibration slope": _term("", "performance figure.calibration_slope"),
     "Pseudo-value": _term("", "statistic.pseudo_values"),
-    "Right, wrong": _term("mean heat share among images that the model classifies rightly, or wrongly", "statistic.mean_interval"),
+    "Right, wrong": _term(
+        "mean heat share among images that the model classifies rightly, or wrongly",
+        "statistic.mean_interval",
+    ),
 }
 """Column heads and terms by the words that the report uses for them."""
 
 
 def meaning(label: str, document: ResultDocument) -> str:
-    """What a term means; "" where only a card says it and the document, being older, does not hold that card."""
+    """What a term means; "" where only a card says it and the document, being older, does not hold
+    that card.
+    """
     term = TERMS[label]
     if term.meaning or not term.cards:
         return term.meaning
@@ -112,16 +179,33 @@ def meaning(label: str, document: ResultDocument) -> str:
 
 
 def glossary_blocks(document: ResultDocument) -> list[Block]:
-    """The terms in alphabetical order with links to the cards of what computes them; then the states of an audit."""
+    """The terms in alphabetical order with links to the cards of what computes them; then the
+    states of an audit.
+    """
     rows = []
     for label in sorted(TERMS, key=str.casefold):
         if text := meaning(label, document):
-            found = [(key, card) for key in TERMS[label].cards if (card := find_card(document, *key))]
+            found = [
+                (key, card) for key in TERMS[label].cards if (card := find_card(document, *key))
+            ]
             labels = [card["label"] for _, card in found]
-            link = f"#{card_anchor(*found[0][0])}" if found else f"#{VERDICTS_ANCHOR}" if label == "Verdict" else ""
-            by = Cell(labels[0] if labels else "What each verdict means" if link else MISSING, sub=", ".join(labels[1:]), link=link)
+            link = (
+                f"#{card_anchor(*found[0][0])}"
+                if found
+                else f"#{VERDICTS_ANCHOR}"
+                if label == "Verdict"
+                else ""
+            )
+            by = Cell(
+                labels[0] if labels else "What each verdict means" if link else MISSING,
+                sub=", ".join(labels[1:]),
+                link=link,
+            )
             rows.append(row(label, f"{text[:1].upper()}{text[1:]}.", by))
-    states = tuple(row(words.capitalize(), AUDIT_STATE_MEANINGS[state]) for state, words in AUDIT_STATE_WORDS.items())
+    states = tuple(
+        row(words.capitalize(), AUDIT_STATE_MEANINGS[state])
+        for state, words in AUDIT_STATE_WORDS.items()
+    )
     return [
         Table("Terms and column heads", columns("Term", "Meaning", "Computed by"), tuple(rows)),
         Table("What the audit as a whole can say", columns("State", "Meaning"), states),

@@ -1,4 +1,6 @@
-"""``ResultDocument`` to HTML, Markdown and JSON: pure renders, the same bytes for the same document."""
+"""``ResultDocument`` to HTML, Markdown and JSON: pure renders, the same bytes for the same
+document.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ _HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Section:
-    """One section as the page shows it; ``number`` is its place in the family, also where others are left out."""
+    """One section as the page shows it; ``number`` is its place in the family, also where others
+    are left out.
+    """
 
     number: int
     anchor: str
@@ -38,11 +42,13 @@ class Section:
     blocks: tuple[Block, ...]
 
 
-# ── renders ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── renders ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def render_html(document: ResultDocument) -> str:
-    """The whole report as one HTML page: no external resource, complete without JavaScript, every text escaped."""
+    """The whole report as one HTML page: no external resource, complete without JavaScript, every
+    text escaped.
+    """
     document = shown(document)
     script = _resource("script.js")
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
@@ -62,12 +68,17 @@ def render_html(document: ResultDocument) -> str:
 
 
 def render_fragment(document: ResultDocument) -> str:
-    """A part for notebooks (``_repr_html_``): verdict, forest plots and contrasts, with styles of its own scope."""
+    """A part for notebooks (``_repr_html_``): verdict, forest plots and contrasts, with styles of
+    its own scope.
+    """
     document = shown(document)
     mark = hashlib.sha256(f"{document.audit_id} {document.created}".encode()).hexdigest()[:8]
     facts = document.method
     details = contrast_blocks(document, facts.explain_method, facts.explain_target, f"-{mark}")
-    blocks = [*overview.verdict(document), *(b for b in details if isinstance(b, Drawing | Heading | Table))]
+    blocks = [
+        *overview.verdict(document),
+        *(b for b in details if isinstance(b, Drawing | Heading | Table)),
+    ]
     colours = "".join(f"--{name}:{light};" for name, (light, _) in PALETTE.items())
     style = f'.gradaudit-fragment{{{colours}--sans:-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,"Liberation Sans",sans-serif}}\n'
     # Anchors stay out: a notebook shows many fragments on one page, and ids must not repeat.
@@ -91,44 +102,75 @@ def render_markdown(document: ResultDocument) -> str:
     panel = next(b for b in overview.verdict(document) if isinstance(b, VerdictPanel))
     lines = [f"# {_md(document.title)}: {_md(panel.words)}", ""]
     lines += [f"> **{_md(document.notice)}**", ""] if document.notice else []
-    lines += [f"- {_md(term)}: {_md(text)}{f' ({_md(code)})' if code else ''}" for term, text, code in _identity(document)]
+    lines += [
+        f"- {_md(term)}: {_md(text)}{f' ({_md(code)})' if code else ''}"
+        for term, text, code in _identity(document)
+    ]
     lines += ["", f"## Verdict: {_md(panel.words)}", "", _md(panel.meaning), ""]
     lines += [f"**{_md(panel.headline)}**", ""] if panel.headline else []
-    lists = [("", panel.sentences), ("What this audit cannot tell:", panel.cannot_tell), ("Images left out, and why:", panel.left_out)]
-    lists += [("Regions not measured in some images:", panel.unmeasured)] if panel.unmeasured else []
+    lists = [
+        ("", panel.sentences),
+        ("What this audit cannot tell:", panel.cannot_tell),
+        ("Images left out, and why:", panel.left_out),
+    ]
+    lists += (
+        [("Regions not measured in some images:", panel.unmeasured)] if panel.unmeasured else []
+    )
     for title, items in lists:
         lines += [title, ""] if title else []
         lines += [*(f"- {_md(item)}" for item in items), ""]
     lines += [_md(panel.about_unmeasured), ""] if panel.unmeasured else []
     for name in ("data_by_subgroup", "heat", "performance"):
-        tables = [table for block in SECTIONS.get(name)(document) if (table := _main_table(block, name))]
+        tables = [
+            table for block in SECTIONS.get(name)(document) if (table := _main_table(block, name))
+        ]
         lines += [f"## {SECTIONS.card(name).label}", ""] if tables else []
         for table in tables:
             lines += _md_table(table)
-    lines += ["## Limits", "", *(f"- {_md(limit)}" for limit in (*overview.GENERAL_LIMITS, *document.limits)), ""]
+    lines += [
+        "## Limits",
+        "",
+        *(f"- {_md(limit)}" for limit in (*overview.GENERAL_LIMITS, *document.limits)),
+        "",
+    ]
     return "\n".join(lines)
 
 
 def to_json(document: ResultDocument) -> str:
-    """Canonical ``result.json``: fields in the schema's order, a list of numbers a line, no NaN (``null`` instead), one newline at the end."""
+    """Canonical ``result.json``: fields in the schema's order, a list of numbers a line, no NaN
+    (``null`` instead), one newline at the end.
+    """
     data = shown(document).model_dump(mode="json")
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, indent=1)
     # A raw line break never stands inside a JSON string, so only real lists of numbers are joined.
-    text = re.sub(r"\[\n[-+0-9.eE,\s]*\]", lambda found: "[" + " ".join(found.group()[1:-1].split()) + "]", text)
+    text = re.sub(
+        r"\[\n[-+0-9.eE,\s]*\]",
+        lambda found: "[" + " ".join(found.group()[1:-1].split()) + "]",
+        text,
+    )
     return text + "\n"
 
 
 def json_schema() -> dict[str, Any]:
     """The published JSON Schema (2020-12) of ``result.json``."""
     schema = ResultDocument.model_json_schema(mode="validation")
-    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": f"urn:gradaudit:result:{SCHEMA_VERSION}"}
-    return head | schema | {"title": "gradaudit result", "description": "Everything a report of gradaudit shows."}
+    head = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:gradaudit:result:{SCHEMA_VERSION}",
+    }
+    return (
+        head
+        | schema
+        | {"title": "gradaudit result", "description": "Everything a report of gradaudit shows."}
+    )
 
 
 def shown(document: ResultDocument) -> ResultDocument:
-    """The document as every render shows it: undefined numbers as ``None``, and no pixel where images are withheld.
+    """The document as every render shows it: undefined numbers as ``None``, and no pixel where
+    images are withheld.
 
-    Errors: ``InputError`` where a mean map holds a value that is not finite, as no render could show it.
+    Errors: ``InputError`` where a mean map holds a value that is not finite, as no render could
+    show it.
     """
     data = _plain(document.model_dump())
     for item in data["gallery"]:
@@ -136,7 +178,11 @@ def shown(document: ResultDocument) -> ResultDocument:
             item["heat"] = ()  # a map that is not finite is no map
         if not document.images_shown:
             item["image"] = ""
-    broken = [f"{m['attribute']} = {m['level']}" for m in data["mean_maps"] if any(v is None for line in m["heat"] for v in line)]
+    broken = [
+        f"{m['attribute']} = {m['level']}"
+        for m in data["mean_maps"]
+        if any(v is None for line in m["heat"] for v in line)
+    ]
     if broken:
         raise InputError(
             f"{len(broken)} of {len(data['mean_maps'])} mean maps hold values that are not finite ({', '.join(broken[:3])}); "
@@ -145,18 +191,25 @@ def shown(document: ResultDocument) -> ResultDocument:
     return ResultDocument.model_validate(data)
 
 
-# ── parts ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── parts ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 @functools.cache
 def _environment() -> Environment:
-    environment = Environment(loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
+    environment = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )
     environment.globals["unknown_block"] = _unknown_block
     return environment
 
 
 def _unknown_block(kind: str) -> NoReturn:
-    raise InputError(f"blocks.html has no rendering for blocks of kind {kind!r}; add a branch to its macro 'block'.")
+    raise InputError(
+        f"blocks.html has no rendering for blocks of kind {kind!r}; add a branch to its macro 'block'."
+    )
 
 
 @functools.cache
@@ -179,7 +232,11 @@ def _identity(document: ResultDocument) -> list[tuple[str, str, str]]:
     facts = [
         ("Model", model.source, model.digest[:12]),
         ("Data", f"{data.name}, {count(data.n_images)} images", data.digest[:12]),
-        ("Date", document.created.replace("T", " ").removesuffix("Z").removesuffix("+00:00") + " UTC", ""),
+        (
+            "Date",
+            document.created.replace("T", " ").removesuffix("Z").removesuffix("+00:00") + " UTC",
+            "",
+        ),
         ("Audit", document.audit_id, ""),
         ("Auditor", document.auditor, ""),
         ("Version", f"gradaudit {document.tool_version}", ""),
@@ -203,7 +260,12 @@ def _without_links(block: Block) -> Block:
     if isinstance(block, VerdictPanel):
         return VerdictPanel(**(vars(block) | {"links": ()}))
     if isinstance(block, Table):
-        return replace(block, rows=tuple(replace(r, cells=tuple(replace(c, link="") for c in r.cells)) for r in block.rows))
+        return replace(
+            block,
+            rows=tuple(
+                replace(r, cells=tuple(replace(c, link="") for c in r.cells)) for r in block.rows
+            ),
+        )
     return block
 
 
@@ -216,22 +278,36 @@ def _palette_css() -> str:
 def _page_css(document: ResultDocument) -> str:
     """Margins of the printed page: the notice above, audit and page number below, on every page."""
     font = "font:8pt sans-serif;color:#59616d"
-    top = f"@top-center{{content:{_css_string(document.notice)};{font};font-weight:bold}}" if document.notice else ""
+    top = (
+        f"@top-center{{content:{_css_string(document.notice)};{font};font-weight:bold}}"
+        if document.notice
+        else ""
+    )
     name = f"@bottom-left{{content:{_css_string('Audit ' + document.audit_id)};{font}}}"
     foot = name + f'@bottom-right{{content:counter(page) " / " counter(pages);{font}}}'
     return f"@page{{{top}{foot}}}\n"
 
 
 def _css_string(text: str) -> str:
-    """A CSS string; all but ASCII letters, digits and spaces are escaped, so no text can end the string or the sheet."""
-    return '"' + "".join(c if c.isascii() and (c.isalnum() or c == " ") else f"\\{ord(c):x} " for c in text) + '"'
+    """A CSS string; all but ASCII letters, digits and spaces are escaped, so no text can end the
+    string or the sheet.
+    """
+    return (
+        '"'
+        + "".join(
+            c if c.isascii() and (c.isalnum() or c == " ") else f"\\{ord(c):x} " for c in text
+        )
+        + '"'
+    )
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair, as odd file names have, is no text
+        return value.encode("utf-8", "replace").decode(
+            "utf-8"
+        )  # half a surrogate pair, as odd file names have, is no text
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -247,11 +323,23 @@ def _main_table(block: Block, section: str) -> Table | None:
 
 def _md_table(table: Table) -> list[str]:
     grouped = any(row.group for row in table.rows)
-    heads = (["Group of rows"] if grouped else []) + [column.label + (f" ({column.unit})" if column.unit else "") for column in table.columns]
-    rules = (["---"] if grouped else []) + ["---:" if column.number else "---" for column in table.columns]
-    lines = [f"**{_md(table.caption)}**", "", "| " + " | ".join(map(_md, heads)) + " |", "|" + "|".join(rules) + "|"]
+    heads = (["Group of rows"] if grouped else []) + [
+        column.label + (f" ({column.unit})" if column.unit else "") for column in table.columns
+    ]
+    rules = (["---"] if grouped else []) + [
+        "---:" if column.number else "---" for column in table.columns
+    ]
+    lines = [
+        f"**{_md(table.caption)}**",
+        "",
+        "| " + " | ".join(map(_md, heads)) + " |",
+        "|" + "|".join(rules) + "|",
+    ]
     for row in table.rows:
-        texts = [cell.text + (f" ({'; '.join(cell.sub.splitlines())})" if cell.sub else "") for cell in row.cells]
+        texts = [
+            cell.text + (f" ({'; '.join(cell.sub.splitlines())})" if cell.sub else "")
+            for cell in row.cells
+        ]
         lines.append("| " + " | ".join(map(_md, ([row.group] if grouped else []) + texts)) + " |")
     return [*lines, "", *([_md(table.note), ""] if table.note else [])]
 

@@ -18,7 +18,9 @@ ALL = "(all)"
 Item = TypeVar("Item")
 
 
-def drawn(plot: Callable[..., Figure], *data: Any, anchor: str, title: str, text: str) -> Callable[[], str]:
+def drawn(
+    plot: Callable[..., Figure], *data: Any, anchor: str, title: str, text: str
+) -> Callable[[], str]:
     """A figure drawn when a render asks for it, as SVG with title and description."""
     return lambda: svg_markup(plot(*data), anchor, title, text)
 
@@ -29,7 +31,9 @@ def plain(name: str) -> str:
 
 
 def reason_words(reason: str) -> str:
-    """What a reason code means, "" without one; a reason in words is left as it is, as it may name a setting."""
+    """What a reason code means, "" without one; a reason in words is left as it is, as it may name
+    a setting.
+    """
     if not reason:
         return ""
     return REASONS.get(reason) or (reason if " " in reason else plain(reason))
@@ -97,10 +101,17 @@ def clusters_words(document: ResultDocument) -> str:
 
 
 def target_words(target: str) -> str:
-    known = {"predicted": "the score of the class that the model predicts", "label": "the score of the image's own label"}
+    known = {
+        "predicted": "the score of the class that the model predicts",
+        "label": "the score of the image's own label",
+    }
     if target in known:
         return known[target]
-    return f"the score of class {target.removeprefix('class:')}" if target.startswith("class:") else target
+    return (
+        f"the score of class {target.removeprefix('class:')}"
+        if target.startswith("class:")
+        else target
+    )
 
 
 def level_words(document: ResultDocument) -> str:
@@ -118,7 +129,9 @@ def images_words(number: int | None) -> str:
 
 
 def without_any_region(document: ResultDocument) -> int | None:
-    """Images that are readable and have a heat map, and a heat share in no region; None where a count behind it is not told."""
+    """Images that are readable and have a heat map, and a heat share in no region; None where a
+    count behind it is not told.
+    """
     whole = next((r for r in document.flow if r.attribute == ALL), None)
     counts = [e.count for e in document.exclusions if not e.region]
     if whole is None or whole.n_manifest is None or whole.n_analysed is None or None in counts:
@@ -131,7 +144,9 @@ def left_out_words(document: ResultDocument) -> tuple[str, ...]:
     nowhere = without_any_region(document)
     said = [f"{images_words(e.count)}: {e.meaning}" for e in document.exclusions if not e.region]
     if nowhere is None:
-        said = said or ["No image was left out for its file or its heat map; how many have no heat share in any region is not told."]
+        said = said or [
+            "No image was left out for its file or its heat map; how many have no heat share in any region is not told."
+        ]
     elif nowhere:
         said.append(f"{images_words(nowhere)}: {NO_REGION}")
     return tuple(said) or ("No image was left out.",)
@@ -139,12 +154,18 @@ def left_out_words(document: ResultDocument) -> tuple[str, ...]:
 
 def unmeasured_words(document: ResultDocument) -> tuple[str, ...]:
     """Regions that have no heat share in some images, which are not left out for that."""
-    return tuple(f"{e.region}, {images_words(e.count)}: {e.meaning}" for e in document.exclusions if e.region)
+    return tuple(
+        f"{e.region}, {images_words(e.count)}: {e.meaning}" for e in document.exclusions if e.region
+    )
 
 
 def _is_trend(finding: Finding) -> bool:
     """A slope over ordered levels has two end levels and no group of its own to compare with."""
-    slope = finding.reference not in ("", "rest") and not finding.n_clusters_reference and not finding.n_withheld
+    slope = (
+        finding.reference not in ("", "rest")
+        and not finding.n_clusters_reference
+        and not finding.n_withheld
+    )
     return finding.code == "GA102" or (slope and finding.code != "GA104")
 
 
@@ -153,7 +174,11 @@ def comparison(finding: Finding) -> str:
     if finding.code == "GA104":
         return "departure from trend"
     if finding.code == "GA103":
-        return f"trend, {finding.reference} to {finding.group}" if finding.group and finding.reference else "trend"
+        return (
+            f"trend, {finding.reference} to {finding.group}"
+            if finding.group and finding.reference
+            else "trend"
+        )
     if _is_trend(finding):
         return f"trend, {finding.reference} to {finding.group}"
     reference = "all others" if finding.reference == "rest" else finding.reference
@@ -167,15 +192,21 @@ def of_clusters(images: int, clusters: int) -> str:
 
 def ratio_span(ratio: Interval) -> str:
     """The two ends of an interval that is no share, "1.20 to 2.31"."""
-    return f"{decimal(ratio.low)} to {decimal(ratio.high)}" if ratio.low is not None and ratio.high is not None else ""
+    return (
+        f"{decimal(ratio.low)} to {decimal(ratio.high)}"
+        if ratio.low is not None and ratio.high is not None
+        else ""
+    )
 
 
-# ── links to cards ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── links to cards ────────────────────────────────────────────────────────────────────────────────
 
 
 def find_card(document: ResultDocument, family: str, name: str) -> dict[str, str]:
     """A card of the document, or nothing: older documents hold fewer."""
-    return next((card for card in document.method.cards.get(family, ()) if card.get("name") == name), {})
+    return next(
+        (card for card in document.method.cards.get(family, ()) if card.get("name") == name), {}
+    )
 
 
 def card_anchor(family: str, name: str) -> str:
@@ -184,6 +215,10 @@ def card_anchor(family: str, name: str) -> str:
 
 
 def link_of_test(document: ResultDocument, name: str) -> str:
-    """Where the test of a finding is explained: its card's row, "" where the document has no card of that name."""
-    card = next((c for c in document.method.cards.get("statistic", ()) if c.get("label") == name), None)
+    """Where the test of a finding is explained: its card's row, "" where the document has no card
+    of that name.
+    """
+    card = next(
+        (c for c in document.method.cards.get("statistic", ()) if c.get("label") == name), None
+    )
     return f"#{card_anchor('statistic', card['name'])}" if card else ""

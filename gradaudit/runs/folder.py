@@ -1,17 +1,18 @@
-"""The run folder: measured shards, each written whole or not at all, so that a killed run loses one shard at most.
+"""The run folder: measured shards, each written whole or not at all, so that a killed run loses one
+shard at most.
 
     runs/<name>/
-      run.json               what this folder belongs to: digests, model, plan, versions, device, seed, command
-      images/000017.parquet  one row per image
+      run.json               what this folder belongs to: digests, model, plan, versions, device,
+      seed, command images/000017.parquet  one row per image
       regions/000017.parquet one row per image x method x target x region
       maps/000017.parquet    coarse maps for display (see ``Measurements.maps``)
       receipts/000017.json   rows and sha256 of each part; its presence means "finished"
       thumbs/                thumbnails of the gallery, with index.json
       result.json report.html
 
-A part is written under a temporary name in its own folder, synced and renamed; the receipt comes last.  A shard
-without a receipt was not finished and is measured again; a part whose digest differs from its receipt is damage and
-is reported, never read.
+A part is written under a temporary name in its own folder, synced and renamed; the receipt comes
+last.  A shard without a receipt was not finished and is measured again; a part whose digest differs
+from its receipt is damage and is reported, never read.
 """
 
 from __future__ import annotations
@@ -35,10 +36,25 @@ from gradaudit.errors import InputError, RunError
 from gradaudit.records import IMAGE_COLUMNS, TABLE_COLUMNS, Measurements
 
 PARTS = ("images", "regions", "maps")
-_TEXT_COLUMNS = frozenset({
-    "image_id", "path", "label", "predicted", "cluster", "status", "reason", "message", "heat_status",
-    "method", "target", "region", "role", "kind", "name",
-})  # fmt: skip
+_TEXT_COLUMNS = frozenset(
+    {
+        "image_id",
+        "path",
+        "label",
+        "predicted",
+        "cluster",
+        "status",
+        "reason",
+        "message",
+        "heat_status",
+        "method",
+        "target",
+        "region",
+        "role",
+        "kind",
+        "name",
+    }
+)
 _MAP_COLUMNS = ("image_id", "kind", "name", "height", "width", "values")
 
 
@@ -65,13 +81,20 @@ class ShardTables:
 
 
 def cut_into_shards(rows: int, shard_size: int) -> tuple[Shard, ...]:
-    """Cut ``rows`` manifest rows, in order, into shards of ``shard_size`` (the last may be smaller)."""
-    return tuple(Shard(k, start, min(start + shard_size, rows)) for k, start in enumerate(range(0, rows, shard_size)))
+    """Cut ``rows`` manifest rows, in order, into shards of ``shard_size`` (the last may be
+    smaller).
+    """
+    return tuple(
+        Shard(k, start, min(start + shard_size, rows))
+        for k, start in enumerate(range(0, rows, shard_size))
+    )
 
 
 def digest_of(value: Any) -> str:
     """sha256 of a JSON-able value in canonical form (sorted keys, no spaces)."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":"), default=str).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(value, sort_keys=True, separators=(",", ":"), default=str).encode()
+    ).hexdigest()
 
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*::)*[A-Za-z][A-Za-z0-9+.-]+:/")
@@ -80,17 +103,21 @@ _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*::)*[A-Za-z][A-Za-z0-9+.-]+:/")
 def local_path(path: str | Path, what: str) -> Path:
     """The path, if it is one on this machine; ``what`` is written there, in words.
 
-    Errors: ``InputError`` for an address (``s3://bucket/run``, in a ``Path`` too), which would make a folder of that name.
+    Errors: ``InputError`` for an address (``s3://bucket/run``, in a ``Path`` too), which would make
+    a folder of that name.
     """
     text = str(path)
     if _ADDRESS.match(text):
         address = re.sub(":/+", ":///" if text.startswith("file:") else "://", text, count=1)
-        raise InputError(f"{what}: {address} is an address, and results are written to local folders only. Name one and copy it afterwards.")
+        raise InputError(
+            f"{what}: {address} is an address, and results are written to local folders only. Name one and copy it afterwards."
+        )
     return Path(path)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write ``content`` so that ``path`` holds either its old bytes or all of the new ones, also after a power loss.
+    """Write ``content`` so that ``path`` holds either its old bytes or all of the new ones, also
+    after a power loss.
 
     Errors: ``InputError`` for an address (see ``local_path``); ``OSError``.
     """
@@ -126,7 +153,11 @@ class RunFolder:
     def finished(self, shard: Shard) -> bool:
         """True where a receipt of this very plan exists and every part is as the receipt says."""
         receipt = self._receipt(shard)
-        if receipt is None or receipt.get("plan_id") != self.plan_id or receipt.get("range") != [shard.start, shard.stop]:
+        if (
+            receipt is None
+            or receipt.get("plan_id") != self.plan_id
+            or receipt.get("range") != [shard.start, shard.stop]
+        ):
             return False
         return all(self._part_is_whole(part, shard, receipt) for part in PARTS)
 
@@ -164,11 +195,17 @@ class RunFolder:
                 "it measures just those."
             )
         tables = {part: self._read_part(part, shards) for part in PARTS}
-        return Measurements(tables["regions"], tables["images"], tables["maps"], self.run, self.path)
+        return Measurements(
+            tables["regions"], tables["images"], tables["maps"], self.run, self.path
+        )
 
     def _read_part(self, part: str, shards: Sequence[Shard]) -> pd.DataFrame:
         if not shards:
-            return pd.DataFrame(columns=list({"images": IMAGE_COLUMNS, "regions": TABLE_COLUMNS, "maps": _MAP_COLUMNS}[part]))
+            return pd.DataFrame(
+                columns=list(
+                    {"images": IMAGE_COLUMNS, "regions": TABLE_COLUMNS, "maps": _MAP_COLUMNS}[part]
+                )
+            )
         tables = [pq.read_table(self._part(part, shard)) for shard in shards]
         return tables_to_frame(pa.concat_tables(tables, promote_options="permissive"))
 
@@ -188,18 +225,20 @@ class RunFolder:
             content = self._part(part, shard).read_bytes()
         except OSError:
             return False
-        return bool(hashlib.sha256(content).hexdigest() == receipt["parts"].get(part, {}).get("sha256"))
+        return bool(
+            hashlib.sha256(content).hexdigest() == receipt["parts"].get(part, {}).get("sha256")
+        )
 
 
 def open_run(path: str | Path, run: Mapping[str, Any], *, fresh: bool = False) -> RunFolder:
     """Open or create the run folder for the identity in ``run``.
 
-    ``run``: JSON-able; ``run["identity"]`` maps each ingredient (manifest, model, plan, version ...) to its digest,
-    ``run["rows"]`` and ``run["shard_size"]`` fix the shards.  ``plan_id`` is derived from the identity.
-    ``fresh``: throw away what was measured there before.
+    ``run``: JSON-able; ``run["identity"]`` maps each ingredient (manifest, model, plan, version
+    ...) to its digest, ``run["rows"]`` and ``run["shard_size"]`` fix the shards.  ``plan_id`` is
+    derived from the identity. ``fresh``: throw away what was measured there before.
 
-    Errors: ``RunError`` where the folder belongs to another identity (naming what differs), or holds files that are
-    not a run.
+    Errors: ``RunError`` where the folder belongs to another identity (naming what differs), or
+    holds files that are not a run.
     """
     path = local_path(path, "The run folder")
     identity = dict(run["identity"])
@@ -208,12 +247,18 @@ def open_run(path: str | Path, run: Mapping[str, Any], *, fresh: bool = False) -
     if existing is not None and existing.get("plan_id") != record["plan_id"] and not fresh:
         raise RunError(_what_differs(path, existing.get("identity", {}), identity))
     if existing is None and path.exists() and any(path.iterdir()):
-        raise RunError(f"{path} exists, holds files, and is not a run folder (it has no run.json). Name another folder with --run.")
+        raise RunError(
+            f"{path} exists, holds files, and is not a run folder (it has no run.json). Name another folder with --run."
+        )
     if fresh and existing is not None:
         _clear_run(path)
         existing = None
     if existing:  # resumed: the run began when its first shard was measured, not now
-        record = {**existing, **record, **{key: existing[key] for key in ("started",) if key in existing}}
+        record = {
+            **existing,
+            **record,
+            **{key: existing[key] for key in ("started",) if key in existing},
+        }
     folder = RunFolder(path, record)
     folder.update_run()
     return folder
@@ -227,22 +272,46 @@ def read_run(path: str | Path) -> RunFolder:
     path = local_path(path, "The run folder")
     existing = _existing_run(path)
     if existing is None:
-        raise RunError(f"{path} is not a run folder: there is no run.json in it. `gradaudit measure MANIFEST --run {path}` makes one.")
+        raise RunError(
+            f"{path} is not a run folder: there is no run.json in it. `gradaudit measure MANIFEST --run {path}` makes one."
+        )
     return RunFolder(path, existing)
 
 
-def shard_tables(images: Sequence[Mapping[str, Any]], regions: Sequence[Mapping[str, Any]], maps: Sequence[Mapping[str, Any]]) -> ShardTables:
-    """Rows as the engine gives them -> the three tables of a shard, with the same types whatever their content."""
-    return ShardTables(*(_typed_table(rows, leading) for rows, leading in ((images, IMAGE_COLUMNS), (regions, TABLE_COLUMNS), (maps, _MAP_COLUMNS))))
+def shard_tables(
+    images: Sequence[Mapping[str, Any]],
+    regions: Sequence[Mapping[str, Any]],
+    maps: Sequence[Mapping[str, Any]],
+) -> ShardTables:
+    """Rows as the engine gives them -> the three tables of a shard, with the same types whatever
+    their content.
+    """
+    return ShardTables(
+        *(
+            _typed_table(rows, leading)
+            for rows, leading in (
+                (images, IMAGE_COLUMNS),
+                (regions, TABLE_COLUMNS),
+                (maps, _MAP_COLUMNS),
+            )
+        )
+    )
 
 
 def joined_tables(parts: Sequence[ShardTables]) -> dict[str, pd.DataFrame]:
     """Shards in memory, one after the other: part -> the frame that a run folder would give."""
-    return {part: tables_to_frame(pa.concat_tables([getattr(p, part) for p in parts], promote_options="permissive")) for part in PARTS}
+    return {
+        part: tables_to_frame(
+            pa.concat_tables([getattr(p, part) for p in parts], promote_options="permissive")
+        )
+        for part in PARTS
+    }
 
 
 def tables_to_frame(table: pa.Table) -> pd.DataFrame:
-    """Arrow to pandas with text as ``object`` (missing: None), booleans nullable, numbers float or int."""
+    """Arrow to pandas with text as ``object`` (missing: None), booleans nullable, numbers float or
+    int.
+    """
     frame: pd.DataFrame = table.to_pandas(types_mapper=_pandas_type)
     for column in frame.columns:
         if isinstance(frame[column].dtype, pd.StringDtype):
@@ -263,7 +332,12 @@ def _columns(rows: Sequence[Mapping[str, Any]], leading: Sequence[str]) -> list[
 
 
 def _typed_table(rows: Sequence[Mapping[str, Any]], leading: Sequence[str]) -> pa.Table:
-    return pa.table({name: _typed_array([row.get(name) for row in rows], name) for name in _columns(rows, leading)})
+    return pa.table(
+        {
+            name: _typed_array([row.get(name) for row in rows], name)
+            for name in _columns(rows, leading)
+        }
+    )
 
 
 def _typed_array(values: list[Any], name: str) -> pa.Array:
@@ -271,12 +345,18 @@ def _typed_array(values: list[Any], name: str) -> pa.Array:
     if name == "values":
         return pa.array(values, type=pa.binary())
     if name in _TEXT_COLUMNS or name.startswith(("subgroup.", "meta.")):
-        return pa.array([v if type(v) is str else None if _missing(v) else str(v) for v in values], type=pa.string())
+        return pa.array(
+            [v if type(v) is str else None if _missing(v) else str(v) for v in values],
+            type=pa.string(),
+        )
     if name == "correct":
         return pa.array([None if _missing(v) else bool(v) for v in values], type=pa.bool_())
     if name in ("height", "width", "index"):
         return pa.array(values, type=pa.int64())
-    return pa.array([v if type(v) is float else float("nan") if _missing(v) else float(v) for v in values], type=pa.float64())
+    return pa.array(
+        [v if type(v) is float else float("nan") if _missing(v) else float(v) for v in values],
+        type=pa.float64(),
+    )
 
 
 def _missing(value: Any) -> bool:
@@ -304,7 +384,9 @@ def _existing_run(path: Path) -> dict[str, Any] | None:
     try:
         existing = json.loads(content)
     except ValueError as error:
-        raise RunError(f"{path / 'run.json'} is damaged (not JSON). --fresh starts the run over.") from error
+        raise RunError(
+            f"{path / 'run.json'} is damaged (not JSON). --fresh starts the run over."
+        ) from error
     if not isinstance(existing, dict) or "identity" not in existing:
         raise RunError(f"{path / 'run.json'} is not the record of a gradaudit run.")
     return existing
@@ -312,7 +394,9 @@ def _existing_run(path: Path) -> dict[str, Any] | None:
 
 def _what_differs(path: Path, before: Mapping[str, str], now: Mapping[str, str]) -> str:
     keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-    lines = "\n".join(f"  - {key}: was {_short(before.get(key))}, is {_short(now.get(key))}" for key in keys)
+    lines = "\n".join(
+        f"  - {key}: was {_short(before.get(key))}, is {_short(now.get(key))}" for key in keys
+    )
     return (
         f"The run folder {path} belongs to another run; {len(keys)} thing{' differs' if len(keys) == 1 else 's differ'}:\n{lines}\n"
         "Name another folder with --run, or start this one over with --fresh."
@@ -326,7 +410,11 @@ def _short(value: str | None) -> str:
 
 def _clear_run(path: Path) -> None:
     """Remove what a run writes and nothing else: the folder may hold a user's own notes."""
-    for folder, pattern in (*((part, "*.parquet") for part in PARTS), ("receipts", "*.json"), ("thumbs", "*")):
+    for folder, pattern in (
+        *((part, "*.parquet") for part in PARTS),
+        ("receipts", "*.json"),
+        ("thumbs", "*"),
+    ):
         for file in (path / folder).glob(pattern):
             file.unlink()
     for name in ("run.json", "result.json", "report.html"):

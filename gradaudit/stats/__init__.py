@@ -1,7 +1,9 @@
-"""The statistical protocol on bare arrays: one row per patient, adjusted regression, studentised permutation, decision.
+"""The statistical protocol on bare arrays: one row per patient, adjusted regression, studentised
+permutation, decision.
 
-Model of every comparison: ``y_i = level[code_i] + covariates_i @ gamma + error_i`` over n independent rows (patient means).
-A contrast c is a linear function of y: ``estimate = w @ y`` with row weights w.
+Model of every comparison: ``y_i = level[code_i] + covariates_i @ gamma + error_i`` over n
+independent rows (patient means). A contrast c is a linear function of y: ``estimate = w @ y`` with
+row weights w.
 
     estimate        w @ y                                                linear_model
     standard error  HC2: sum w_i^2 e_i^2 / (1 - h_i)                     standard_errors
@@ -21,4 +23,11 @@ from gradaudit.stats import multiplicity
 from gradaudit.stats import effect_sizes
 from gradaudit.stats import decision
 
-__all__ = ["decision", "effect_sizes", "linear_model", "multiplicity", "permutation", "standard_errors"]
+__all__ = [
+    "decision",
+    "effect_sizes",
+    "linear_model",
+    "multiplicity",
+    "permutation",
+    "standard_errors",
+]

@@ -7,16 +7,19 @@ from scipy import special, stats
 
 from gradaudit.stats.family import STATISTICS, Floats
 
-# ── effect sizes ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── effect sizes ──────────────────────────────────────────────────────────────────────────────────
 
 
 @STATISTICS.register(
-    label="ratio of adjusted means", summary="How many times as large the group's adjusted mean is as the reference's.",
+    label="ratio of adjusted means",
+    summary="How many times as large the group's adjusted mean is as the reference's.",
     formula="exp(ln m_g − ln m_r ± q·SE),  SE² = aᵀVa,  a = (1/m_g, −1/m_r)",
     source="delta method on the log scale: Hedges, Gurevitch & Curtis 1999, Ecology 80:1150",
-)  # fmt: skip
+)
 def ratio_of_means(means: Floats, covariance: Floats, q: float) -> tuple[float, float, float]:
-    """Ratio means[0] / means[1] with its interval; NaN where a mean is not positive. covariance : (2, 2)"""
+    """Ratio means[0] / means[1] with its interval; NaN where a mean is not positive. covariance :
+    (2, 2)
+    """
     if not np.all(means > 0) or not np.isfinite(q):
         return float("nan"), float("nan"), float("nan")
     slope = np.array([1 / means[0], -1 / means[1]])
@@ -24,13 +27,20 @@ def ratio_of_means(means: Floats, covariance: Floats, q: float) -> tuple[float, 
     log_ratio = float(np.log(means[0] / means[1]))
     if half > 50:  # a ratio known to no better than e^50 is not known
         return float(np.exp(log_ratio)), float("nan"), float("nan")
-    return float(np.exp(log_ratio)), float(np.exp(log_ratio - half)), float(np.exp(log_ratio + half))
+    return (
+        float(np.exp(log_ratio)),
+        float(np.exp(log_ratio - half)),
+        float(np.exp(log_ratio + half)),
+    )
 
 
 @STATISTICS.register(
-    label="Cliff's delta", summary="Chance that a patient of the group lies above one of the reference, minus the reverse, after adjustment.",
-    formula="δ = P(a > b) − P(a < b)", range="-1 to 1; probability of superiority = (δ + 1)/2", source="Cliff 1993, Psychol. Bull. 114:494",
-)  # fmt: skip
+    label="Cliff's delta",
+    summary="Chance that a patient of the group lies above one of the reference, minus the reverse, after adjustment.",
+    formula="δ = P(a > b) − P(a < b)",
+    range="-1 to 1; probability of superiority = (δ + 1)/2",
+    source="Cliff 1993, Psychol. Bull. 114:494",
+)
 def cliffs_delta(a: Floats, b: Floats) -> float:
     """Cliff's delta of two samples, ties counted half; NaN where one is empty."""
     if len(a) == 0 or len(b) == 0:
@@ -41,9 +51,11 @@ def cliffs_delta(a: Floats, b: Floats) -> float:
 
 
 @STATISTICS.register(
-    label="t interval of a mean", summary="Mean of patient means with its Student interval (descriptive).", formula="ȳ ± t_{.975, n−1}·s/√n",
+    label="t interval of a mean",
+    summary="Mean of patient means with its Student interval (descriptive).",
+    formula="ȳ ± t_{.975, n−1}·s/√n",
     source="Student 1908, Biometrika 6:1",
-)  # fmt: skip
+)
 def mean_interval(values: Floats, alpha: float = 0.05) -> tuple[float, float, float]:
     """Mean and its t interval; NaN limits below two values, NaN mean below one."""
     n = len(values)
@@ -57,11 +69,15 @@ def mean_interval(values: Floats, alpha: float = 0.05) -> tuple[float, float, fl
 
 
 @STATISTICS.register(
-    label="shrunken difference", summary="Estimate pulled towards the common mean in proportion to its uncertainty; for display of small cells only.",
-    formula="m + (d_c − m)·τ²/(τ² + SE_c²), τ² by DerSimonian-Laird", source="Efron & Morris 1975, JASA 70:311; DerSimonian & Laird 1986",
-)  # fmt: skip
+    label="shrunken difference",
+    summary="Estimate pulled towards the common mean in proportion to its uncertainty; for display of small cells only.",
+    formula="m + (d_c − m)·τ²/(τ² + SE_c²), τ² by DerSimonian-Laird",
+    source="Efron & Morris 1975, JASA 70:311; DerSimonian & Laird 1986",
+)
 def shrunken(estimates: Floats, ses: Floats) -> Floats:
-    """Empirical-Bayes estimates of exchangeable cells, (c,); unchanged where fewer than three cells are known."""
+    """Empirical-Bayes estimates of exchangeable cells, (c,); unchanged where fewer than three cells
+    are known.
+    """
     known = np.isfinite(estimates) & np.isfinite(ses) & (ses > 0)
     if known.sum() < 3:
         return estimates.copy()
@@ -75,7 +91,9 @@ def shrunken(estimates: Floats, ses: Floats) -> Floats:
 
 
 def mode_share(values: Floats) -> float:
-    """Share of the most frequent value (equal to 12 decimals); 1 for a constant, about 0 for continuous values."""
+    """Share of the most frequent value (equal to 12 decimals); 1 for a constant, about 0 for
+    continuous values.
+    """
     if len(values) == 0:
         return float("nan")
     ordered = np.sort(np.round(values, 12))

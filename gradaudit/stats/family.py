@@ -1,4 +1,6 @@
-"""Family STATISTICS: every estimate, error, test, correction and effect size that a finding can carry."""
+"""Family STATISTICS: every estimate, error, test, correction and effect size that a finding can
+carry.
+"""
 
 from __future__ import annotations
 
@@ -11,4 +13,6 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 STATISTICS: Family = Family("statistic")  # type: ignore[type-arg]
-"""Every estimate, standard error, test, correction and effect size that a finding can carry, with formula and source."""
+"""Every estimate, standard error, test, correction and effect size that a finding can carry, with
+formula and source.
+"""

@@ -1,7 +1,7 @@
 """The linear model of every comparison: levels and covariates on one row per patient.
 
-Level indicators are never stored: covariates are centred within levels instead (Frisch-Waugh), so three million rows cost
-memory for the covariates alone.
+Level indicators are never stored: covariates are centred within levels instead (Frisch-Waugh), so
+three million rows cost memory for the covariates alone.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from gradaudit.stats.family import STATISTICS, Floats, Ints
 KNOTS = (0.05, 0.35, 0.65, 0.95)
 
 
-# ── rows ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── rows ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 @STATISTICS.register(
-    label="patient mean", summary="Average over the images of one cluster, so that each patient counts once.",
-    formula="ȳ_p = Σ_{i∈p} y_i / n_p", source="one row per unit of independence; statistics on summary measures: Matthews et al. 1990, BMJ 300:230",
+    label="patient mean",
+    summary="Average over the images of one cluster, so that each patient counts once.",
+    formula="ȳ_p = Σ_{i∈p} y_i / n_p",
+    source="one row per unit of independence; statistics on summary measures: Matthews et al. 1990, BMJ 300:230",
     caveat="Image rows of one patient are not independent: testing on them turns 5 % into 15-33 %.",
-)  # fmt: skip
+)
 def cluster_means(values: Floats, codes: Ints, count: int) -> Floats:
     """Mean of each column over the rows of each cluster.
 
@@ -40,17 +42,21 @@ def cluster_means(values: Floats, codes: Ints, count: int) -> Floats:
 
 
 @STATISTICS.register(
-    label="spline of logit area", summary="Smooth curve of region size (natural cubic spline), straight beyond its outer knots.",
+    label="spline of logit area",
+    summary="Smooth curve of region size (natural cubic spline), straight beyond its outer knots.",
     formula="x = ln(area/(1 − area)), and "
     "[(x−t_j)³₊ − (x−t_3)³₊(t_4−t_j)/(t_4−t_3) + (x−t_4)³₊(t_3−t_j)/(t_4−t_3)]/(t_4−t_1)², j = 1, 2; t = 5, 35, 65, 95 % points",
     source="Harrell, Regression Modeling Strategies, 2nd ed. 2015, eq. 2.25",
     caveat="Share divided by area does not remove the confounding by size (a true null is rejected in 16-100 %).",
-)  # fmt: skip
+)
 def spline_basis(x: Floats, knots: Floats | None = None) -> Floats:
-    """Columns of a natural cubic spline without intercept: x itself and one column per inner degree of freedom.
+    """Columns of a natural cubic spline without intercept: x itself and one column per inner degree
+    of freedom.
 
-    x : (n,) finite      knots : increasing, at least 3 to bend; default the 5/35/65/95 % points of x
-    returns : (n, 3), or (n, 1) where x has too few distinct values for a bend, or (n, 0) where x is constant
+    x : (n,) finite      knots : increasing, at least 3 to bend; default the 5/35/65/95 % points of
+        x
+    returns : (n, 3), or (n, 1) where x has too few distinct values for a bend, or (n, 0) where x is
+        constant
     """
     if len(x) == 0 or np.ptp(x) == 0:
         return np.empty((len(x), 0))
@@ -62,17 +68,23 @@ def spline_basis(x: Floats, knots: Floats | None = None) -> Floats:
     columns = [x]
     tail_before, tail_last = np.maximum(x - before, 0) ** 3, np.maximum(x - last, 0) ** 3
     for knot in knots[:-2]:
-        bend = np.maximum(x - knot, 0) ** 3 - tail_before * (last - knot) / (last - before) + tail_last * (before - knot) / (last - before)
+        bend = (
+            np.maximum(x - knot, 0) ** 3
+            - tail_before * (last - knot) / (last - before)
+            + tail_last * (before - knot) / (last - before)
+        )
         columns.append(bend / width**2)
     return np.column_stack(columns)
 
 
 def logit(share: Floats) -> Floats:
-    """log(share / (1 - share)), with 0 and 1 moved inside by 1e-6 so that the whole image stays finite."""
+    """log(share / (1 - share)), with 0 and 1 moved inside by 1e-6 so that the whole image stays
+    finite.
+    """
     return np.asarray(special.logit(np.clip(share, 1e-6, 1 - 1e-6)))
 
 
-# ── the linear model ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the linear model ──────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True)
@@ -81,8 +93,10 @@ class Design:
 
     codes : (n,) level of each row, 0..G-1      counts : (G,) rows per level, each >= 1
     q : (n, z) orthonormal, centred within levels      r : (z, z) with centred covariates = q @ r
-    means : (G, z) level means of the kept covariates      leverage : (n,) diagonal of the hat matrix
-    kept : which covariate columns are in (columns that others determine are left out, first come first kept)
+    means : (G, z) level means of the kept covariates      leverage : (n,) diagonal of the hat
+        matrix
+    kept : which covariate columns are in (columns that others determine are left out, first come
+        first kept)
     """
 
     codes: Ints
@@ -103,7 +117,9 @@ class Design:
         return np.asarray(np.linalg.solve(self.r, self.q.T @ y)) if self.r.size else np.empty(0)
 
     def basis(self) -> Floats:
-        """Orthonormal columns of the whole model, (n, G + z); only for row counts that can be permuted."""
+        """Orthonormal columns of the whole model, (n, G + z); only for row counts that can be
+        permuted.
+        """
         levels = np.zeros((len(self.codes), len(self.counts)))
         levels[np.arange(len(self.codes)), self.codes] = 1 / np.sqrt(self.counts[self.codes])
         return np.hstack([levels, self.q])
@@ -111,34 +127,47 @@ class Design:
     def row_weights(self, on_levels: Floats, on_slopes: Floats | None = None) -> Floats:
         """Weights w with contrast estimate = w @ y: rows of X (X'X)^-1 c.
 
-        on_levels : (G,) coefficients of the level effects      on_slopes : (z,) of the kept covariates
+        on_levels : (G,) coefficients of the level effects      on_slopes : (z,) of the kept
+            covariates
         """
         shift = -(on_levels @ self.means)
         if on_slopes is not None:
             shift = shift + on_slopes
         plain = (on_levels / self.counts)[self.codes]
-        return np.asarray(plain + self.q @ np.linalg.solve(self.r.T, shift) if self.r.size else plain)
+        return np.asarray(
+            plain + self.q @ np.linalg.solve(self.r.T, shift) if self.r.size else plain
+        )
 
     def gram(self, d: Floats) -> Floats:
-        """Q' diag(d) Q over the whole orthonormal basis Q, without storing the level columns; (G + z, G + z)."""
+        """Q' diag(d) Q over the whole orthonormal basis Q, without storing the level columns; (G +
+        z, G + z).
+        """
         levels, z = len(self.counts), self.q.shape[1]
         out = np.zeros((levels + z, levels + z))
-        out[np.arange(levels), np.arange(levels)] = np.bincount(self.codes, weights=d, minlength=levels) / self.counts
+        out[np.arange(levels), np.arange(levels)] = (
+            np.bincount(self.codes, weights=d, minlength=levels) / self.counts
+        )
         for j in range(z):
             weighted = d * self.q[:, j]
-            out[:levels, levels + j] = np.bincount(self.codes, weights=weighted, minlength=levels) / np.sqrt(self.counts)
+            out[:levels, levels + j] = np.bincount(
+                self.codes, weights=weighted, minlength=levels
+            ) / np.sqrt(self.counts)
             out[levels:, levels + j] = self.q.T @ weighted
         out[levels:, :levels] = out[:levels, levels:].T
         return out
 
 
 def design(codes: Ints, covariates: Floats, levels: int | None = None) -> Design:
-    """Orthogonalise covariates (n, z) within the levels ``codes`` (n,), dropping columns that earlier ones determine."""
+    """Orthogonalise covariates (n, z) within the levels ``codes`` (n,), dropping columns that
+    earlier ones determine.
+    """
     levels = int(codes.max()) + 1 if levels is None else levels
     counts = np.bincount(codes, minlength=levels)
     means = cluster_means(covariates, codes, levels)
     centred = covariates - means[codes]
-    scale = np.sqrt(np.mean(covariates**2, axis=0)) if len(covariates) else np.ones(covariates.shape[1])
+    scale = (
+        np.sqrt(np.mean(covariates**2, axis=0)) if len(covariates) else np.ones(covariates.shape[1])
+    )
     norms = np.sqrt(np.einsum("ij,ij->j", centred, centred))
     varying = np.flatnonzero(norms > 1e-9 * np.sqrt(len(codes)) * np.maximum(scale, 1e-300))
     kept = varying[_independent(centred[:, varying] / norms[varying])]
@@ -148,7 +177,9 @@ def design(codes: Ints, covariates: Floats, levels: int | None = None) -> Design
 
 
 def _independent(columns: Floats) -> Ints:
-    """Indices of the columns (unit length) that earlier ones do not determine, by a sequential Cholesky of their Gram matrix."""
+    """Indices of the columns (unit length) that earlier ones do not determine, by a sequential
+    Cholesky of their Gram matrix.
+    """
     gram = columns.T @ columns
     chosen: list[int] = []
     for j in range(gram.shape[0]):
@@ -163,7 +194,9 @@ def _independent(columns: Floats) -> Ints:
 
 
 def _orthonormal(columns: Floats) -> tuple[Floats, Floats]:
-    """Thin QR by Cholesky, twice: as accurate as Householder for full-rank columns, at the cost of two matrix products."""
+    """Thin QR by Cholesky, twice: as accurate as Householder for full-rank columns, at the cost of
+    two matrix products.
+    """
     z = columns.shape[1]
     if z == 0:
         return np.empty((len(columns), 0)), np.empty((0, 0))

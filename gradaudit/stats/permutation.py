@@ -1,4 +1,6 @@
-"""The reference distribution: permuted (or sign-flipped) residuals, studentised again; p and critical value from it."""
+"""The reference distribution: permuted (or sign-flipped) residuals, studentised again; p and
+critical value from it.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,15 @@ from gradaudit.stats.family import STATISTICS, Floats
 from gradaudit.stats.linear_model import Design
 from gradaudit.stats.standard_errors import leverage_factor
 
-TIE = 1e-9  # relative: statistics closer than this are one value (permutations of discrete data tie exactly)
+# relative: statistics closer than this are one value (permutations of discrete data tie exactly)
+TIE = 1e-9
 _CACHED_BYTES = 96 * 2**20
-_CHUNK_VALUES = 2**19  # values of one permuted block: 4 MB, so that block, fit and square stay in cache
+_CHUNK_VALUES = (
+    2**19
+)  # values of one permuted block: 4 MB, so that block, fit and square stay in cache
 
 
-# ── the reference distribution ──────────────────────────────────────────────────────────────────────────────────────
+# ── the reference distribution ────────────────────────────────────────────────────────────────────
 
 
 @STATISTICS.register(
@@ -29,17 +34,28 @@ _CHUNK_VALUES = 2**19  # values of one permuted block: 4 MB, so that block, fit 
     formula="t = wᵀy / SE;  t* = wᵀe_π / SE(e_π) over B permutations π",
     source="ter Braak 1992, in Bootstrapping and Related Techniques p. 79; studentised: DiCiccio & Romano 2017, JASA 112:1211",
     caveat="Known to be loose where few patients vary far more than the rest: 10 patients with eight times the variance give 7.4 % for 5 %.",
-)  # fmt: skip
+)
 def reference_t(
-    fit: Design, residuals: Floats, weights: Floats, permutations: int, seed: int, *,
-    flip: bool = False, joint: Sequence[Sequence[int]] = (), chunk: int | None = None,
-) -> tuple[Floats, list[Floats]]:  # fmt: skip
-    """|t*| of every contrast, and the Wald statistic of every joint hypothesis, over permuted (or sign-flipped) residuals.
+    fit: Design,
+    residuals: Floats,
+    weights: Floats,
+    permutations: int,
+    seed: int,
+    *,
+    flip: bool = False,
+    joint: Sequence[Sequence[int]] = (),
+    chunk: int | None = None,
+) -> tuple[Floats, list[Floats]]:
+    """|t*| of every contrast, and the Wald statistic of every joint hypothesis, over permuted (or
+    sign-flipped) residuals.
 
-    residuals : (n,) of the full model      weights : (n, k)      joint : lists of contrast indices tested together
-    flip : signs are flipped instead of rows permuted (one-sample designs: within-patient and within-pair differences)
+    residuals : (n,) of the full model      weights : (n, k)      joint : lists of contrast indices
+        tested together
+    flip : signs are flipped instead of rows permuted (one-sample designs: within-patient and
+        within-pair differences)
     chunk : permutations held at once (memory only: the result does not depend on it)
-    returns : (B, k), and one (B,) per joint hypothesis.  A t* with zero standard error is infinite, or 0 where t* = 0/0.
+    returns : (B, k), and one (B,) per joint hypothesis.  A t* with zero standard error is infinite,
+        or 0 where t* = 0/0.
     """
     n = len(weights)
     factor = leverage_factor(fit.leverage)[:, None]
@@ -50,14 +66,27 @@ def reference_t(
         variance = np.hstack([variance, cross])
     with _one_thread().limit(limits=1, user_api="blas"):
         return _permuted(
-            fit.basis(), residuals, weights, variance, pairs, joint, _draws(n, permutations, seed, flip, chunk or _chunk(n)), permutations
+            fit.basis(),
+            residuals,
+            weights,
+            variance,
+            pairs,
+            joint,
+            _draws(n, permutations, seed, flip, chunk or _chunk(n)),
+            permutations,
         )
 
 
 def _permuted(
-    basis: Floats, residuals: Floats, weights: Floats, variance: Floats, pairs: list[tuple[int, int]], joint: Sequence[Sequence[int]],
-    draws: Iterator[NDArray[Any]], permutations: int,
-) -> tuple[Floats, list[Floats]]:  # fmt: skip
+    basis: Floats,
+    residuals: Floats,
+    weights: Floats,
+    variance: Floats,
+    pairs: list[tuple[int, int]],
+    joint: Sequence[Sequence[int]],
+    draws: Iterator[NDArray[Any]],
+    permutations: int,
+) -> tuple[Floats, list[Floats]]:
     """The loop of ``reference_t`` over blocks of row orders (integers) or signs (int8)."""
     k = weights.shape[1]
     both = np.hstack([basis, weights])
@@ -84,16 +113,26 @@ def _chunk(n: int) -> int:
 
 @lru_cache(maxsize=1)
 def _one_thread() -> ThreadpoolController:
-    """Blocks fit the cache of one core: threads on top make it slower (16 s against 6 s on two shared cores)."""
+    """Blocks fit the cache of one core: threads on top make it slower (16 s against 6 s on two
+    shared cores).
+    """
     return ThreadpoolController()
 
 
 def _ratio(top: Floats, square: Floats, floor: Floats) -> Floats:
     small = square <= floor
-    return np.asarray(np.where(small, np.where(top**2 > floor, np.inf, 0.0), top / np.sqrt(np.where(small, 1.0, square))))
+    return np.asarray(
+        np.where(
+            small,
+            np.where(top**2 > floor, np.inf, 0.0),
+            top / np.sqrt(np.where(small, 1.0, square)),
+        )
+    )
 
 
-def _wald_rows(top: Floats, square: Floats, group: Sequence[int], pairs: list[tuple[int, int]], k: int) -> Floats:
+def _wald_rows(
+    top: Floats, square: Floats, group: Sequence[int], pairs: list[tuple[int, int]], k: int
+) -> Floats:
     index = np.asarray(group)
     matrix = np.empty((len(top), len(group), len(group)))
     for i, a in enumerate(group):
@@ -105,10 +144,11 @@ def _wald_rows(top: Floats, square: Floats, group: Sequence[int], pairs: list[tu
 
 
 @STATISTICS.register(
-    label="permuted Wald", summary="Several differences tested together: is any of them not zero?",
+    label="permuted Wald",
+    summary="Several differences tested together: is any of them not zero?",
     formula="W = dᵀV⁻¹d;  p = (1 + #{W* ≥ W}) / (B + 1)",
     source="Wald 1943, Trans. Am. Math. Soc. 54:426; permuted: ter Braak 1992",
-)  # fmt: skip
+)
 def wald(estimates: Floats, covariance: Floats) -> Floats:
     """est' cov^-1 est for stacks (B, q) and (B, q, q); infinite where the covariance is singular."""
     scale = np.sqrt(np.maximum(np.einsum("bii->bi", covariance), 1e-300))
@@ -121,7 +161,9 @@ def wald(estimates: Floats, covariance: Floats) -> Floats:
 
 
 def _draws(n: int, permutations: int, seed: int, flip: bool, chunk: int) -> Iterator[NDArray[Any]]:
-    """Blocks of row orders (or signs): the same matrix for the same (n, permutations, seed), however it is cut."""
+    """Blocks of row orders (or signs): the same matrix for the same (n, permutations, seed),
+    however it is cut.
+    """
     if n * permutations * (1 if flip else 2) <= _CACHED_BYTES and n < 2**16:
         whole = _draw_matrix(n, permutations, seed, flip)
         for start in range(0, permutations, chunk):
@@ -135,40 +177,60 @@ def _draws(n: int, permutations: int, seed: int, flip: bool, chunk: int) -> Iter
 
 @lru_cache(maxsize=2)
 def _draw_matrix(n: int, permutations: int, seed: int, flip: bool) -> NDArray[Any]:
-    """The shared index matrix of one attribute: every region and outcome with the same rows meets the same permutations."""
+    """The shared index matrix of one attribute: every region and outcome with the same rows meets
+    the same permutations.
+    """
     small = n * permutations * np.dtype(np.intp).itemsize <= _CACHED_BYTES // 4
-    return _draw_block(np.random.default_rng((seed, n)), n, permutations, flip, np.dtype(np.intp if small else np.uint16))
+    return _draw_block(
+        np.random.default_rng((seed, n)),
+        n,
+        permutations,
+        flip,
+        np.dtype(np.intp if small else np.uint16),
+    )
 
 
-def _draw_block(rng: np.random.Generator, n: int, rows: int, flip: bool, dtype: np.dtype[Any]) -> NDArray[Any]:
+def _draw_block(
+    rng: np.random.Generator, n: int, rows: int, flip: bool, dtype: np.dtype[Any]
+) -> NDArray[Any]:
     if flip:
         return np.asarray(rng.integers(0, 2, (rows, n), dtype=np.int64) * 2 - 1).astype(np.int8)
     return np.asarray(rng.permuted(np.broadcast_to(np.arange(n, dtype=dtype), (rows, n)), axis=1))
 
 
 STATISTICS.register(
-    name="sign_flip_t", label="studentised sign-flip t",
+    name="sign_flip_t",
+    label="studentised sign-flip t",
     summary="Within-patient and within-pair differences keep their size and have their signs flipped; t is taken again.",
-    formula="t* = wᵀ(s∘e) / SE(s∘e), s_i = ±1 with equal chance", source="Fisher 1935, The Design of Experiments, sec. 21",
-)(reference_t)  # fmt: skip
+    formula="t* = wᵀ(s∘e) / SE(s∘e), s_i = ±1 with equal chance",
+    source="Fisher 1935, The Design of Experiments, sec. 21",
+)(reference_t)
 
 
 @STATISTICS.register(
-    label="permutation p", summary="Share of permuted statistics at least as far from zero as the one seen, which counts as one of them.",
-    formula="p = (1 + #{|t*| ≥ |t|}) / (B + 1)", source="Phipson & Smyth 2010, Stat. Appl. Genet. Mol. Biol. 9:39",
-)  # fmt: skip
+    label="permutation p",
+    summary="Share of permuted statistics at least as far from zero as the one seen, which counts as one of them.",
+    formula="p = (1 + #{|t*| ≥ |t|}) / (B + 1)",
+    source="Phipson & Smyth 2010, Stat. Appl. Genet. Mol. Biol. 9:39",
+)
 def p_value(statistic: float, reference: Floats) -> float:
     """(1 + #{|t*| >= |t|}) / (B + 1); values within 1e-9 of each other count as equal."""
-    return float((1 + np.count_nonzero(reference >= abs(statistic) * (1 - TIE))) / (len(reference) + 1))
+    return float(
+        (1 + np.count_nonzero(reference >= abs(statistic) * (1 - TIE))) / (len(reference) + 1)
+    )
 
 
 @STATISTICS.register(
-    label="permutation interval", summary="Every difference that the same permutation test would not reject.",
-    formula="estimate ± q·SE, q the ⌊α(B+1)⌋-th largest |t*|", source="inversion of a test: Cox & Hinkley 1974, Theoretical Statistics, ch. 7",
+    label="permutation interval",
+    summary="Every difference that the same permutation test would not reject.",
+    formula="estimate ± q·SE, q the ⌊α(B+1)⌋-th largest |t*|",
+    source="inversion of a test: Cox & Hinkley 1974, Theoretical Statistics, ch. 7",
     caveat="One set of |t*| serves p and interval, so they never disagree.",
-)  # fmt: skip
+)
 def critical_value(reference: Floats, alpha: float) -> float:
-    """The q for which p_value <= alpha exactly where |t| > q: the floor(alpha (B + 1))-th largest |t*|."""
+    """The q for which p_value <= alpha exactly where |t| > q: the floor(alpha (B + 1))-th largest
+    |t*|.
+    """
     rank = int(np.floor(alpha * (len(reference) + 1) + 1e-9))
     if rank < 1:
         return float("inf")
@@ -176,16 +238,23 @@ def critical_value(reference: Floats, alpha: float) -> float:
 
 
 STATISTICS.register(
-    name="student_t", label="t, HC2, Bell–McCaffrey df", summary="The analytic test, where every side has 200 patients and 40 that can vary.",
+    name="student_t",
+    label="t, HC2, Bell–McCaffrey df",
+    summary="The analytic test, where every side has 200 patients and 40 that can vary.",
     formula="p = 2·P(T_df ≥ |estimate/SE|);  interval = estimate ± t_{1−α/2, df}·SE",
     source="Imbens & Kolesár 2016, Rev. Econ. Stat. 98:701 (scipy.special.stdtr)",
-)(special.stdtr)  # fmt: skip
+)(special.stdtr)
 STATISTICS.register(
-    name="wald_f", label="Wald F", summary="Several differences tested together, where every side is large.",
-    formula="F = dᵀV⁻¹d / q against F(q, residual df)", source="Rao 1973, Linear Statistical Inference, ch. 4 (scipy.special.fdtrc)",
-)(special.fdtrc)  # fmt: skip
+    name="wald_f",
+    label="Wald F",
+    summary="Several differences tested together, where every side is large.",
+    formula="F = dᵀV⁻¹d / q against F(q, residual df)",
+    source="Rao 1973, Linear Statistical Inference, ch. 4 (scipy.special.fdtrc)",
+)(special.fdtrc)
 STATISTICS.register(
-    name="fisher_exact", label="Fisher exact", summary="Exact test of two shares, where no patient differs from its own group.",
+    name="fisher_exact",
+    label="Fisher exact",
+    summary="Exact test of two shares, where no patient differs from its own group.",
     formula="hypergeometric probability of tables no more likely than the one seen",
     source="Fisher 1935, J. R. Statist. Soc. 98:39 (scipy.stats.fisher_exact); interval: Agresti & Caffo 2000, Am. Stat. 54:280",
-)(stats.fisher_exact)  # fmt: skip
+)(stats.fisher_exact)

@@ -9,35 +9,43 @@ import numpy as np
 from gradaudit.stats.family import STATISTICS, Floats, Ints
 from gradaudit.stats.linear_model import Design
 
-# ── standard errors and degrees of freedom ──────────────────────────────────────────────────────────────────────────
+# ── standard errors and degrees of freedom ────────────────────────────────────────────────────────
 
 
 def leverage_factor(leverage: Floats) -> Floats:
-    """1 / (1 - h), and 0 for a row that its own coefficient fits exactly (it carries no information on the error)."""
+    """1 / (1 - h), and 0 for a row that its own coefficient fits exactly (it carries no information
+    on the error).
+    """
     left = 1 - leverage
     return np.asarray(np.where(left > 1e-9, 1 / np.maximum(left, 1e-9), 0.0))
 
 
 @STATISTICS.register(
-    label="HC2 standard error", summary="Standard error that allows every row its own variance.",
-    formula="SE² = Σ w_i² e_i² / (1 − h_i),  w = X(XᵀX)⁻¹c", source="MacKinnon & White 1985, J. Econometrics 29:305, HC2",
+    label="HC2 standard error",
+    summary="Standard error that allows every row its own variance.",
+    formula="SE² = Σ w_i² e_i² / (1 − h_i),  w = X(XᵀX)⁻¹c",
+    source="MacKinnon & White 1985, J. Econometrics 29:305, HC2",
     caveat="Equal to Welch's standard error where there are no covariates.",
-)  # fmt: skip
+)
 def hc2(fit: Design, residuals: Floats, weights: Floats) -> Floats:
-    """HC2 covariance of the contrasts with row weights ``weights`` (n, k): (k, k); square roots of its diagonal are the SEs."""
+    """HC2 covariance of the contrasts with row weights ``weights`` (n, k): (k, k); square roots of
+    its diagonal are the SEs.
+    """
     d = residuals**2 * leverage_factor(fit.leverage)
     return np.asarray(weights.T @ (weights * d[:, None]))
 
 
 @STATISTICS.register(
-    label="Bell-McCaffrey degrees of freedom", summary="Degrees of freedom of a t statistic with an HC2 or CR2 standard error.",
+    label="Bell-McCaffrey degrees of freedom",
+    summary="Degrees of freedom of a t statistic with an HC2 or CR2 standard error.",
     formula="df = tr(MD)² / tr((MD)²),  D_i = w_i²/(1 − h_i)",
     source="Bell & McCaffrey 2002, Survey Methodology 28:169; Imbens & Kolesár 2016, Rev. Econ. Stat. 98:701",
-)  # fmt: skip
+)
 def bell_mccaffrey(fit: Design, weights: Floats) -> Floats:
     """Degrees of freedom of each contrast with row weights ``weights`` (n, k): (k,).
 
-    With M = I - QQ', tr((MD)^2) = sum (1 - 2 h_i) D_i^2 + ||Q'DQ||^2, so nothing of size n x n is formed.
+    With M = I - QQ', tr((MD)^2) = sum (1 - 2 h_i) D_i^2 + ||Q'DQ||^2, so nothing of size n x n is
+    formed.
     """
     factor = leverage_factor(fit.leverage)
     out = np.empty(weights.shape[1])
@@ -50,10 +58,12 @@ def bell_mccaffrey(fit: Design, weights: Floats) -> Floats:
 
 
 @STATISTICS.register(
-    label="CR2 standard error", summary="Cluster-robust standard error on image rows, images of a patient weighted 1/n.",
+    label="CR2 standard error",
+    summary="Cluster-robust standard error on image rows, images of a patient weighted 1/n.",
     formula="SE² = Σ_p (w_pᵀ A_p e_p)²,  A_p = (I − H_pp)^(−1/2)",
-    source="Bell & McCaffrey 2002; Pustejovsky & Tipton 2018, J. Bus. Econ. Stat. 36:672", needs='disparity(unit="image")',
-)  # fmt: skip
+    source="Bell & McCaffrey 2002; Pustejovsky & Tipton 2018, J. Bus. Econ. Stat. 36:672",
+    needs='disparity(unit="image")',
+)
 def cr2(basis: Floats, residuals: Floats, weights: Floats, clusters: Ints) -> tuple[float, float]:
     """CR2 standard error and Bell-McCaffrey degrees of freedom of one contrast on image rows.
 

@@ -1,6 +1,8 @@
-"""Comparisons between patients: levels against each other, lines over ordered levels and numbers, cells against their parts.
+"""Comparisons between patients: levels against each other, lines over ordered levels and numbers,
+cells against their parts.
 
-Image rows become patient rows (``collapse``), and hypotheses are linear functions of the patient model.
+Image rows become patient rows (``collapse``), and hypotheses are linear functions of the patient
+model.
 """
 
 from __future__ import annotations
@@ -16,15 +18,27 @@ from gradaudit.stats import effect_sizes, linear_model
 from gradaudit.stats.family import Floats, Ints
 from gradaudit.subgroups.analysis_set import AnalysedRows
 from gradaudit.subgroups.cluster_model import Hypothesis, ImageRows, Patients, estimate_all
-from gradaudit.subgroups.contrast import MIN_PATIENTS, NO_MEAN, Bools, Contrast, Kind, Settings, guard
+from gradaudit.subgroups.contrast import (
+    MIN_PATIENTS,
+    NO_MEAN,
+    Bools,
+    Contrast,
+    Kind,
+    Settings,
+    guard,
+)
 
 OVERLAP = 0.80
 ONE_VALUE = "the attribute has one value from its 10th to its 90th percentile"
 """Why a slope from one point to the other says nothing."""
 
 
-def between_contrasts(rows: AnalysedRows, ask: Settings) -> tuple[list[Contrast], dict[str, float] | None]:
-    """Every contrast of one attribute between patients; and the Wald test that all levels are equal, where it is asked."""
+def between_contrasts(
+    rows: AnalysedRows, ask: Settings
+) -> tuple[list[Contrast], dict[str, float] | None]:
+    """Every contrast of one attribute between patients; and the Wald test that all levels are
+    equal, where it is asked.
+    """
     patients = collapse(rows)
     if ask.continuous:
         return _continuous_contrasts(patients, ask), None
@@ -39,17 +53,34 @@ def between_contrasts(rows: AnalysedRows, ask: Settings) -> tuple[list[Contrast]
 def collapse(rows: AnalysedRows) -> Patients:
     """One row per patient: means over his images."""
     if rows.count == len(rows.y):
-        return Patients(rows.y, rows.codes, rows.x, rows.size, rows.z, np.ones(len(rows.y), dtype=np.int64))
-    y, z = linear_model.cluster_means(rows.y, rows.clusters, rows.count), linear_model.cluster_means(rows.z, rows.clusters, rows.count)
+        return Patients(
+            rows.y, rows.codes, rows.x, rows.size, rows.z, np.ones(len(rows.y), dtype=np.int64)
+        )
+    y, z = (
+        linear_model.cluster_means(rows.y, rows.clusters, rows.count),
+        linear_model.cluster_means(rows.z, rows.clusters, rows.count),
+    )
     codes = np.empty(rows.count, dtype=np.int64)
     codes[rows.clusters] = rows.codes
-    x = codes / 1.0 if len(rows.levels) > 1 else linear_model.cluster_means(rows.x, rows.clusters, rows.count)
-    size = None if rows.size is None else linear_model.cluster_means(rows.size, rows.clusters, rows.count)
+    x = (
+        codes / 1.0
+        if len(rows.levels) > 1
+        else linear_model.cluster_means(rows.x, rows.clusters, rows.count)
+    )
+    size = (
+        None
+        if rows.size is None
+        else linear_model.cluster_means(rows.size, rows.clusters, rows.count)
+    )
     return Patients(y, codes, x, size, z, np.bincount(rows.clusters, minlength=rows.count))
 
 
-def comparisons_of(codes: Ints, levels: Sequence[str], reference: str) -> list[tuple[int, int | None]]:
-    """(level, reference level or None for the rest): with two levels the larger one is the reference, so nothing is said twice."""
+def comparisons_of(
+    codes: Ints, levels: Sequence[str], reference: str
+) -> list[tuple[int, int | None]]:
+    """(level, reference level or None for the rest): with two levels the larger one is the
+    reference, so nothing is said twice.
+    """
     counts = np.bincount(codes, minlength=len(levels))
     present = [int(k) for k in np.flatnonzero(counts)]
     if reference == "rest" and len(present) == 2:
@@ -63,7 +94,9 @@ def comparisons_of(codes: Ints, levels: Sequence[str], reference: str) -> list[t
 
 @dataclass(frozen=True)
 class _Comparison:
-    """A level against its reference (None: the rest): the contrast to complete, its two sides, and whether Student's t will do."""
+    """A level against its reference (None: the rest): the contrast to complete, its two sides, and
+    whether Student's t will do.
+    """
 
     level: int
     base: int | None
@@ -72,23 +105,37 @@ class _Comparison:
     analytic: bool
 
 
-def _comparison(patients: Patients, levels: Sequence[str], level: int, base: int | None, ask: Settings) -> _Comparison:
+def _comparison(
+    patients: Patients, levels: Sequence[str], level: int, base: int | None, ask: Settings
+) -> _Comparison:
     """Counts and means of both sides, and the reason where a guard withholds the verdict."""
     a = patients.codes == level
     b = ~a if base is None else patients.codes == base
     n, m = int(a.sum()), int(b.sum())
     reason, provisional, analytic = guard(patients.mode_share(a | b), n, m)
     contrast = Contrast(
-        kind="level", group=levels[level], reference="rest" if base is None else levels[base],
-        n_images=int(patients.images[a].sum()), n_clusters=n, n_images_reference=int(patients.images[b].sum()), n_clusters_reference=m,
-        mean=effect_sizes.mean_interval(patients.y[a], ask.alpha), mean_reference=effect_sizes.mean_interval(patients.y[b], ask.alpha),
-        reason=reason, provisional=provisional,
-    )  # fmt: skip
+        kind="level",
+        group=levels[level],
+        reference="rest" if base is None else levels[base],
+        n_images=int(patients.images[a].sum()),
+        n_clusters=n,
+        n_images_reference=int(patients.images[b].sum()),
+        n_clusters_reference=m,
+        mean=effect_sizes.mean_interval(patients.y[a], ask.alpha),
+        mean_reference=effect_sizes.mean_interval(patients.y[b], ask.alpha),
+        reason=reason,
+        provisional=provisional,
+    )
     return _Comparison(level, base, contrast, (a, b), analytic)
 
 
-def _level_contrasts(patients: Patients, rows: AnalysedRows, ask: Settings) -> tuple[list[Contrast], dict[str, float] | None]:
-    comparisons = [_comparison(patients, rows.levels, k, base, ask) for k, base in comparisons_of(patients.codes, rows.levels, ask.reference)]
+def _level_contrasts(
+    patients: Patients, rows: AnalysedRows, ask: Settings
+) -> tuple[list[Contrast], dict[str, float] | None]:
+    comparisons = [
+        _comparison(patients, rows.levels, k, base, ask)
+        for k, base in comparisons_of(patients.codes, rows.levels, ask.reference)
+    ]
     out: list[Contrast | None] = [None] * len(comparisons)
     together: list[int] = []
     for i, c in enumerate(comparisons):
@@ -107,8 +154,10 @@ def _level_contrasts(patients: Patients, rows: AnalysedRows, ask: Settings) -> t
 
 def _level_model(
     patients: Patients, rows: AnalysedRows, comparisons: list[_Comparison], ask: Settings
-) -> tuple[list[Contrast], dict[str, float] | None]:  # fmt: skip
-    """One model for all levels: those under ten patients share one indicator (a single such patient is left out)."""
+) -> tuple[list[Contrast], dict[str, float] | None]:
+    """One model for all levels: those under ten patients share one indicator (a single such patient
+    is left out).
+    """
     if not comparisons:
         return [], None
     place, width = _model_levels(patients.codes, len(rows.levels))
@@ -118,7 +167,11 @@ def _level_model(
     hypotheses, none = [], np.zeros(patients.z.shape[1])
     for c in comparisons:
         own = place[c.level]
-        on = -counts / max(counts.sum() - counts[own], 1) if c.base is None else -1.0 * (np.arange(width) == place[c.base])
+        on = (
+            -counts / max(counts.sum() - counts[own], 1)
+            if c.base is None
+            else -1.0 * (np.arange(width) == place[c.base])
+        )
         on[own] = 1.0
         sides = c.sides if inside.all() else (c.sides[0][inside], c.sides[1][inside])
         hypotheses.append(Hypothesis(c.contrast, on, none, sides, c.analytic))
@@ -127,8 +180,19 @@ def _level_model(
         on = np.zeros((len(large) - 1, width))
         on[:, large[0]], on[np.arange(len(large) - 1), large[1:]] = -1.0, 1.0
         shell = Contrast("departure", "all levels", "", 0, 0, 0, 0)
-        hypotheses.append(Hypothesis(shell, on, np.zeros((len(on), len(none))), None, all(h.analytic for h in hypotheses)))
-    found = estimate_all(used, codes, used.z, hypotheses, ask, images=_image_rows(rows, place) if ask.unit == "image" else None)
+        hypotheses.append(
+            Hypothesis(
+                shell, on, np.zeros((len(on), len(none))), None, all(h.analytic for h in hypotheses)
+            )
+        )
+    found = estimate_all(
+        used,
+        codes,
+        used.z,
+        hypotheses,
+        ask,
+        images=_image_rows(rows, place) if ask.unit == "image" else None,
+    )
     if len(found) == len(comparisons):
         return found, None
     test = found.pop()
@@ -138,7 +202,12 @@ def _level_model(
 def _image_rows(rows: AnalysedRows, place: Ints) -> ImageRows:
     inside = np.flatnonzero(place[rows.codes] >= 0)
     inside = inside[np.argsort(rows.clusters[inside], kind="stable")]
-    return ImageRows(rows.y[inside], place[rows.codes[inside]], rows.z[inside], pd.factorize(rows.clusters[inside])[0])
+    return ImageRows(
+        rows.y[inside],
+        place[rows.codes[inside]],
+        rows.z[inside],
+        pd.factorize(rows.clusters[inside])[0],
+    )
 
 
 def _model_levels(codes: Ints, levels: int) -> tuple[Ints, int]:
@@ -155,7 +224,8 @@ def _model_levels(codes: Ints, levels: int) -> tuple[Ints, int]:
 
 
 def _common_support(patients: Patients, a: Bools, b: Bools) -> tuple[float, float] | None:
-    """Interval of logit region size that both sides reach, where it must be applied: None if the overlap is 80 % or more.
+    """Interval of logit region size that both sides reach, where it must be applied: None if the
+    overlap is 80 % or more.
 
     Overlap: share of the smaller side's patients inside the 1-99 % range of the larger side.
     """
@@ -170,8 +240,16 @@ def _common_support(patients: Patients, a: Bools, b: Bools) -> tuple[float, floa
     return max(float(low), float(own_low)), min(float(high), float(own_high))
 
 
-def _restricted(patients: Patients, rows: AnalysedRows, whole: _Comparison, interval: tuple[float, float], ask: Settings) -> Contrast:
-    """The same contrast among the patients whose region size both sides reach; counts and means stay those of everybody."""
+def _restricted(
+    patients: Patients,
+    rows: AnalysedRows,
+    whole: _Comparison,
+    interval: tuple[float, float],
+    ask: Settings,
+) -> Contrast:
+    """The same contrast among the patients whose region size both sides reach; counts and means
+    stay those of everybody.
+    """
     assert patients.size is not None
     used = patients.keep((patients.size >= interval[0]) & (patients.size <= interval[1]))
     few = _comparison(used, rows.levels, whole.level, whole.base, ask)
@@ -184,49 +262,86 @@ def _restricted(patients: Patients, rows: AnalysedRows, whole: _Comparison, inte
         f"whose region takes {percent[0]:.2g}-{percent[1]:.2g} % of the image"
     )
     contrast = _level_model(used, rows, [few], replace(ask, omnibus=False, unit="patient"))[0][0]
-    shown = {f.name: getattr(whole.contrast, f.name) for f in fields(Contrast) if f.name.startswith(("n_", "mean"))}
+    shown = {
+        f.name: getattr(whole.contrast, f.name)
+        for f in fields(Contrast)
+        if f.name.startswith(("n_", "mean"))
+    }
     return replace(contrast, **shown, notes=(*contrast.notes, note))
 
 
-def _slope_shell(patients: Patients, kind: Kind, group: str, reference: str) -> tuple[Contrast, bool]:
-    """A slope belongs to everybody: all are counted on the group's side, guarded by what holds either end of the line.
+def _slope_shell(
+    patients: Patients, kind: Kind, group: str, reference: str
+) -> tuple[Contrast, bool]:
+    """A slope belongs to everybody: all are counted on the group's side, guarded by what holds
+    either end of the line.
 
-    Ordered levels: a patient holds an end by his distance d from the mean level, so a side counts (sum d)^2 / sum d^2 patients
-    (Kish 1965); those of a middle level hold neither.  A continuous attribute has no levels; its sides are halves.
+    Ordered levels: a patient holds an end by his distance d from the mean level, so a side counts
+    (sum d)^2 / sum d^2 patients (Kish 1965); those of a middle level hold neither.  A continuous
+    attribute has no levels; its sides are halves.
     """
     n = len(patients.y)
     sides, counted = (n // 2, n - n // 2), "clusters on one half"
     if kind in ("trend", "departure"):
         away = patients.codes - patients.codes.mean()
-        sides, counted = (_effective_number(away[away < 0]), _effective_number(away[away > 0])), "clusters that hold one end of the line"
+        sides, counted = (
+            (_effective_number(away[away < 0]), _effective_number(away[away > 0])),
+            "clusters that hold one end of the line",
+        )
     reason, provisional, analytic = guard(patients.pooled_mode_share, *sides, counted)
-    return Contrast(kind, group, reference, int(patients.images.sum()), n, 0, 0, reason=reason, provisional=provisional), analytic
+    return Contrast(
+        kind,
+        group,
+        reference,
+        int(patients.images.sum()),
+        n,
+        0,
+        0,
+        reason=reason,
+        provisional=provisional,
+    ), analytic
 
 
 def _effective_number(weights: Floats) -> int:
-    """Patients of equal weight that would say as much: (sum w)^2 / sum w^2, rounded down; 0 without weights."""
+    """Patients of equal weight that would say as much: (sum w)^2 / sum w^2, rounded down; 0 without
+    weights.
+    """
     squares = float(weights @ weights)
     return int(weights.sum() ** 2 / squares + 1e-9) if squares > 0 else 0
 
 
 def _trend(patients: Patients, levels: Sequence[str], ask: Settings) -> Contrast:
-    """Slope over the positions of ordered levels, quoted from the first level that has patients to the last."""
+    """Slope over the positions of ordered levels, quoted from the first level that has patients to
+    the last.
+    """
     first, last = int(patients.codes.min()), int(patients.codes.max())
     shell, analytic = _slope_shell(patients, "trend", levels[last], levels[first])
     if shell.reason:
         return shell
     columns = np.column_stack([patients.x, patients.z])
     on = np.r_[float(last - first), np.zeros(patients.z.shape[1])]
-    return estimate_all(patients, np.zeros(len(patients.y), dtype=np.int64), columns, [Hypothesis(shell, np.zeros(1), on, None, analytic)], ask)[0]
+    return estimate_all(
+        patients,
+        np.zeros(len(patients.y), dtype=np.int64),
+        columns,
+        [Hypothesis(shell, np.zeros(1), on, None, analytic)],
+        ask,
+    )[0]
 
 
 def _departure(patients: Patients, levels: Sequence[str], ask: Settings) -> Contrast:
-    """Whether the levels depart from a straight line: joint test of what the level effects have beside their slope."""
+    """Whether the levels depart from a straight line: joint test of what the level effects have
+    beside their slope.
+    """
     place, width = _model_levels(patients.codes, len(levels))
     large = [k for k in range(len(levels)) if np.count_nonzero(patients.codes == k) >= MIN_PATIENTS]
-    shell, analytic = _slope_shell(patients, "departure", levels[int(patients.codes.max())], levels[int(patients.codes.min())])
+    shell, analytic = _slope_shell(
+        patients, "departure", levels[int(patients.codes.max())], levels[int(patients.codes.min())]
+    )
     if shell.reason or len(large) < 3:
-        return replace(shell, reason=shell.reason or f"fewer than three levels have {MIN_PATIENTS} clusters")
+        return replace(
+            shell, reason=shell.reason or f"fewer than three levels have {MIN_PATIENTS} clusters"
+        )
     line = np.column_stack([np.ones(len(large)), large])
     beside = np.linalg.svd(line.T)[2][2:]
     on = np.zeros((len(beside), width))
@@ -238,7 +353,9 @@ def _departure(patients: Patients, levels: Sequence[str], ask: Settings) -> Cont
 
 
 def _continuous_contrasts(patients: Patients, ask: Settings) -> list[Contrast]:
-    """Slope quoted from the 10 % to the 90 % point of the attribute, and whether a spline says more than the slope."""
+    """Slope quoted from the 10 % to the 90 % point of the attribute, and whether a spline says more
+    than the slope.
+    """
     if len(patients.y) == 0 or np.ptp(patients.x) == 0:
         return []
     low, high = np.quantile(patients.x, [0.1, 0.9])
@@ -261,21 +378,30 @@ def _continuous_contrasts(patients: Patients, ask: Settings) -> list[Contrast]:
 
 
 def percentile_names(low: float, high: float) -> tuple[str, str]:
-    """The two ends of a slope, upper first: "P90 (72.4)" and "P10 (31)", without a value where both have the same.
+    """The two ends of a slope, upper first: "P90 (72.4)" and "P10 (31)", without a value where both
+    have the same.
 
-    Three digits, and more where rounding would move an end by over a twentieth of their distance: 2016 and 2020 are no "2.02e+03".
+    Three digits, and more where rounding would move an end by over a twentieth of their distance:
+    2016 and 2020 are no "2.02e+03".
     """
     if low == high:
         return "P90", "P10"
     digits = 3
-    while digits < 15 and max(abs(float(f"{end:.{digits}g}") - end) for end in (low, high)) > (high - low) / 20:
+    while (
+        digits < 15
+        and max(abs(float(f"{end:.{digits}g}") - end) for end in (low, high)) > (high - low) / 20
+    ):
         digits += 1
-    lower, upper = (np.format_float_positional(float(f"{end:.{digits}g}"), trim="-") for end in (low, high))
+    lower, upper = (
+        np.format_float_positional(float(f"{end:.{digits}g}"), trim="-") for end in (low, high)
+    )
     return f"P90 ({upper})", f"P10 ({lower})"
 
 
 def _additivity(patients: Patients, levels: Sequence[str], ask: Settings) -> list[Contrast]:
-    """cell mean - (its prediction from the patient-weighted additive model of all cells with ten patients)."""
+    """cell mean - (its prediction from the patient-weighted additive model of all cells with ten
+    patients).
+    """
     place, width = _model_levels(patients.codes, len(levels))
     inside = place[patients.codes] >= 0
     used = patients.keep(inside)
@@ -295,6 +421,11 @@ def _additivity(patients: Patients, levels: Sequence[str], ask: Settings) -> lis
         cell = _comparison(patients, levels, level, None, ask)
         if np.abs(on).max() < 1e-9 or cell.contrast.reason:
             continue
-        shell = replace(cell.contrast, kind="additivity", reference="additive prediction", mean_reference=NO_MEAN)
+        shell = replace(
+            cell.contrast,
+            kind="additivity",
+            reference="additive prediction",
+            mean_reference=NO_MEAN,
+        )
         hypotheses.append(Hypothesis(shell, on, np.zeros(used.z.shape[1]), None, cell.analytic))
     return estimate_all(used, codes, used.z, hypotheses, ask) if hypotheses else []

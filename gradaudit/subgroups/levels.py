@@ -1,4 +1,6 @@
-"""Kinds and levels of an attribute: categorical, ordered or continuous; how levels are written and sorted."""
+"""Kinds and levels of an attribute: categorical, ordered or continuous; how levels are written and
+sorted.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,11 @@ CONTINUOUS_DISTINCT = 10
 
 def level_text(value: object) -> str:
     """A level as the manifest would write it: 3.0 read from a numeric column is "3"."""
-    return str(int(value)) if isinstance(value, float | np.floating) and float(value).is_integer() else str(value)
+    return (
+        str(int(value))
+        if isinstance(value, float | np.floating) and float(value).is_integer()
+        else str(value)
+    )
 
 
 def sort_levels(names: Sequence[str]) -> list[str]:
@@ -24,8 +30,12 @@ def sort_levels(names: Sequence[str]) -> list[str]:
         return sorted(set(names))
 
 
-def attribute_kind(values: pd.Series, kind: str | None = None, order: Sequence[str] | None = None) -> Literal["categorical", "ordered", "continuous"]:
-    """Kind of an attribute: as declared; else continuous where all of more than ten distinct levels are numbers."""
+def attribute_kind(
+    values: pd.Series, kind: str | None = None, order: Sequence[str] | None = None
+) -> Literal["categorical", "ordered", "continuous"]:
+    """Kind of an attribute: as declared; else continuous where all of more than ten distinct levels
+    are numbers.
+    """
     if kind == "continuous":
         return "continuous"
     if order:

@@ -1,4 +1,5 @@
-"""The whole story: manifest and model in, audited result out; the one room that joins the torch wing and the tables.
+"""The whole story: manifest and model in, audited result out; the one room that joins the torch
+wing and the tables.
 
 Not called ``audit``: the package's public function ``ga.audit`` would be hidden behind the module.
 """
@@ -36,9 +37,11 @@ def audit(
     """Audit a classifier on a manifest: read, measure, analyse.
 
     manifest : path (CSV, TSV, Parquet, JSON Lines) or a ``Manifest``.
-    model : spec such as "torchvision:resnet50" or a ``Classifier``; None takes the plan's ``[model]``.
+    model : spec such as "torchvision:resnet50" or a ``Classifier``; None takes the plan's
+        ``[model]``.
     plan : path, ``Plan`` or None (``audit.toml`` beside the manifest if there is one).
-    run : run folder to write to and to resume from; None keeps the measurements in memory, and the report has no gallery.
+    run : run folder to write to and to resume from; None keeps the measurements in memory, and the
+        report has no gallery.
     returns : ``AuditResult``; ``result.write("report.html")`` makes the report.
 
     Errors: ``PlanError``, ``ManifestError`` (all problems at once), ``ModelError``, ``RunError``.
@@ -47,7 +50,16 @@ def audit(
     resolved, root = (plan, path.parent) if isinstance(plan, Plan) else find_plan(plan, path)
     table = manifest if isinstance(manifest, Manifest) else read_manifest(manifest, resolved)
     classifier = model if isinstance(model, Classifier) else classifier_of(resolved, root, model)
-    meas = measure_with_gallery(table, classifier, resolved, run, fresh=fresh, strict=strict, progress=progress, command=command)
+    meas = measure_with_gallery(
+        table,
+        classifier,
+        resolved,
+        run,
+        fresh=fresh,
+        strict=strict,
+        progress=progress,
+        command=command,
+    )
     return build_result(meas, resolved)
 
 
@@ -62,8 +74,19 @@ def measure_with_gallery(
     progress: Progress | None = None,
     command: str = "",
 ) -> Measurements:
-    """``measure``, then thumbnails of the images that the report will show; after it no image file is needed."""
-    meas = measure(manifest, classifier, plan, run, fresh=fresh, strict=strict, progress=progress, command=command)
+    """``measure``, then thumbnails of the images that the report will show; after it no image file
+    is needed.
+    """
+    meas = measure(
+        manifest,
+        classifier,
+        plan,
+        run,
+        fresh=fresh,
+        strict=strict,
+        progress=progress,
+        command=command,
+    )
     if meas.folder is not None and plan.privacy.images != "none":
         picks = pick_images(meas, plan, attribute_facts(meas, plan), suppressed_levels(meas, plan))
         write_thumbnails(manifest, classifier.preprocess, plan, picks, meas.folder)

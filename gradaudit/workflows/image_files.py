@@ -1,4 +1,6 @@
-"""From what a user types to a list of images, and from a list of images to file names that never meet."""
+"""From what a user types to a list of images, and from a list of images to file names that never
+meet.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class FoundImages:
-    """Images in the order asked for, each once; ``others`` counts files in searched folders that are no pictures by their name."""
+    """Images in the order asked for, each once; ``others`` counts files in searched folders that
+    are no pictures by their name.
+    """
 
     images: tuple[str, ...]
     problems: tuple[Unreadable, ...] = ()
@@ -38,7 +42,8 @@ class FoundImages:
 def find_images(arguments: Sequence[str | Path], output: Path | None = None) -> FoundImages:
     """Files, folders (with all that lies below them), glob patterns and URLs as a list of images.
 
-    output : pictures that an earlier call wrote into this folder are left out, so that nothing explains its own overlays
+    output : pictures that an earlier call wrote into this folder are left out, so that nothing
+        explains its own overlays
     """
     written = _written_before(output)
     images: dict[str, str] = {}
@@ -69,7 +74,9 @@ def _expanded(argument: str) -> tuple[list[str], int]:
 
 
 def _pictures_below(folder: str) -> tuple[list[str], int]:
-    """Files below a folder whose name is that of a picture, sorted, hidden ones left out; and how many others there are."""
+    """Files below a folder whose name is that of a picture, sorted, hidden ones left out; and how
+    many others there are.
+    """
     pictures, others = [], 0
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -82,27 +89,47 @@ def _pictures_below(folder: str) -> tuple[list[str], int]:
 
 def _nothing_there(argument: str) -> Unreadable:
     if os.path.isdir(argument):
-        return Unreadable(argument, "missing_file", f"{argument}: the folder holds no file that is a picture by its name ({', '.join(IMAGE_TYPES)})")
+        return Unreadable(
+            argument,
+            "missing_file",
+            f"{argument}: the folder holds no file that is a picture by its name ({', '.join(IMAGE_TYPES)})",
+        )
     if glob.has_magic(argument):
         return Unreadable(argument, "missing_file", f"{argument}: no file matches the pattern")
-    return Unreadable(argument, "missing_file", f"{argument}: no such file; {nearest_file(argument, Path())}")
+    return Unreadable(
+        argument, "missing_file", f"{argument}: no such file; {nearest_file(argument, Path())}"
+    )
 
 
 def _written_before(output: Path | None) -> set[str]:
     """Resolved paths of the files that an earlier call listed in its record."""
     try:
         record = json.loads(((output or Path()) / RECORD).read_text("utf-8")) if output else {}
-        names = [*record.get("contact_sheets", []), *(name for row in record.get("explanations", []) for name in row["files"].values())]
+        names = [
+            *record.get("contact_sheets", []),
+            *(name for row in record.get("explanations", []) for name in row["files"].values()),
+        ]
         return {str((output / str(name)).resolve()) for name in names} if output else set()
-    except (OSError, ValueError, AttributeError, KeyError, TypeError):  # no record, or one that is not ours
+    except (
+        OSError,
+        ValueError,
+        AttributeError,
+        KeyError,
+        TypeError,
+    ):  # no record, or one that is not ours
         return set()
 
 
-def distinct_names(images: Sequence[str], folder: Path | None = None, endings: Collection[str] = ()) -> list[str]:
-    """A name per image for its files: the stem; where stems meet, as many parent folders as tell them apart; else a number.
+def distinct_names(
+    images: Sequence[str], folder: Path | None = None, endings: Collection[str] = ()
+) -> list[str]:
+    """A name per image for its files: the stem; where stems meet, as many parent folders as tell
+    them apart; else a number.
 
-    Letters' case does not tell apart, since on some file systems it does not; characters that some refuse become "_".
-    folder, endings : no name followed by one of the endings is, in this folder, one of the images: an input is never overwritten
+    Letters' case does not tell apart, since on some file systems it does not; characters that some
+    refuse become "_".
+    folder, endings : no name followed by one of the endings is, in this folder, one of the images:
+        an input is never overwritten
     """
     parts = [_name_parts(image) for image in images]
     depths = [1] * len(images)
@@ -116,7 +143,9 @@ def distinct_names(images: Sequence[str], folder: Path | None = None, endings: C
     taken: set[str] = set()
     for row, name in enumerate(names):
         number = 2
-        while names[row].casefold() in taken or any(str(((folder or Path()) / (names[row] + end)).resolve()) in inputs for end in endings):
+        while names[row].casefold() in taken or any(
+            str(((folder or Path()) / (names[row] + end)).resolve()) in inputs for end in endings
+        ):
             names[row], number = f"{name}-{number}", number + 1
         taken.add(names[row].casefold())
     return names
@@ -125,7 +154,13 @@ def distinct_names(images: Sequence[str], folder: Path | None = None, endings: C
 def _name_parts(image: str) -> list[str]:
     path = re.sub(r"[?#].*$", "", image) if is_url(image) else os.path.abspath(image)
     folders, file = os.path.split(path)
-    return [re.sub(r"[^\w.+-]", "_", part) for part in [*filter(None, re.split(r"[\\/]+", folders)), os.path.splitext(file)[0] or "image"]]
+    return [
+        re.sub(r"[^\w.+-]", "_", part)
+        for part in [
+            *filter(None, re.split(r"[\\/]+", folders)),
+            os.path.splitext(file)[0] or "image",
+        ]
+    ]
 
 
 def _meeting(names: Sequence[str]) -> set[int]:

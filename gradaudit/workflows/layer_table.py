@@ -23,8 +23,10 @@ _USUAL_SIZE = (224, 224)
 class LayerRow:
     """One candidate, in the order in which it runs.
 
-    depth : share of the network's layers with weights that lie in it or in a listed layer before it, 0 to 1
-    gradient : does the score's gradient reach it at any position, or is it exactly zero there    chosen : "auto" takes it
+    depth : share of the network's layers with weights that lie in it or in a listed layer before
+        it, 0 to 1
+    gradient : does the score's gradient reach it at any position, or is it exactly zero there
+        chosen : "auto" takes it
     """
 
     name: str
@@ -39,7 +41,9 @@ class LayerRow:
 
 @dataclass(frozen=True)
 class LayerList:
-    """A network's layers that can be explained; ``reason`` says why "auto" takes ``auto``, ``seen`` what was fed to find out."""
+    """A network's layers that can be explained; ``reason`` says why "auto" takes ``auto``, ``seen``
+    what was fed to find out.
+    """
 
     model: str
     auto: str
@@ -48,11 +52,15 @@ class LayerList:
     layers: tuple[LayerRow, ...]
 
 
-def list_layers(classifier: Classifier, size: tuple[int, int] | None = None, image: str | None = None) -> LayerList:
-    """The candidates that ``choose_layer`` sees, traced with an image, or with seeded noise of the model's input size.
+def list_layers(
+    classifier: Classifier, size: tuple[int, int] | None = None, image: str | None = None
+) -> LayerList:
+    """The candidates that ``choose_layer`` sees, traced with an image, or with seeded noise of the
+    model's input size.
 
     size : (H, W), for a network that declares none; 224x224 where neither says
-    Errors: ``LayerError`` where none can be explained; ``ImageError`` for the image; ``ModelError`` where the network refuses the size.
+    Errors: ``LayerError`` where none can be explained; ``ImageError`` for the image; ``ModelError``
+    where the network refuses the size.
     """
     images, seen = _traced_input(classifier, size, image)
     images = images.to(device_of(classifier))
@@ -60,30 +68,60 @@ def list_layers(classifier: Classifier, size: tuple[int, int] | None = None, ima
     try:
         choice = choose_layer(classifier.module, images, output=classifier.output)
     except ForwardError as error:
-        raise ModelError(f"{error} Give another size with --input-size, or an image with --image.") from error
+        raise ModelError(
+            f"{error} Give another size with --input-size, or an image with --image."
+        ) from error
     modules = dict(classifier.module.named_modules())
     depths = _depths(classifier.module, [c.name for c in choice.candidates])
     rows = tuple(
-        LayerRow(c.name, type(modules[c.name]).__name__, c.layout.kind, c.layout.grid, c.layout.channels, depth, c.reached, c.name == choice.name)
+        LayerRow(
+            c.name,
+            type(modules[c.name]).__name__,
+            c.layout.kind,
+            c.layout.grid,
+            c.layout.channels,
+            depth,
+            c.reached,
+            c.name == choice.name,
+        )
         for c, depth in zip(choice.candidates, depths, strict=True)
     )
     return LayerList(classifier.source, choice.name, choice.reason, seen, rows)
 
 
-def _traced_input(classifier: Classifier, size: tuple[int, int] | None, image: str | None) -> tuple[Tensor, str]:
+def _traced_input(
+    classifier: Classifier, size: tuple[int, int] | None, image: str | None
+) -> tuple[Tensor, str]:
     preprocess = classifier.preprocess or Preprocess()
     if image is not None:
-        return torch.from_numpy(preprocess_image(decode_image(image), preprocess))[None], f"the image {image}"
+        return torch.from_numpy(preprocess_image(decode_image(image), preprocess))[
+            None
+        ], f"the image {image}"
     height, width = size or preprocess.output_size or _USUAL_SIZE
-    whose = "as asked for" if size else "the model's own size" if preprocess.output_size else "the usual size, since the model declares none"
-    noise = torch.randn(1, preprocess.channels, height, width, generator=torch.Generator().manual_seed(0))
-    return noise, f"noise of {height}x{width} ({whose}), not an image: whether a gradient reaches a layer may differ on real ones"
+    whose = (
+        "as asked for"
+        if size
+        else "the model's own size"
+        if preprocess.output_size
+        else "the usual size, since the model declares none"
+    )
+    noise = torch.randn(
+        1, preprocess.channels, height, width, generator=torch.Generator().manual_seed(0)
+    )
+    return (
+        noise,
+        f"noise of {height}x{width} ({whose}), not an image: whether a gradient reaches a layer may differ on real ones",
+    )
 
 
 def _depths(module: nn.Module, names: Sequence[str]) -> list[float]:
-    """Per name, in the order in which they ran: the share of the modules with parameters of their own that lie in it or in one before it."""
+    """Per name, in the order in which they ran: the share of the modules with parameters of their
+    own that lie in it or in one before it.
+    """
     modules = dict(module.named_modules())
-    weighted = [part for part in modules.values() if next(part.parameters(recurse=False), None) is not None]
+    weighted = [
+        part for part in modules.values() if next(part.parameters(recurse=False), None) is not None
+    ]
     seen: set[nn.Module] = set()
     depths = []
     for name in names:

@@ -1,7 +1,9 @@
-"""Pictures of heat: an overlay for one map, a contact sheet for many. Nothing is computed from them.
+"""Pictures of heat: an overlay for one map, a contact sheet for many. Nothing is computed from
+them.
 
-Colours are matplotlib's inferno, whose lightness grows evenly with the value, so that no edge appears that the heat does not have.
-Each picture is scaled by its own maximum, for display only: colours compare places within a picture, never two pictures.
+Colours are matplotlib's inferno, whose lightness grows evenly with the value, so that no edge
+appears that the heat does not have. Each picture is scaled by its own maximum, for display only:
+colours compare places within a picture, never two pictures.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ STATUS_WORDS = {
     "non_finite": "not finite: the map or the score is NaN or infinite",
     "failed": "could not be made",
 }
-"""Words in the place of a map that has no heat to show; scaling would make a picture of rounding noise."""
+"""Words in the place of a map that has no heat to show; scaling would make a picture of rounding
+noise.
+"""
 
 WEIGHT = 0.6  # of the heat's colour in the overlay; the rest is the image
 _CELL = 176
@@ -42,20 +46,24 @@ _INK, _PAPER, _FAINT = (25, 25, 25), (255, 255, 255), (110, 110, 110)
 
 
 def display_heat(raw: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float64]:
-    """What is coloured: (H, W) in [0, 1], the positive part of the map at ``size`` (bilinear), divided by its maximum; 0 where there is none.
+    """What is coloured: (H, W) in [0, 1], the positive part of the map at ``size`` (bilinear),
+    divided by its maximum; 0 where there is none.
 
     raw : (h, w) signed map on its own grid
     Errors: ``InputError`` for any other number of axes (a volume's, or several maps).
     """
     if np.ndim(raw) != 2:
-        raise InputError(f"display_heat: expected one map (h, w); got shape {np.shape(raw)}. Choose one map, and of a volume one slice.")
+        raise InputError(
+            f"display_heat: expected one map (h, w); got shape {np.shape(raw)}. Choose one map, and of a volume one slice."
+        )
     full = np.maximum(upsample(np.maximum(np.asarray(raw, dtype=np.float64), 0), size), 0)
     top = float(full.max())
     return np.asarray(full / top if top > 0 else np.zeros_like(full))
 
 
 def overlay(image: Pixels, raw: NDArray[Any], status: str = "ok") -> Pixels:
-    """The image under its heat, (H, W, 3); where the status is not ok, the image in grey with the status in words instead.
+    """The image under its heat, (H, W, 3); where the status is not ok, the image in grey with the
+    status in words instead.
 
     image : (H, W, 3) uint8, what the network saw    raw : (h, w) signed map
     """
@@ -79,7 +87,9 @@ def worded(image: Pixels, words: str) -> Pixels:
             break
     else:
         text = words.split(":")[0]  # the code alone, where the picture is smaller than its sentence
-    draw.multiline_text((picture.width / 2, picture.height / 2), text, _INK, font=font, anchor="mm", align="center")
+    draw.multiline_text(
+        (picture.width / 2, picture.height / 2), text, _INK, font=font, anchor="mm", align="center"
+    )
     return np.asarray(picture)
 
 
@@ -93,7 +103,9 @@ def png_bytes(picture: Pixels) -> bytes:
 @lru_cache(maxsize=16)
 def _font(points: int) -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which matplotlib carries: the same letters on every machine."""
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), points)
+    return ImageFont.truetype(
+        str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), points
+    )
 
 
 def _shortened(text: str, width: float, font: ImageFont.FreeTypeFont) -> str:
@@ -104,14 +116,15 @@ def _shortened(text: str, width: float, font: ImageFont.FreeTypeFont) -> str:
     return text + "…"
 
 
-# ── contact sheets ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── contact sheets ────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass
 class ContactSheet:
     """Rows of small pictures under shared headings, a page of PNG for every ``_ROWS`` of them.
 
-    headings : of the columns    footer : printed under each page    folder : gets contact-sheet.png, or contact-sheet-1.png, -2 ...
+    headings : of the columns    footer : printed under each page    folder : gets
+        contact-sheet.png, or contact-sheet-1.png, -2 ...
     rows : how many will come, so that a single page needs no number
     """
 
@@ -123,9 +136,19 @@ class ContactSheet:
     _waiting: list[tuple[str, list[Image.Image]]] = field(default_factory=list)
 
     def add(self, title: str, cells: Sequence[tuple[Pixels, str]]) -> None:
-        """One row of pictures, each with the words that stand over it ("" for none); a full page is written at once."""
+        """One row of pictures, each with the words that stand over it ("" for none); a full page is
+        written at once.
+        """
         fitted = [(_fitted(picture), words) for picture, words in cells]
-        self._waiting.append((title, [Image.fromarray(worded(np.asarray(image), words)) if words else image for image, words in fitted]))
+        self._waiting.append(
+            (
+                title,
+                [
+                    Image.fromarray(worded(np.asarray(image), words)) if words else image
+                    for image, words in fitted
+                ],
+            )
+        )
         if len(self._waiting) == _ROWS:
             self._write()
 
@@ -136,8 +159,14 @@ class ContactSheet:
         return tuple(self.files)
 
     def _write(self) -> None:
-        name = "contact-sheet.png" if self.rows <= _ROWS else f"contact-sheet-{len(self.files) + 1}.png"
-        sheet_page(self.headings, self._waiting, self.footer).save(self.folder / name, optimize=True)
+        name = (
+            "contact-sheet.png"
+            if self.rows <= _ROWS
+            else f"contact-sheet-{len(self.files) + 1}.png"
+        )
+        sheet_page(self.headings, self._waiting, self.footer).save(
+            self.folder / name, optimize=True
+        )
         self.files.append(name)
         self._waiting = []
 
@@ -145,11 +174,18 @@ class ContactSheet:
 def _fitted(picture: Pixels) -> Image.Image:
     image = Image.fromarray(picture)
     scale = _CELL / max(image.size)
-    return image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.BICUBIC)
+    return image.resize(
+        (max(1, round(image.width * scale)), max(1, round(image.height * scale))),
+        Image.Resampling.BICUBIC,
+    )
 
 
-def sheet_page(headings: Sequence[str], rows: Sequence[tuple[str, Sequence[Image.Image]]], footer: str) -> Image.Image:
-    """One page: headings, then per row its title and its pictures, then a colour bar and the footer."""
+def sheet_page(
+    headings: Sequence[str], rows: Sequence[tuple[str, Sequence[Image.Image]]], footer: str
+) -> Image.Image:
+    """One page: headings, then per row its title and its pictures, then a colour bar and the
+    footer.
+    """
     text, small = _font(13), _font(11)
     width = max(_GAP + len(headings) * (_CELL + _GAP), 3 * (_CELL + _GAP) + _GAP)
     lines = textwrap.wrap(footer, int((width - 2 * _GAP) / small.getlength("n")))
@@ -157,7 +193,9 @@ def sheet_page(headings: Sequence[str], rows: Sequence[tuple[str, Sequence[Image
     page = Image.new("RGB", (width, 26 + sum(heights) + 28 + 15 * len(lines) + _GAP), _PAPER)
     draw = ImageDraw.Draw(page)
     for column, heading in enumerate(headings):
-        draw.text((_GAP + column * (_CELL + _GAP), 7), _shortened(heading, _CELL, text), _FAINT, font=text)
+        draw.text(
+            (_GAP + column * (_CELL + _GAP), 7), _shortened(heading, _CELL, text), _FAINT, font=text
+        )
     top = 26
     for (title, pictures), height in zip(rows, heights, strict=True):
         draw.text((_GAP, top + 3), _shortened(title, width - 2 * _GAP, text), _INK, font=text)
@@ -170,7 +208,9 @@ def sheet_page(headings: Sequence[str], rows: Sequence[tuple[str, Sequence[Image
     return page
 
 
-def _colour_bar(page: Image.Image, draw: ImageDraw.ImageDraw, top: int, font: ImageFont.FreeTypeFont) -> None:
+def _colour_bar(
+    page: Image.Image, draw: ImageDraw.ImageDraw, top: int, font: ImageFont.FreeTypeFont
+) -> None:
     bar = matplotlib.colormaps[COLOURS](np.linspace(0, 1, _CELL))[None, :, :3].repeat(12, 0)
     draw.text((_GAP, top - 1), "0", _FAINT, font=font)
     page.paste(Image.fromarray(np.round(bar * 255).astype(np.uint8)), (_GAP + 14, top))

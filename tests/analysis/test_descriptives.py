@@ -8,7 +8,12 @@ import pandas as pd
 import pytest
 
 from gradaudit.analysis.descriptives import describe
-from gradaudit.cohort.heat_distributions import adjusted_means, heat_by_correctness, heat_table, mean_maps
+from gradaudit.cohort.heat_distributions import (
+    adjusted_means,
+    heat_by_correctness,
+    heat_table,
+    mean_maps,
+)
 from gradaudit.cohort.image_flow import exclusions, flow_table, region_facts
 from gradaudit.cohort.population import attribute_facts, level_groups
 from gradaudit.disclosure.decision import suppressed_levels
@@ -25,7 +30,17 @@ def row(image, region="lesion", share=0.5, area=0.1, status="ok", reason="", hit
     }  # fmt: skip
 
 
-def image(name, cluster, tone, label="benign", predicted="benign", status="ok", reason="", heat="ok", probability=0.8):
+def image(
+    name,
+    cluster,
+    tone,
+    label="benign",
+    predicted="benign",
+    status="ok",
+    reason="",
+    heat="ok",
+    probability=0.8,
+):
     known = label is not None and status == "ok"
     return {
         "image_id": name, "path": f"{name}.png", "label": label, "predicted": predicted if status == "ok" else None, "probability": probability,
@@ -47,7 +62,12 @@ def by_hand(maps=None):
         row("cold", share=np.nan, status="no_positive_evidence", reason="zero_heat", hit=np.nan),
         row("bare", share=np.nan, area=0.0, reason="empty_mask", hit=np.nan), row("who", share=0.1),
     ])  # fmt: skip
-    return Measurements(table, images, maps, {"data": {"cluster_declared": True}, "model": {"classes": ["benign", "malignant"]}})
+    return Measurements(
+        table,
+        images,
+        maps,
+        {"data": {"cluster_declared": True}, "model": {"classes": ["benign", "malignant"]}},
+    )
 
 
 def at(rows, level):
@@ -59,9 +79,26 @@ def at(rows, level):
 
 def test_flow_by_hand():
     rows = flow_table(by_hand(), OPEN)
-    steps = {r.level: (r.n_manifest, r.n_readable, r.n_mask_usable, r.n_heat_usable, r.n_analysed, r.n_clusters) for r in rows}
-    assert steps == {ALL: (7, 6, 5, 4, 4, 3), "dark": (3, 2, 1, 0, 0, 0), "light": (3, 3, 3, 3, 3, 2), UNKNOWN: (1, 1, 1, 1, 1, 1)}
-    assert at(rows, "light").label_prevalence == pytest.approx({"benign": 2 / 3, "malignant": 1 / 3, UNKNOWN: 0})
+    steps = {
+        r.level: (
+            r.n_manifest,
+            r.n_readable,
+            r.n_mask_usable,
+            r.n_heat_usable,
+            r.n_analysed,
+            r.n_clusters,
+        )
+        for r in rows
+    }
+    assert steps == {
+        ALL: (7, 6, 5, 4, 4, 3),
+        "dark": (3, 2, 1, 0, 0, 0),
+        "light": (3, 3, 3, 3, 3, 2),
+        UNKNOWN: (1, 1, 1, 1, 1, 1),
+    }
+    assert at(rows, "light").label_prevalence == pytest.approx(
+        {"benign": 2 / 3, "malignant": 1 / 3, UNKNOWN: 0}
+    )
     assert at(rows, "dark").label_prevalence == {}
     assert at(rows, UNKNOWN).label_prevalence == {"benign": 0, "malignant": 0, UNKNOWN: 1}
     assert at(rows, "light").area_share == {"lesion": pytest.approx(0.1)}
@@ -97,7 +134,10 @@ def test_heat_counts_each_patient_once():
     assert light.mean == pytest.approx((0.3 + 0.9) / 2)
     assert light.sd == pytest.approx(np.std([0.3, 0.9], ddof=1))
     assert light.quantiles[2] == pytest.approx(0.6)
-    assert (light.ci_low, light.ci_high) == (0.0, 1.0)  # two patients: the interval is cut at the ends
+    assert (light.ci_low, light.ci_high) == (
+        0.0,
+        1.0,
+    )  # two patients: the interval is cut at the ends
     assert light.pointing_game == pytest.approx(0.75)
     assert light.mean_lift == pytest.approx(6.0)
     assert sum(light.histogram) == 2
@@ -111,7 +151,12 @@ def test_heat_counts_each_patient_once():
 def test_region_facts_by_hand():
     plan = OPEN.updated(regions={"lesion": {"role": "attend", "description": "outlined by hand"}})
     (facts,) = region_facts(by_hand(), plan)
-    assert (facts.role, facts.n_annotated, facts.n_present, facts.description) == ("attend", 6, 5, "outlined by hand")
+    assert (facts.role, facts.n_annotated, facts.n_present, facts.description) == (
+        "attend",
+        6,
+        5,
+        "outlined by hand",
+    )
     assert facts.mean_area_share == pytest.approx(0.1)
 
 
@@ -126,7 +171,14 @@ def test_heat_among_right_and_wrong_predictions():
 def test_mean_maps_by_hand():
     def grid(name, kind, values, what):
         content = np.array(values, dtype=np.float32 if kind == "heat" else np.uint8)
-        return {"image_id": name, "kind": kind, "name": what, "height": 1, "width": 2, "values": content.tobytes()}
+        return {
+            "image_id": name,
+            "kind": kind,
+            "name": what,
+            "height": 1,
+            "width": 2,
+            "values": content.tobytes(),
+        }
 
     maps = pd.DataFrame([
         grid("a1", "heat", [1, 0], "predicted"), grid("a2", "heat", [10, 30], "predicted"), grid("b", "heat", [1, -5], "predicted"),
@@ -136,17 +188,27 @@ def test_mean_maps_by_hand():
     found = {m.level: m for m in mean_maps(by_hand(maps), OPEN)}
     assert set(found) == {ALL, "light", UNKNOWN}
     assert found["light"].n_images == 3
-    assert found["light"].heat == ((pytest.approx(0.75, abs=1e-4), pytest.approx(0.25, abs=1e-4)),)  # each map has mass one before the mean
+    assert found["light"].heat == (
+        (pytest.approx(0.75, abs=1e-4), pytest.approx(0.25, abs=1e-4)),
+    )  # each map has mass one before the mean
     assert found["light"].regions == {"lesion": ((1.0, pytest.approx(0.3333)),)}
     assert found[UNKNOWN].regions == {}
-    assert found[ALL].heat == ((pytest.approx((1 + 0.25 + 1 + 0) / 4, abs=1e-3), pytest.approx(0.4375, abs=1e-3)),)
+    assert found[ALL].heat == (
+        (pytest.approx((1 + 0.25 + 1 + 0) / 4, abs=1e-3), pytest.approx(0.4375, abs=1e-3)),
+    )
 
 
 def test_adjusted_means_are_those_of_the_regression():
     """Least-squares means at the pooled mix, from the differences to everyone else and from those to one level."""
     rng = np.random.default_rng(2)
     group, x = rng.choice(3, 200, p=[0.6, 0.3, 0.1]), rng.standard_normal(200)
-    y = 0.4 + 0.1 * (group == 1) - 0.05 * (group == 2) + 0.1 * (x + group) + 0.02 * rng.standard_normal(200)
+    y = (
+        0.4
+        + 0.1 * (group == 1)
+        - 0.05 * (group == 2)
+        + 0.1 * (x + group)
+        + 0.02 * rng.standard_normal(200)
+    )
     design = np.column_stack([*(group == k for k in range(3)), x + group]).astype(float)
     beta = np.linalg.lstsq(design, y, rcond=None)[0]
     wanted = beta[:3] + beta[3] * (x + group).mean()
@@ -159,11 +221,21 @@ def test_adjusted_means_are_those_of_the_regression():
             adjusted=Interval(estimate=difference), adjusted_for=("region size",),
         )  # fmt: skip
 
-    rest = [finding(k, "rest", group != k, beta[k] - np.average(np.delete(beta[:3], k), weights=np.delete(n, k))) for k in range(3)]
+    rest = [
+        finding(
+            k,
+            "rest",
+            group != k,
+            beta[k] - np.average(np.delete(beta[:3], k), weights=np.delete(n, k)),
+        )
+        for k in range(3)
+    ]
     named = [finding(k, "0", group == 0, beta[k] - beta[0]) for k in (1, 2)]
     for findings in (rest, named):
         means = adjusted_means(findings)
-        assert [means["g", str(k), "r", "", ""] for k in range(3)] == pytest.approx(list(wanted), abs=1e-9)
+        assert [means["g", str(k), "r", "", ""] for k in range(3)] == pytest.approx(
+            list(wanted), abs=1e-9
+        )
 
 
 # ── attributes ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -171,7 +243,11 @@ def test_adjusted_means_are_those_of_the_regression():
 
 def with_column(values, **subgroup):
     meas = by_hand()
-    images = meas.images.iloc[: len(values)].assign(**{"subgroup.x": pd.Series(values, dtype=object)}).drop(columns="subgroup.tone")
+    images = (
+        meas.images.iloc[: len(values)]
+        .assign(**{"subgroup.x": pd.Series(values, dtype=object)})
+        .drop(columns="subgroup.tone")
+    )
     return Measurements(meas.table, images, None, meas.run), OPEN.updated(subgroups={"x": subgroup})
 
 
@@ -190,7 +266,10 @@ def test_kinds_and_levels():
 def test_continuous_attributes_are_cut_at_quartiles_without_printing_extremes():
     meas, plan = with_column([str(v) for v in (18, 30, 41, 55, 62, 70, 93)], kind="continuous")
     (facts,) = attribute_facts(meas, plan)
-    assert (facts.kind, facts.levels) == ("continuous", ("below 35.5", "35.5 to below 55", "55 to below 66", "66 and over"))
+    assert (facts.kind, facts.levels) == (
+        "continuous",
+        ("below 35.5", "35.5 to below 55", "55 to below 66", "66 and over"),
+    )
     levels = level_groups(meas, plan)["x"].astype(str).tolist()
     assert levels == [facts.levels[k] for k in (0, 0, 1, 2, 2, 3, 3)]
 
@@ -199,21 +278,36 @@ def test_many_numbers_are_continuous_and_words_among_them_are_unknown():
     meas = sample(60, np.random.default_rng(0))
     ages = [str(20 + k) for k in range(60)]
     images = meas.images.assign(**{"subgroup.age": pd.Series(ages, dtype=object)})
-    assert [a.kind for a in attribute_facts(Measurements(meas.table, images, None, meas.run), OPEN)] == ["categorical", "continuous"]
+    assert [
+        a.kind for a in attribute_facts(Measurements(meas.table, images, None, meas.run), OPEN)
+    ] == ["categorical", "continuous"]
     images["subgroup.age"] = pd.Series(["unsaid", *ages[1:]], dtype=object)
-    groups = level_groups(Measurements(meas.table, images, None, meas.run), OPEN.updated(subgroups={"age": {"kind": "continuous"}}))
+    groups = level_groups(
+        Measurements(meas.table, images, None, meas.run),
+        OPEN.updated(subgroups={"age": {"kind": "continuous"}}),
+    )
     assert groups["age"].iloc[0] == UNKNOWN
 
 
 # ── checks and limits ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def sample(n, rng, regions=("lesion", "ruler"), levels=("I", "II", "III"), per_cluster=2, failing=0.02, cold=0.03):
+def sample(
+    n,
+    rng,
+    regions=("lesion", "ruler"),
+    levels=("I", "II", "III"),
+    per_cluster=2,
+    failing=0.02,
+    cold=0.03,
+):
     cluster = np.sort(rng.integers(0, max(1, n // per_cluster), n))
     tone = np.array(levels, dtype=object)[rng.integers(0, len(levels), cluster.max() + 1)[cluster]]
     readable, hot = rng.random(n) >= failing, rng.random(n) >= cold
     label = np.where(rng.random(n) < 0.4, "malignant", "benign").astype(object)
-    score = np.clip(np.where(label == "malignant", 0.6, 0.4) + 0.2 * rng.standard_normal(n), 0.01, 0.99)
+    score = np.clip(
+        np.where(label == "malignant", 0.6, 0.4) + 0.2 * rng.standard_normal(n), 0.01, 0.99
+    )
     predicted = np.where(score > 0.5, "malignant", "benign").astype(object)
     images = pd.DataFrame({
         "image_id": [f"i{k}" for k in range(n)], "path": [f"{k}.png" for k in range(n)], "label": label,
@@ -235,7 +329,12 @@ def sample(n, rng, regions=("lesion", "ruler"), levels=("I", "II", "III"), per_c
         "area_share": np.where(np.repeat(readable, r), there * rng.uniform(0.05, 0.2, n * r), np.nan),
         "mass_lift": np.where(good, 1.5, np.nan), "pointing_game": np.where(good, (rng.random(n * r) < 0.5) * 1.0, np.nan),
     })  # fmt: skip
-    return Measurements(table, images, None, {"data": {"cluster_declared": True}, "model": {"classes": ["benign", "malignant"]}})
+    return Measurements(
+        table,
+        images,
+        None,
+        {"data": {"cluster_declared": True}, "model": {"classes": ["benign", "malignant"]}},
+    )
 
 
 def checks_of(meas, plan=OPEN):
@@ -245,7 +344,9 @@ def checks_of(meas, plan=OPEN):
 
 def test_clean_data_pass_and_every_check_says_why():
     meas = sample(900, np.random.default_rng(1), failing=0.0)
-    found, limits = checks_of(meas, OPEN.updated(criteria={"margin": 0.1, "declared_on": "2020-01-01"}))
+    found, limits = checks_of(
+        meas, OPEN.updated(criteria={"margin": 0.1, "declared_on": "2020-01-01"})
+    )
     assert {c.state for c in found.values()} <= {"passed", "not_applicable"}
     assert all(len(c.detail) > 15 for c in found.values())
     assert limits == ()
@@ -263,15 +364,23 @@ def planted_limits():
         elif name == "cold":
             table.loc[of_dark, ["status", "reason", "heat_share"]] = ["flat", "flat", np.nan]
             keep = images["image_id"].isin(images.loc[dark, "image_id"].iloc[:150])
-            table.loc[table["image_id"].isin(images.loc[keep, "image_id"])] = meas.table.loc[table["image_id"].isin(images.loc[keep, "image_id"])]
+            table.loc[table["image_id"].isin(images.loc[keep, "image_id"])] = meas.table.loc[
+                table["image_id"].isin(images.loc[keep, "image_id"])
+            ]
         elif name == "twice":
             images.loc[images.index[:2], "path"] = "same.png"
         elif name == "few":
-            images.loc[images["cluster"].isin(sorted(images["cluster"].unique())[:12]), "subgroup.tone"] = "IV"
+            images.loc[
+                images["cluster"].isin(sorted(images["cluster"].unique())[:12]), "subgroup.tone"
+            ] = "IV"
         elif name == "mixed":
-            images["subgroup.tone"] = np.random.default_rng(0).permutation(images["subgroup.tone"].to_numpy())
+            images["subgroup.tone"] = np.random.default_rng(0).permutation(
+                images["subgroup.tone"].to_numpy()
+            )
         elif name == "coarse":
-            table.loc[(table["region"] == "ruler") & (table["area_share"] > 0), "reason"] = "mask_below_cell"
+            table.loc[(table["region"] == "ruler") & (table["area_share"] > 0), "reason"] = (
+                "mask_below_cell"
+            )
         elif name == "unlabelled":
             images.loc[images.index[:40], "label"] = None
         elif name == "nobody":
@@ -311,7 +420,10 @@ def test_declarations_that_limit_are_said():
     meas = sample(200, np.random.default_rng(0))
     run = {**meas.run, "data": {"cluster_declared": False}, "started": "2026-03-01T00:00:00+00:00"}
     meas = Measurements(meas.table, meas.images, None, run)
-    late = OPEN.updated(criteria={"margin": 0.1, "declared_on": "2026-04-01"}, subgroups={"tone": {"inferred": True}})
+    late = OPEN.updated(
+        criteria={"margin": 0.1, "declared_on": "2026-04-01"},
+        subgroups={"tone": {"inferred": True}},
+    )
     text = " ".join(checks_of(meas, late)[1])
     assert "after the measuring began" in text
     assert "estimated by an algorithm" in text
@@ -325,7 +437,13 @@ def test_declarations_that_limit_are_said():
 
 def all_failed():
     meas = sample(40, np.random.default_rng(0))
-    images = meas.images.assign(status="failed", reason="unreadable", predicted=None, probability=np.nan, heat_status="not_measured")
+    images = meas.images.assign(
+        status="failed",
+        reason="unreadable",
+        predicted=None,
+        probability=np.nan,
+        heat_status="not_measured",
+    )
     images["correct"] = pd.array([None] * 40, dtype="boolean")
     return Measurements(meas.table.iloc[:0], images, None, meas.run)
 
@@ -333,7 +451,9 @@ def all_failed():
 def cut(n):
     meas = sample(40, np.random.default_rng(0))
     images = meas.images.iloc[:n]
-    return Measurements(meas.table.loc[meas.table["image_id"].isin(images["image_id"])], images, None, meas.run)
+    return Measurements(
+        meas.table.loc[meas.table["image_id"].isin(images["image_id"])], images, None, meas.run
+    )
 
 
 def bare():
@@ -341,14 +461,24 @@ def bare():
     return Measurements(meas.table.iloc[:0], meas.images.drop(columns="subgroup.tone"), None, {})
 
 
-DEGENERATE = {"empty": cut(0), "one": cut(1), "two": cut(2), "all failed": all_failed(), "bare": bare(), "seven": by_hand()}
+DEGENERATE = {
+    "empty": cut(0),
+    "one": cut(1),
+    "two": cut(2),
+    "all failed": all_failed(),
+    "bare": bare(),
+    "seven": by_hand(),
+}
 
 
 @pytest.mark.parametrize("meas", DEGENERATE.values(), ids=DEGENERATE.keys())
 @pytest.mark.parametrize("min_cell", [1, 11])
 def test_degenerate_data_have_rows_and_no_nan(meas, min_cell):
     parts = describe(meas, Plan(privacy={"min_cell": min_cell}))
-    text = json.dumps([r.model_dump(mode="json") for k, rows in parts.items() if k != "limits" for r in rows], allow_nan=False)
+    text = json.dumps(
+        [r.model_dump(mode="json") for k, rows in parts.items() if k != "limits" for r in rows],
+        allow_nan=False,
+    )
     assert "NaN" not in text
     assert parts["flow"][0].attribute == ALL
     assert all(c.detail for c in parts["checks"])
@@ -356,13 +486,26 @@ def test_degenerate_data_have_rows_and_no_nan(meas, min_cell):
 
 def test_parts_are_those_of_the_document():
     parts = describe(sample(60, np.random.default_rng(0)), Plan())
-    assert set(parts) == {"regions", "attributes", "flow", "exclusions", "heat", "performance", "mean_maps", "checks", "limits"}
+    assert set(parts) == {
+        "regions",
+        "attributes",
+        "flow",
+        "exclusions",
+        "heat",
+        "performance",
+        "mean_maps",
+        "checks",
+        "limits",
+    }
     assert all(isinstance(rows, tuple) for rows in parts.values())
 
 
 def test_another_method_has_its_own_heat_rows():
     meas = sample(60, np.random.default_rng(0))
-    both = pd.concat([meas.table, meas.table.assign(method="layercam", heat_share=meas.table["heat_share"] / 2)], ignore_index=True)
+    both = pd.concat(
+        [meas.table, meas.table.assign(method="layercam", heat_share=meas.table["heat_share"] / 2)],
+        ignore_index=True,
+    )
     rows = heat_table(Measurements(both, meas.images, None, meas.run), OPEN)
     means = {r.method: r.mean for r in rows if r.attribute == ALL and r.region == "lesion"}
     assert means["layercam"] == pytest.approx(means["gradcam"] / 2)
@@ -373,7 +516,9 @@ def test_row_order_moves_nothing():
     meas = sample(120, np.random.default_rng(0))
     shuffled = Measurements(meas.table.sample(frac=1, random_state=0), meas.images, None, meas.run)
     assert describe(shuffled, Plan())["flow"] == describe(meas, Plan())["flow"]
-    assert {(r.level, r.region, r.mean) for r in heat_table(shuffled, OPEN)} == {(r.level, r.region, r.mean) for r in heat_table(meas, OPEN)}
+    assert {(r.level, r.region, r.mean) for r in heat_table(shuffled, OPEN)} == {
+        (r.level, r.region, r.mean) for r in heat_table(meas, OPEN)
+    }
 
 
 def test_five_thousand_images_take_seconds_not_minutes():

@@ -31,7 +31,18 @@ def a_plan(**changes):
     return build_plan({**PLAN, **changes})
 
 
-def measured(seed=0, patients=240, tone=(0.5, 0.3, 0.2), gap=0.0, undefined=None, absent=None, age_slope=0.0, bend=0.0, joint=0.0, spread=0.4):
+def measured(
+    seed=0,
+    patients=240,
+    tone=(0.5, 0.3, 0.2),
+    gap=0.0,
+    undefined=None,
+    absent=None,
+    age_slope=0.0,
+    bend=0.0,
+    joint=0.0,
+    spread=0.4,
+):
     """Two regions and a neutral one; ``gap``: added to the share on the ruler in V-VI; other words plant other answers."""
     rng = np.random.default_rng(seed)
     n = rng.integers(1, 4, patients)
@@ -47,14 +58,26 @@ def measured(seed=0, patients=240, tone=(0.5, 0.3, 0.2), gap=0.0, undefined=None
             "subgroup.age": [f"{a:.1f}" for a in age], "meta.site": rng.choice(["north", "south"], rows),
         }
     )  # fmt: skip
-    status = np.where(rng.random(rows) < (0 if undefined is None else np.take(undefined, level)), "no_positive_evidence", "ok")
+    status = np.where(
+        rng.random(rows) < (0 if undefined is None else np.take(undefined, level)),
+        "no_positive_evidence",
+        "ok",
+    )
     effect, tables = rng.normal(size=patients)[cl], []
     for region in ("ruler", "lesion", "skin"):
         area = expit(-2 + 0.5 * rng.normal(size=rows))
         share = expit(-1.5 + spread * effect + spread * rng.normal(size=rows) + 0.3 * np.log(area))
         if region == "ruler":
-            share = share + gap * (level == 2) + bend * (level == 1) + age_slope * (age - 50) + joint * ((level == 0) & (sex == "f"))
-        gone = (status != "ok") | ((rng.random(rows) < np.take(absent, level)) if absent and region == "ruler" else False)
+            share = (
+                share
+                + gap * (level == 2)
+                + bend * (level == 1)
+                + age_slope * (age - 50)
+                + joint * ((level == 0) & (sex == "f"))
+            )
+        gone = (status != "ok") | (
+            (rng.random(rows) < np.take(absent, level)) if absent and region == "ruler" else False
+        )
         missing = np.where(status != "ok", "zero_heat", np.where(gone, "empty_mask", ""))
         tables.append(
             pd.DataFrame(
@@ -71,7 +94,9 @@ def measured(seed=0, patients=240, tone=(0.5, 0.3, 0.2), gap=0.0, undefined=None
 
 
 def of(findings, code, **where):
-    return [f for f in findings if f.code == code and all(getattr(f, k) == v for k, v in where.items())]
+    return [
+        f for f in findings if f.code == code and all(getattr(f, k) == v for k, v in where.items())
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +126,15 @@ def test_a_planted_gap_is_material_and_its_own_group_is_named(planted):
 
 
 def test_nothing_planted_is_equivalent_and_met(null):
-    assert {f.verdict for f in of(null, "GA101") if f.test.family == "confirmatory"} == {Verdict.EQUIVALENT}
-    assert not [f for f in null if f.test.family == "confirmatory" and f.verdict in (Verdict.MATERIAL, Verdict.SIZE_UNCERTAIN)]
+    assert {f.verdict for f in of(null, "GA101") if f.test.family == "confirmatory"} == {
+        Verdict.EQUIVALENT
+    }
+    assert not [
+        f
+        for f in null
+        if f.test.family == "confirmatory"
+        and f.verdict in (Verdict.MATERIAL, Verdict.SIZE_UNCERTAIN)
+    ]
     verdict = audit_verdict(null, a_plan())
     assert verdict.state == "met"
     assert 3 <= len(verdict.sentences) <= 5
@@ -111,7 +143,10 @@ def test_nothing_planted_is_equivalent_and_met(null):
 def test_few_patients_are_insufficient():
     found = analyze(measured(2, patients=45), a_plan())
     assert audit_verdict(found, a_plan()).state == "insufficient"
-    assert all(f.verdict is not Verdict.EQUIVALENT for f in of(found, "GA101", region="ruler", group="V-VI"))
+    assert all(
+        f.verdict is not Verdict.EQUIVALENT
+        for f in of(found, "GA101", region="ruler", group="V-VI")
+    )
 
 
 def test_a_bend_is_a_departure_and_a_straight_trend_is_not(null):
@@ -128,7 +163,10 @@ def test_a_continuous_attribute_is_a_slope(null):
 
 
 def test_undefined_heat_is_an_outcome_of_its_own(planted, null):
-    assert of(planted, "GA111", group="V-VI", attribute="tone")[0].verdict in (Verdict.MATERIAL, Verdict.SIZE_UNCERTAIN)
+    assert of(planted, "GA111", group="V-VI", attribute="tone")[0].verdict in (
+        Verdict.MATERIAL,
+        Verdict.SIZE_UNCERTAIN,
+    )
     assert {f.verdict for f in of(null, "GA111")} == {Verdict.NOT_ASSESSED}
     noted = of(planted, "GA101", region="ruler", group="V-VI")[0]
     assert any("undefined heat counted as 0 or 1" in note for note in noted.notes)
@@ -150,15 +188,26 @@ def test_every_region_has_its_own_share_of_images_without_it():
         meas.table.loc[gone, ["heat_share", "area_share", *METRICS]] = np.nan
         meas.table.loc[gone, "reason"] = "empty_mask"
     found = of(analyze(meas, a_plan(privacy={"min_cell": 1})), "GA112")
-    joined = meas.table.assign(absent=(meas.table["reason"] == "empty_mask") / 1.0).merge(meas.images[["image_id", "cluster", "subgroup.tone"]])
+    joined = meas.table.assign(absent=(meas.table["reason"] == "empty_mask") / 1.0).merge(
+        meas.images[["image_id", "cluster", "subgroup.tone"]]
+    )
     patients = joined.groupby(["region", "subgroup.tone", "cluster"])["absent"].mean()
     seen = [f for f in found if f.attribute == "tone"]
-    assert {(f.region, f.group) for f in seen} == {(region, level) for region in ("ruler", "lesion", "skin") for level in ("I-II", "III-IV", "V-VI")}
+    assert {(f.region, f.group) for f in seen} == {
+        (region, level)
+        for region in ("ruler", "lesion", "skin")
+        for level in ("I-II", "III-IV", "V-VI")
+    }
     for f in seen:
         own = patients[f.region]
         assert f.mean.estimate == pytest.approx(own[f.group].mean(), abs=1e-12), (f.region, f.group)
-        assert f.mean_reference.estimate == pytest.approx(own.drop(f.group).mean(), abs=1e-12), (f.region, f.group)
-        assert f.raw.estimate == pytest.approx(f.mean.estimate - f.mean_reference.estimate, abs=1e-12)
+        assert f.mean_reference.estimate == pytest.approx(own.drop(f.group).mean(), abs=1e-12), (
+            f.region,
+            f.group,
+        )
+        assert f.raw.estimate == pytest.approx(
+            f.mean.estimate - f.mean_reference.estimate, abs=1e-12
+        )
 
 
 def test_a_region_is_absent_whether_or_not_the_heat_is_defined():
@@ -168,10 +217,19 @@ def test_a_region_is_absent_whether_or_not_the_heat_is_defined():
     meas.table.loc[empty, "area_share"] = 0.0
     cold = meas.table["image_id"].isin(meas.images["image_id"].iloc[::3]).to_numpy()
     meas.table.loc[cold, ["heat_share", *METRICS]] = np.nan
-    meas.table.loc[cold, "status"], meas.table.loc[cold, "reason"] = "no_positive_evidence", "zero_heat"
-    joined = meas.table.assign(absent=empty / 1.0).merge(meas.images[["image_id", "cluster", "subgroup.tone"]])
-    patients = joined[joined["region"] == "ruler"].groupby(["subgroup.tone", "cluster"])["absent"].mean()
-    found = of(analyze(meas, a_plan(privacy={"min_cell": 1})), "GA112", region="ruler", attribute="tone")
+    meas.table.loc[cold, "status"], meas.table.loc[cold, "reason"] = (
+        "no_positive_evidence",
+        "zero_heat",
+    )
+    joined = meas.table.assign(absent=empty / 1.0).merge(
+        meas.images[["image_id", "cluster", "subgroup.tone"]]
+    )
+    patients = (
+        joined[joined["region"] == "ruler"].groupby(["subgroup.tone", "cluster"])["absent"].mean()
+    )
+    found = of(
+        analyze(meas, a_plan(privacy={"min_cell": 1})), "GA112", region="ruler", attribute="tone"
+    )
     assert len(found) == 3
     for f in found:
         assert f.mean.estimate == pytest.approx(patients[f.group].mean(), abs=1e-12)
@@ -181,7 +239,13 @@ def test_two_outcomes_of_one_name_are_compared_each_by_itself():
     """Whatever a question calls its outcomes, and whether or not it says a region: other values, other numbers."""
     meas, plan = measured(12, patients=60), a_plan()
     tone = meas.images["subgroup.tone"].to_numpy(object)
-    study = Study(take_census(meas, plan), plan, meas.table, (Attribute("tone", "categorical", tone, None, "rest", None),), primary=True)
+    study = Study(
+        take_census(meas, plan),
+        plan,
+        meas.table,
+        (Attribute("tone", "categorical", tone, None, "rest", None),),
+        primary=True,
+    )
     drawn = np.random.default_rng(12).random((2, len(tone)))
     for values in drawn:
         for d in study.drafts("GA199", "anything", values, "", confirmatory=False, sized=False):
@@ -194,13 +258,19 @@ def test_secondary_measures_are_signals(planted, null):
     found = of(planted, "GA121", region="ruler", group="V-VI")
     assert {f.outcome for f in found} == {*METRICS, "heat_share_correct"}
     assert all(f.test.family == "exploratory" and f.margin is None for f in found)
-    assert of(planted, "GA121", outcome="heat_share_correct", group="V-VI")[0].verdict is Verdict.SHOWN
+    assert (
+        of(planted, "GA121", outcome="heat_share_correct", group="V-VI")[0].verdict is Verdict.SHOWN
+    )
     assert sum(f.verdict is Verdict.SHOWN for f in of(null, "GA121")) <= 2
 
 
 def test_an_intersection_that_nobody_sees_alone():
     found = analyze(measured(5, joint=0.15), a_plan())
-    shown = {f.group for f in of(found, "GA131", reference="additive prediction") if f.verdict is Verdict.SHOWN}
+    shown = {
+        f.group
+        for f in of(found, "GA131", reference="additive prediction")
+        if f.verdict is Verdict.SHOWN
+    }
     assert "I-II × f" in shown
     cell = of(found, "GA131", group="I-II × f", reference="rest")[0]
     assert any("shrunken" in note for note in cell.notes)
@@ -208,24 +278,44 @@ def test_an_intersection_that_nobody_sees_alone():
 
 def test_every_question_has_a_card_and_was_asked(planted):
     assert {f.code for f in planted} == set(QUESTIONS.names())
-    assert all(card.summary and card.source and "statistics.md" not in card.source for card in QUESTIONS.cards())
+    assert all(
+        card.summary and card.source and "statistics.md" not in card.source
+        for card in QUESTIONS.cards()
+    )
 
 
 # ── families and settings ───────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_neutral_regions_explore_and_declared_regions_decide(planted):
-    assert {f.region for f in planted if f.test.family == "confirmatory" and f.code == "GA101"} == {"ruler", "lesion"}
+    assert {f.region for f in planted if f.test.family == "confirmatory" and f.code == "GA101"} == {
+        "ruler",
+        "lesion",
+    }
     assert {f.test.family for f in of(planted, "GA101", region="skin")} == {"exploratory"}
     only = analyze(measured(), a_plan(analysis={"permutations": 199, "regions": ["lesion"]}))
-    assert {f.region for f in only if f.test.family == "confirmatory" and f.code == "GA101"} == {"lesion"}
+    assert {f.region for f in only if f.test.family == "confirmatory" and f.code == "GA101"} == {
+        "lesion"
+    }
 
 
 def test_holm_spans_the_whole_confirmatory_family(planted):
-    p = np.array([f.test.p for f in planted if f.test.family == "confirmatory" and f.test.p is not None])
-    adjusted = np.array([f.test.p_adjusted for f in planted if f.test.family == "confirmatory" and f.test.p is not None])
+    p = np.array(
+        [f.test.p for f in planted if f.test.family == "confirmatory" and f.test.p is not None]
+    )
+    adjusted = np.array(
+        [
+            f.test.p_adjusted
+            for f in planted
+            if f.test.family == "confirmatory" and f.test.p is not None
+        ]
+    )
     assert adjusted[np.argmin(p)] == pytest.approx(min(1.0, len(p) * p.min()))
-    assert all(f.test.permutations >= 80 * len(p) for f in planted if f.test.family == "confirmatory" and f.test.permutations)
+    assert all(
+        f.test.permutations >= 80 * len(p)
+        for f in planted
+        if f.test.family == "confirmatory" and f.test.permutations
+    )
 
 
 def test_without_criteria_nothing_is_judged():
@@ -239,14 +329,20 @@ def test_without_criteria_nothing_is_judged():
 
 def test_covariates_are_adjusted_for_and_must_exist():
     plan = a_plan(analysis={"permutations": 199, "covariates": ["site"]})
-    assert of(analyze(measured(), plan), "GA101")[0].adjusted_for == ("region size", "class", "site")
+    assert of(analyze(measured(), plan), "GA101")[0].adjusted_for == (
+        "region size",
+        "class",
+        "site",
+    )
     with pytest.raises(PlanError, match="'scanner' is not a column"):
         analyze(measured(), a_plan(analysis={"permutations": 199, "covariates": ["scanner"]}))
 
 
 def test_a_bare_table_is_enough():
     meas = measured(patients=60)
-    joined = meas.table[["image_id", "region", "heat_share"]].merge(meas.images[["image_id", "cluster", "subgroup.sex"]], on="image_id")
+    joined = meas.table[["image_id", "region", "heat_share"]].merge(
+        meas.images[["image_id", "cluster", "subgroup.sex"]], on="image_id"
+    )
     found = analyze(joined, build_plan({"analysis": {"permutations": 199}}))
     assert {f.code for f in found} >= {"GA101"}
     assert audit_verdict(found, build_plan({})).state == "none_declared"
@@ -260,7 +356,9 @@ def test_row_order_of_the_table_changes_nothing():
     meas = measured(6, patients=80, gap=0.1)
     mixed = Measurements(meas.table.sample(frac=1, random_state=0), meas.images)
     plan = a_plan(analysis={"permutations": 199})
-    assert [f.model_dump() for f in analyze(meas, plan)] == [f.model_dump() for f in analyze(mixed, plan)]
+    assert [f.model_dump() for f in analyze(meas, plan)] == [
+        f.model_dump() for f in analyze(mixed, plan)
+    ]
 
 
 # ── measurements that are hardly there ──────────────────────────────────────────────────────────────────────────────
@@ -307,7 +405,19 @@ def _whole_area(meas):
 
 
 @pytest.mark.parametrize(
-    "damage", [_zero, _undefined, _one_level, _unknown, _all_absent, _unread, _one_cluster, _constant_area, _whole_area], ids=lambda f: f.__name__
+    "damage",
+    [
+        _zero,
+        _undefined,
+        _one_level,
+        _unknown,
+        _all_absent,
+        _unread,
+        _one_cluster,
+        _constant_area,
+        _whole_area,
+    ],
+    ids=lambda f: f.__name__,
 )
 def test_odd_measurements_give_reasons_and_never_a_crash(damage):
     meas = measured(7, patients=60)
@@ -337,11 +447,21 @@ def test_small_groups_show_no_number_and_give_none_away():
     sizes = meas.images.groupby("subgroup.tone")["cluster"].nunique()
     assert 0 < sizes["V-VI"] < 11
     found = analyze(meas, a_plan())
-    small = [f for f in found if f.attribute == "tone" and f.group == "V-VI" and f.reference in ("rest",)]
+    small = [
+        f for f in found if f.attribute == "tone" and f.group == "V-VI" and f.reference in ("rest",)
+    ]
     assert small
     for f in small:
         assert f.suppressed
-        assert (f.n_images, f.n_clusters, f.mean.estimate, f.raw.estimate, f.adjusted.estimate, f.se, f.test.p) == (
+        assert (
+            f.n_images,
+            f.n_clusters,
+            f.mean.estimate,
+            f.raw.estimate,
+            f.adjusted.estimate,
+            f.se,
+            f.test.p,
+        ) == (
             0,
             0,
             None,
@@ -352,15 +472,29 @@ def test_small_groups_show_no_number_and_give_none_away():
         )
         assert "withheld" in f.sentence
         assert not re.search(r"\d", f.sentence.replace("V-VI", "").replace("11", ""))
-    shown = [f for f in of(found, "GA101", attribute="tone", region="ruler") if not f.suppressed and not f.n_withheld]
+    shown = [
+        f
+        for f in of(found, "GA101", attribute="tone", region="ruler")
+        if not f.suppressed and not f.n_withheld
+    ]
     assert len(shown) < 2  # with two shown and the total known, the third would follow
 
 
 def test_large_companions_keep_their_verdict_without_counts():
     meas = measured(8, patients=200, tone=(0.6, 0.37, 0.03), gap=0.0, bend=0.2)
-    found = [f for f in of(analyze(meas, a_plan()), "GA101", attribute="tone", region="ruler") if f.n_withheld and not f.suppressed]
+    found = [
+        f
+        for f in of(analyze(meas, a_plan()), "GA101", attribute="tone", region="ruler")
+        if f.n_withheld and not f.suppressed
+    ]
     assert found
-    assert all(f.verdict is not Verdict.NOT_ASSESSED and f.n_images == 0 and f.test.df is None and f.mde80 is None for f in found)
+    assert all(
+        f.verdict is not Verdict.NOT_ASSESSED
+        and f.n_images == 0
+        and f.test.df is None
+        and f.mde80 is None
+        for f in found
+    )
     assert all("n withheld" in f.sentence for f in found)
 
 
@@ -372,7 +506,9 @@ def test_rare_undefined_heat_shows_no_rate():
 
 
 def test_without_a_smallest_cell_everything_is_shown():
-    found = analyze(measured(8, patients=200, tone=(0.6, 0.37, 0.03)), a_plan(privacy={"min_cell": 1}))
+    found = analyze(
+        measured(8, patients=200, tone=(0.6, 0.37, 0.03)), a_plan(privacy={"min_cell": 1})
+    )
     assert not any(f.suppressed or f.n_withheld for f in found)
     assert of(found, "GA101", group="V-VI", region="ruler")[0].n_clusters > 0
 
@@ -392,16 +528,32 @@ def small_group():
 
 def test_a_group_that_is_withheld_keeps_the_verdict_open(small_group):
     _, plan, found = small_group
-    hidden = [f for f in found if f.suppressed and f.code == "GA101" and f.region in ("ruler", "lesion")]
-    assert {(f.group, f.test.family, f.verdict) for f in hidden} == {("V-VI", "confirmatory", Verdict.NOT_ASSESSED)}
-    others = [f for f in found if f.test.family == "confirmatory" and f.outcome == "heat_share" and not f.suppressed]
+    hidden = [
+        f for f in found if f.suppressed and f.code == "GA101" and f.region in ("ruler", "lesion")
+    ]
+    assert {(f.group, f.test.family, f.verdict) for f in hidden} == {
+        ("V-VI", "confirmatory", Verdict.NOT_ASSESSED)
+    }
+    others = [
+        f
+        for f in found
+        if f.test.family == "confirmatory" and f.outcome == "heat_share" and not f.suppressed
+    ]
     assert {f.verdict for f in others} <= {Verdict.EQUIVALENT, Verdict.WITHIN_MARGIN}
     verdict = audit_verdict(found, plan)
     assert verdict.state == "insufficient"
     n = len(hidden) + len(others)
-    assert verdict.headline == f"2 of {n} comparisons of the heat share are withheld, because a group is too small to be shown"
-    assert any(f"Of {n} decisive comparisons" in line and "2 are withheld" in line for line in verdict.sentences)
-    assert any("Tone V-VI" in line and "cannot be called met" in line for line in verdict.cannot_tell)
+    assert (
+        verdict.headline
+        == f"2 of {n} comparisons of the heat share are withheld, because a group is too small to be shown"
+    )
+    assert any(
+        f"Of {n} decisive comparisons" in line and "2 are withheld" in line
+        for line in verdict.sentences
+    )
+    assert any(
+        "Tone V-VI" in line and "cannot be called met" in line for line in verdict.cannot_tell
+    )
 
 
 def test_a_group_that_is_withheld_is_named_without_any_of_its_numbers(small_group):
@@ -413,13 +565,21 @@ def test_a_group_that_is_withheld_is_named_without_any_of_its_numbers(small_grou
         told = f.model_dump(exclude={"margin"})
         numbers = [told.pop(name) for name in sorted(blank)]
         assert numbers == [0] * 4
-        for part in (told, told["test"], *(told[name] for name in ("mean", "mean_reference", "raw", "adjusted", "effect"))):
-            assert not [v for v in part.values() if isinstance(v, int | float) and not isinstance(v, bool)], f.anchor
+        for part in (
+            told,
+            told["test"],
+            *(told[name] for name in ("mean", "mean_reference", "raw", "adjusted", "effect")),
+        ):
+            assert not [
+                v for v in part.values() if isinstance(v, int | float) and not isinstance(v, bool)
+            ], f.anchor
     shown = {f.test.p for f in found if f.test.family == "confirmatory"}
     assert len(shown - {None}) > 1
 
 
-def test_a_withheld_group_with_the_shortcut_does_not_pass_the_gate(small_group, tmp_path, run_command):
+def test_a_withheld_group_with_the_shortcut_does_not_pass_the_gate(
+    small_group, tmp_path, run_command
+):
     meas, plan, _ = small_group
     run = store_run(meas, plan, tmp_path / "run")
     code, out, err = run_command("analyze", run)
@@ -428,10 +588,14 @@ def test_a_withheld_group_with_the_shortcut_does_not_pass_the_gate(small_group, 
 
 
 @pytest.mark.parametrize("order", [NO_ORDER, PLAN["subgroups"]], ids=["no order", "ordered"])
-@pytest.mark.parametrize(("reason", "status"), [("not_annotated", "ok"), ("zero_heat", "no_positive_evidence")])
+@pytest.mark.parametrize(
+    ("reason", "status"), [("not_annotated", "ok"), ("zero_heat", "no_positive_evidence")]
+)
 def test_a_group_without_any_usable_image_keeps_the_verdict_open(order, reason, status):
     meas = measured(1, patients=500, spread=0.25)
-    gone = meas.table["image_id"].isin(meas.images.loc[meas.images["subgroup.tone"] == "V-VI", "image_id"])
+    gone = meas.table["image_id"].isin(
+        meas.images.loc[meas.images["subgroup.tone"] == "V-VI", "image_id"]
+    )
     gone &= (meas.table["region"] == "ruler") | (status != "ok")
     meas.table.loc[gone, ["heat_share", *METRICS]] = np.nan
     meas.table.loc[gone, ["status", "reason"]] = status, reason
@@ -440,22 +604,38 @@ def test_a_group_without_any_usable_image_keeps_the_verdict_open(order, reason, 
     plan = a_plan(subgroups=order)
     found = analyze(meas, plan)
     missing = of(found, "GA101", region="ruler", group="V-VI")
-    assert [(f.verdict, f.reason, f.test.family, f.n_images) for f in missing] == [(Verdict.NOT_ASSESSED, "no usable image", "confirmatory", 0)]
+    assert [(f.verdict, f.reason, f.test.family, f.n_images) for f in missing] == [
+        (Verdict.NOT_ASSESSED, "no usable image", "confirmatory", 0)
+    ]
     assert "not assessed, no usable image" in missing[0].sentence
-    others = [f for f in found if f.test.family == "confirmatory" and f.outcome == "heat_share" and f.group != "V-VI"]
+    others = [
+        f
+        for f in found
+        if f.test.family == "confirmatory" and f.outcome == "heat_share" and f.group != "V-VI"
+    ]
     assert {f.verdict for f in others} <= {Verdict.EQUIVALENT, Verdict.WITHIN_MARGIN}
     verdict = audit_verdict(found, plan)
     assert verdict.state in ("insufficient", "not_met")
-    assert (verdict.state == "not_met") == (status != "ok")  # heat that is undefined in one group alone is a disparity of its own
+    assert (verdict.state == "not_met") == (
+        status != "ok"
+    )  # heat that is undefined in one group alone is a disparity of its own
     assert any("Tone V-VI" in line for line in verdict.cannot_tell)
 
 
 def test_no_decisive_comparison_without_a_number_leaves_the_criteria_met(null):
     """Every reason for which a comparison has no number, put on one finding after the other of an audit that is met."""
     assert audit_verdict(null, a_plan()).state == "met"
-    decisive = [k for k, f in enumerate(null) if f.test.family == "confirmatory" and f.outcome == "heat_share"]
+    decisive = [
+        k
+        for k, f in enumerate(null)
+        if f.test.family == "confirmatory" and f.outcome == "heat_share"
+    ]
     for k in decisive:
-        for change in ({"suppressed": True}, {"reason": "no usable image"}, {"reason": "fewer than 10 clusters on one side (4)"}):
+        for change in (
+            {"suppressed": True},
+            {"reason": "no usable image"},
+            {"reason": "fewer than 10 clusters on one side (4)"},
+        ):
             changed = list(null)
             changed[k] = null[k].model_copy(update={"verdict": Verdict.NOT_ASSESSED, **change})
             assert audit_verdict(changed, a_plan()).state == "insufficient"
@@ -469,7 +649,13 @@ def test_words_and_anchors(planted, null):
         assert len({f.anchor for f in findings}) == len(findings)
         verdict = audit_verdict(findings, a_plan())
         text = " ".join(
-            [*(f.sentence for f in findings), *verdict.sentences, *verdict.cannot_tell, verdict.headline, *(n for f in findings for n in f.notes)]
+            [
+                *(f.sentence for f in findings),
+                *verdict.sentences,
+                *verdict.cannot_tell,
+                verdict.headline,
+                *(n for f in findings for n in f.notes),
+            ]
         )
         assert not BANNED.search(text)
         assert "nan" not in text.lower().split()
@@ -487,7 +673,9 @@ def test_the_worst_comes_first(planted):
 
 
 def bare(meas):
-    return meas.table[["image_id", "region", "heat_share", "area_share"]].merge(meas.images[["image_id", "cluster", "subgroup.sex"]], on="image_id")
+    return meas.table[["image_id", "region", "heat_share", "area_share"]].merge(
+        meas.images[["image_id", "cluster", "subgroup.sex"]], on="image_id"
+    )
 
 
 @pytest.mark.parametrize(
@@ -496,8 +684,14 @@ def bare(meas):
         ({"subgroups": {"ethnicity": {}}}, "attribute 'ethnicity'.*has: sex"),
         ({"regions": {"hair": {"role": "avoid"}}}, "region 'hair'.*has: ruler, lesion, skin"),
         ({"analysis": {"regions": ["ruler", "hair"]}}, "region 'hair'"),
-        ({"subgroups": {"sex": {"reference": "F"}}}, "reference 'F'.*did you mean 'f'.*has: (f, m|m, f)"),
-        ({"subgroups": {"sex": {"order": ["f", "x"]}}}, "order of the attribute 'sex' leaves out 'm'"),
+        (
+            {"subgroups": {"sex": {"reference": "F"}}},
+            "reference 'F'.*did you mean 'f'.*has: (f, m|m, f)",
+        ),
+        (
+            {"subgroups": {"sex": {"order": ["f", "x"]}}},
+            "order of the attribute 'sex' leaves out 'm'",
+        ),
         ({"analysis": {"covariates": ["scanner"]}}, "covariate 'scanner'"),
         ({"analysis": {"pairs": "twin"}}, "pairs 'twin'"),
     ],
@@ -509,16 +703,23 @@ def test_a_bare_table_is_held_against_the_plan_too(plan, named):
 
 def test_method_and_target_of_a_table_are_held_against_the_plan_where_it_has_them():
     meas = measured(patients=60)
-    with pytest.raises(PlanError, match=r"(?s)method 'layercam'.*gradcam.*target 'label'.*predicted"):
+    with pytest.raises(
+        PlanError, match=r"(?s)method 'layercam'.*gradcam.*target 'label'.*predicted"
+    ):
         analyze(meas, a_plan(explain={"method": "layercam", "target": "label"}))
-    assert analyze(bare(meas), build_plan({"explain": {"method": "layercam"}, "analysis": {"permutations": 199}}))  # it does not say by which
+    assert analyze(
+        bare(meas),
+        build_plan({"explain": {"method": "layercam"}, "analysis": {"permutations": 199}}),
+    )  # it does not say by which
     meas.table["method"] = "layercam"
     assert analyze(meas)  # no plan, so nothing was asked for
 
 
 def test_images_with_a_level_outside_the_order_are_not_dropped():
     meas = measured(3, gap=0.3)
-    with pytest.raises(PlanError, match=r"order of the attribute 'tone' leaves out 'V-VI' \(\d+ images\)"):
+    with pytest.raises(
+        PlanError, match=r"order of the attribute 'tone' leaves out 'V-VI' \(\d+ images\)"
+    ):
         analyze(meas, a_plan(subgroups={"tone": {"order": ["I-II", "III-IV"]}}))
 
 
@@ -526,6 +727,11 @@ def test_numbers_of_a_table_are_levels_as_the_plan_writes_them():
     table = bare(measured(patients=60)).replace({"subgroup.sex": {"f": 1.0, "m": 2.0}})
     table["subgroup.sex"] = table["subgroup.sex"].astype(float)
     plan = {"analysis": {"permutations": 199}}
-    assert {f.reference for f in of(analyze(table, build_plan(plan | {"subgroups": {"sex": {"reference": "2"}}})), "GA101")} == {"2"}
+    assert {
+        f.reference
+        for f in of(
+            analyze(table, build_plan(plan | {"subgroups": {"sex": {"reference": "2"}}})), "GA101"
+        )
+    } == {"2"}
     with pytest.raises(PlanError, match="reference '3'"):
         analyze(table, build_plan(plan | {"subgroups": {"sex": {"reference": "3"}}}))

@@ -38,7 +38,17 @@ OF_THE_GLOSSARY = {
     "Family",
     "Worded",
 }
-PLAIN = {"Remarks", "Examples", "Reason", "Images", "What it is", "Check", "Outcome", "Detail", "Condition, after adjustment for multiplicity"}
+PLAIN = {
+    "Remarks",
+    "Examples",
+    "Reason",
+    "Images",
+    "What it is",
+    "Check",
+    "Outcome",
+    "Detail",
+    "Condition, after adjustment for multiplicity",
+}
 """Heads that are plain English and mean nothing else here."""
 
 
@@ -56,7 +66,10 @@ def tables(blocks):
 
 
 def test_every_test_that_a_finding_can_name_is_the_label_of_one_card():
-    names = {*TEST_NAMES.values(), *re.findall(r'"([^"]*Wald[^"]*)"', inspect.getsource(findings._numbers))}
+    names = {
+        *TEST_NAMES.values(),
+        *re.findall(r'"([^"]*Wald[^"]*)"', inspect.getsource(findings._numbers)),
+    }
     assert len(names) >= 6
     labels = [card["label"] for card in CARDS["statistic"]]
     assert {name: labels.count(name) for name in names} == dict.fromkeys(names, 1)
@@ -109,10 +122,20 @@ def test_the_method_section_counts_tests_and_families():
     found = {t.caption: t for t in tables(SECTIONS.get("method")(document))}
     (line,) = found["Where the p-values come from"].rows
     number = sum(f.test.p is not None for f in document.findings)
-    assert [c.text for c in line.cells][:4] == ["studentised permutation t", str(number), "9\u202f999", "gradaudit.stats.permutation.reference_t"]
+    assert [c.text for c in line.cells][:4] == [
+        "studentised permutation t",
+        str(number),
+        "9\u202f999",
+        "gradaudit.stats.permutation.reference_t",
+    ]
     families = [[c.text for c in r.cells] for r in found["Families for multiplicity"].rows]
-    assert [line[:3] for line in families] == [["Decisive", "18", "Holm"], ["Exploratory", "12", "Benjamini-Hochberg"]]
-    assert [c.text for r in found["What each verdict means"].rows for c in r.cells[:1]] == list(VERDICT_WORDS.values())
+    assert [line[:3] for line in families] == [
+        ["Decisive", "18", "Holm"],
+        ["Exploratory", "12", "Benjamini-Hochberg"],
+    ]
+    assert [c.text for r in found["What each verdict means"].rows for c in r.cells[:1]] == list(
+        VERDICT_WORDS.values()
+    )
 
 
 def test_an_older_document_without_these_cards_still_renders_without_dead_links():
@@ -140,9 +163,24 @@ def test_what_was_noticed_on_loading_the_model_is_shown(rendered):
 @pytest.mark.parametrize("name", ["shortcut", "met", "insufficient", "no_criteria"])
 def test_every_column_head_is_in_the_glossary(name):
     document = BUILDERS[name]()
-    heads = {c.label for section in SECTIONS for t in tables(SECTIONS.get(section)(document)) for c in t.columns}
-    known = {*TERMS, *OF_THE_GLOSSARY, *PLAIN, "Comparisons", "Permutations", "p adjusted by", "Grid row, from the top"}
-    assert {head for head in heads if head not in known and not MADE_OF_DATA.fullmatch(head)} == set()
+    heads = {
+        c.label
+        for section in SECTIONS
+        for t in tables(SECTIONS.get(section)(document))
+        for c in t.columns
+    }
+    known = {
+        *TERMS,
+        *OF_THE_GLOSSARY,
+        *PLAIN,
+        "Comparisons",
+        "Permutations",
+        "p adjusted by",
+        "Grid row, from the top",
+    }
+    assert {
+        head for head in heads if head not in known and not MADE_OF_DATA.fullmatch(head)
+    } == set()
 
 
 def test_every_term_has_a_meaning_and_its_cards_exist():
@@ -156,11 +194,31 @@ def test_every_term_has_a_meaning_and_its_cards_exist():
         for family, name in term.cards:
             assert any(card["name"] == name for card in CARDS[family]), (label, family, name)
     assert len(states.rows) == 4
-    assert {"Heat share", "Lift", "Pointing game", "Cluster", "Margin", "Verdict", "p equiv.", "Detectable", "Role"} <= set(TERMS)
+    assert {
+        "Heat share",
+        "Lift",
+        "Pointing game",
+        "Cluster",
+        "Margin",
+        "Verdict",
+        "p equiv.",
+        "Detectable",
+        "Role",
+    } <= set(TERMS)
 
 
 @pytest.mark.parametrize("name", ["shortcut", "met", "insufficient", "no_criteria"])
 def test_no_render_uses_the_banned_words(rendered, name):
     document = BUILDERS[name]()
-    for text in (rendered[name], render_markdown(document), render_fragment(document), to_json(document)):
-        assert BANNED.findall(NAMES.sub("", re.sub(r"data:[a-z/+-]+;base64,[A-Za-z0-9+/=]+", "", text))) == []
+    for text in (
+        rendered[name],
+        render_markdown(document),
+        render_fragment(document),
+        to_json(document),
+    ):
+        assert (
+            BANNED.findall(
+                NAMES.sub("", re.sub(r"data:[a-z/+-]+;base64,[A-Za-z0-9+/=]+", "", text))
+            )
+            == []
+        )

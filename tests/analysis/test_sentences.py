@@ -14,7 +14,12 @@ from gradaudit.plan import CriteriaPlan, Plan
 from gradaudit.records import Finding, Interval, TestResult, Verdict
 
 ROOT = Path(__file__).parents[2]
-NOTHING = {"n_images_reference": 0, "n_clusters_reference": 0, "mean": Interval(), "mean_reference": Interval()}
+NOTHING = {
+    "n_images_reference": 0,
+    "n_clusters_reference": 0,
+    "mean": Interval(),
+    "mean_reference": Interval(),
+}
 SLOPE = {**NOTHING, "n_images": 900, "n_clusters": 400}
 KINDS = {
     "level": {},
@@ -87,11 +92,21 @@ def test_sentences_of_what_is_not_assessed_withheld_or_explored():
         "not assessed, fewer than 10 clusters on one side (4)."
     )
     hidden = _example(Verdict.NOT_ASSESSED, suppressed=True, n_images=0)
-    assert sentence(hidden) == "Skin tone V–VI: withheld, because a group of this comparison holds too few images or clusters to be shown."
+    assert (
+        sentence(hidden)
+        == "Skin tone V–VI: withheld, because a group of this comparison holds too few images or clusters to be shown."
+    )
     explored = _example(Verdict.SHOWN, test=TestResult(p_adjusted=0.03, family="exploratory"))
     assert sentence(explored).endswith("A signal (adjusted p = 0.030), not a verdict.")
-    assert sentence(_example(Verdict.MATERIAL, provisional=True)).endswith("Provisional: fewer than 20 clusters on one side.")
-    lift = _example(Verdict.NOT_SHOWN, outcome="mass_lift", code="GA121", test=TestResult(p_adjusted=0.3, family="exploratory"))
+    assert sentence(_example(Verdict.MATERIAL, provisional=True)).endswith(
+        "Provisional: fewer than 20 clusters on one side."
+    )
+    lift = _example(
+        Verdict.NOT_SHOWN,
+        outcome="mass_lift",
+        code="GA121",
+        test=TestResult(p_adjusted=0.3, family="exploratory"),
+    )
     assert "points" not in sentence(lift)
 
 
@@ -101,8 +116,14 @@ def test_sentences_of_what_is_not_assessed_withheld_or_explored():
 @pytest.mark.parametrize(
     ("mean", "text"),
     [
-        (Interval(estimate=0.02, low=-0.01, high=0.05), "2.0 % of the heat falls on ruler (95 % CI 0.0–5.0, n = 212)"),
-        (Interval(estimate=0.97, low=0.92, high=1.02), "97 % of the heat falls on ruler (95 % CI 92–100, n = 212)"),
+        (
+            Interval(estimate=0.02, low=-0.01, high=0.05),
+            "2.0 % of the heat falls on ruler (95 % CI 0.0–5.0, n = 212)",
+        ),
+        (
+            Interval(estimate=0.97, low=0.92, high=1.02),
+            "97 % of the heat falls on ruler (95 % CI 92–100, n = 212)",
+        ),
     ],
 )
 def test_a_mean_share_and_its_interval_stay_between_0_and_100_percent(mean, text):
@@ -110,38 +131,84 @@ def test_a_mean_share_and_its_interval_stay_between_0_and_100_percent(mean, text
 
 
 def test_the_interval_of_a_mean_ratio_is_not_cut():
-    lift = _example(Verdict.SHOWN, outcome="mass_lift", code="GA121", mean=Interval(estimate=1.4, low=0.9, high=1.9))
+    lift = _example(
+        Verdict.SHOWN,
+        outcome="mass_lift",
+        code="GA121",
+        mean=Interval(estimate=1.4, low=0.9, high=1.9),
+    )
     assert "(95 % CI 0.90–1.90, n = 212)" in sentence(lift)
 
 
-@pytest.mark.parametrize(("size", "said"), [(0.1, "+10 points (+6 to +14)"), (0.064, "+6.4 points (+2.4 to +10.4)"), (-0.096, "−9.6 points (−13.6 to −5.6)")])
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [
+        (0.1, "+10 points (+6 to +14)"),
+        (0.064, "+6.4 points (+2.4 to +10.4)"),
+        (-0.096, "−9.6 points (−13.6 to −5.6)"),
+    ],
+)
 def test_differences_under_ten_points_have_a_decimal(size, said):
-    found = _example(Verdict.SHOWN, adjusted=Interval(estimate=size, low=size - 0.04, high=size + 0.04))
+    found = _example(
+        Verdict.SHOWN, adjusted=Interval(estimate=size, low=size - 0.04, high=size + 0.04)
+    )
     assert f"at equal region size {said}." in sentence(found)
 
 
-@pytest.mark.parametrize(("p", "said"), [(0.000999, "p < 0.001"), (0.001, "p = 0.001"), (0.0096, "p = 0.010")])
+@pytest.mark.parametrize(
+    ("p", "said"), [(0.000999, "p < 0.001"), (0.001, "p = 0.001"), (0.0096, "p = 0.010")]
+)
 def test_p_is_said_down_to_a_thousandth(p, said):
-    assert f"(adjusted {said})" in sentence(_example(Verdict.SHOWN, test=TestResult(p_adjusted=p, family="confirmatory")))
+    assert f"(adjusted {said})" in sentence(
+        _example(Verdict.SHOWN, test=TestResult(p_adjusted=p, family="confirmatory"))
+    )
 
 
 @pytest.mark.parametrize(("needed", "told"), [(212, False), (213, True)])
 def test_only_a_group_that_is_too_small_is_told_how_large_to_be(needed, told):
-    assert ("clusters in the group" in sentence(_example(Verdict.INCONCLUSIVE, clusters_needed=needed))) == told
+    assert (
+        "clusters in the group" in sentence(_example(Verdict.INCONCLUSIVE, clusters_needed=needed))
+    ) == told
 
 
-@pytest.mark.parametrize(("role", "size", "adverse"), [("avoid", 0.17, True), ("avoid", -0.17, False), ("attend", -0.17, True), ("attend", 0.17, False), ("", 0.17, False)])
-def test_the_adverse_side_is_heat_where_it_does_not_belong_or_none_where_it_does(role, size, adverse):
-    found = _example(Verdict.MATERIAL, role=role, adjusted=Interval(estimate=size, low=size - 0.05, high=size + 0.05))
+@pytest.mark.parametrize(
+    ("role", "size", "adverse"),
+    [
+        ("avoid", 0.17, True),
+        ("avoid", -0.17, False),
+        ("attend", -0.17, True),
+        ("attend", 0.17, False),
+        ("", 0.17, False),
+    ],
+)
+def test_the_adverse_side_is_heat_where_it_does_not_belong_or_none_where_it_does(
+    role, size, adverse
+):
+    found = _example(
+        Verdict.MATERIAL,
+        role=role,
+        adjusted=Interval(estimate=size, low=size - 0.05, high=size + 0.05),
+    )
     assert ("the group has the adverse side of it" in sentence(found)) == adverse
 
 
 def test_a_summary_has_three_to_five_sentences():
-    worst = [_example(Verdict.MATERIAL, sentence=f"Finding {k}.", adjusted=Interval(estimate=0.3 - k / 100)) for k in range(6)]
+    worst = [
+        _example(
+            Verdict.MATERIAL, sentence=f"Finding {k}.", adjusted=Interval(estimate=0.3 - k / 100)
+        )
+        for k in range(6)
+    ]
     undefined = _example(Verdict.SHOWN, code="GA111", outcome="undefined", sentence="Undefined.")
     told, lines = summary_sentences([*worst, undefined], ())
     assert [f.sentence for f in told] == ["Finding 0.", "Finding 1.", "Finding 2."]
-    assert lines == ("Finding 0.", "Finding 1.", "Finding 2.", "All 6 decisive comparisons of the heat share lie beyond the margin.", "Undefined.")
+    assert lines == (
+        "Finding 0.",
+        "Finding 1.",
+        "Finding 2.",
+        "All 6 decisive comparisons of the heat share lie beyond the margin.",
+        "Undefined.",
+    )
     assert len(summary_sentences([_example(Verdict.EQUIVALENT, sentence="One.")], ())[1]) == 3
 
 
@@ -161,7 +228,9 @@ DECISIONS = {
 
 def _text_is_sound(text):
     assert re.fullmatch(r"[A-Z0-9].*\.", text), text
-    assert not re.search(r"None|nan|\s\s|_|\+−|\+\+|−−|[−+]0\.0\b(?! to)|,,|\.\.|\( |,\)|\(\)|: :|\bauc\b", text), text
+    assert not re.search(
+        r"None|nan|\s\s|_|\+−|\+\+|−−|[−+]0\.0\b(?! to)|,,|\.\.|\( |,\)|\(\)|: :|\bauc\b", text
+    ), text
     assert text.count("(") == text.count(")")
 
 
@@ -169,18 +238,26 @@ def _text_is_sound(text):
 @pytest.mark.parametrize(("kind", "verdict"), list(itertools.product(KINDS, Verdict)))
 def test_every_kind_has_a_sentence_for_every_verdict(kind, verdict, family):
     one = _example(verdict)
-    f = one.model_copy(update={**KINDS[kind], "test": one.test.model_copy(update={"family": family})})
+    f = one.model_copy(
+        update={**KINDS[kind], "test": one.test.model_copy(update={"family": family})}
+    )
     if verdict is Verdict.NOT_ASSESSED:
         f = f.model_copy(update={"raw": Interval(), "adjusted": Interval()})
     text = sentence(f)
     _text_is_sound(text)
-    assert text.startswith("Skin tone" if f.attribute == "skin_tone" else f.attribute.split(" ")[0].capitalize())
+    assert text.startswith(
+        "Skin tone" if f.attribute == "skin_tone" else f.attribute.split(" ")[0].capitalize()
+    )
     assert re.search(r"n = \d", text)
     assert f.region in text
     if family == "confirmatory" or verdict is Verdict.NOT_ASSESSED:
         assert DECISIONS[verdict] in text
     else:
-        assert text.endswith("A signal (adjusted p = 0.004), not a verdict." if verdict is Verdict.SHOWN else "No signal (adjusted p = 0.004).")
+        assert text.endswith(
+            "A signal (adjusted p = 0.004), not a verdict."
+            if verdict is Verdict.SHOWN
+            else "No signal (adjusted p = 0.004)."
+        )
 
 
 @pytest.mark.parametrize(
@@ -282,16 +359,35 @@ def test_a_headline_says_what_is_withheld(verdicts, hidden, expected):
     _text_is_sound(tally)
     assert re.search(rf"{hidden} (is|are) withheld|The only .* is withheld", tally)
     told = what_cannot_be_told(decisive, Plan(criteria=CriteriaPlan(margin=0.1)))
-    assert "Withheld, because a group is too small to be shown: Skin tone V–VI. What is not shown cannot be called met." in told
+    assert (
+        "Withheld, because a group is too small to be shown: Skin tone V–VI. What is not shown cannot be called met."
+        in told
+    )
 
 
 def test_the_tally_names_every_verdict_once():
     def tally(*verdicts):
-        return next(line for line in summary_sentences([_example(v) for v in verdicts], ())[1] if "decisive" in line)
+        return next(
+            line
+            for line in summary_sentences([_example(v) for v in verdicts], ())[1]
+            if "decisive" in line
+        )
 
-    assert tally(Verdict.EQUIVALENT) == "The only decisive comparison of the heat share lies within the margin."
-    assert tally(*[Verdict.MATERIAL] * 2) == "Both decisive comparisons of the heat share lie beyond the margin."
-    mixed = tally(Verdict.MATERIAL, Verdict.EQUIVALENT, Verdict.EQUIVALENT, Verdict.INCONCLUSIVE, Verdict.NOT_ASSESSED)
+    assert (
+        tally(Verdict.EQUIVALENT)
+        == "The only decisive comparison of the heat share lies within the margin."
+    )
+    assert (
+        tally(*[Verdict.MATERIAL] * 2)
+        == "Both decisive comparisons of the heat share lie beyond the margin."
+    )
+    mixed = tally(
+        Verdict.MATERIAL,
+        Verdict.EQUIVALENT,
+        Verdict.EQUIVALENT,
+        Verdict.INCONCLUSIVE,
+        Verdict.NOT_ASSESSED,
+    )
     assert mixed == (
         "Of 5 decisive comparisons of the heat share, 1 lies beyond the margin, 2 lie within the margin, 1 is inconclusive and 1 is not assessed."
     )
@@ -301,7 +397,9 @@ def test_the_tally_names_every_verdict_once():
 
 def test_what_cannot_be_told_counts_in_good_english():
     note = ("undefined heat counted as 0 or 1 in opposite directions: the verdict could change",)
-    lines = [what_cannot_be_told([_example(Verdict.EQUIVALENT, notes=note)] * n, Plan()) for n in (1, 2)]
+    lines = [
+        what_cannot_be_told([_example(Verdict.EQUIVALENT, notes=note)] * n, Plan()) for n in (1, 2)
+    ]
     assert any("could change 1 verdict, depending" in line for line in lines[0])
     assert any("could change 2 verdicts, depending" in line for line in lines[1])
 
@@ -314,12 +412,23 @@ def test_a_group_of_one_cluster_is_one_cluster():
 
 def test_the_summary_claims_nothing_that_was_not_looked_at():
     """Three sentences at least: what else was compared comes before the claim that nothing else was."""
-    material, same = _example(Verdict.MATERIAL, sentence="Material."), _example(Verdict.EQUIVALENT, sentence="Equivalent.")
-    undefined = same.model_copy(update={"code": "GA111", "outcome": "undefined", "sentence": "Undefined heat is alike."})
+    material, same = (
+        _example(Verdict.MATERIAL, sentence="Material."),
+        _example(Verdict.EQUIVALENT, sentence="Equivalent."),
+    )
+    undefined = same.model_copy(
+        update={"code": "GA111", "outcome": "undefined", "sentence": "Undefined heat is alike."}
+    )
     lines = summary_sentences([material, undefined], ())[1]
-    assert lines == ("Material.", "The only decisive comparison of the heat share lies beyond the margin.", "Undefined heat is alike.")
+    assert lines == (
+        "Material.",
+        "The only decisive comparison of the heat share lies beyond the margin.",
+        "Undefined heat is alike.",
+    )
     assert summary_sentences([material], ())[1][2] == "Nothing else was compared."
-    gone = _example(Verdict.NOT_ASSESSED, code="GA111", outcome="undefined", sentence="Not assessed.")
+    gone = _example(
+        Verdict.NOT_ASSESSED, code="GA111", outcome="undefined", sentence="Not assessed."
+    )
     assert summary_sentences([material, gone, undefined], ())[1][2:] == ("Not assessed.",)
     nothing = summary_sentences([], ())[1]
     assert nothing == (
@@ -330,47 +439,91 @@ def test_the_summary_claims_nothing_that_was_not_looked_at():
 
 def test_what_is_open_in_one_region_is_not_called_open_in_every_region():
     decisive = [_example(Verdict.NOT_ASSESSED), _example(Verdict.EQUIVALENT, region="lesion")]
-    (line,) = (text for text in what_cannot_be_told(decisive, Plan()) if text.startswith("Nothing can be said"))
-    assert line == "Nothing can be said about Skin tone V–VI in at least one declared region: see the reasons beside each comparison."
-    (line,) = (text for text in what_cannot_be_told(decisive[:1] * 2, Plan()) if text.startswith("Nothing can be said"))
+    (line,) = (
+        text
+        for text in what_cannot_be_told(decisive, Plan())
+        if text.startswith("Nothing can be said")
+    )
+    assert (
+        line
+        == "Nothing can be said about Skin tone V–VI in at least one declared region: see the reasons beside each comparison."
+    )
+    (line,) = (
+        text
+        for text in what_cannot_be_told(decisive[:1] * 2, Plan())
+        if text.startswith("Nothing can be said")
+    )
     assert "in at least one declared region" in line
 
 
 # ── words ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-
 def _documents_of_the_project():
     listed = subprocess.run(
-        ["git", "ls-files", "README.md", "reports", "notebooks", "benchmarks"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "README.md", "reports", "notebooks", "benchmarks"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    return [name for name in listed.stdout.splitlines() if name.endswith((".md", ".html", ".ipynb", ".json"))]
+    return [
+        name
+        for name in listed.stdout.splitlines()
+        if name.endswith((".md", ".html", ".ipynb", ".json"))
+    ]
 
 
-@pytest.mark.skipif(not (ROOT / ".git").exists() or shutil.which("git") is None, reason="not a git checkout")
+@pytest.mark.skipif(
+    not (ROOT / ".git").exists() or shutil.which("git") is None, reason="not a git checkout"
+)
 def test_no_document_of_the_project_uses_the_banned_words():
     names = _documents_of_the_project()
     assert any(name.startswith("reports/") for name in names)
     found = {}
     for name in names:
-        text = re.sub(r"data:[a-z/+-]+;base64,[A-Za-z0-9+/=]+|\"image/png\": \"[^\"]+\"", "", (ROOT / name).read_text(encoding="utf-8"))
+        text = re.sub(
+            r"data:[a-z/+-]+;base64,[A-Za-z0-9+/=]+|\"image/png\": \"[^\"]+\"",
+            "",
+            (ROOT / name).read_text(encoding="utf-8"),
+        )
         hits = [m.group() for m in BANNED.finditer(NAMES.sub("", text))]
         found |= {name: hits} if hits else {}
     assert not found
 
 
 def test_the_banned_words_are_found_where_they_stand():
-    for text in ("The model is unbiased.", "a fair classifier", "GDPR-compliant", "we debiased it", "in compliance with", "fairness"):
+    for text in (
+        "The model is unbiased.",
+        "a fair classifier",
+        "GDPR-compliant",
+        "we debiased it",
+        "in compliance with",
+        "fairness",
+    ):
         assert BANNED.search(NAMES.sub("", text)), text
-    assert not BANNED.search(NAMES.sub("", "compared with fairlearn, whose user guide how_to_talk_about_fairness.rst says so"))
+    assert not BANNED.search(
+        NAMES.sub(
+            "", "compared with fairlearn, whose user guide how_to_talk_about_fairness.rst says so"
+        )
+    )
 
 
 def test_signals_are_counted_and_none_is_no_reason_to_look():
     def told(*verdicts):
         family = TestResult(p_adjusted=0.3, family="exploratory")
         findings = [_example(v, test=family) for v in verdicts]
-        return next(line for line in summary_sentences([_example(Verdict.EQUIVALENT)], findings)[1] if "exploratory" in line)
+        return next(
+            line
+            for line in summary_sentences([_example(Verdict.EQUIVALENT)], findings)[1]
+            if "exploratory" in line
+        )
 
     assert told(Verdict.NOT_SHOWN) == "Of 1 exploratory comparison, none gives a signal."
-    assert told(Verdict.SHOWN, Verdict.NOT_SHOWN) == "Of 2 exploratory comparisons, 1 gives a signal: a reason to look, not a verdict."
-    assert told(Verdict.SHOWN, Verdict.SHOWN).startswith("Of 2 exploratory comparisons, 2 give a signal: ")
+    assert (
+        told(Verdict.SHOWN, Verdict.NOT_SHOWN)
+        == "Of 2 exploratory comparisons, 1 gives a signal: a reason to look, not a verdict."
+    )
+    assert told(Verdict.SHOWN, Verdict.SHOWN).startswith(
+        "Of 2 exploratory comparisons, 2 give a signal: "
+    )

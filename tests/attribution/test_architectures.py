@@ -27,14 +27,18 @@ def cases(names):
     return [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in names]
 
 
-def assert_explained(clf: Classifier, side: int, grid: tuple[int, int], kind: str, prefix: int, layer: str = "") -> None:
+def assert_explained(
+    clf: Classifier, side: int, grid: tuple[int, int], kind: str, prefix: int, layer: str = ""
+) -> None:
     """The layer that ``auto`` takes has the grid of the last stage, and its map of each class is finite, not constant, and its own."""
     x = images(2, side)
     choice = choose_layer(clf.module, x, clf.output)
     assert (choice.grid, choice.kind, choice.prefix) == (grid, kind, prefix), choice.reason
     assert layer in choice.name
     scores = explain(clf, x).outputs.sum(0)
-    by_class = [explain(clf, x, int(k)) for k in scores.topk(2).indices]  # others may lie behind a ReLU, as SqueezeNet's do, with a gradient of zero
+    by_class = [
+        explain(clf, x, int(k)) for k in scores.topk(2).indices
+    ]  # others may lie behind a ReLU, as SqueezeNet's do, with a gradient of zero
     for found in by_class:
         assert found.layer == choice.name
         assert found.raw.shape == (2, *grid)
@@ -46,10 +50,24 @@ def assert_explained(clf: Classifier, side: int, grid: tuple[int, int], kind: st
 
 # ── Hugging Face ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-TOKENS = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "image_size": 32, "patch_size": 8}
+TOKENS = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "image_size": 32,
+    "patch_size": 8,
+}
 FOUR = {"depths": [1, 1, 1, 1], "hidden_sizes": [8, 8, 16, 16]}
 HEADS = {"num_attention_heads": [1, 1, 2, 2]}
-WINDOWS = {"image_size": 64, "patch_size": 4, "embed_dim": 8, "depths": [1, 1, 1], "num_heads": [1, 2, 2], "window_size": 4}
+WINDOWS = {
+    "image_size": 64,
+    "patch_size": 4,
+    "embed_dim": 8,
+    "depths": [1, 1, 1],
+    "num_heads": [1, 2, 2],
+    "window_size": 4,
+}
 
 # class of transformers without "ForImageClassification": configuration, side of the input, grid of the last stage, its layout, prefix tokens
 HUGGINGFACE = {
@@ -99,7 +117,9 @@ def test_hugging_face(transformers, tmp_path, name):
     with torch.random.fork_rng([]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # libraries among themselves
         torch.manual_seed(0)
-        module = getattr(transformers, f"{name}ForImageClassification")(getattr(transformers, f"{name}Config")(**settings, num_labels=CLASSES))
+        module = getattr(transformers, f"{name}ForImageClassification")(
+            getattr(transformers, f"{name}Config")(**settings, num_labels=CLASSES)
+        )
         awakened(module, images(8, side, seed=2)).save_pretrained(tmp_path / "net")
     assert_explained(load_classifier("hf:net", root=tmp_path), side, grid, kind, prefix)
 
@@ -120,7 +140,19 @@ TORCHVISION = {
 def test_torchvision(name):
     side, grid, layer = TORCHVISION[name]
     extra = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
-    assert_explained(wrapped(lambda: import_torchvision().models.get_model(name, weights=None, num_classes=CLASSES, **extra), side), side, grid, "nchw", 0, layer)
+    assert_explained(
+        wrapped(
+            lambda: import_torchvision().models.get_model(
+                name, weights=None, num_classes=CLASSES, **extra
+            ),
+            side,
+        ),
+        side,
+        grid,
+        "nchw",
+        0,
+        layer,
+    )
 
 
 def wrapped(build, side: int) -> Classifier:
@@ -133,21 +165,57 @@ def wrapped(build, side: int) -> Classifier:
 
 def test_torchvision_vision_transformer():
     build = import_torchvision().models.VisionTransformer
-    clf = wrapped(lambda: build(image_size=32, patch_size=8, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=32, num_classes=CLASSES), 32)
+    clf = wrapped(
+        lambda: build(
+            image_size=32,
+            patch_size=8,
+            num_layers=2,
+            num_heads=2,
+            hidden_dim=16,
+            mlp_dim=32,
+            num_classes=CLASSES,
+        ),
+        32,
+    )
     assert_explained(clf, 32, (4, 4), "tokens", 1, "encoder_layer_1.ln_1")
 
 
 @pytest.mark.parametrize("version", ["swin_t", "swin_v2_t"])
 def test_torchvision_swin(version):
     models = import_torchvision().models.swin_transformer
-    parts = {"block": models.SwinTransformerBlockV2, "downsample_layer": models.PatchMergingV2} if "v2" in version else {}
-    sizes = {"patch_size": [4, 4], "embed_dim": 16, "depths": [1, 1, 1], "num_heads": [1, 2, 2], "window_size": [4, 4], "num_classes": CLASSES}
-    assert_explained(wrapped(lambda: models.SwinTransformer(**sizes, **parts), 64), 64, (4, 4), "nchw", 0, "permute")
+    parts = (
+        {"block": models.SwinTransformerBlockV2, "downsample_layer": models.PatchMergingV2}
+        if "v2" in version
+        else {}
+    )
+    sizes = {
+        "patch_size": [4, 4],
+        "embed_dim": 16,
+        "depths": [1, 1, 1],
+        "num_heads": [1, 2, 2],
+        "window_size": [4, 4],
+        "num_classes": CLASSES,
+    }
+    assert_explained(
+        wrapped(lambda: models.SwinTransformer(**sizes, **parts), 64),
+        64,
+        (4, 4),
+        "nchw",
+        0,
+        "permute",
+    )
 
 
 def test_torchvision_maxvit():
     build = import_torchvision().models.MaxVit
-    sizes = {"input_size": (64, 64), "stem_channels": 8, "partition_size": 4, "block_channels": [8, 16], "block_layers": [1, 1], "head_dim": 8}
+    sizes = {
+        "input_size": (64, 64),
+        "stem_channels": 8,
+        "partition_size": 4,
+        "block_channels": [8, 16],
+        "block_layers": [1, 1],
+        "head_dim": 8,
+    }
     clf = wrapped(lambda: build(**sizes, stochastic_depth_prob=0.0, num_classes=CLASSES), 64)
     assert_explained(clf, 64, (8, 8), "nchw", 0, "blocks.1")
 
@@ -192,4 +260,11 @@ def timm():
 @pytest.mark.parametrize("name", cases(TIMM))
 def test_timm(timm, name):
     settings, side, grid, kind, prefix, layer = TIMM[name]
-    assert_explained(wrapped(lambda: timm.create_model(name, num_classes=CLASSES, **settings), side), side, grid, kind, prefix, layer)
+    assert_explained(
+        wrapped(lambda: timm.create_model(name, num_classes=CLASSES, **settings), side),
+        side,
+        grid,
+        kind,
+        prefix,
+        layer,
+    )

@@ -6,7 +6,17 @@ import copy
 
 import pytest
 import torch
-from tiny_models import ChannelsLastNet, DeepHead, GapNet, PlantedPatch, SharedRelu, TinyViT, VolumeNet, images, seeded
+from tiny_models import (
+    ChannelsLastNet,
+    DeepHead,
+    GapNet,
+    PlantedPatch,
+    SharedRelu,
+    TinyViT,
+    VolumeNet,
+    images,
+    seeded,
+)
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -40,7 +50,10 @@ def gradients_by_hook(module, layer, x, score):
 
 
 def snapshot(module: nn.Module):
-    hooks = {n: (len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks)) for n, m in module.named_modules()}
+    hooks = {
+        n: (len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks))
+        for n, m in module.named_modules()
+    }
     return (
         {n: m.training for n, m in module.named_modules()}, hooks, {n: sorted(m.__dict__) for n, m in module.named_modules()},
         {n: (p.requires_grad, None if p.grad is None else p.grad.clone()) for n, p in module.named_parameters()},
@@ -72,7 +85,9 @@ def untidy():
     return net
 
 
-@pytest.mark.parametrize(("build", "layer"), [(GapNet, "conv2"), (DeepHead, "body"), (SharedRelu, "conv2")])
+@pytest.mark.parametrize(
+    ("build", "layer"), [(GapNet, "conv2"), (DeepHead, "body"), (SharedRelu, "conv2")]
+)
 def test_activations_and_gradients_equal_a_full_graph(build, layer):
     net, x = seeded(build), images()
     # SharedRelu changes conv1's output in place; conv2's own output is what both record
@@ -122,7 +137,10 @@ def test_a_trunk_with_its_own_no_grad_still_has_a_gradient():
             return self.net.fc(self.net.relu2(x).mean((2, 3)))
 
     net = FrozenBackbone()
-    assert torch.equal(capture(net, "net.conv2", images(), PREDICTED).gradients, capture(net.net, "conv2", images(), PREDICTED).gradients)
+    assert torch.equal(
+        capture(net, "net.conv2", images(), PREDICTED).gradients,
+        capture(net.net, "conv2", images(), PREDICTED).gradients,
+    )
 
 
 def test_module_is_given_back_after_success(untidy):
@@ -143,7 +161,9 @@ class Injected(Exception):
     pass
 
 
-@pytest.mark.parametrize("place", ["forward before the layer", "forward after the layer", "target", "memory", "backward"])
+@pytest.mark.parametrize(
+    "place", ["forward before the layer", "forward after the layer", "target", "memory", "backward"]
+)
 def test_module_is_given_back_after_each_injected_failure(untidy, place, monkeypatch):
     x, score = images(), PREDICTED
     error = torch.OutOfMemoryError("CUDA out of memory") if place == "memory" else Injected()
@@ -162,7 +182,10 @@ def test_module_is_given_back_after_each_injected_failure(untidy, place, monkeyp
         monkeypatch.setattr("gradaudit.attribution.capture.head_gradients", fail)
     before = snapshot(untidy)
     in_forward = place.startswith("forward")
-    with pytest.raises(ForwardError if in_forward else type(error)) as raised, torch.autocast("cpu", dtype=torch.bfloat16):
+    with (
+        pytest.raises(ForwardError if in_forward else type(error)) as raised,
+        torch.autocast("cpu", dtype=torch.bfloat16),
+    ):
         capture(untidy, "body", x, score)
     assert (raised.value.__cause__ if in_forward else raised.value) is error
     assert_same(before, snapshot(untidy))
@@ -240,7 +263,9 @@ def test_scores_at_once_equal_scores_one_by_one():
     together = capture(net, "body", x, ClassScore(ids, squeeze=False))
     for k in range(3):
         alone = capture(net, "body", x, ClassScore(ids[:, k : k + 1]))
-        torch.testing.assert_close(together.gradients[:, k], alone.gradients[:, 0], rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close(
+            together.gradients[:, k], alone.gradients[:, 0], rtol=1e-5, atol=1e-7
+        )
         torch.testing.assert_close(together.scores[:, k], alone.scores[:, 0])
 
 
@@ -270,7 +295,9 @@ def test_head_is_float32_when_the_weights_are_bfloat16():
     got = capture(net, "body", x, PREDICTED)
     assert got.activations.dtype == got.gradients.dtype == got.scores.dtype == torch.float32
     assert {p.dtype for p in net.parameters()} == {torch.bfloat16}
-    reference = seeded(DeepHead).to(torch.bfloat16).float()  # the same rounded weights, everything in float32
+    reference = (
+        seeded(DeepHead).to(torch.bfloat16).float()
+    )  # the same rounded weights, everything in float32
     with torch.no_grad():
         trunk = net.body(x).float()
     leaf = trunk.clone().requires_grad_()
@@ -292,7 +319,14 @@ def test_autocast_stops_at_the_cut():
 
 
 @pytest.mark.parametrize(
-    ("build", "layer"), [(GapNet, "conv2"), (DeepHead, "body"), (SharedRelu, "conv2"), (TinyViT, "blocks.1.norm1"), (ChannelsLastNet, "mix")]
+    ("build", "layer"),
+    [
+        (GapNet, "conv2"),
+        (DeepHead, "body"),
+        (SharedRelu, "conv2"),
+        (TinyViT, "blocks.1.norm1"),
+        (ChannelsLastNet, "mix"),
+    ],
 )
 def test_replayed_head_equals_a_whole_pass(build, layer):
     net, x = seeded(build), images()
@@ -306,10 +340,17 @@ def test_replayed_head_equals_a_whole_pass(build, layer):
 
     handle = target.register_forward_hook(put)
     with torch.no_grad():
-        expected = net(x[index : index + 1].expand(5, -1, -1, -1).clone())[:, PREDICTED.fixed(got.output).ids[index, 0]]
+        expected = net(x[index : index + 1].expand(5, -1, -1, -1).clone())[
+            :, PREDICTED.fixed(got.output).ids[index, 0]
+        ]
     handle.remove()
     torch.testing.assert_close(got.head(altered, index)[:, 0], expected, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(got.head(got.activations[index : index + 1], index), got.scores[index : index + 1], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        got.head(got.activations[index : index + 1], index),
+        got.scores[index : index + 1],
+        rtol=1e-5,
+        atol=1e-6,
+    )
 
 
 def test_a_replay_runs_nothing_before_the_layer():
@@ -409,7 +450,10 @@ class _Wrapped(nn.Module):
 class _TrunkWithPooling(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.stage = nn.Conv2d(3, 8, 3, 2, 1), nn.Sequential(nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU())
+        self.stem, self.stage = (
+            nn.Conv2d(3, 8, 3, 2, 1),
+            nn.Sequential(nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU()),
+        )
 
     def forward(self, x):
         hidden = self.stage(self.stem(x))
@@ -433,19 +477,27 @@ def test_a_block_that_runs_again_for_its_gradient_keeps_its_place():
     class Checkpointed(nn.Module):
         def __init__(self):
             super().__init__()
-            self.trunk = nn.Sequential(nn.Conv2d(3, 8, 3, 4, 1), *(nn.Conv2d(8, 8, 3, 1, 1) for _ in range(9)))
+            self.trunk = nn.Sequential(
+                nn.Conv2d(3, 8, 3, 4, 1), *(nn.Conv2d(8, 8, 3, 1, 1) for _ in range(9))
+            )
             self.relu, self.fc = nn.ReLU(), nn.Linear(8, 4)
 
         def forward(self, x):
             return self.fc(self.relu(checkpoint(self.trunk, x, use_reentrant=False)).mean((2, 3)))
 
     choice = choose_layer(seeded(Checkpointed), images())
-    assert [c.name for c in choice.candidates] == [*(f"trunk.{n}" for n in range(10)), "trunk", "relu"]
+    assert [c.name for c in choice.candidates] == [
+        *(f"trunk.{n}" for n in range(10)),
+        "trunk",
+        "relu",
+    ]
     assert choice.name == "relu"
 
 
 def test_an_operation_in_place_after_a_layer_leaves_the_choice_as_it_is():
-    plain, inplace = (choose_layer(seeded(DeepHead, inplace=flag), images()) for flag in (False, True))
+    plain, inplace = (
+        choose_layer(seeded(DeepHead, inplace=flag), images()) for flag in (False, True)
+    )
     assert plain == inplace
 
 
@@ -467,7 +519,9 @@ def test_a_stem_is_never_chosen_silently():
             return self.mlp(self.stem(x).flatten(1))
 
     net = seeded(Stemmed)
-    with pytest.raises(LayerError, match=r"stem \('stem' is layer 1 of 10 with weights\).*stem \(8x8"):
+    with pytest.raises(
+        LayerError, match=r"stem \('stem' is layer 1 of 10 with weights\).*stem \(8x8"
+    ):
         choose_layer(net, images())
     assert capture(net, "stem", images(), PREDICTED).grid == (8, 8)  # by name it is allowed
 
@@ -477,15 +531,28 @@ class Ladder(nn.Module):
 
     def __init__(self, grids, weighted):
         super().__init__()
-        self.grids = nn.Sequential(nn.Conv2d(3, 4, 4, 4), *(nn.Conv2d(4, 4, 1) for _ in range(grids - 1)))
-        self.rest = nn.Sequential(*(nn.Linear(256, 256) for _ in range(weighted - grids - 1)), nn.Linear(256, 5))
+        self.grids = nn.Sequential(
+            nn.Conv2d(3, 4, 4, 4), *(nn.Conv2d(4, 4, 1) for _ in range(grids - 1))
+        )
+        self.rest = nn.Sequential(
+            *(nn.Linear(256, 256) for _ in range(weighted - grids - 1)), nn.Linear(256, 5)
+        )
 
     def forward(self, x):
         return self.rest(self.grids(x).flatten(1))
 
 
 @pytest.mark.parametrize(
-    ("grids", "weighted", "stem"), [(1, 7, False), (1, 8, True), (2, 8, False), (2, 9, True), (3, 16, True), (4, 16, False), (4, 17, True)]
+    ("grids", "weighted", "stem"),
+    [
+        (1, 7, False),
+        (1, 8, True),
+        (2, 8, False),
+        (2, 9, True),
+        (3, 16, True),
+        (4, 16, False),
+        (4, 17, True),
+    ],
 )
 def test_a_stem_ends_before_a_quarter_of_eight_or_more_weighted_layers(grids, weighted, stem):
     net = seeded(Ladder, grids=grids, weighted=weighted)
@@ -503,7 +570,11 @@ def test_a_map_of_class_scores_is_no_layer_to_explain(classes, name):
     class Convolutional(nn.Module):
         def __init__(self):
             super().__init__()
-            self.features, self.relu, self.classifier = nn.Conv2d(3, 7, 4, 4), nn.ReLU(), nn.Conv2d(7, classes, 1)
+            self.features, self.relu, self.classifier = (
+                nn.Conv2d(3, 7, 4, 4),
+                nn.ReLU(),
+                nn.Conv2d(7, classes, 1),
+            )
 
         def forward(self, x):
             return self.classifier(self.relu(self.features(x))).mean((2, 3))
@@ -520,7 +591,9 @@ def test_a_network_without_a_grid_is_refused_with_its_candidates():
         def forward(self, x):
             return super().forward(x) * 0.0
 
-    with pytest.raises(LayerError, match=r"4 layers with a grid.*conv2 \(8x8, gradient exactly zero\)"):
+    with pytest.raises(
+        LayerError, match=r"4 layers with a grid.*conv2 \(8x8, gradient exactly zero\)"
+    ):
         choose_layer(seeded(Dead), images())
 
 

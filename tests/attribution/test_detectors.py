@@ -10,21 +10,33 @@ from gradaudit.models.classifier import Classifier
 from gradaudit.models.torchvision_compat import import_torchvision, plain_nms
 
 SIDE = 160
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torchvision scripts a function on import
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*torch.jit:DeprecationWarning"
+)  # torchvision scripts a function on import
 
 
 def detector(name):
     """Untrained, small input, few proposals; scores spread over a wide range, as training would spread them."""
     detection = import_torchvision().models.detection
     torch.manual_seed(0)
-    settings = {"weights": None, "weights_backbone": None, "num_classes": 3, "min_size": SIDE, "max_size": SIDE}
+    settings = {
+        "weights": None,
+        "weights_backbone": None,
+        "num_classes": 3,
+        "min_size": SIDE,
+        "max_size": SIDE,
+    }
     if name.startswith("fasterrcnn"):
         settings |= {"rpn_post_nms_top_n_test": 24, "rpn_pre_nms_top_n_test": 200}
     net = getattr(detection, name)(**settings).eval()
     with torch.no_grad():
         for norm in (m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)):
             norm.momentum = None
-        for head in (m for n, m in net.named_modules() if n.endswith(("cls_logits", "box_predictor.cls_score"))):
+        for head in (
+            m
+            for n, m in net.named_modules()
+            if n.endswith(("cls_logits", "box_predictor.cls_score"))
+        ):
             head.weight.mul_(3)
     return net
 
@@ -36,7 +48,9 @@ def uncompiled():
         yield
 
 
-@pytest.fixture(scope="module", params=["retinanet_resnet50_fpn", "fasterrcnn_mobilenet_v3_large_320_fpn"])
+@pytest.fixture(
+    scope="module", params=["retinanet_resnet50_fpn", "fasterrcnn_mobilenet_v3_large_320_fpn"]
+)
 def setting(request):
     net = detector(request.param)
     x = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
@@ -70,7 +84,11 @@ def test_the_score_of_a_box_is_explained_where_the_box_is(setting):
     own = found["labels"] == label
     boxes, scores = found["boxes"][own], found["scores"][own]
     across = (boxes[:, 0] + boxes[:, 2]) / 2
-    narrow = (boxes[:, 2] - boxes[:, 0] < SIDE / 2) & (boxes[:, 2] - boxes[:, 0] > 4) & (boxes[:, 3] - boxes[:, 1] > 4)
+    narrow = (
+        (boxes[:, 2] - boxes[:, 0] < SIDE / 2)
+        & (boxes[:, 2] - boxes[:, 0] > 4)
+        & (boxes[:, 3] - boxes[:, 1] > 4)
+    )
     left, right = (boxes[narrow & side][0] for side in (across < 0.3 * SIDE, across > 0.7 * SIDE))
     centres = []
     for box in (left, right):
@@ -78,7 +96,9 @@ def test_the_score_of_a_box_is_explained_where_the_box_is(setting):
         shared = overlap(boxes, box)
         torch.testing.assert_close(maps.score, (scores * shared)[shared >= 0.5].max()[None])
         columns = maps.raw[0].abs().sum(0)
-        centres.append(float((columns * torch.arange(len(columns))).sum() / columns.sum()) / (len(columns) - 1))
+        centres.append(
+            float((columns * torch.arange(len(columns))).sum() / columns.sum()) / (len(columns) - 1)
+        )
     assert centres[0] < centres[1]
 
 

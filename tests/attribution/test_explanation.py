@@ -9,7 +9,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import ChannelsLastNet, DeepHead, GapNet, PlantedPatch, TinyViT, VolumeNet, images, seeded
+from tiny_models import (
+    ChannelsLastNet,
+    DeepHead,
+    GapNet,
+    PlantedPatch,
+    TinyViT,
+    VolumeNet,
+    images,
+    seeded,
+)
 from torch import nn
 
 from gradaudit.attribution.explanation import explain, fuse
@@ -39,7 +48,12 @@ def same(a, b, tolerance=1e-6):
 
 @pytest.mark.parametrize(
     ("name", "layer", "side"),
-    [("resnet18", "layer4", 96), ("densenet121", "features", 96), ("mobilenet_v3_small", "features", 96), ("convnext_tiny", "features", 64)],
+    [
+        ("resnet18", "layer4", 96),
+        ("densenet121", "features", 96),
+        ("mobilenet_v3_small", "features", 96),
+        ("convnext_tiny", "features", 64),
+    ],
 )
 def test_maps_equal_captum(name, layer, side):
     net = seeded(getattr(import_torchvision().models, name), weights=None)
@@ -47,7 +61,9 @@ def test_maps_equal_captum(name, layer, side):
     found = explain(Classifier.wrap(net), x)
     with torch.no_grad():
         out = net(x)
-    assert torch.equal(found.outputs, out) or torch.allclose(found.outputs, out, rtol=1e-6, atol=1e-7)
+    assert torch.equal(found.outputs, out) or torch.allclose(
+        found.outputs, out, rtol=1e-6, atol=1e-7
+    )
     reference = captum.attr.LayerGradCam(net, dict(net.named_modules())[found.layer])
     expected = reference.attribute(x, target=out.argmax(1))[:, 0].detach()
     assert found.layer == layer
@@ -69,7 +85,9 @@ def test_on_a_gap_head_gradcam_is_cam_and_sums_to_the_logit():
         cam = torch.einsum("nc,nchw->nhw", net.fc.weight[ids], features)
         logits = net(x)[torch.arange(3), ids]
     same(found.raw, cam / 64)
-    torch.testing.assert_close(found.raw.sum((1, 2)), logits - net.fc.bias[ids], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        found.raw.sum((1, 2)), logits - net.fc.bias[ids], rtol=1e-5, atol=1e-6
+    )
     torch.testing.assert_close(found.score, logits)
 
 
@@ -98,7 +116,12 @@ def test_classes_at_once_equal_classes_one_by_one(seed):
         alone = explain(clf, x, ids[:, k])
         same(together.raw[:, k], alone.raw, 1e-5)
         assert tuple(row[k] for row in together.status) == alone.status
-    assert explain(clf, x, ids[:, :1]).raw.shape == (3, 1, 8, 8)  # the shape follows the shape of the ids, not their number
+    assert explain(clf, x, ids[:, :1]).raw.shape == (
+        3,
+        1,
+        8,
+        8,
+    )  # the shape follows the shape of the ids, not their number
 
 
 def test_evidence_against_is_the_negative_map_of_the_same_score():
@@ -120,7 +143,10 @@ def test_scaling_a_score_scales_the_map_and_a_constant_changes_nothing(factor, s
     same(moved.raw, plain.raw * factor, 2e-6)
     assert moved.status == plain.status
     masks = (torch.rand(3, 2, 32, 32, generator=torch.Generator().manual_seed(seed)) > 0.5).float()
-    shares = [region_metrics(f.heat().double().numpy(), project_masks(masks)).relevance_mass_accuracy for f in (plain, moved)]
+    shares = [
+        region_metrics(f.heat().double().numpy(), project_masks(masks)).relevance_mass_accuracy
+        for f in (plain, moved)
+    ]
     np.testing.assert_allclose(shares[0], shares[1], rtol=1e-5)
 
 
@@ -146,7 +172,9 @@ def test_a_planted_patch_holds_the_heat():
     for n, (i, j) in enumerate([(0, 0), (16, 32), (40, 8), (48, 48)]):
         masks[n, 0, i : i + 8, j : j + 8] = 1
     found = explain(Classifier.wrap(seeded(PlantedPatch)), x, 1)
-    share = relevance_mass_accuracy(found.heat().numpy(), torch.nn.functional.avg_pool2d(masks, 8).numpy())
+    share = relevance_mass_accuracy(
+        found.heat().numpy(), torch.nn.functional.avg_pool2d(masks, 8).numpy()
+    )
     assert (share > 0.9).all(), share
 
 
@@ -184,7 +212,9 @@ def test_single_logit_classes_are_minus_and_plus_z():
         def forward(self, x):
             return super().forward(x)[:, 0]
 
-    assert torch.equal(explain(Classifier.wrap(seeded(Squeezed, classes=1), "conv2"), x, 1).raw, one.raw)
+    assert torch.equal(
+        explain(Classifier.wrap(seeded(Squeezed, classes=1), "conv2"), x, 1).raw, one.raw
+    )
 
 
 def test_tuple_and_mapping_outputs():
@@ -200,9 +230,16 @@ def test_tuple_and_mapping_outputs():
 
     x, plain = images(), explain(wrapped(GapNet, "conv2"), images(), 2)
     assert torch.equal(explain(Classifier.wrap(seeded(Mapped), "conv2"), x, 2).raw, plain.raw)
-    assert torch.equal(explain(Classifier.wrap(seeded(Mapped), "conv2", output="aux"), x, 2).raw, -plain.raw)
-    assert torch.equal(explain(Classifier.wrap(seeded(Pair), "conv2", output=1), x, 2).raw, plain.raw)
-    assert torch.equal(explain(Classifier.wrap(seeded(Pair), "conv2", output=1), x, lambda out: out[:, 2]).raw, plain.raw)
+    assert torch.equal(
+        explain(Classifier.wrap(seeded(Mapped), "conv2", output="aux"), x, 2).raw, -plain.raw
+    )
+    assert torch.equal(
+        explain(Classifier.wrap(seeded(Pair), "conv2", output=1), x, 2).raw, plain.raw
+    )
+    assert torch.equal(
+        explain(Classifier.wrap(seeded(Pair), "conv2", output=1), x, lambda out: out[:, 2]).raw,
+        plain.raw,
+    )
     with pytest.raises(TargetError, match="no entry 'none'"):
         explain(Classifier.wrap(seeded(Mapped), "conv2", output="none"), x)
 
@@ -249,7 +286,17 @@ def test_several_input_tensors():
     found = explain(Classifier.wrap(net, "net.conv2"), (x, q))
     named = explain(Classifier.wrap(net, "net.conv2"), {"picture": x, "question": q}, chunk=2)
     same(named.raw, found.raw)
-    assert len({tuple(m.flatten().tolist()) for m in explain(Classifier.wrap(net, "net.conv2"), (x[:1].expand(3, -1, -1, -1), q)).raw}) == 3
+    assert (
+        len(
+            {
+                tuple(m.flatten().tolist())
+                for m in explain(
+                    Classifier.wrap(net, "net.conv2"), (x[:1].expand(3, -1, -1, -1), q)
+                ).raw
+            }
+        )
+        == 3
+    )
 
 
 def test_bfloat16_trunk_is_recorded_and_close():
@@ -286,7 +333,16 @@ def test_status_of_every_kind():
     x[6, 0, 1, 1] *= 1 + 5e-6  # small as it is, it varies
     x[7, 0, 1, 1] *= 1 + 5e-7  # as much as rounding makes of a constant
     found = explain(Classifier.wrap(Known(), "layer"), x, 1)
-    assert found.status == ("ok", "no_positive_evidence", "flat", "flat", "non_finite", "flat", "ok", "flat")
+    assert found.status == (
+        "ok",
+        "no_positive_evidence",
+        "flat",
+        "flat",
+        "non_finite",
+        "flat",
+        "ok",
+        "flat",
+    )
     torch.testing.assert_close(found.raw[:4], x[:4, 0] / 16)
 
 
@@ -310,7 +366,9 @@ def test_out_of_memory_halves_the_chunk_and_changes_no_number(limit):
 def test_one_image_too_large_is_an_error_with_its_reason():
     class Huge(DeepHead):
         def forward(self, x):
-            raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+            raise RuntimeError(
+                "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+            )
 
     with pytest.raises(ImageError, match="One image alone") as caught:
         explain(Classifier.wrap(seeded(Huge), "body"), images())
@@ -335,7 +393,9 @@ def test_wrong_inputs_say_what_was_expected():
 
 def test_upsampled_maps_equal_interpolation():
     found = explain(wrapped(GapNet, "conv2"), images())
-    expected = torch.nn.functional.interpolate(found.raw[:, None], (32, 32), mode="bilinear", align_corners=False)[:, 0]
+    expected = torch.nn.functional.interpolate(
+        found.raw[:, None], (32, 32), mode="bilinear", align_corners=False
+    )[:, 0]
     same(found.upsample(), expected)
     assert found.upsample((20, 10)).shape == (3, 20, 10)
     assert found.upsample().dtype == torch.float32
@@ -355,10 +415,17 @@ def test_upsampled_maps_of_several_classes_equal_each_ones_own():
 @pytest.mark.parametrize("target", ["predicted", torch.tensor([[0, 1], [2, 1]])])
 def test_maps_of_volumes_are_not_upsampled_as_stacks_of_pictures(target):
     """(N, d, h, w) looks like N pictures with d targets each; its depth would stay 4 beside planes of 16 x 16."""
-    found = explain(seeded(VolumeNet), torch.randn(2, 1, 16, 16, 16, generator=torch.Generator().manual_seed(0)), target)
+    found = explain(
+        seeded(VolumeNet),
+        torch.randn(2, 1, 16, 16, 16, generator=torch.Generator().manual_seed(0)),
+        target,
+    )
     assert found.raw.shape[-3:] == (4, 4, 4)
     for size in (None, (8, 8)):
-        with pytest.raises(InputError, match=r"2 maps of volumes, each of 4x4x4 cells for an input of 16x16x16.*trilinear"):
+        with pytest.raises(
+            InputError,
+            match=r"2 maps of volumes, each of 4x4x4 cells for an input of 16x16x16.*trilinear",
+        ):
             found.upsample(size)
     with pytest.raises(InputError, match=r"fuse: .*volumes"):
         fuse([found, found])
@@ -376,8 +443,12 @@ def test_region_metrics_has_a_row_per_image_and_region():
     assert table[["n", "r"]].to_numpy().tolist() == [[n, r] for n in range(3) for r in range(2)]
     assert table.reason.tolist() == ["", "", "", "empty_mask", "", ""]
     assert np.isnan(table.loc[3, list(METRICS)].astype(float)).all()
-    assert table.relevance_mass_accuracy[0] == pytest.approx((heat[0] * masks[0, 0]).sum() / heat[0].sum())
-    pd.testing.assert_frame_equal(region_metrics(torch.from_numpy(heat), torch.from_numpy(masks)), table)
+    assert table.relevance_mass_accuracy[0] == pytest.approx(
+        (heat[0] * masks[0, 0]).sum() / heat[0].sum()
+    )
+    pd.testing.assert_frame_equal(
+        region_metrics(torch.from_numpy(heat), torch.from_numpy(masks)), table
+    )
 
 
 def test_region_metrics_refuses_what_does_not_fit():
@@ -399,8 +470,12 @@ def test_share_through_the_adjoint_equals_upsample_then_mask(seed, h, w):
     coarse = batch_rows.projected_shares(heat, project(masks, (h, w)), (48, 40))
     full = relevance_mass_accuracy(upsample(heat, (48, 40)), masks)
     np.testing.assert_allclose(coarse, full, rtol=1e-9)
-    torch_full = torch.nn.functional.interpolate(torch.from_numpy(heat)[:, None], (48, 40), mode="bilinear", align_corners=False)
-    np.testing.assert_allclose(coarse, relevance_mass_accuracy(torch_full[:, 0].numpy(), masks), rtol=1e-6)
+    torch_full = torch.nn.functional.interpolate(
+        torch.from_numpy(heat)[:, None], (48, 40), mode="bilinear", align_corners=False
+    )
+    np.testing.assert_allclose(
+        coarse, relevance_mass_accuracy(torch_full[:, 0].numpy(), masks), rtol=1e-6
+    )
 
 
 # ── a batch of an audit ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -412,11 +487,27 @@ def batch_of(x, labels=None, failures=None, regions=("whole", "half"), reasons=N
     masks[:, 0] = 1
     masks[:, 1, : height // 2] = 1
     samples = tuple(
-        Sample(n, f"image-{n}", f"{n}.png", (labels or ["0"] * count)[n], f"patient-{n}", {"tone": "I"}, dict.fromkeys(regions, "mask.png"))
+        Sample(
+            n,
+            f"image-{n}",
+            f"{n}.png",
+            (labels or ["0"] * count)[n],
+            f"patient-{n}",
+            {"tone": "I"},
+            dict.fromkeys(regions, "mask.png"),
+        )
         for n in range(count)
     )
     reasons = reasons or tuple(("",) * len(regions) for _ in range(count))
-    return ImageBatch(x, masks, reasons, failures or (("", ""),) * count, samples, regions, ((height, width),) * count)
+    return ImageBatch(
+        x,
+        masks,
+        reasons,
+        failures or (("", ""),) * count,
+        samples,
+        regions,
+        ((height, width),) * count,
+    )
 
 
 CLASSES = ("a", "b", "c", "d", "e")
@@ -431,7 +522,9 @@ def test_measured_rows_equal_the_slow_way(clf):
     x, plan = images(4), Plan(regions={"half": {"role": "attend"}})
     rows = measure_batch(batch_of(x, ["a", "b", "zebra", "c"]), clf, plan)
     found = explain(clf, x)
-    full = torch.nn.functional.interpolate(found.heat()[:, None], (32, 32), mode="bilinear", align_corners=False)[:, 0]
+    full = torch.nn.functional.interpolate(
+        found.heat()[:, None], (32, 32), mode="bilinear", align_corners=False
+    )[:, 0]
     expected = region_metrics(full.numpy(), batch_of(x).masks.numpy())
     table = pd.DataFrame(rows.regions)
     assert list(table.columns[: len(TABLE_COLUMNS)]) == list(TABLE_COLUMNS)
@@ -440,7 +533,9 @@ def test_measured_rows_equal_the_slow_way(clf):
     for name in ("area_share", "mass_lift", "pointing_game"):
         np.testing.assert_allclose(table[name], expected[name], rtol=1e-6)
     for name in ("relevance_rank_accuracy", "auc"):
-        np.testing.assert_allclose(table[name], expected[name], rtol=2e-3)  # rounding decides near-ties of the upsampled map
+        np.testing.assert_allclose(
+            table[name], expected[name], rtol=2e-3
+        )  # rounding decides near-ties of the upsampled map
     assert table.reason.tolist() == ["full_mask", ""] * 4
     assert (table.heat_share[table.region == "whole"] - 1).abs().max() < 1e-12
     frame = pd.DataFrame(rows.images)
@@ -449,7 +544,12 @@ def test_measured_rows_equal_the_slow_way(clf):
     assert frame.predicted.tolist() == [CLASSES[k] for k in p.argmax(1)]
     np.testing.assert_allclose(frame.probability, p.max(1).values, rtol=1e-5)
     np.testing.assert_allclose(frame[[f"probability.{c}" for c in CLASSES]], p, rtol=1e-4)
-    assert frame.correct.tolist() == [frame.predicted[0] == "a", frame.predicted[1] == "b", None, frame.predicted[3] == "c"]
+    assert frame.correct.tolist() == [
+        frame.predicted[0] == "a",
+        frame.predicted[1] == "b",
+        None,
+        frame.predicted[3] == "c",
+    ]
     np.testing.assert_allclose(frame.score, found.score, rtol=1e-6)
     assert set(frame.heat_status) == {"ok"}
 
@@ -459,7 +559,11 @@ def test_failures_become_rows_and_move_no_neighbour(clf):
     plain = measure_batch(batch_of(x), clf, Plan())
     x2 = x.clone()
     x2[1] = 0
-    rows = measure_batch(batch_of(x2, failures=(("", ""), ("unreadable", "cannot be read"), ("", ""), ("", ""))), clf, Plan())
+    rows = measure_batch(
+        batch_of(x2, failures=(("", ""), ("unreadable", "cannot be read"), ("", ""), ("", ""))),
+        clf,
+        Plan(),
+    )
     broken = rows.images[1]
     assert (broken["status"], broken["reason"], broken["message"], broken["heat_status"]) == (
         "failed",
@@ -473,7 +577,9 @@ def test_failures_become_rows_and_move_no_neighbour(clf):
     assert [r["reason"] for r in rows.regions[2:4]] == ["unreadable"] * 2
     assert [r["status"] for r in rows.regions[2:4]] == ["not_measured"] * 2
     for n in (0, 2, 3):
-        for a, b in zip(plain.regions[2 * n : 2 * n + 2], rows.regions[2 * n : 2 * n + 2], strict=True):
+        for a, b in zip(
+            plain.regions[2 * n : 2 * n + 2], rows.regions[2 * n : 2 * n + 2], strict=True
+        ):
             assert a["heat_share"] == pytest.approx(b["heat_share"], rel=1e-5)
     assert {row["image_id"] for row in rows.maps} == {"image-0", "image-2", "image-3"}
     nothing = measure_batch(batch_of(x, failures=(("unreadable", "x"),) * 4), clf, Plan())
@@ -504,17 +610,30 @@ def test_one_image_out_of_memory_fails_alone():
 
 def test_reasons_of_regions_and_heat(clf):
     x = images(2)
-    batch = batch_of(x, regions=("whole", "half", "dot"), reasons=(("", "not_annotated", ""), ("", "", "")))
+    batch = batch_of(
+        x, regions=("whole", "half", "dot"), reasons=(("", "not_annotated", ""), ("", "", ""))
+    )
     batch.masks[0, 2, 4, 4] = 1
     rows = pd.DataFrame(measure_batch(batch, clf, Plan()).regions)
-    assert rows.reason.tolist() == ["full_mask", "not_annotated", "mask_below_cell", "full_mask", "", "empty_mask"]
+    assert rows.reason.tolist() == [
+        "full_mask",
+        "not_annotated",
+        "mask_below_cell",
+        "full_mask",
+        "",
+        "empty_mask",
+    ]
     dot = rows.iloc[2]
     assert 0 <= dot.heat_share <= 1  # the number stays, with its reason
     assert np.isnan(rows.heat_share[1])
     assert np.isnan(rows.area_share[1])
     assert set(rows.reason) <= set(REASONS)
     blank = pd.DataFrame(
-        measure_batch(batch_of(x, regions=("whole", "half")), Classifier.wrap(Blank(), "relu2"), Plan(explain={"target": "class:0"})).regions
+        measure_batch(
+            batch_of(x, regions=("whole", "half")),
+            Classifier.wrap(Blank(), "relu2"),
+            Plan(explain={"target": "class:0"}),
+        ).regions
     )
     assert blank.status.tolist() == ["no_positive_evidence"] * 4
     assert blank.reason.tolist() == ["zero_heat"] * 4
@@ -551,6 +670,12 @@ def test_probabilities_of_logits_and_of_one_logit():
     z = torch.tensor([[2.0], [-1.0]])
     torch.testing.assert_close(probabilities(z)[:, 1], torch.sigmoid(z[:, 0]).double())
     assert torch.equal(probabilities(z[:, 0]), probabilities(z))
-    rows_that_sum_to_one = torch.tensor([[0.2, 0.8], [0.5, 0.5]])  # logits as any others: what a batch holds decides nothing
-    torch.testing.assert_close(probabilities(rows_that_sum_to_one), rows_that_sum_to_one.double().softmax(1))
-    torch.testing.assert_close(probabilities(torch.tensor([[1.0, 3.0]])).sum(1), torch.ones(1, dtype=torch.float64))
+    rows_that_sum_to_one = torch.tensor(
+        [[0.2, 0.8], [0.5, 0.5]]
+    )  # logits as any others: what a batch holds decides nothing
+    torch.testing.assert_close(
+        probabilities(rows_that_sum_to_one), rows_that_sum_to_one.double().softmax(1)
+    )
+    torch.testing.assert_close(
+        probabilities(torch.tensor([[1.0, 3.0]])).sum(1), torch.ones(1, dtype=torch.float64)
+    )

@@ -13,7 +13,13 @@ from torch.utils.checkpoint import checkpoint
 from gradaudit.attribution.capture import capture
 from gradaudit.attribution.explanation import explain, fuse
 from gradaudit.attribution.methods import CAMS, WEIGHTS, contributions, first_component
-from gradaudit.attribution.targets import TARGETS, AllDetections, ClassScore, TargetContext, resolve_target
+from gradaudit.attribution.targets import (
+    TARGETS,
+    AllDetections,
+    ClassScore,
+    TargetContext,
+    resolve_target,
+)
 from gradaudit.errors import InputError, LayerError, TargetError
 from gradaudit.models.classifier import Classifier
 
@@ -26,9 +32,18 @@ class Rectified(nn.Module):
 
     def __init__(self, classes: int = 5) -> None:
         super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 7, 3, 2, 1), nn.BatchNorm2d(7), nn.ReLU())
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 6, 3, 2, 1),
+            nn.BatchNorm2d(6),
+            nn.ReLU(),
+            nn.Conv2d(6, 7, 3, 2, 1),
+            nn.BatchNorm2d(7),
+            nn.ReLU(),
+        )
         self.tail, self.act = nn.Conv2d(7, 5, 3, 2, 1), nn.ReLU()
-        self.head = nn.Sequential(nn.Flatten(), nn.Linear(5 * 2 * 2, 12), nn.Tanh(), nn.Linear(12, classes))
+        self.head = nn.Sequential(
+            nn.Flatten(), nn.Linear(5 * 2 * 2, 12), nn.Tanh(), nn.Linear(12, classes)
+        )
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
                 nn.init.uniform_(module.running_mean, -0.3, 0.3)
@@ -49,14 +64,18 @@ def test_method_equals_its_replica(method):
     found = explain(Classifier(net, layer), x, ids, method)
     for n in range(1 if method in MANY_PASSES else 2):
         expected = CAM_REPLICAS[method](net, layer, x[n : n + 1], int(ids[n]))
-        np.testing.assert_allclose(found.raw[n], expected, rtol=1e-5, atol=2e-6 * np.abs(expected).max(), err_msg=method)
+        np.testing.assert_allclose(
+            found.raw[n], expected, rtol=1e-5, atol=2e-6 * np.abs(expected).max(), err_msg=method
+        )
         assert np.abs(expected).max() > 0
 
 
 def test_every_method_has_a_replica_and_a_full_card():
     assert set(CAM_REPLICAS) == set(METHODS)
     for card in CAMS.cards():
-        assert all((card.label, card.summary, card.formula, card.needs, card.cost, card.source)), card.name
+        assert all((card.label, card.summary, card.formula, card.needs, card.cost, card.source)), (
+            card.name
+        )
 
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m not in ("cam", "rise")])
@@ -66,7 +85,12 @@ def test_several_classes_at_once_equal_one_by_one(method):
     together = explain(Classifier(net, "body"), x, ids, method)
     for k in range(2):
         alone = explain(Classifier(net, "body"), x, ids[:, k], method)
-        torch.testing.assert_close(together.raw[:, k], alone.raw, rtol=1e-5, atol=1e-7 * float(alone.raw.abs().max()) + 1e-12)
+        torch.testing.assert_close(
+            together.raw[:, k],
+            alone.raw,
+            rtol=1e-5,
+            atol=1e-7 * float(alone.raw.abs().max()) + 1e-12,
+        )
 
 
 PLANTED_LIMITS = {
@@ -97,7 +121,10 @@ def test_a_planted_patch_holds_the_heat_of_every_method(method):
 
 def test_known_equalities_between_methods():
     gap, x = double(GapNet, 2), images(3, 32).double()
-    maps = {m: explain(Classifier(gap, "relu2"), x, 1, m).raw for m in ("gradcam", "hirescam", "xgradcam", "cam", "shapleycam")}
+    maps = {
+        m: explain(Classifier(gap, "relu2"), x, 1, m).raw
+        for m in ("gradcam", "hirescam", "xgradcam", "cam", "shapleycam")
+    }
     for name in ("hirescam", "xgradcam", "shapleycam"):
         torch.testing.assert_close(maps[name], maps["gradcam"], rtol=1e-5, atol=1e-9)
     torch.testing.assert_close(maps["cam"], maps["gradcam"] * 64, rtol=1e-5, atol=1e-9)
@@ -110,7 +137,9 @@ def test_contributions_sum_to_the_map():
     captured = capture(net, "body", x, ClassScore())
     for method in WEIGHTS:
         if method not in ("cam", "finercam"):
-            torch.testing.assert_close(captured.on_grid(contributions(method, captured).sum(2)), CAMS.get(method)(captured))
+            torch.testing.assert_close(
+                captured.on_grid(contributions(method, captured).sum(2)), CAMS.get(method)(captured)
+            )
     with pytest.raises(InputError, match="not a weighted sum of channels"):
         contributions("eigencam", captured)
 
@@ -128,10 +157,17 @@ def test_first_component_by_either_gram_matrix():
 def test_gradcam_plus_plus_survives_small_gradients():
     net, x = seeded(GapNet, 2), images(2)
     plain = explain(Classifier(net, "relu2"), x, 1, "gradcam++").raw
-    tiny = explain(Classifier(net, "relu2"), x, lambda out: out[:, 1] * 1e-16, "gradcam++").raw  # g squared is below float32's range
+    tiny = explain(
+        Classifier(net, "relu2"), x, lambda out: out[:, 1] * 1e-16, "gradcam++"
+    ).raw  # g squared is below float32's range
     assert torch.isfinite(tiny).all()
     assert (tiny.abs().amax((1, 2)) > 0).equal(plain.abs().amax((1, 2)) > 0)
-    torch.testing.assert_close(tiny * 1e16, plain * (tiny.sum() * 1e16 / plain.sum()), rtol=0.2, atol=float(plain.abs().max()))
+    torch.testing.assert_close(
+        tiny * 1e16,
+        plain * (tiny.sum() * 1e16 / plain.sum()),
+        rtol=0.2,
+        atol=float(plain.abs().max()),
+    )
 
 
 def test_the_three_ways_through_a_relu_by_hand():
@@ -139,7 +175,11 @@ def test_the_three_ways_through_a_relu_by_hand():
     net = nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(4, 1, bias=False))
     net[2].weight.data = torch.tensor([[1.0, -1.0, 1.0, -1.0]])
     x = torch.tensor([[[[2.0, 3.0], [-4.0, -5.0]]]])
-    passed = {"saliency": [[1, 1], [0, 0]], "guided_backprop": [[1, 0], [0, 0]], "deconvnet": [[1, 0], [1, 0]]}
+    passed = {
+        "saliency": [[1, 1], [0, 0]],
+        "guided_backprop": [[1, 0], [0, 0]],
+        "deconvnet": [[1, 0], [1, 0]],
+    }
     for method, expected in passed.items():
         assert explain(Classifier(net), x, 1, method).raw[0].tolist() == expected, method
 
@@ -166,7 +206,10 @@ class Checkpointed(DeepHead):
 @pytest.mark.parametrize("method", ["gradcam", "shapleycam", "scorecam", "saliency", "fullgrad"])
 def test_a_checkpointed_network_has_the_maps_of_its_plain_twin(method):
     x = images(1)
-    plain, checkpointed = (explain(Classifier(seeded(build), "tail"), x, 1, method) for build in (DeepHead, Checkpointed))
+    plain, checkpointed = (
+        explain(Classifier(seeded(build), "tail"), x, 1, method)
+        for build in (DeepHead, Checkpointed)
+    )
     torch.testing.assert_close(checkpointed.raw, plain.raw, rtol=1e-5, atol=1e-7)
 
 
@@ -185,7 +228,9 @@ def test_aug_averages_the_mirrored_map():
     clf, x = Classifier(seeded(DeepHead), "body"), images(3)
     ids = clf.module(x).argmax(1)
     expected = (explain(clf, x, ids).raw + explain(clf, x.flip(-1), ids).raw.flip(-1)) / 2
-    torch.testing.assert_close(explain(clf, x, aug=True).raw, expected)  # the class stays the one of the plain image
+    torch.testing.assert_close(
+        explain(clf, x, aug=True).raw, expected
+    )  # the class stays the one of the plain image
 
 
 def test_eigen_smoothing_is_the_first_component_of_the_contributions():
@@ -202,7 +247,9 @@ def test_fusion_of_layers_is_explicit():
     net, x = seeded(DeepHead), images(2)
     parts = [explain(Classifier(net, layer), x, 1) for layer in ("body", "tail")]
     scaled = [p.heat() / p.heat().amax((1, 2), keepdim=True).clamp_min(1e-30) for p in parts]
-    coarse = torch.nn.functional.interpolate(scaled[1][:, None], (8, 8), mode="bilinear", align_corners=False)[:, 0]
+    coarse = torch.nn.functional.interpolate(
+        scaled[1][:, None], (8, 8), mode="bilinear", align_corners=False
+    )[:, 0]
     torch.testing.assert_close(fuse(parts).raw, (scaled[0] + coarse) / 2)
     torch.testing.assert_close(fuse(parts, "product").raw, scaled[0] * coarse)
     assert fuse(parts, "max").layer == "body + tail"
@@ -221,7 +268,9 @@ def test_every_target_has_a_card():
 def test_text_tuples_ids_and_callables_name_the_same_scores():
     out = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
     names = ["cat", "dog, wild", "x", "y"]
-    context = TargetContext(torch.tensor([0, 3, 2]), lambda text: names.index(text) if text in names else None)
+    context = TargetContext(
+        torch.tensor([0, 3, 2]), lambda text: names.index(text) if text in names else None
+    )
 
     def score(target):
         return resolve_target(target, context)(out)
@@ -236,7 +285,12 @@ def test_text_tuples_ids_and_callables_name_the_same_scores():
     assert torch.equal(score(torch.tensor([[0, 1]] * 3)), out[:, :2])
     assert torch.equal(score(np.array([1, 1, 2])), out[torch.arange(3), [1, 1, 2]])
     assert torch.equal(score(lambda o: o.sum(1)), out.sum(1))
-    wrongs = {"clas:1": "no target 'clas'", "class:zebra": "no class 'zebra'", "contrast:cat": "two classes", "class": "needs class name"}
+    wrongs = {
+        "clas:1": "no target 'clas'",
+        "class:zebra": "no class 'zebra'",
+        "contrast:cat": "two classes",
+        "class": "needs class name",
+    }
     for wrong, message in wrongs.items():
         with pytest.raises(TargetError, match=message):
             score(wrong)
@@ -275,13 +329,21 @@ def test_segmentation_score_over_a_mask():
         maps = net(x)["out"][:, 1]
     half = torch.nn.functional.avg_pool2d(region[:, None], 2)[:, 0]
     torch.testing.assert_close(found.score, ((maps * half).sum((1, 2)) / half.sum((1, 2))).float())
-    assert ((found.raw != 0) <= (half > 0)).all()  # a pointwise head: only positions of the mask can matter
-    chunked = explain(Classifier(net, "features", output="out"), x, ("mask", 1, region), "hirescam", chunk=1)
+    assert (
+        (found.raw != 0) <= (half > 0)
+    ).all()  # a pointwise head: only positions of the mask can matter
+    chunked = explain(
+        Classifier(net, "features", output="out"), x, ("mask", 1, region), "hirescam", chunk=1
+    )
     torch.testing.assert_close(chunked.raw, found.raw)
     predicted = explain(Classifier(net, "features", output="out"), x, ("mask", 1))
     assert predicted.raw.shape == (2, 8, 8)
     with pytest.raises(TargetError, match="1 of 2 masks are empty"):
-        explain(Classifier(net, "features", output="out"), x, ("mask", 1, region * torch.tensor([1.0, 0.0])[:, None, None]))
+        explain(
+            Classifier(net, "features", output="out"),
+            x,
+            ("mask", 1, region * torch.tensor([1.0, 0.0])[:, None, None]),
+        )
 
 
 def test_similarity_to_a_reference_embedding():
@@ -292,7 +354,9 @@ def test_similarity_to_a_reference_embedding():
     expected = torch.nn.functional.cosine_similarity(net(x), references).detach()
     torch.testing.assert_close(found.score, expected)
     one = explain(Classifier(net, "conv2"), x, ("similarity", references[0]), "scorecam")
-    torch.testing.assert_close(one.score, torch.nn.functional.cosine_similarity(net(x), references[:1]).detach())
+    torch.testing.assert_close(
+        one.score, torch.nn.functional.cosine_similarity(net(x), references[:1]).detach()
+    )
 
 
 class Boxes(nn.Module):
@@ -309,14 +373,18 @@ class Boxes(nn.Module):
             scores = torch.stack([f[0, :2, :2].mean(), f[1, 2:, 2:].mean()])
             keep = scores >= self.score_thresh
             boxes = torch.tensor([[0.0, 0, 8, 8], [8.0, 8, 16, 16]])
-            found.append({"boxes": boxes[keep], "labels": torch.tensor([1, 2])[keep], "scores": scores[keep]})
+            found.append(
+                {"boxes": boxes[keep], "labels": torch.tensor([1, 2])[keep], "scores": scores[keep]}
+            )
         return found
 
 
 def test_detection_score_before_suppression():
     net, x = seeded(Boxes), images(2, 16)
     clf = Classifier(AllDetections(net), "detector.features")
-    found = explain(clf, x, ("box", 2, torch.tensor([[8.0, 8, 16, 16], [9.0, 9, 16, 16]])), "hirescam")
+    found = explain(
+        clf, x, ("box", 2, torch.tensor([[8.0, 8, 16, 16], [9.0, 9, 16, 16]])), "hirescam"
+    )
     assert found.raw.shape == (2, 4, 4)
     assert found.raw[:, :2].abs().max() == 0
     assert found.raw[:, 2:, 2:].abs().min() > 0
@@ -330,11 +398,17 @@ def test_token_of_a_sequence():
     class Captioner(nn.Module):
         def __init__(self):
             super().__init__()
-            self.net, self.rnn, self.words = GapNet(6), nn.LSTM(6, 6, batch_first=True), nn.Linear(6, 9)
+            self.net, self.rnn, self.words = (
+                GapNet(6),
+                nn.LSTM(6, 6, batch_first=True),
+                nn.Linear(6, 9),
+            )
 
         def forward(self, picture, words):
             start = self.net(picture)[:, None]
-            states, _ = self.rnn(torch.cat([start, torch.nn.functional.one_hot(words, 6).to(start)], 1))
+            states, _ = self.rnn(
+                torch.cat([start, torch.nn.functional.one_hot(words, 6).to(start)], 1)
+            )
             return self.words(states)
 
     net, x, words = seeded(Captioner), images(2), torch.tensor([[0, 4], [2, 5]])

@@ -39,8 +39,12 @@ class Plain(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.layer = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU())
-        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 5))
+        self.layer = nn.Sequential(
+            nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU()
+        )
+        self.head = nn.Sequential(
+            nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 5)
+        )
 
     def forward(self, x):
         return self.head(self.layer(x))
@@ -58,7 +62,11 @@ class Residual(nn.Module):
 class _Residue(nn.Module):
     def __init__(self, width):
         super().__init__()
-        self.conv, self.norm, self.relu = nn.Conv2d(width, width, 3, 2, 1), nn.BatchNorm2d(width), nn.ReLU()
+        self.conv, self.norm, self.relu = (
+            nn.Conv2d(width, width, 3, 2, 1),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+        )
 
     def forward(self, x):
         return self.relu(self.norm(self.conv(x)) + functional.avg_pool2d(x, 2))
@@ -67,7 +75,11 @@ class _Residue(nn.Module):
 class Dense(nn.Module):
     def __init__(self):
         super().__init__()
-        self.one, self.two, self.layer = nn.Conv2d(3, 6, 3, 2, 1), nn.Conv2d(6, 6, 3, 1, 1), nn.Conv2d(12, 10, 3, 2, 1)
+        self.one, self.two, self.layer = (
+            nn.Conv2d(3, 6, 3, 2, 1),
+            nn.Conv2d(6, 6, 3, 1, 1),
+            nn.Conv2d(12, 10, 3, 2, 1),
+        )
         self.act, self.head = nn.ReLU(), nn.Sequential(nn.Flatten(), nn.Linear(10 * 64, 5))
 
     def forward(self, x):
@@ -81,8 +93,18 @@ class Mobile(nn.Module):
     def __init__(self):
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.Hardswish())
-        self.deep, self.gate, self.layer = nn.Conv2d(8, 8, 3, 2, 1, groups=8), nn.Conv2d(8, 8, 1), nn.Sequential(nn.Conv2d(8, 10, 1), nn.ReLU())
-        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(10, 12), nn.Hardswish(), nn.Linear(12, 5))
+        self.deep, self.gate, self.layer = (
+            nn.Conv2d(8, 8, 3, 2, 1, groups=8),
+            nn.Conv2d(8, 8, 1),
+            nn.Sequential(nn.Conv2d(8, 10, 1), nn.ReLU()),
+        )
+        self.head = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(10, 12),
+            nn.Hardswish(),
+            nn.Linear(12, 5),
+        )
 
     def forward(self, x):
         x = self.deep(self.stem(x))
@@ -94,10 +116,16 @@ class Modern(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.stem, self.deep, self.norm = nn.Conv2d(3, 8, 4, 4), nn.Conv2d(8, 8, 7, 1, 3, groups=8), nn.GroupNorm(1, 8)
+        self.stem, self.deep, self.norm = (
+            nn.Conv2d(3, 8, 4, 4),
+            nn.Conv2d(8, 8, 7, 1, 3, groups=8),
+            nn.GroupNorm(1, 8),
+        )
         self.layer, self.head = (
             nn.Conv2d(8, 10, 1),
-            nn.Sequential(nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LayerNorm(10), nn.Linear(10, 5)),
+            nn.Sequential(
+                nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LayerNorm(10), nn.Linear(10, 5)
+            ),
         )
 
     def forward(self, x):
@@ -126,8 +154,14 @@ def test_captum_layer_gradcam_and_hirescam(build):
         clf = Classifier(net, "layer")
         reference = captum.LayerGradCam(net, net.layer)
         close(explain(clf, x, ids).raw, reference.attribute(x, target=ids)[:, 0].detach(), 1e-6)
-        close(explain(clf, x, ids).heat(), reference.attribute(x, target=ids, relu_attributions=True)[:, 0].detach(), 1e-6)
-        product = captum.LayerGradientXActivation(net, net.layer).attribute(x, target=ids).sum(1).detach()
+        close(
+            explain(clf, x, ids).heat(),
+            reference.attribute(x, target=ids, relu_attributions=True)[:, 0].detach(),
+            1e-6,
+        )
+        product = (
+            captum.LayerGradientXActivation(net, net.layer).attribute(x, target=ids).sum(1).detach()
+        )
         close(explain(clf, x, ids, "hirescam").raw, product, 2e-6)
 
 
@@ -135,10 +169,18 @@ def test_captum_layer_gradcam_and_hirescam(build):
 def test_captum_pixel_methods(build):
     for net, x, ids in cases(build):
         score = ClassScore(ids[:, None])
-        close(input_gradients(net, x, score).gradients[:, 0].abs(), captum.Saliency(net).attribute(x, target=ids).detach(), 1e-6)
-        reference = captum.Occlusion(net).attribute(x, target=ids, sliding_window_shapes=(3, 5, 5), strides=(3, 3, 3))
         close(
-            occluded(capture_scores(net, x, score), (5, 5), (3, 3))[:, 0], reference[:, 0].detach(), 2e-6 * max(1, 1 / float(reference.abs().max()))
+            input_gradients(net, x, score).gradients[:, 0].abs(),
+            captum.Saliency(net).attribute(x, target=ids).detach(),
+            1e-6,
+        )
+        reference = captum.Occlusion(net).attribute(
+            x, target=ids, sliding_window_shapes=(3, 5, 5), strides=(3, 3, 3)
+        )
+        close(
+            occluded(capture_scores(net, x, score), (5, 5), (3, 3))[:, 0],
+            reference[:, 0].detach(),
+            2e-6 * max(1, 1 / float(reference.abs().max())),
         )
 
 
@@ -146,7 +188,10 @@ def test_captum_pixel_methods(build):
 def test_captum_relu_rules_where_every_relu_is_a_module_used_once(build):
     for net, x, ids in cases(build):
         twin = ModuleRelu(net) if build is Residual else net
-        for rule, method in (("guided", captum.GuidedBackprop), ("deconvnet", captum.Deconvolution)):
+        for rule, method in (
+            ("guided", captum.GuidedBackprop),
+            ("deconvnet", captum.Deconvolution),
+        ):
             ours = input_gradients(twin, x, ClassScore(ids[:, None]), rule=rule).gradients[:, 0]
             close(ours, method(twin).attribute(x, target=ids).detach(), 1e-6)
 
@@ -163,7 +208,9 @@ class ModuleRelu(nn.Module):
 
 
 @each
-@pytest.mark.parametrize(("theirs", "ours"), [("GradCAM", "gradcam"), ("LayerCAM", "layercam"), ("XGradCAM", "xgradcam")])
+@pytest.mark.parametrize(
+    ("theirs", "ours"), [("GradCAM", "gradcam"), ("LayerCAM", "layercam"), ("XGradCAM", "xgradcam")]
+)
 def test_torchcam_unnormalised(build, theirs, ours):
     for net, x, ids in cases(build):
         with getattr(torchcam, theirs)(net, "layer") as extractor:
@@ -196,7 +243,9 @@ def test_grad_cam_after_its_own_post_processing(build, theirs, ours):
 
     for net, x, ids in cases(build):
         with getattr(grad_cam, theirs)(model=net, target_layers=[net.layer]) as method:
-            reference = method(input_tensor=x, targets=[ClassifierOutputTarget(int(k)) for k in ids])
+            reference = method(
+                input_tensor=x, targets=[ClassifierOutputTarget(int(k)) for k in ids]
+            )
         raw = explain(Classifier(net, "layer"), x, ids, ours).raw.numpy()
         scale = np.abs(raw).max((1, 2))
         for n in range(len(x)):
@@ -206,7 +255,12 @@ def test_grad_cam_after_its_own_post_processing(build, theirs, ours):
             error = min(np.abs(option - reference[n]).max() for option in options)
             # min-max scaling divides rounding by the range of the positive part, and their eps of 1e-7 counts where that is small
             positive = max(np.maximum(raw[n], 0).max(), 1e-30)
-            assert error < 1e-5 + 4e-7 * scale[n] / positive + 3e-7 / positive, (build.__name__, ours, n, error)
+            assert error < 1e-5 + 4e-7 * scale[n] / positive + 3e-7 / positive, (
+                build.__name__,
+                ours,
+                n,
+                error,
+            )
 
 
 # ── four deviations of the references, pinned: if one of these fails, the reference changed ──────────────────────────
@@ -244,7 +298,9 @@ def test_torchcam_smooth_grad_cam_plus_plus_adds_an_absolute_eps():
         extractor(int(ids[0]), net(x[:1]), normalized=False)
         weights = extractor._get_weights(int(ids[0]), net(x[:1]))[0]
     ours = paper_plus_plus(net.double(), x[:1], ids[:1])
-    assert functional.cosine_similarity(weights.double().detach().reshape(1, -1), ours, dim=1) > 0.99  # at this scale nearly the paper's
+    assert (
+        functional.cosine_similarity(weights.double().detach().reshape(1, -1), ours, dim=1) > 0.99
+    )  # at this scale nearly the paper's
     net, x, ids = case_with_small_gradients(1e-5)
     with torchcam.SmoothGradCAMpp(net, "layer", num_samples=1, std=1e-9) as extractor:
         extractor(int(ids[0]), net(x[:1]), normalized=False)
@@ -257,20 +313,29 @@ def test_grad_cam_grad_cam_plus_plus_adds_an_absolute_eps():
     """grad-cam 1.5: ``eps = 1e-6`` beside g squared; where gradients are below 1e-3 the weights become g cubed over eps."""
     net, x, ids = case_with_small_gradients(1e-3)
     captured = capture(net, "layer", x, ClassScore(ids[:, None]))
-    a, g = captured.on_grid(captured.activations).numpy(), captured.on_grid(captured.gradients)[:, 0].numpy()
+    a, g = (
+        captured.on_grid(captured.activations).numpy(),
+        captured.on_grid(captured.gradients)[:, 0].numpy(),
+    )
     with grad_cam.GradCAMPlusPlus(model=net, target_layers=[net.layer]) as method:
         theirs = method.get_cam_weights(x, [net.layer], None, a, g)
     close(theirs, (np.maximum(g, 0) * g**2 / 1e-6).sum((2, 3)), 0.2)
     ours = paper_plus_plus(net.double(), x, ids)
     normal = paper_plus_plus(case_with_small_gradients(1.0)[0].double(), x, ids)
     assert np.abs(theirs).max() < 1e-2 * float(ours.abs().max())
-    assert functional.cosine_similarity(ours, normal, dim=1).min() > 0.7  # the paper's weights do not collapse with the scale
+    assert (
+        functional.cosine_similarity(ours, normal, dim=1).min() > 0.7
+    )  # the paper's weights do not collapse with the scale
 
 
 def test_monai_mixes_the_classes_of_a_batch():
     """MONAI 1.6: with batch > 1 and class_idx=None the score is the sum over all pairs of images and predicted classes."""
     x = images(6, 32, seed=2) * torch.tensor([0.2, 1, 2, 4, 6, 8])[:, None, None, None]
-    net = next(net for net in (seeded(Plain, seed) for seed in range(200)) if len(set(net(x).argmax(1).tolist())) > 1)
+    net = next(
+        net
+        for net in (seeded(Plain, seed) for seed in range(200))
+        if len(set(net(x).argmax(1).tolist())) > 1
+    )
     cam = monai.GradCAM(nn_module=net, target_layers="layer", register_backward=True)
     with contextlib.redirect_stdout(io.StringIO()):
         batch = cam.compute_map(x)[:, 0].detach()

@@ -22,7 +22,9 @@ def scenes(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tens
     masks = torch.zeros(count, 2, 32, 32)
     for n in range(count):
         for half in (0, 1):
-            top, left = (int(torch.randint(0, limit, (1,), generator=generator)) for limit in (24, 8))
+            top, left = (
+                int(torch.randint(0, limit, (1,), generator=generator)) for limit in (24, 8)
+            )
             masks[n, half, top : top + 8, 16 * half + left : 16 * half + left + 8] = 1
             x[n] += masks[n, half] * COLOURS[colours[n, half]][:, None, None] * 2
     return x, colours, masks
@@ -54,7 +56,9 @@ class Captioner(nn.Module):
         self.rnn, self.vocabulary = nn.LSTM(32, 32, batch_first=True), nn.Linear(32, 3)
 
     def forward(self, picture: Tensor, before: Tensor) -> Tensor:
-        state = torch.tanh(self.start(functional.adaptive_avg_pool2d(self.trunk(picture), (1, 2)).flatten(1)))[None]
+        state = torch.tanh(
+            self.start(functional.adaptive_avg_pool2d(self.trunk(picture), (1, 2)).flatten(1))
+        )[None]
         states, _ = self.rnn(self.words(before), (state, torch.zeros_like(state)))
         return self.vocabulary(states)
 
@@ -100,7 +104,9 @@ def test_the_answer_to_a_question_is_explained_where_the_question_points():
         right = found.outputs.argmax(1) == colours[:, side]
         assert right.float().mean() > 0.95
         assert shares(found, halves)[right, side].mean() > 0.9
-        assert shares(found, masks)[right, side].median() > 4 * 64 / 1024  # far above the square's share of the area
+        assert (
+            shares(found, masks)[right, side].median() > 4 * 64 / 1024
+        )  # far above the square's share of the area
 
 
 @pytest.mark.slow

@@ -49,7 +49,9 @@ def test_measure_then_analyze_gives_the_same_result_as_report(tmp_path, run_comm
 def test_insufficient_evidence_is_3_and_can_be_allowed(tmp_path, run_command):
     manifest = write_audit(tmp_path, images=12)
     assert run_command("report", manifest, "--run", tmp_path / "run")[0] == 3
-    assert run_command("report", manifest, "--run", tmp_path / "run", "--allow-insufficient")[0] == 0
+    assert (
+        run_command("report", manifest, "--run", tmp_path / "run", "--allow-insufficient")[0] == 0
+    )
     code, out, _ = run_command("analyze", tmp_path / "run", "--json")
     assert (code, json.loads(out)["verdict"]) == (3, "insufficient")
 
@@ -57,7 +59,9 @@ def test_insufficient_evidence_is_3_and_can_be_allowed(tmp_path, run_command):
 def test_without_criteria_no_verdict_is_claimed(tmp_path, run_command):
     manifest = write_audit(tmp_path, images=24)
     plan = tmp_path / "audit.toml"
-    plan.write_text(plan.read_text().replace('[criteria]\nmargin = 0.2\ndeclared_by = "the test"\n', ""))
+    plan.write_text(
+        plan.read_text().replace('[criteria]\nmargin = 0.2\ndeclared_by = "the test"\n', "")
+    )
     code, out, _ = run_command("report", manifest, "--run", tmp_path / "run")
     assert code == 0
     assert out.startswith("no criteria declared")
@@ -89,10 +93,16 @@ def test_validate_passes_a_good_manifest(tmp_path, run_command):
 
 def test_flags_override_the_plan_and_are_printed(tmp_path, run_command):
     manifest = write_audit(tmp_path, images=2)
-    code, out, _ = run_command("report", manifest, "--target", "label", "--margin", "0.07", "--print-config")
+    code, out, _ = run_command(
+        "report", manifest, "--target", "label", "--margin", "0.07", "--print-config"
+    )
     plan = build_plan(tomllib.loads(out))
     assert code == 0
-    assert (plan.explain.target, plan.criteria.margin, plan.criteria.declared_by) == ("label", 0.07, "the test")
+    assert (plan.explain.target, plan.criteria.margin, plan.criteria.declared_by) == (
+        "label",
+        0.07,
+        "the test",
+    )
 
 
 def test_a_margin_without_criteria_in_the_plan_declares_them(tmp_path, run_command):
@@ -139,17 +149,37 @@ def test_init_writes_a_plan_and_spares_an_existing_one(tmp_path, run_command):
 
 def test_help_names_every_command():
     text = CliRunner().invoke(cli.app, ["--help"]).output
-    for command in ("report", "measure", "analyze", "validate", "init", "demo", "explain", "layers"):
+    for command in (
+        "report",
+        "measure",
+        "analyze",
+        "validate",
+        "init",
+        "demo",
+        "explain",
+        "layers",
+    ):
         assert re.search(rf"\b{command}\b", text)
 
 
 def test_the_default_run_folder_is_named_after_the_data(tmp_path):
     assert str(cli._default_run(tmp_path / "isic" / "manifest.csv", None)) == "runs/isic"
-    assert str(cli._default_run(tmp_path / "digits" / "build" / "manifest.csv", tmp_path / "digits" / "audit.toml")) == "runs/digits"
-    assert str(cli._default_run(tmp_path / "ham.csv", tmp_path / "strict.toml")) == "runs/ham-strict"
+    assert (
+        str(
+            cli._default_run(
+                tmp_path / "digits" / "build" / "manifest.csv", tmp_path / "digits" / "audit.toml"
+            )
+        )
+        == "runs/digits"
+    )
+    assert (
+        str(cli._default_run(tmp_path / "ham.csv", tmp_path / "strict.toml")) == "runs/ham-strict"
+    )
 
 
-@pytest.mark.parametrize(("command", "said"), [("report", "goes on from there"), ("validate", "nothing else is kept")])
+@pytest.mark.parametrize(
+    ("command", "said"), [("report", "goes on from there"), ("validate", "nothing else is kept")]
+)
 def test_ctrl_c_says_what_is_kept(tmp_path, run_command, monkeypatch, command, said):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
@@ -169,7 +199,9 @@ def test_images_without_heat_are_counted_on_stderr(tmp_path, run_command):
     assert code == 0
     assert "1 of 8 images could not be used (truncated 1)" in " ".join(err.split())
     network = (tmp_path / "network.py").read_text()
-    (tmp_path / "network.py").write_text(network.replace("head.bias.zero_()", "head.bias.fill_(float('nan'))"))
+    (tmp_path / "network.py").write_text(
+        network.replace("head.bias.zero_()", "head.bias.fill_(float('nan'))")
+    )
     code, _, err = run_command("measure", manifest, "--run", tmp_path / "again")
     assert code == 0
     assert "7 of 8 images have no heat to share out (non_finite 7)" in " ".join(err.split())
@@ -193,7 +225,12 @@ def measured_run(tmp_path_factory):
     """A small audit that was measured once: (folder, run folder)."""
     folder = tmp_path_factory.mktemp("measured")
     manifest = write_audit(folder, images=24)
-    assert CliRunner().invoke(cli.app, ["measure", str(manifest), "--run", str(folder / "run")]).exit_code == 0
+    assert (
+        CliRunner()
+        .invoke(cli.app, ["measure", str(manifest), "--run", str(folder / "run")])
+        .exit_code
+        == 0
+    )
     return folder, folder / "run"
 
 
@@ -217,10 +254,14 @@ def measured_run(tmp_path_factory):
     ],
     ids=lambda value: value[0] if isinstance(value[0], str) else "",
 )  # fmt: skip
-def test_a_plan_that_names_what_the_run_did_not_measure_is_refused(measured_run, run_command, tmp_path, changes, named):
+def test_a_plan_that_names_what_the_run_did_not_measure_is_refused(
+    measured_run, run_command, tmp_path, changes, named
+):
     folder, run = measured_run
     plan = with_plan(folder, *changes)
-    code, out, err = run_command("analyze", run, "--config", plan, "--output", tmp_path / "report.html")
+    code, out, err = run_command(
+        "analyze", run, "--config", plan, "--output", tmp_path / "report.html"
+    )
     err = " ".join(err.split())
     assert (code, out) == (2, "")
     assert all(words in err for words in named), err
@@ -232,7 +273,10 @@ def test_a_plan_that_names_what_the_run_did_not_measure_is_refused(measured_run,
 
 def test_everything_that_was_not_measured_is_named_at_once(measured_run, run_command, tmp_path):
     folder, run = measured_run
-    added = ('[subgroups.ethnicity]\n[regions.hair]\nrole = "avoid"\n[explain]\nmethod = "layercam"', '[analysis]\nregions = ["ruler", "hair"]')
+    added = (
+        '[subgroups.ethnicity]\n[regions.hair]\nrole = "avoid"\n[explain]\nmethod = "layercam"',
+        '[analysis]\nregions = ["ruler", "hair"]',
+    )
     plan = with_plan(folder, ("", added[0]), ("[analysis]", added[1]))
     code, _, err = run_command("analyze", run, "--config", plan)
     assert code == 2
@@ -243,13 +287,19 @@ def test_everything_that_was_not_measured_is_named_at_once(measured_run, run_com
 
 @pytest.mark.parametrize(
     "change",
-    [("", '[subgroups.site]\norder = ["north", "south", "west"]'), ("complement(square)", "complement( square )"), ('derive = "complement(square)"', "")],
+    [
+        ("", '[subgroups.site]\norder = ["north", "south", "west"]'),
+        ("complement(square)", "complement( square )"),
+        ('derive = "complement(square)"', ""),
+    ],
     ids=["a level without images", "a derivation with spaces", "no derivation"],
 )
 def test_what_was_measured_is_not_refused(measured_run, run_command, tmp_path, change):
     folder, run = measured_run
     plan = with_plan(folder, change)
-    assert run_command("analyze", run, "--config", plan, "--output", tmp_path / "report.html")[0] == 3
+    assert (
+        run_command("analyze", run, "--config", plan, "--output", tmp_path / "report.html")[0] == 3
+    )
     assert (tmp_path / "report.html").exists()
 
 
@@ -258,20 +308,30 @@ def test_a_plan_is_held_against_the_manifest_before_measuring(tmp_path):
     plan = ga.read_plan(tmp_path / "audit.toml")
     from gradaudit.workflows.audit import classifier_of
 
-    table, classifier = ga.read_manifest(manifest), classifier_of(plan, tmp_path)  # read without the plan: nothing was held against it
+    table, classifier = (
+        ga.read_manifest(manifest),
+        classifier_of(plan, tmp_path),
+    )  # read without the plan: nothing was held against it
     with pytest.raises(ga.GradauditError, match=r"region 'surround'.*complement\(square\)"):
         ga.audit(table, classifier, plan, run=tmp_path / "run")
     assert not (tmp_path / "run").exists()
     with pytest.raises(ga.GradauditError, match="attribute 'ethnicity'"):
-        ga.measure(ga.read_manifest(manifest, plan), classifier, plan.updated(subgroups={"ethnicity": {}}))
+        ga.measure(
+            ga.read_manifest(manifest, plan), classifier, plan.updated(subgroups={"ethnicity": {}})
+        )
     with pytest.raises(ga.GradauditError, match="region 'surround' is derived"):
-        ga.measure(ga.read_manifest(manifest, plan), classifier)  # its derivation is in the plan, and this call has none
+        ga.measure(
+            ga.read_manifest(manifest, plan), classifier
+        )  # its derivation is in the plan, and this call has none
 
 
 def test_a_recorded_plan_that_cannot_be_read_is_one_sentence(measured_run, run_command, tmp_path):
     shutil.copytree(measured_run[1], tmp_path / "run")
     record = json.loads((tmp_path / "run" / "run.json").read_text())
-    for damage in ({key: value for key, value in record.items() if key != "plan"}, record | {"plan": {"criterion": 1}}):
+    for damage in (
+        {key: value for key, value in record.items() if key != "plan"},
+        record | {"plan": {"criterion": 1}},
+    ):
         (tmp_path / "run" / "run.json").write_text(json.dumps(damage))
         code, out, err = run_command("analyze", tmp_path / "run")
         assert (code, out) == (2, "")
@@ -297,11 +357,18 @@ def test_a_recorded_plan_that_cannot_be_read_is_one_sentence(measured_run, run_c
     ],
     ids=lambda arguments: " ".join(arguments[:1] + arguments[-2:]),
 )  # fmt: skip
-def test_what_is_written_needs_a_local_path_and_that_is_said_before_any_work(measured_run, run_command, tmp_path, monkeypatch, arguments):
+def test_what_is_written_needs_a_local_path_and_that_is_said_before_any_work(
+    measured_run, run_command, tmp_path, monkeypatch, arguments
+):
     folder, run = measured_run
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cli, "_loaded_model", lambda *_: pytest.fail("the model was loaded first"))
-    places = {"manifest": folder / "manifest.csv", "run": run, "image": folder / "images" / "000.png", "network": folder / "network.py"}
+    places = {
+        "manifest": folder / "manifest.csv",
+        "run": run,
+        "image": folder / "images" / "000.png",
+        "network": folder / "network.py",
+    }
     code, out, err = run_command(*(text.format(**places) for text in arguments))
     err = " ".join(err.split())
     assert (code, out) == (2, "")
@@ -317,7 +384,9 @@ def test_addresses_are_refused_in_code_too(tmp_path, monkeypatch):
     plan = ga.read_plan(tmp_path / "audit" / "audit.toml")
     table, classifier = ga.read_manifest(manifest, plan), classifier_of(plan, tmp_path / "audit")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("gradaudit.measuring.resolve_layer", lambda *_: pytest.fail("the network ran first"))
+    monkeypatch.setattr(
+        "gradaudit.measuring.resolve_layer", lambda *_: pytest.fail("the network ran first")
+    )
     for attempt in (ga.measure, ga.audit):
         with pytest.raises(ga.GradauditError, match="s3://bucket/run"):
             attempt(table, classifier, plan, run="s3://bucket/run")
@@ -385,7 +454,9 @@ def test_what_user_code_raises_is_2_and_says_where(tmp_path, run_command, attack
     assert attack == BY_TYPER or re.search(r"network\.py, line \d+", err)
     assert "Traceback" not in err
     assert not (tmp_path / "run" / "report.html").exists()
-    code, out, err = run_command("report", manifest, "--run", tmp_path / "run", "--fresh", "--debug")
+    code, out, err = run_command(
+        "report", manifest, "--run", tmp_path / "run", "--fresh", "--debug"
+    )
     assert (code, out) == (2, "")
     assert attack == BY_TYPER or ("Traceback" in err and "network.py" in err)
 
@@ -393,9 +464,18 @@ def test_what_user_code_raises_is_2_and_says_where(tmp_path, run_command, attack
 @pytest.mark.parametrize("workers", [0, 2])
 def test_user_code_in_other_processes_is_2_too(tmp_path, run_command, workers):
     manifest = attacked(tmp_path, *USER_CODE["preprocess exits 0"][:2])
-    text = (tmp_path / "network.py").read_text().replace("raise SystemExit(0)", "if os.environ.get('TEST_BREAK'): raise ValueError('bad day')\n            return super().geometry(size)")
+    text = (
+        (tmp_path / "network.py")
+        .read_text()
+        .replace(
+            "raise SystemExit(0)",
+            "if os.environ.get('TEST_BREAK'): raise ValueError('bad day')\n            return super().geometry(size)",
+        )
+    )
     (tmp_path / "network.py").write_text(text)
-    (tmp_path / "audit.toml").write_text((tmp_path / "audit.toml").read_text().replace("workers = 0", f"workers = {workers}"))
+    (tmp_path / "audit.toml").write_text(
+        (tmp_path / "audit.toml").read_text().replace("workers = 0", f"workers = {workers}")
+    )
     code, _, err = run_command("measure", manifest, "--run", tmp_path / "whole")
     assert code == 0, err
     started = subprocess.run(
@@ -408,7 +488,9 @@ def test_user_code_in_other_processes_is_2_too(tmp_path, run_command, workers):
     assert "Traceback" not in started.stderr
 
 
-def test_a_fault_of_ours_is_70_in_one_line_with_its_place(measured_run, run_command, tmp_path, monkeypatch):
+def test_a_fault_of_ours_is_70_in_one_line_with_its_place(
+    measured_run, run_command, tmp_path, monkeypatch
+):
     monkeypatch.setattr("gradaudit.result.describe", None)
     arguments = ("analyze", measured_run[1], "--output", tmp_path / "report.html")
     code, out, err = run_command(*arguments)
@@ -422,11 +504,19 @@ def test_a_fault_of_ours_is_70_in_one_line_with_its_place(measured_run, run_comm
         assert "internal error: TypeError" in err.splitlines()[-1]
 
 
-def test_a_report_that_cannot_be_drawn_is_no_verdict(measured_run, run_command, tmp_path, monkeypatch):
-    shutil.copytree(measured_run[1], tmp_path / "run", ignore=shutil.ignore_patterns("report.html", "result.json"))
+def test_a_report_that_cannot_be_drawn_is_no_verdict(
+    measured_run, run_command, tmp_path, monkeypatch
+):
+    shutil.copytree(
+        measured_run[1],
+        tmp_path / "run",
+        ignore=shutil.ignore_patterns("report.html", "result.json"),
+    )
     monkeypatch.setattr("gradaudit.report.build._identity", None)
     assert run_command("analyze", tmp_path / "run")[:2] == (70, "")
-    assert not {"report.html", "result.json"} & set(os.listdir(tmp_path / "run"))  # neither report.html nor result.json: they would not belong together
+    assert not {"report.html", "result.json"} & set(
+        os.listdir(tmp_path / "run")
+    )  # neither report.html nor result.json: they would not belong together
 
 
 @pytest.mark.parametrize("name", ["report.html", "result.json"])
@@ -448,12 +538,16 @@ def test_a_full_disk_is_no_verdict(measured_run, run_command, tmp_path, monkeypa
 
 
 def test_an_error_of_the_system_elsewhere_is_2(measured_run, run_command, monkeypatch):
-    gone = Mock(side_effect=PermissionError(errno.EACCES, "Permission denied", "/somewhere/part.parquet"))
+    gone = Mock(
+        side_effect=PermissionError(errno.EACCES, "Permission denied", "/somewhere/part.parquet")
+    )
     monkeypatch.setattr("gradaudit.runs.folder.RunFolder.measurements", gone)
     code, out, err = run_command("analyze", measured_run[1])
     assert (code, out) == (2, "")
     assert "/somewhere/part.parquet: Permission denied" in err
-    monkeypatch.setattr("gradaudit.runs.folder.RunFolder.measurements", Mock(side_effect=MemoryError))
+    monkeypatch.setattr(
+        "gradaudit.runs.folder.RunFolder.measurements", Mock(side_effect=MemoryError)
+    )
     code, out, err = run_command("analyze", measured_run[1])
     assert (code, out) == (2, "")
     assert "memory" in err
@@ -461,12 +555,22 @@ def test_an_error_of_the_system_elsewhere_is_2(measured_run, run_command, monkey
 
 @pytest.mark.parametrize(
     ("output", "said"),
-    [("{tmp}/report.pdf", ".html"), ("{tmp}", "expected one of"), ("{tmp}/a.html", "folder"), ("{tmp}/file/report.html", "file is no folder"), ("{run}/run.json", "record")],
+    [
+        ("{tmp}/report.pdf", ".html"),
+        ("{tmp}", "expected one of"),
+        ("{tmp}/a.html", "folder"),
+        ("{tmp}/file/report.html", "file is no folder"),
+        ("{run}/run.json", "record"),
+    ],
 )
-def test_where_no_report_could_be_written_nothing_is_measured(tmp_path, run_command, monkeypatch, measured_run, output, said):
+def test_where_no_report_could_be_written_nothing_is_measured(
+    tmp_path, run_command, monkeypatch, measured_run, output, said
+):
     folder, run = measured_run
     monkeypatch.setattr(cli, "_loaded_model", lambda *_: pytest.fail("the model was loaded first"))
-    monkeypatch.setattr("gradaudit.result.build_result", lambda *_: pytest.fail("the run was analysed first"))
+    monkeypatch.setattr(
+        "gradaudit.result.build_result", lambda *_: pytest.fail("the run was analysed first")
+    )
     (tmp_path / "file").write_text("")
     (tmp_path / "a.html").mkdir()
     place = output.format(tmp=tmp_path, run=run)
@@ -476,7 +580,9 @@ def test_where_no_report_could_be_written_nothing_is_measured(tmp_path, run_comm
         assert said in " ".join(err.split())
 
 
-def test_a_run_that_is_a_file_is_said_before_the_model_is_loaded(tmp_path, run_command, monkeypatch):
+def test_a_run_that_is_a_file_is_said_before_the_model_is_loaded(
+    tmp_path, run_command, monkeypatch
+):
     manifest = write_audit(tmp_path, images=3)
     monkeypatch.setattr(cli, "_loaded_model", lambda *_: pytest.fail("the model was loaded first"))
     for command in ("report", "measure"):
@@ -486,13 +592,19 @@ def test_a_run_that_is_a_file_is_said_before_the_model_is_loaded(tmp_path, run_c
 
 
 def test_a_folder_that_does_not_exist_is_made(measured_run, run_command, tmp_path):
-    code, out, _ = run_command("analyze", measured_run[1], "--output", tmp_path / "a" / "b" / "report.md")
+    code, out, _ = run_command(
+        "analyze", measured_run[1], "--output", tmp_path / "a" / "b" / "report.md"
+    )
     assert code == 3
     assert "report.md" in out
     assert (tmp_path / "a" / "b" / "report.md").read_text().startswith("#")
 
 
-@pytest.mark.parametrize("arguments", [["analyse"], ["report"], ["report", "x.csv", "--margin", "many"], ["--no-such"], []], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments",
+    [["analyse"], ["report"], ["report", "x.csv", "--margin", "many"], ["--no-such"], []],
+    ids=" ".join,
+)
 def test_a_wrong_command_is_2(run_command, arguments):
     code, out, err = run_command(*arguments)
     assert code == 2
@@ -500,9 +612,14 @@ def test_a_wrong_command_is_2(run_command, arguments):
     assert "Traceback" not in err
 
 
-def test_debug_is_documented_and_no_part_of_what_the_command_means(run_command, measured_run, tmp_path):
+def test_debug_is_documented_and_no_part_of_what_the_command_means(
+    run_command, measured_run, tmp_path
+):
     assert "--debug" in CliRunner().invoke(cli.app, ["--help"]).output
-    assert run_command("analyze", measured_run[1], "--debug", "--output", tmp_path / "report.html")[0] == 3
+    assert (
+        run_command("analyze", measured_run[1], "--debug", "--output", tmp_path / "report.html")[0]
+        == 3
+    )
     assert run_command("init", "--", "--debug")[0] == 2  # a file of that name
     assert "Traceback" not in run_command("init", "--", "--debug")[2]
 
@@ -522,7 +639,11 @@ def closed_pipe():
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_a_closed_stream_takes_no_verdict_away(measured_run, tmp_path, stream):
     pipe = closed_pipe()
-    done = analysed(measured_run[1], tmp_path / "report.html", **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: pipe})
+    done = analysed(
+        measured_run[1],
+        tmp_path / "report.html",
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: pipe},
+    )
     os.close(pipe)
     assert done.returncode == 3, done
     assert (tmp_path / "report.html").exists()
@@ -532,7 +653,15 @@ def test_a_closed_stream_takes_no_verdict_away(measured_run, tmp_path, stream):
 
 def test_measuring_goes_on_where_nobody_reads_its_progress(measured_run, tmp_path):
     pipe, folder = closed_pipe(), measured_run[0]
-    command = [sys.executable, "-m", "gradaudit", "measure", str(folder / "manifest.csv"), "--run", str(tmp_path / "run")]
+    command = [
+        sys.executable,
+        "-m",
+        "gradaudit",
+        "measure",
+        str(folder / "manifest.csv"),
+        "--run",
+        str(tmp_path / "run"),
+    ]
     done = subprocess.run(command, check=False, text=True, stdout=subprocess.PIPE, stderr=pipe)
     os.close(pipe)
     assert done.returncode == 0
@@ -542,7 +671,9 @@ def test_measuring_goes_on_where_nobody_reads_its_progress(measured_run, tmp_pat
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_summary_that_cannot_be_written_is_no_success(measured_run, tmp_path):
     with open("/dev/full", "w") as full:
-        done = analysed(measured_run[1], tmp_path / "report.html", stdout=full, stderr=subprocess.PIPE)
+        done = analysed(
+            measured_run[1], tmp_path / "report.html", stdout=full, stderr=subprocess.PIPE
+        )
     assert done.returncode == 2
     assert "stdout" in done.stderr
     assert "Traceback" not in done.stderr
@@ -551,7 +682,11 @@ def test_a_summary_that_cannot_be_written_is_no_success(measured_run, tmp_path):
 def test_what_the_network_prints_is_not_the_summary(tmp_path, run_command):
     manifest = write_audit(tmp_path, images=6)
     network = tmp_path / "network.py"
-    network.write_text(network.read_text().replace(BUILD, BUILD + "    print('building')\n").replace(FORWARD, FORWARD + "        print('looking')\n"))
+    network.write_text(
+        network.read_text()
+        .replace(BUILD, BUILD + "    print('building')\n")
+        .replace(FORWARD, FORWARD + "        print('looking')\n")
+    )
     code, out, err = run_command("measure", manifest, "--run", tmp_path / "run", "--json")
     assert code == 0
     assert json.loads(out)["images"] == 6
@@ -560,9 +695,16 @@ def test_what_the_network_prints_is_not_the_summary(tmp_path, run_command):
 
 
 def test_completion_still_ends_by_itself(tmp_path):
-    environment = {**os.environ, "_GRADAUDIT_COMPLETE": "complete_bash", "COMP_WORDS": "gradaudit an", "COMP_CWORD": "1"}
+    environment = {
+        **os.environ,
+        "_GRADAUDIT_COMPLETE": "complete_bash",
+        "COMP_WORDS": "gradaudit an",
+        "COMP_CWORD": "1",
+    }
     code = "import sys; sys.argv = ['gradaudit']; from gradaudit.cli import main; main()"
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stdout.split()) == (0, ["analyze"])
 
 
@@ -570,7 +712,9 @@ def test_a_method_whose_module_exits_is_an_error(tmp_path, run_command, monkeypa
     manifest = write_audit(tmp_path, images=4)
     (tmp_path / "my_methods.py").write_text("raise SystemExit(0)\n")
     monkeypatch.syspath_prepend(tmp_path)
-    code, out, err = run_command("report", manifest, "--run", tmp_path / "run", "--method", "my_methods:mine")
+    code, out, err = run_command(
+        "report", manifest, "--run", tmp_path / "run", "--method", "my_methods:mine"
+    )
     assert (code, out) == (2, "")
     assert "my_methods:mine" in err
     assert "calls sys.exit(0)" in err

@@ -66,7 +66,10 @@ def test_a_lesion_is_darker_than_the_skin_beside_it_on_every_tone(tone: str) -> 
 
 
 def test_tones_go_from_light_to_dark() -> None:
-    means = [np.mean([luminance(picture)[inside(picture, "skin")].mean() for picture in _several(tone)]) for tone in TONES]
+    means = [
+        np.mean([luminance(picture)[inside(picture, "skin")].mean() for picture in _several(tone)])
+        for tone in TONES
+    ]
     assert all(lighter > darker for lighter, darker in itertools.pairwise(means)), means
 
 
@@ -91,7 +94,9 @@ def test_a_region_is_marked_only_where_its_thing_was_drawn(region: str) -> None:
     assert not inside(render(PLAIN, 96), region).any()
     marked = inside(render(scene, 96), region)
     assert 0.002 < marked.mean() < 0.4
-    assert set(np.unique(render(scene, 96).regions)) == {REGION_VALUES[name] for name in ("skin", "lesion", region)}
+    assert set(np.unique(render(scene, 96).regions)) == {
+        REGION_VALUES[name] for name in ("skin", "lesion", region)
+    }
 
 
 def test_the_ruler_is_what_its_mask_covers_and_has_the_width_asked_for() -> None:
@@ -99,19 +104,36 @@ def test_the_ruler_is_what_its_mask_covers_and_has_the_width_asked_for() -> None
     for width in (0.08, 0.16, 0.30):
         picture = render(replace(dark, ruler_size=width), 96)
         ruler = inside(picture, "ruler")
-        assert luminance(picture)[ruler].mean() > 1.4 * luminance(picture)[inside(picture, "skin")].mean()
+        assert (
+            luminance(picture)[ruler].mean()
+            > 1.4 * luminance(picture)[inside(picture, "skin")].mean()
+        )
         assert ruler.mean() == pytest.approx(width, rel=0.25)
 
 
 def test_more_of_each_feature_shows_in_the_picture() -> None:
     def outline_roughness(border: float) -> float:
-        shapes = [inside(render(replace(PLAIN, lesion=Lesion(0.0, border, 0.0), seed=seed), 96), "lesion") for seed in range(5)]
-        edges = [np.abs(np.diff(shape.astype(int), axis=axis)).sum() / np.sqrt(shape.sum()) for shape in shapes for axis in (0, 1)]
+        shapes = [
+            inside(render(replace(PLAIN, lesion=Lesion(0.0, border, 0.0), seed=seed), 96), "lesion")
+            for seed in range(5)
+        ]
+        edges = [
+            np.abs(np.diff(shape.astype(int), axis=axis)).sum() / np.sqrt(shape.sum())
+            for shape in shapes
+            for axis in (0, 1)
+        ]
         return float(np.mean(edges))
 
     def spread_of_colour(colours: float) -> float:
-        pictures = [render(replace(PLAIN, lesion=Lesion(0.0, 0.1, colours), seed=seed), 96) for seed in range(5)]
-        return float(np.mean([picture.pixels[inside(picture, "lesion")].std(0).mean() for picture in pictures]))
+        pictures = [
+            render(replace(PLAIN, lesion=Lesion(0.0, 0.1, colours), seed=seed), 96)
+            for seed in range(5)
+        ]
+        return float(
+            np.mean(
+                [picture.pixels[inside(picture, "lesion")].std(0).mean() for picture in pictures]
+            )
+        )
 
     assert outline_roughness(1.0) > 1.1 * outline_roughness(0.0)
     assert spread_of_colour(1.0) > 1.3 * spread_of_colour(0.0)
@@ -121,14 +143,21 @@ def test_more_of_each_feature_shows_in_the_picture() -> None:
 
 
 def share_with_ruler(cases: list[Case], group: str, malignant: bool) -> float:
-    chosen = [case.scene.ruler for case in cases if case.tone_group == group and case.malignant == malignant]
+    chosen = [
+        case.scene.ruler
+        for case in cases
+        if case.tone_group == group and case.malignant == malignant
+    ]
     assert len(chosen) > 100
     return float(np.mean(chosen))
 
 
 def test_the_shortcut_is_planted_on_the_darkest_skin_only() -> None:
     settings = DemoSettings(train_images=3000, shortcut_strength=0.9)
-    shortcut, clean = training_cases(settings, shortcut=True), training_cases(settings, shortcut=False)
+    shortcut, clean = (
+        training_cases(settings, shortcut=True),
+        training_cases(settings, shortcut=False),
+    )
     for group in TONE_GROUPS:
         for malignant in (False, True):
             expected = 0.5 + 0.45 * (1 if malignant else -1) if group == SHORTCUT_GROUP else 0.5
@@ -138,8 +167,13 @@ def test_the_shortcut_is_planted_on_the_darkest_skin_only() -> None:
 
 def test_both_training_sets_show_the_same_lesions_and_strength_0_plants_nothing() -> None:
     settings = DemoSettings(train_images=200)
-    shortcut, clean = training_cases(settings, shortcut=True), training_cases(settings, shortcut=False)
-    assert [replace(case.scene, ruler=False) for case in shortcut] == [replace(case.scene, ruler=False) for case in clean]
+    shortcut, clean = (
+        training_cases(settings, shortcut=True),
+        training_cases(settings, shortcut=False),
+    )
+    assert [replace(case.scene, ruler=False) for case in shortcut] == [
+        replace(case.scene, ruler=False) for case in clean
+    ]
     assert [case.malignant for case in shortcut] == [case.malignant for case in clean]
     assert shortcut != clean
     nothing = replace(settings, shortcut_strength=0.0)
@@ -149,10 +183,14 @@ def test_both_training_sets_show_the_same_lesions_and_strength_0_plants_nothing(
 def test_in_the_audit_a_ruler_says_nothing_and_the_lesion_says_much() -> None:
     cases = audit_cases(DemoSettings(patients=600))
     for group in TONE_GROUPS:
-        assert share_with_ruler(cases, group, True) == pytest.approx(share_with_ruler(cases, group, False), abs=0.08)
+        assert share_with_ruler(cases, group, True) == pytest.approx(
+            share_with_ruler(cases, group, False), abs=0.08
+        )
     scores = np.array([case.scene.lesion.score for case in cases])
     malignant = np.array([case.malignant for case in cases])
-    assert 0.8 < ((scores > 0.5) == malignant).mean() < 0.97  # the features decide, with some doubt left
+    assert (
+        0.8 < ((scores > 0.5) == malignant).mean() < 0.97
+    )  # the features decide, with some doubt left
     per_patient = {case.patient: set() for case in cases}
     for case in cases:
         per_patient[case.patient].add((case.malignant, case.tone_group, case.sex, case.site))
@@ -160,7 +198,9 @@ def test_in_the_audit_a_ruler_says_nothing_and_the_lesion_says_much() -> None:
     assert len(per_patient) == 1800 < len(cases)
 
 
-@pytest.mark.parametrize("wrong", [{"shortcut_strength": 1.2}, {"ruler_size": 0.0}, {"patients": 0}, {"side": 8}])
+@pytest.mark.parametrize(
+    "wrong", [{"shortcut_strength": 1.2}, {"ruler_size": 0.0}, {"patients": 0}, {"side": 8}]
+)
 def test_settings_out_of_range_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(InputError, match=next(iter(wrong))):
         DemoSettings(**wrong)
@@ -170,20 +210,36 @@ def test_settings_out_of_range_are_refused(wrong: dict[str, float]) -> None:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def test_the_demo_is_complete_reads_back_and_is_the_same_twice(tmp_path: Path) -> None:
     ticks: list[tuple[int, int]] = []
     torch.manual_seed(3)
     before, threads = torch.random.get_rng_state(), torch.get_num_threads()
-    path = write_demo(tmp_path / "one", seed=1, progress=lambda done, total: ticks.append((done, total)), settings=TINY)
+    path = write_demo(
+        tmp_path / "one",
+        seed=1,
+        progress=lambda done, total: ticks.append((done, total)),
+        settings=TINY,
+    )
     write_demo(tmp_path / "two", seed=1, settings=TINY)
     assert torch.equal(torch.random.get_rng_state(), before)
     assert torch.get_num_threads() == threads
     first = digests(tmp_path / "one")
     assert first == digests(tmp_path / "two")
-    assert {"manifest.csv", "network.py", "shortcut.toml", "clean.toml", "shortcut.safetensors", "clean.safetensors"} <= set(first)
+    assert {
+        "manifest.csv",
+        "network.py",
+        "shortcut.toml",
+        "clean.toml",
+        "shortcut.safetensors",
+        "clean.safetensors",
+    } <= set(first)
     assert [done for done, _ in ticks] == list(range(1, ticks[0][1] + 1))
     for name in ("shortcut", "clean"):
         plan = read_plan(path.parent / f"{name}.toml")
@@ -199,7 +255,11 @@ def measured(path: Path, name: str) -> Measurements:
     plan = read_plan(path.parent / f"{name}.toml")
     assert plan.model.source is not None
     classifier = load_classifier(
-        plan.model.source, weights=plan.model.weights, classes=plan.model.classes, preprocess=plan.preprocess, root=path.parent
+        plan.model.source,
+        weights=plan.model.weights,
+        classes=plan.model.classes,
+        preprocess=plan.preprocess,
+        root=path.parent,
     )
     return measure(read_manifest(path, plan), classifier, plan)
 
@@ -224,7 +284,9 @@ def test_the_masks_of_the_manifest_are_the_rendered_ones(tmp_path: Path) -> None
     for row, case in zip(rows, cases, strict=True):
         picture = render(case.scene, TINY.side)
         name, value = row["region.ruler"].split("#")
-        assert np.array_equal(np.asarray(Image.open(tmp_path / name)) == int(value), inside(picture, "ruler"))
+        assert np.array_equal(
+            np.asarray(Image.open(tmp_path / name)) == int(value), inside(picture, "ruler")
+        )
         stored = np.asarray(Image.open(tmp_path / row["image"]), float)
         assert np.abs(stored - picture.pixels).mean() < 4
         assert row["label"] == CLASSES[case.malignant]
@@ -236,11 +298,15 @@ def test_the_masks_of_the_manifest_are_the_rendered_ones(tmp_path: Path) -> None
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("demo")
-def test_heat_goes_to_the_ruler_where_the_shortcut_was_planted_and_only_there(built_demo: Path) -> None:
+def test_heat_goes_to_the_ruler_where_the_shortcut_was_planted_and_only_there(
+    built_demo: Path,
+) -> None:
     means = {}
     for name in ("shortcut", "clean"):
         measurements = measured(built_demo / "manifest.csv", name)
-        table = measurements.table.merge(measurements.images[["image_id", "subgroup.skin_tone"]], on="image_id")
+        table = measurements.table.merge(
+            measurements.images[["image_id", "subgroup.skin_tone"]], on="image_id"
+        )
         ruler = table[(table["region"] == "ruler") & table["heat_share"].notna()]
         means[name] = ruler.groupby("subgroup.skin_tone")["heat_share"].mean()
     planted = means["shortcut"][SHORTCUT_GROUP] - means["shortcut"].drop(SHORTCUT_GROUP).max()

@@ -21,7 +21,9 @@ STEPS = ("n_manifest", "n_readable", "n_mask_usable", "n_heat_usable", "n_analys
 STATES = ["unreadable", *product(LABELS, (True, False), *([(True, False)] * len(REGIONS)))]
 
 
-def planted(sizes, seed, fail=0.02, cold=0.03, absent=0.3, unlabelled=0.01, images_per_cluster=1, rare=0.4):
+def planted(
+    sizes, seed, fail=0.02, cold=0.03, absent=0.3, unlabelled=0.01, images_per_cluster=1, rare=0.4
+):
     """A data set with the given number of images per level; regions, labels and failures fall at random."""
     rng = np.random.default_rng(seed)
     level = np.concatenate([[name] * n for name, n in sizes.items()]).astype(object)
@@ -30,9 +32,14 @@ def planted(sizes, seed, fail=0.02, cold=0.03, absent=0.3, unlabelled=0.01, imag
     readable, hot = rng.random(n) >= fail, rng.random(n) >= cold
     label = np.where(rng.random(n) < rare, "malignant", "benign").astype(object)
     label[rng.random(n) < unlabelled] = None
-    score = np.clip(np.where(label == "malignant", 0.6, 0.4) + 0.2 * rng.standard_normal(n), 0.01, 0.99)
+    score = np.clip(
+        np.where(label == "malignant", 0.6, 0.4) + 0.2 * rng.standard_normal(n), 0.01, 0.99
+    )
     predicted = np.where(score > 0.5, "malignant", "benign").astype(object)
-    correct = [bool(a == b) if r and a is not None else None for a, b, r in zip(label, predicted, readable, strict=True)]
+    correct = [
+        bool(a == b) if r and a is not None else None
+        for a, b, r in zip(label, predicted, readable, strict=True)
+    ]
     ids = np.array([f"i{k}" for k in range(n)], dtype=object)
     images = pd.DataFrame({
         "image_id": ids, "path": ids, "label": label, "predicted": np.where(readable, predicted, None),
@@ -41,7 +48,9 @@ def planted(sizes, seed, fail=0.02, cold=0.03, absent=0.3, unlabelled=0.01, imag
         "reason": np.where(readable, "", "unreadable"), "heat_status": np.where(hot, "ok", "no_positive_evidence"), "subgroup.tone": level,
         "probability.benign": np.where(readable, 1 - score, np.nan), "probability.malignant": np.where(readable, score, np.nan),
     })  # fmt: skip
-    there = np.column_stack([rng.random(n) >= (0 if r == 0 else absent) for r in range(len(REGIONS))])
+    there = np.column_stack(
+        [rng.random(n) >= (0 if r == 0 else absent) for r in range(len(REGIONS))]
+    )
     rows = [
         {
             "image_id": ids[i], "method": "gradcam", "target": "predicted", "region": REGIONS[r], "role": "avoid",
@@ -51,7 +60,12 @@ def planted(sizes, seed, fail=0.02, cold=0.03, absent=0.3, unlabelled=0.01, imag
         }
         for i in range(n) if readable[i] for r in range(len(REGIONS))
     ]  # fmt: skip
-    return Measurements(pd.DataFrame(rows), images, None, {"data": {"cluster_declared": True}, "model": {"classes": ["benign", "malignant"]}})
+    return Measurements(
+        pd.DataFrame(rows),
+        images,
+        None,
+        {"data": {"cluster_declared": True}, "model": {"classes": ["benign", "malignant"]}},
+    )
 
 
 class Attacker:
@@ -68,19 +82,29 @@ class Attacker:
         for row in parts["heat"]:
             if row.attribute in (attribute, ALL):
                 r = REGIONS.index(row.region)
-                defined = self.count(row.level, lambda s, r=r: s != "unreadable" and s[1] and s[2 + r])
+                defined = self.count(
+                    row.level, lambda s, r=r: s != "unreadable" and s[1] and s[2 + r]
+                )
                 self.learn(defined, row.n_images)
                 if row.undefined_share is not None:
-                    cold = self.count(row.level, lambda s, r=r: s != "unreadable" and not s[1] and s[2 + r])
+                    cold = self.count(
+                        row.level, lambda s, r=r: s != "unreadable" and not s[1] and s[2 + r]
+                    )
                     self.bound(cold - row.undefined_share * (cold + defined), -1e-6, 1e-6)
         for row in parts["exclusions"]:
             for level, n in [(ALL, row.count), *row.by_level[attribute].items()]:
                 self.learn(self.count(level, self.excluded(row)), n)
-        labelled = {"accuracy": LABELS[:2], "sensitivity": ("malignant",), "specificity": ("benign",)}
+        labelled = {
+            "accuracy": LABELS[:2],
+            "sensitivity": ("malignant",),
+            "specificity": ("benign",),
+        }
         for row in parts["performance"]:
             if row.attribute in (attribute, ALL) and row.metric in labelled:
                 narrowed = OVER_ANALYSED in row.reason
-                base = lambda s, m=row.metric, n=narrowed: s != "unreadable" and s[0] in labelled[m] and (not n or self.analysed(s))  # noqa: E731
+                base = lambda s, m=row.metric, n=narrowed: (  # noqa: E731
+                    s != "unreadable" and s[0] in labelled[m] and (not n or self.analysed(s))
+                )
                 self.learn(self.count(row.level, base), row.n_images)
 
     @staticmethod
@@ -104,7 +128,9 @@ class Attacker:
     def count(self, level, member):
         """Coefficients of a sum of unknowns: the states that ``member`` accepts, in one level or in all."""
         states = np.array([float(member(s)) for s in STATES])
-        return np.concatenate([states if level in (name, ALL) else np.zeros(len(STATES)) for name in self.levels])
+        return np.concatenate(
+            [states if level in (name, ALL) else np.zeros(len(STATES)) for name in self.levels]
+        )
 
     def learn(self, sum_, value):
         if value is not None:
@@ -129,7 +155,12 @@ class Attacker:
         ends = []
         for sign in (1, -1):
             known = LinearConstraint(np.array(self.rows), self.low, self.high) if self.rows else ()
-            solution = milp(sign * sum_, constraints=known, integrality=np.ones(len(sum_)), bounds=Bounds(0, 100_000))
+            solution = milp(
+                sign * sum_,
+                constraints=known,
+                integrality=np.ones(len(sum_)),
+                bounds=Bounds(0, 100_000),
+            )
             assert solution.status in (0, 3), solution.message  # solved, or without bound
             ends.append(sign * solution.fun if solution.status == 0 else sign * -np.inf)
         return ends
@@ -146,7 +177,11 @@ def truth_of(meas):
             state = "unreadable"
         else:
             there = tuple(table.loc[(row.image_id, region), "area_share"] > 0 for region in REGIONS)
-            state = (UNKNOWN if row.label is None or row.label != row.label else row.label, row.heat_status == "ok", *there)
+            state = (
+                UNKNOWN if row.label is None or row.label != row.label else row.label,
+                row.heat_status == "ok",
+                *there,
+            )
         found[name, state] = found.get((name, state), 0) + 1
     return found
 
@@ -157,28 +192,49 @@ def protected_sums(attacker):
     Not how many fewer images one region's base holds than another's: both bases are printed (see the room's docstring).
     """
     for level in attacker.levels:
-        steps = {step: attacker.count(level, attacker.at(step)) for step in ("n_manifest", "n_readable", "n_mask_usable", "n_heat_usable")}
+        steps = {
+            step: attacker.count(level, attacker.at(step))
+            for step in ("n_manifest", "n_readable", "n_mask_usable", "n_heat_usable")
+        }
         names = list(steps)
         for i, a in enumerate(names):
             yield f"{level} {a}", steps[a]
             for b in names[i + 1 :]:
                 yield f"{level} {a} - {b}", steps[a] - steps[b]
         for label in LABELS:
-            yield f"{level} {label}", attacker.count(level, lambda s, label=label: attacker.analysed(s) and s[0] == label)
-            yield f"{level} {label} readable", attacker.count(level, lambda s, label=label: s != "unreadable" and s[0] == label)
+            yield (
+                f"{level} {label}",
+                attacker.count(
+                    level, lambda s, label=label: attacker.analysed(s) and s[0] == label
+                ),
+            )
+            yield (
+                f"{level} {label} readable",
+                attacker.count(level, lambda s, label=label: s != "unreadable" and s[0] == label),
+            )
         yield f"{level} zero heat", attacker.count(level, lambda s: s != "unreadable" and not s[1])
         for r, region in enumerate(REGIONS):
-            yield f"{level} measured on {region}", attacker.count(level, lambda s, r=r: s != "unreadable" and s[1] and s[2 + r])
-            yield f"{level} undefined on {region}", attacker.count(level, lambda s, r=r: s != "unreadable" and not s[1] and s[2 + r])
+            yield (
+                f"{level} measured on {region}",
+                attacker.count(level, lambda s, r=r: s != "unreadable" and s[1] and s[2 + r]),
+            )
+            yield (
+                f"{level} undefined on {region}",
+                attacker.count(level, lambda s, r=r: s != "unreadable" and not s[1] and s[2 + r]),
+            )
 
 
 def recovered(meas, parts, min_cell):
     """Small counts that the attacker learns exactly."""
     attacker = Attacker(parts, "tone")
     truth = truth_of(meas)
-    vector = np.array([truth.get((level, state), 0) for level in attacker.levels for state in STATES], dtype=float)
+    vector = np.array(
+        [truth.get((level, state), 0) for level in attacker.levels for state in STATES], dtype=float
+    )
     for row, low, high in zip(attacker.rows, attacker.low, attacker.high, strict=True):
-        assert low - 1e-6 <= row @ vector <= high + 1e-6, "the attacker's model contradicts the data"
+        assert low - 1e-6 <= row @ vector <= high + 1e-6, (
+            "the attacker's model contradicts the data"
+        )
     lost = []
     for name, sum_ in protected_sums(attacker):
         if 0 < sum_ @ vector < min_cell:
@@ -193,11 +249,20 @@ WORLDS = {
     "two small levels": ({"I": 120, "II": 60, "III": 4, "IV": 3}, {}),
     "few unknown": ({"I": 120, "II": 60, "III": 40, UNKNOWN: 2}, {}),
     "two levels": ({"I": 90, "II": 70}, {}),
-    "one broken file": ({"I": 90, "II": 70, "III": 50}, {"fail": 0.005, "cold": 0.0, "absent": 0.0, "unlabelled": 0.0}),
+    "one broken file": (
+        {"I": 90, "II": 70, "III": 50},
+        {"fail": 0.005, "cold": 0.0, "absent": 0.0, "unlabelled": 0.0},
+    ),
     "rare region": ({"I": 90, "II": 70, "III": 40}, {"absent": 0.85}),
     "rare label": ({"I": 90, "II": 70, "III": 40}, {"rare": 0.06}),
-    "nothing fails": ({"I": 90, "II": 70, "III": 40}, {"fail": 0.0, "cold": 0.0, "absent": 0.5, "unlabelled": 0.0}),
-    "much fails": ({"I": 150, "II": 120, "III": 100}, {"fail": 0.2, "cold": 0.2, "absent": 0.4, "unlabelled": 0.2}),
+    "nothing fails": (
+        {"I": 90, "II": 70, "III": 40},
+        {"fail": 0.0, "cold": 0.0, "absent": 0.5, "unlabelled": 0.0},
+    ),
+    "much fails": (
+        {"I": 150, "II": 120, "III": 100},
+        {"fail": 0.2, "cold": 0.2, "absent": 0.4, "unlabelled": 0.2},
+    ),
     "levels of one": ({"I": 60, **{f"L{k}": 1 for k in range(6)}}, {}),
 }
 
@@ -227,7 +292,16 @@ def test_low_thresholds_hold_in_worlds_with_many_small_cells(world, min_cell):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("world", "min_cell"), [("small level", 11), ("two levels", 11), ("rare region", 5), ("rare label", 11), ("few unknown", 3)])
+@pytest.mark.parametrize(
+    ("world", "min_cell"),
+    [
+        ("small level", 11),
+        ("two levels", 11),
+        ("rare region", 5),
+        ("rare label", 11),
+        ("few unknown", 3),
+    ],
+)
 def test_no_count_of_the_flow_is_withheld_without_need(world, min_cell):
     """Put back any single count, and the attacker recovers a small cell."""
     sizes, how = WORLDS[world]
@@ -240,13 +314,20 @@ def test_no_count_of_the_flow_is_withheld_without_need(world, min_cell):
         for step in STEPS[:-1]
         if row.attribute == "tone" and row.n_analysed is not None and getattr(row, step) is None
     ]
-    shown = [step for row in parts["flow"] for step in STEPS[:-1] if row.attribute == "tone" and getattr(row, step) is not None]
+    shown = [
+        step
+        for row in parts["flow"]
+        for step in STEPS[:-1]
+        if row.attribute == "tone" and getattr(row, step) is not None
+    ]
     assert hidden, "the world asks for nothing to be withheld"
     assert shown
     for k, step in hidden:
         row = parts["flow"][k]
         more = row.model_copy(update={step: getattr(full[row.level], step)})
-        assert recovered(meas, {**parts, "flow": (*parts["flow"][:k], more, *parts["flow"][k + 1 :])}, min_cell), (row.level, step)
+        assert recovered(
+            meas, {**parts, "flow": (*parts["flow"][:k], more, *parts["flow"][k + 1 :])}, min_cell
+        ), (row.level, step)
 
 
 def test_too_many_states_to_solve_for_stay_as_the_rules_withhold_them(monkeypatch):
@@ -256,7 +337,10 @@ def test_too_many_states_to_solve_for_stay_as_the_rules_withhold_them(monkeypatc
     monkeypatch.setattr("gradaudit.disclosure.attacker.MOST_UNKNOWNS", 10)
     wide = describe(meas, plan)
     assert recovered(meas, wide, 3) == []
-    counts = [sum(getattr(row, step) is not None for row in parts["flow"] for step in STEPS) for parts in (wide, solved)]
+    counts = [
+        sum(getattr(row, step) is not None for row in parts["flow"] for step in STEPS)
+        for parts in (wide, solved)
+    ]
     assert counts[0] < counts[1]
 
 
@@ -267,11 +351,31 @@ def test_the_attacker_has_teeth():
     assert len(recovered(meas, bare, 11)) > 5
     blanked = {
         **bare,
-        "flow": tuple(r.model_copy(update={**dict.fromkeys(STEPS), "label_prevalence": {}}) if r.level == "III" else r for r in bare["flow"]),
-        "heat": tuple(r.model_copy(update={"n_images": None, "undefined_share": None}) if r.level == "III" else r for r in bare["heat"]),
-        "performance": tuple(r.model_copy(update={"n_images": None}) if r.level == "III" else r for r in bare["performance"]),
+        "flow": tuple(
+            r.model_copy(update={**dict.fromkeys(STEPS), "label_prevalence": {}})
+            if r.level == "III"
+            else r
+            for r in bare["flow"]
+        ),
+        "heat": tuple(
+            r.model_copy(update={"n_images": None, "undefined_share": None})
+            if r.level == "III"
+            else r
+            for r in bare["heat"]
+        ),
+        "performance": tuple(
+            r.model_copy(update={"n_images": None}) if r.level == "III" else r
+            for r in bare["performance"]
+        ),
         "exclusions": tuple(
-            e.model_copy(update={"by_level": {a: {k: None if k == "III" else v for k, v in c.items()} for a, c in e.by_level.items()}})
+            e.model_copy(
+                update={
+                    "by_level": {
+                        a: {k: None if k == "III" else v for k, v in c.items()}
+                        for a, c in e.by_level.items()
+                    }
+                }
+            )
             for e in bare["exclusions"]
         ),
     }
@@ -281,7 +385,9 @@ def test_the_attacker_has_teeth():
 def test_nothing_is_withheld_where_every_cell_is_large():
     meas = planted({"I": 90, "II": 80}, 0, fail=0.0, cold=0.0, absent=0.0, unlabelled=0.0)
     hidden, bare = describe(meas, Plan()), describe(meas, Plan(privacy={"min_cell": 1}))
-    assert {k: hidden[k] for k in ("flow", "exclusions", "heat", "mean_maps")} == {k: bare[k] for k in ("flow", "exclusions", "heat", "mean_maps")}
+    assert {k: hidden[k] for k in ("flow", "exclusions", "heat", "mean_maps")} == {
+        k: bare[k] for k in ("flow", "exclusions", "heat", "mean_maps")
+    }
     assert suppressed_levels(meas, Plan()) == {}
     assert suppressed_cells(meas, Plan()) == set()
 
@@ -290,9 +396,24 @@ def test_nothing_is_withheld_where_every_cell_is_large():
 def test_no_small_count_is_printed(world):
     sizes, how = WORLDS[world]
     parts = describe(planted(sizes, 0, **how), Plan())
-    printed = [getattr(row, step) for row in parts["flow"] if row.attribute != ALL for step in (*STEPS, "n_clusters")]
-    printed += [n for row in (*parts["heat"], *parts["performance"]) if row.attribute != ALL for n in (row.n_images, row.n_clusters)]
-    printed += [n for row in parts["exclusions"] for levels in row.by_level.values() for n in levels.values()]
+    printed = [
+        getattr(row, step)
+        for row in parts["flow"]
+        if row.attribute != ALL
+        for step in (*STEPS, "n_clusters")
+    ]
+    printed += [
+        n
+        for row in (*parts["heat"], *parts["performance"])
+        if row.attribute != ALL
+        for n in (row.n_images, row.n_clusters)
+    ]
+    printed += [
+        n
+        for row in parts["exclusions"]
+        for levels in row.by_level.values()
+        for n in levels.values()
+    ]
     assert not [n for n in printed if n is not None and 0 < n < 11]
     assert any(printed) == (world != "levels of one"), "nothing, or too much, is left to read"
 
@@ -317,8 +438,12 @@ def test_a_withheld_level_shows_nothing_anywhere():
     for row in parts["exclusions"]:
         assert all(row.by_level["tone"][level] is None for level in hidden)
         assert not members & set(row.examples)
-    assert {(level, region) for _, level, region, *_ in suppressed_cells(meas, Plan())} >= {(level, r) for level in hidden for r in REGIONS}
-    assert any(sentence.startswith("tone: ") and "withheld" in sentence for sentence in parts["limits"])
+    assert {(level, region) for _, level, region, *_ in suppressed_cells(meas, Plan())} >= {
+        (level, r) for level in hidden for r in REGIONS
+    }
+    assert any(
+        sentence.startswith("tone: ") and "withheld" in sentence for sentence in parts["limits"]
+    )
 
 
 def test_a_small_data_set_is_withheld_whole():
@@ -330,7 +455,9 @@ def test_a_small_data_set_is_withheld_whole():
 
 def sizes(images, clusters=None):
     clusters = clusters or images
-    return pd.DataFrame({"images": images, "clusters": clusters}, index=[f"L{k}" for k in range(len(images))])
+    return pd.DataFrame(
+        {"images": images, "clusters": clusters}, index=[f"L{k}" for k in range(len(images))]
+    )
 
 
 def test_many_images_of_few_patients_are_a_small_level():

@@ -29,7 +29,14 @@ from gradaudit.records import REASONS, Sample
 
 
 def sample(image, index=0, **regions):
-    return Sample(index=index, id=f"s{index}", image=str(image), label=None, cluster=f"s{index}", regions=regions)
+    return Sample(
+        index=index,
+        id=f"s{index}",
+        image=str(image),
+        label=None,
+        cluster=f"s{index}",
+        regions=regions,
+    )
 
 
 def noise(height, width, channels=3, seed=0):
@@ -40,7 +47,10 @@ def noise(height, width, channels=3, seed=0):
 def photo(height, width, seed=0):
     """Smooth blobs and edges: resampling errors show, and JPEG keeps them."""
     y, x = np.mgrid[:height, :width]
-    planes = [127 + 80 * np.sin((x + seed * 7) / (9 + c)) + 40 * np.sign(np.cos(y / (5 + c))) for c in range(3)]
+    planes = [
+        127 + 80 * np.sin((x + seed * 7) / (9 + c)) + 40 * np.sign(np.cos(y / (5 + c)))
+        for c in range(3)
+    ]
     return Image.fromarray(np.clip(np.stack(planes, -1), 0, 255).astype(np.uint8))
 
 
@@ -71,7 +81,9 @@ def cmyk():
 
 
 def case(name, image, expected, file="x.png", tolerance=1e-7, **options):
-    return pytest.param(image, file, options, np.array(expected, dtype=np.float64), tolerance, id=name)
+    return pytest.param(
+        image, file, options, np.array(expected, dtype=np.float64), tolerance, id=name
+    )
 
 
 def grey(rows):
@@ -89,18 +101,50 @@ KNOWN = [
     case("grey", put("L", (3, 1), [0, 51, 255]), grey([[0, 0.2, 1]])),
     case("grey alpha", put("LA", (3, 1), [(0, 255), (0, 0), (0, 128)]), grey([[0, 1, 127 / 255]])),
     case("rgb", put("RGB", (2, 1), [(255, 0, 51), (0, 102, 255)]), [[[1, 0, 0.2], [0, 0.4, 1]]]),
-    case("alpha", put("RGBA", (3, 1), [(255, 0, 0, 255), (255, 0, 0, 0), (0, 0, 0, 51)]), [[[1, 0, 0], [1, 1, 1], [0.8, 0.8, 0.8]]]),
-    case("colour key", put("RGB", (2, 1), [(1, 2, 3), (0, 0, 255)]), [[[1, 1, 1], [0, 0, 1]]], transparency=(1, 2, 3)),
+    case(
+        "alpha",
+        put("RGBA", (3, 1), [(255, 0, 0, 255), (255, 0, 0, 0), (0, 0, 0, 51)]),
+        [[[1, 0, 0], [1, 1, 1], [0.8, 0.8, 0.8]]],
+    ),
+    case(
+        "colour key",
+        put("RGB", (2, 1), [(1, 2, 3), (0, 0, 255)]),
+        [[[1, 1, 1], [0, 0, 1]]],
+        transparency=(1, 2, 3),
+    ),
     case("grey colour key", put("L", (2, 1), [7, 51]), grey([[1, 0.2]]), transparency=7),
     case("palette", palette(False)[0], np.array([[[200, 10, 20], [0, 0, 255]]]) / 255),
-    case("palette, transparent entry", palette(True)[0], np.array([[[200, 10, 20], [255, 255, 255]]]) / 255, **palette(True)[1]),
-    case("palette gif, transparent entry", palette(True)[0], np.array([[[200, 10, 20], [255, 255, 255]]]) / 255, file="x.gif", **palette(True)[1]),
+    case(
+        "palette, transparent entry",
+        palette(True)[0],
+        np.array([[[200, 10, 20], [255, 255, 255]]]) / 255,
+        **palette(True)[1],
+    ),
+    case(
+        "palette gif, transparent entry",
+        palette(True)[0],
+        np.array([[[200, 10, 20], [255, 255, 255]]]) / 255,
+        file="x.gif",
+        **palette(True)[1],
+    ),
     case("cmyk tiff", cmyk(), [[[1, 1, 1], [1, 0, 0], [0, 0, 0]]], file="x.tif"),
     case("16-bit png", Image.fromarray(grey16()), grey(grey16() / 65535)),
     case("16-bit tiff", Image.fromarray(grey16()), grey(grey16() / 65535), file="x.tif"),
     case("16-bit pgm", Image.fromarray(grey16()), grey(grey16() / 65535), file="x.pgm"),
-    case("float tiff", Image.fromarray(np.array([[0, 0.25, 1]], dtype=np.float32)), grey([[0, 0.25, 1]]), file="x.tif"),
-    case("jpeg", Image.new("RGB", (9, 9), (200, 30, 60)), np.full((9, 9, 3), [200, 30, 60]) / 255, file="x.jpg", quality=100, tolerance=0.01),
+    case(
+        "float tiff",
+        Image.fromarray(np.array([[0, 0.25, 1]], dtype=np.float32)),
+        grey([[0, 0.25, 1]]),
+        file="x.tif",
+    ),
+    case(
+        "jpeg",
+        Image.new("RGB", (9, 9), (200, 30, 60)),
+        np.full((9, 9, 3), [200, 30, 60]) / 255,
+        file="x.jpg",
+        quality=100,
+        tolerance=0.01,
+    ),
 ]
 
 
@@ -115,9 +159,19 @@ def test_known_pixels(tmp_path, image, file, options, expected, tolerance):
 def test_big_endian_16_bit_tiff(tmp_path):
     values = grey16()
     strip = values.astype(">u2").tobytes()
-    tags = [(256, 3, 1, 3 << 16), (257, 3, 1, 2 << 16), (258, 3, 1, 16 << 16), (259, 3, 1, 1 << 16), (262, 3, 1, 1 << 16)]
+    tags = [
+        (256, 3, 1, 3 << 16),
+        (257, 3, 1, 2 << 16),
+        (258, 3, 1, 16 << 16),
+        (259, 3, 1, 1 << 16),
+        (262, 3, 1, 1 << 16),
+    ]
     tags += [(273, 4, 1, 8), (277, 3, 1, 1 << 16), (278, 3, 1, 2 << 16), (279, 4, 1, len(strip))]
-    directory = struct.pack(">H", len(tags)) + b"".join(struct.pack(">HHII", *tag) for tag in tags) + b"\0\0\0\0"
+    directory = (
+        struct.pack(">H", len(tags))
+        + b"".join(struct.pack(">HHII", *tag) for tag in tags)
+        + b"\0\0\0\0"
+    )
     path = tmp_path / "big.tif"
     path.write_bytes(b"MM\0*" + struct.pack(">I", 8 + len(strip)) + strip + directory)
     np.testing.assert_allclose(decode_image(path).pixels[..., 0], values / 65535, atol=1e-7)
@@ -135,7 +189,9 @@ def adobe_cmyk_jpeg():
 
 def test_inverted_cmyk_jpeg(tmp_path):
     content, colours = adobe_cmyk_jpeg()
-    assert b"Adobe" in content, "the file carries Adobe's marker, whose ink values are stored inverted"
+    assert b"Adobe" in content, (
+        "the file carries Adobe's marker, whose ink values are stored inverted"
+    )
     path = tmp_path / "inks.jpg"
     path.write_bytes(content)
     pixels = decode_image(path).pixels
@@ -169,12 +225,18 @@ def test_exif_orientation(tmp_path, orientation, file):
     exif[0x0112] = orientation
     options = {"lossless": True} if file.endswith("webp") else {}
     decoded = decode_image(saved(tmp_path, stored, file, exif=exif, **options))
-    np.testing.assert_array_equal(np.asarray(decoded.raster), UPRIGHT[orientation](np.asarray(stored)))
-    np.testing.assert_allclose(decoded.pixels * 255, UPRIGHT[orientation](np.asarray(stored)), atol=1e-4)
+    np.testing.assert_array_equal(
+        np.asarray(decoded.raster), UPRIGHT[orientation](np.asarray(stored))
+    )
+    np.testing.assert_allclose(
+        decoded.pixels * 255, UPRIGHT[orientation](np.asarray(stored)), atol=1e-4
+    )
 
 
 def test_damaged_exif_is_not_a_damaged_picture(tmp_path):
-    path = saved(tmp_path, photo(16, 16), "x.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12\x01\x03\0")
+    path = saved(
+        tmp_path, photo(16, 16), "x.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12\x01\x03\0"
+    )
     assert decode_image(path).size == (16, 16)
 
 
@@ -206,7 +268,9 @@ def test_any_damage_is_an_image_error_with_stable_words(tmp_path, file):
     draw = random.Random(1)
     errors = []
     for _ in range(60):
-        damaged = bytearray(content[: draw.randrange(1, len(content))] if draw.random() < 0.5 else content)
+        damaged = bytearray(
+            content[: draw.randrange(1, len(content))] if draw.random() < 0.5 else content
+        )
         for _ in range(draw.randrange(1, 9)):
             damaged[draw.randrange(len(damaged))] = draw.randrange(256)
         (tmp_path / "damaged").write_bytes(damaged)
@@ -216,14 +280,22 @@ def test_any_damage_is_an_image_error_with_stable_words(tmp_path, file):
             errors.append(error)
     assert errors
     assert {error.reason for error in errors} <= set(REASONS)
-    assert all(str(error).startswith("damaged: ") and " at 0x" not in str(error) for error in errors)
+    assert all(
+        str(error).startswith("damaged: ") and " at 0x" not in str(error) for error in errors
+    )
 
 
 def test_missing_empty_folder_and_text(tmp_path):
     (tmp_path / "empty.png").touch()
     (tmp_path / "notes.png").write_text("not a picture")
     (tmp_path / "folder").mkdir()
-    expected = {"nowhere.png": "missing_file", "empty.png": "truncated", "notes.png": "unreadable", "folder": "unreadable", "a\0b": "unreadable"}
+    expected = {
+        "nowhere.png": "missing_file",
+        "empty.png": "truncated",
+        "notes.png": "unreadable",
+        "folder": "unreadable",
+        "a\0b": "unreadable",
+    }
     for name, reason in expected.items():
         with pytest.raises(ImageError) as caught:
             decode_image(name, tmp_path)
@@ -234,7 +306,9 @@ def test_missing_empty_folder_and_text(tmp_path):
 def test_decompression_bomb(tmp_path, monkeypatch):
     path = saved(tmp_path, Image.new("L", (100, 100)))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100 * 100 - 1)
-    assert decode_image(path).size == (100, 100), "between one and two limits Pillow only warns, and the warning stays inside"
+    assert decode_image(path).size == (100, 100), (
+        "between one and two limits Pillow only warns, and the warning stays inside"
+    )
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4000)
     with pytest.raises(ImageError) as caught:
         decode_image(path)
@@ -248,7 +322,9 @@ def test_urls(tmp_path):
     put("L", (1, 1), [51]).save(buffer, "PNG")
     with fsspec.open("memory://folder/x.png", "wb") as stream:
         stream.write(buffer.getvalue())
-    np.testing.assert_allclose(decode_image("memory://folder/x.png", tmp_path).pixels, 0.2, atol=1e-7)
+    np.testing.assert_allclose(
+        decode_image("memory://folder/x.png", tmp_path).pixels, 0.2, atol=1e-7
+    )
     with pytest.raises(ImageError) as caught:
         decode_image("memory://folder/nothing.png")
     assert caught.value.reason == "missing_file"
@@ -274,7 +350,10 @@ def dicom(path, values, photometric="MONOCHROME2", bits=16, **tags):
     meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=["fixed"])
     data = pydicom.Dataset()
     data.file_meta = meta
-    data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    data.SOPClassUID, data.SOPInstanceUID = (
+        meta.MediaStorageSOPClassUID,
+        meta.MediaStorageSOPInstanceUID,
+    )
     data.Rows, data.Columns = values.shape[:2]
     data.SamplesPerPixel = 1 if values.ndim == 2 else 3
     if values.ndim == 3:
@@ -293,7 +372,15 @@ CT = np.array([[0, 24, 1024, 1064], [1104, 1264, 2000, 4095]], dtype=np.uint16)
 
 
 def test_dicom_rescale_and_window(tmp_path):
-    path = dicom(tmp_path / "ct.dcm", CT, bits=12, RescaleSlope=1, RescaleIntercept=-1024, WindowCenter=40, WindowWidth=400)
+    path = dicom(
+        tmp_path / "ct.dcm",
+        CT,
+        bits=12,
+        RescaleSlope=1,
+        RescaleIntercept=-1024,
+        WindowCenter=40,
+        WindowWidth=400,
+    )
     units = CT.astype(float) - 1024
     expected = np.clip((units - 39.5) / 399 + 0.5, 0, 1)
     np.testing.assert_allclose(decode_image(path).pixels[..., 1], expected, atol=1e-6)
@@ -301,11 +388,25 @@ def test_dicom_rescale_and_window(tmp_path):
 
 @pytest.mark.parametrize(
     ("function", "formula"),
-    [("LINEAR_EXACT", lambda u: np.clip((u - 40) / 400 + 0.5, 0, 1)), ("SIGMOID", lambda u: 1 / (1 + np.exp(-4 * (u - 40) / 400)))],
+    [
+        ("LINEAR_EXACT", lambda u: np.clip((u - 40) / 400 + 0.5, 0, 1)),
+        ("SIGMOID", lambda u: 1 / (1 + np.exp(-4 * (u - 40) / 400))),
+    ],
 )
 def test_dicom_window_functions(tmp_path, function, formula):
-    path = dicom(tmp_path / "ct.dcm", CT, bits=12, RescaleSlope=1, RescaleIntercept=-1024, WindowCenter=40, WindowWidth=400, VOILUTFunction=function)
-    np.testing.assert_allclose(decode_image(path).pixels[..., 0], formula(CT.astype(float) - 1024), atol=1e-6)
+    path = dicom(
+        tmp_path / "ct.dcm",
+        CT,
+        bits=12,
+        RescaleSlope=1,
+        RescaleIntercept=-1024,
+        WindowCenter=40,
+        WindowWidth=400,
+        VOILUTFunction=function,
+    )
+    np.testing.assert_allclose(
+        decode_image(path).pixels[..., 0], formula(CT.astype(float) - 1024), atol=1e-6
+    )
 
 
 def test_dicom_first_of_several_windows(tmp_path):
@@ -316,19 +417,29 @@ def test_dicom_first_of_several_windows(tmp_path):
 
 def test_dicom_monochrome1_is_inverted(tmp_path):
     plain = decode_image(dicom(tmp_path / "a.dcm", CT, bits=12)).pixels
-    inverted = decode_image(dicom(tmp_path / "b.dcm", CT, bits=12, photometric="MONOCHROME1")).pixels
+    inverted = decode_image(
+        dicom(tmp_path / "b.dcm", CT, bits=12, photometric="MONOCHROME1")
+    ).pixels
     np.testing.assert_allclose(plain[..., 0], CT / 4095, atol=1e-6)
     np.testing.assert_allclose(inverted, 1 - plain, atol=1e-6)
 
 
 def test_dicom_signed_without_window_uses_the_range_of_its_bits(tmp_path):
     values = np.array([[-2048, 0, 2047]], dtype=np.int16)
-    np.testing.assert_allclose(decode_image(dicom(tmp_path / "a.dcm", values, bits=12)).pixels[..., 0], [[0, 2048 / 4095, 1]], atol=1e-6)
+    np.testing.assert_allclose(
+        decode_image(dicom(tmp_path / "a.dcm", values, bits=12)).pixels[..., 0],
+        [[0, 2048 / 4095, 1]],
+        atol=1e-6,
+    )
 
 
 def test_dicom_colour(tmp_path):
     values = np.array([[[255, 0, 51], [0, 102, 255]]], dtype=np.uint8)
-    np.testing.assert_allclose(decode_image(dicom(tmp_path / "a.dcm", values, photometric="RGB", bits=8)).pixels, values / 255, atol=1e-7)
+    np.testing.assert_allclose(
+        decode_image(dicom(tmp_path / "a.dcm", values, photometric="RGB", bits=8)).pixels,
+        values / 255,
+        atol=1e-7,
+    )
 
 
 def test_dicom_that_cannot_be_used(tmp_path, monkeypatch):
@@ -364,7 +475,17 @@ def test_dicom_from_a_scanner():
 
 # ── preprocess: torchvision, timm ───────────────────────────────────────────────────────────────────────────────────
 
-SHAPES = [(300, 400), (400, 300), (224, 224), (257, 511), (97, 1000), (180, 180), (256, 256), (231, 640), (1024, 768)]
+SHAPES = [
+    (300, 400),
+    (400, 300),
+    (224, 224),
+    (257, 511),
+    (97, 1000),
+    (180, 180),
+    (256, 256),
+    (231, 640),
+    (1024, 768),
+]
 
 
 def of_presets(transforms):
@@ -375,7 +496,14 @@ def of_presets(transforms):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("weights", ["ResNet50_Weights.IMAGENET1K_V1", "ResNet50_Weights.IMAGENET1K_V2", "EfficientNet_B3_Weights.IMAGENET1K_V1"])
+@pytest.mark.parametrize(
+    "weights",
+    [
+        "ResNet50_Weights.IMAGENET1K_V1",
+        "ResNet50_Weights.IMAGENET1K_V2",
+        "EfficientNet_B3_Weights.IMAGENET1K_V1",
+    ],
+)
 @pytest.mark.parametrize("channels", [3, 1])
 def test_equals_torchvision(tmp_path, shape, weights, channels):
     transforms = import_torchvision().models.get_weight(weights).transforms()
@@ -393,15 +521,31 @@ def test_equals_torchvision(tmp_path, shape, weights, channels):
 def test_equals_timm(tmp_path, shape, mode, size):
     import_torchvision()
     timm_data = pytest.importorskip("timm.data", reason="the extra [timm] is not installed")
-    config = {"input_size": size, "interpolation": "bicubic", "crop_pct": 0.9, "crop_mode": mode, "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4)}
+    config = {
+        "input_size": size,
+        "interpolation": "bicubic",
+        "crop_pct": 0.9,
+        "crop_mode": mode,
+        "mean": (0.5, 0.4, 0.3),
+        "std": (0.2, 0.3, 0.4),
+    }
     path = saved(tmp_path, noise(*shape), "x.png")
     scaled = tuple(int(side / 0.9) for side in size[1:])
     fit = {"center": "shorter", "squash": "exact", "border": "pad"}[mode]
     resize = scaled[0] if mode == "center" and scaled[0] == scaled[1] else scaled
-    ours = Preprocess(resize=resize, crop=size[1:], fit=fit, interpolation="bicubic", mean=config["mean"], std=config["std"])
+    ours = Preprocess(
+        resize=resize,
+        crop=size[1:],
+        fit=fit,
+        interpolation="bicubic",
+        mean=config["mean"],
+        std=config["std"],
+    )
     with Image.open(path) as image:
         theirs = timm_data.create_transform(**config, is_training=False)(image).numpy()
-    np.testing.assert_allclose(preprocess_image(decode_image(path), ours), theirs, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(
+        preprocess_image(decode_image(path), ours), theirs, rtol=0, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("name", ["nearest", "bilinear", "bicubic", "lanczos"])
@@ -409,30 +553,45 @@ def test_interpolations(tmp_path, name):
     picture = photo(60, 90)
     path = saved(tmp_path, picture)
     expected = picture.resize((40, 50), preprocessing._FILTERS[name])
-    got = preprocess_image(decode_image(path), Preprocess(resize=(50, 40), fit="exact", interpolation=name))
+    got = preprocess_image(
+        decode_image(path), Preprocess(resize=(50, 40), fit="exact", interpolation=name)
+    )
     np.testing.assert_allclose(got, np.asarray(expected).transpose(2, 0, 1) / 255, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [(20, 31), (113, 150)])
 def test_without_antialias_equals_plain_bilinear(tmp_path, size):
     picture = photo(60, 90)
-    got = preprocess_image(decode_image(saved(tmp_path, picture)), Preprocess(resize=size, fit="exact", antialias=False))
+    got = preprocess_image(
+        decode_image(saved(tmp_path, picture)),
+        Preprocess(resize=size, fit="exact", antialias=False),
+    )
     source = torch.from_numpy(np.asarray(picture).transpose(2, 0, 1).copy())[None].float() / 255
-    expected = torch.nn.functional.interpolate(source, size=size, mode="bilinear", align_corners=False)[0].numpy()
+    expected = torch.nn.functional.interpolate(
+        source, size=size, mode="bilinear", align_corners=False
+    )[0].numpy()
     np.testing.assert_allclose(got, expected, atol=1.01 / 255)
 
 
 def test_16_bit_keeps_its_depth(tmp_path):
     values = np.arange(0, 65536, 64, dtype=np.uint16).reshape(32, 32)
-    got = preprocess_image(decode_image(saved(tmp_path, Image.fromarray(values))), Preprocess(mean=(0.5,), std=(0.25,)))
-    np.testing.assert_allclose(got, np.broadcast_to((values / 65535 - 0.5) / 0.25, (3, 32, 32)), atol=1e-6)
-    half = preprocess_image(decode_image(tmp_path / "image.png"), Preprocess(resize=(16, 16), fit="exact"))
+    got = preprocess_image(
+        decode_image(saved(tmp_path, Image.fromarray(values))), Preprocess(mean=(0.5,), std=(0.25,))
+    )
+    np.testing.assert_allclose(
+        got, np.broadcast_to((values / 65535 - 0.5) / 0.25, (3, 32, 32)), atol=1e-6
+    )
+    half = preprocess_image(
+        decode_image(tmp_path / "image.png"), Preprocess(resize=(16, 16), fit="exact")
+    )
     assert len(np.unique(half[0])) == 256, "resampled as floats, not in 256 steps"
 
 
 def test_one_channel_is_luma_and_invert_comes_before_normalising(tmp_path):
     path = saved(tmp_path, put("RGB", (2, 1), [(255, 0, 0), (0, 255, 0)]))
-    got = preprocess_image(decode_image(path), Preprocess(channels=1, invert=True, mean=(0.5,), std=(0.5,)))
+    got = preprocess_image(
+        decode_image(path), Preprocess(channels=1, invert=True, mean=(0.5,), std=(0.5,))
+    )
     luma = np.array([[[76, 150]]]) / 255
     np.testing.assert_allclose(got, (1 - luma - 0.5) / 0.5, atol=1e-6)
 
@@ -440,19 +599,29 @@ def test_one_channel_is_luma_and_invert_comes_before_normalising(tmp_path):
 @pytest.mark.parametrize("invert", [False, True])
 @pytest.mark.parametrize("depth", [8, 16])
 def test_pad_fills_with_the_mean_colour(tmp_path, invert, depth):
-    picture = Image.new("L", (20, 10), 255) if depth == 8 else Image.fromarray(np.full((10, 20), 65535, dtype=np.uint16))
+    picture = (
+        Image.new("L", (20, 10), 255)
+        if depth == 8
+        else Image.fromarray(np.full((10, 20), 65535, dtype=np.uint16))
+    )
     path = saved(tmp_path, picture)
-    settings = Preprocess(resize=40, fit="pad", mean=(0.2, 0.4, 0.6), std=(0.1, 0.1, 0.1), invert=invert)
+    settings = Preprocess(
+        resize=40, fit="pad", mean=(0.2, 0.4, 0.6), std=(0.1, 0.1, 0.1), invert=invert
+    )
     got = preprocess_image(decode_image(path), settings)
     assert got.shape == (3, 40, 40)
     assert np.abs(got[:, :10]).max() < 0.02
     assert np.abs(got[:, 30:]).max() < 0.02
     white = ((0 if invert else 1) - np.array([0.2, 0.4, 0.6])) / 0.1
-    np.testing.assert_allclose(got[:, 10:30], np.broadcast_to(white[:, None, None], (3, 20, 40)), atol=1e-5)
+    np.testing.assert_allclose(
+        got[:, 10:30], np.broadcast_to(white[:, None, None], (3, 20, 40)), atol=1e-5
+    )
 
 
 def test_a_crop_beyond_the_image_is_black(tmp_path):
-    got = preprocess_image(decode_image(saved(tmp_path, Image.new("L", (4, 4), 255))), Preprocess(crop=7))
+    got = preprocess_image(
+        decode_image(saved(tmp_path, Image.new("L", (4, 4), 255))), Preprocess(crop=7)
+    )
     expected = np.zeros((7, 7))
     expected[1:5, 1:5] = 1
     np.testing.assert_allclose(got, np.broadcast_to(expected, (3, 7, 7)))
@@ -464,7 +633,14 @@ def test_preprocess_resolves_and_refuses():
     assert Preprocess(resize=256).output_size is None
     assert Preprocess(mean=(0.5,)).mean == (0.5, 0.5, 0.5)
     assert Preprocess(crop=224).as_dict()["crop"] == [224, 224]
-    for wrong in [{"mean": (0.5, 0.5)}, {"std": (0.0,)}, {"crop": 0}, {"resize": (3, 3, 3)}, {"resize": 0}, {"fit": "stretch"}]:
+    for wrong in [
+        {"mean": (0.5, 0.5)},
+        {"std": (0.0,)},
+        {"crop": 0},
+        {"resize": (3, 3, 3)},
+        {"resize": 0},
+        {"fit": "stretch"},
+    ]:
         with pytest.raises(InputError):
             Preprocess(**wrong)
     with pytest.raises(InputError, match="antialias"):
@@ -488,7 +664,9 @@ def test_merged_with_the_plan():
         declared.merged(PreprocessPlan(resize=28))
     with pytest.raises(PlanError, match="mean needs 1"):
         declared.merged(PreprocessPlan(channels=1))
-    grey = declared.merged(PreprocessPlan(channels=1, mean=(0.1307,), std=(0.3081,), resize=28, crop=28))
+    grey = declared.merged(
+        PreprocessPlan(channels=1, mean=(0.1307,), std=(0.3081,), resize=28, crop=28)
+    )
     assert (grey.channels, grey.mean, grey.output_size) == (1, (0.1307,), (28, 28))
 
 
@@ -528,7 +706,9 @@ def covered_slowly(mask, geometry):
     return out
 
 
-@pytest.mark.parametrize("preprocess", [p for p in FITS if p.geometry((21, 33)).size < (100, 100)], ids=repr)
+@pytest.mark.parametrize(
+    "preprocess", [p for p in FITS if p.geometry((21, 33)).size < (100, 100)], ids=repr
+)
 def test_mask_coverage_equals_brute_force(preprocess):
     mask = (np.random.default_rng(3).random((21, 33)) > 0.6).astype(np.float32)
     geometry = preprocess.geometry(mask.shape)
@@ -560,9 +740,16 @@ def test_a_known_square_is_found_where_its_mask_says(tmp_path, preprocess, orien
     backwards = {6: 8, 8: 6}.get(orientation, orientation)
     exif = Image.Exif()
     exif[0x0112] = orientation
-    path = saved(tmp_path, Image.fromarray(np.ascontiguousarray(UPRIGHT[backwards](shown))), exif=exif)
-    batch = load_batch([sample(path, square=f"box:{x0},{y0},{x1},{y1}")], tmp_path, preprocess, Plan(), ["square"])
-    picture, mask = batch.images[0, 0].numpy().astype(float), batch.masks[0, 0].numpy().astype(float)
+    path = saved(
+        tmp_path, Image.fromarray(np.ascontiguousarray(UPRIGHT[backwards](shown))), exif=exif
+    )
+    batch = load_batch(
+        [sample(path, square=f"box:{x0},{y0},{x1},{y1}")], tmp_path, preprocess, Plan(), ["square"]
+    )
+    picture, mask = (
+        batch.images[0, 0].numpy().astype(float),
+        batch.masks[0, 0].numpy().astype(float),
+    )
     assert batch.sizes == ((height, width),)
     assert batch.reasons == (("",),)
     assert picture.shape == mask.shape
@@ -590,7 +777,9 @@ def test_reasons(tmp_path):
     }  # fmt: skip
     row = sample("photo.png", **{name: cell for name, (cell, _) in cells.items() if cell})
     batch = load_batch([row], tmp_path, Preprocess(resize=40, crop=32), Plan(), list(cells))
-    assert dict(zip(batch.region_names, batch.reasons[0], strict=True)) == {name: reason for name, (_, reason) in cells.items()}
+    assert dict(zip(batch.region_names, batch.reasons[0], strict=True)) == {
+        name: reason for name, (_, reason) in cells.items()
+    }
     usable = batch.masks[0].sum(dim=(1, 2)) > 0
     assert usable.tolist() == [reason == "" for _, reason in cells.values()]
     assert batch.masks[0, 0].sum() == 400
@@ -621,7 +810,10 @@ def test_without_preprocess_one_size(tmp_path):
     batch = load_batch([sample("a.png"), sample("b.png", 1)], tmp_path, None, Plan(), [])
     np.testing.assert_allclose(batch.images[0, 2], [[0, 0.2, 0.4], [0.6, 0.8, 1]], atol=1e-7)
     assert batch.masks.shape == (2, 0, 2, 3)
-    with pytest.raises(InputError, match=r"2 sizes.*2x3 \(1 images, e.g. s0\), 2x4 \(1 images, e.g. s2\).*\[preprocess\]"):
+    with pytest.raises(
+        InputError,
+        match=r"2 sizes.*2x3 \(1 images, e.g. s0\), 2x4 \(1 images, e.g. s2\).*\[preprocess\]",
+    ):
         load_batch([sample("a.png"), sample("c.png", 2)], tmp_path, None, Plan(), [])
     nothing = load_batch([sample("lost.png")], tmp_path, None, Plan(), ["r"])
     assert nothing.images.shape == (1, 3, 0, 0)
@@ -644,10 +836,18 @@ def chunks(count=9, size=2):
 def test_workers_give_the_same_batches_in_order_and_leave_nothing(folder):
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    alone = list(iterate_batches(chunks(), folder, Preprocess(resize=32, crop=32), Plan(), ["square"]))
-    ahead = list(iterate_batches(chunks(), folder, Preprocess(resize=32, crop=32), Plan(), ["square"], workers=2))
+    alone = list(
+        iterate_batches(chunks(), folder, Preprocess(resize=32, crop=32), Plan(), ["square"])
+    )
+    ahead = list(
+        iterate_batches(
+            chunks(), folder, Preprocess(resize=32, crop=32), Plan(), ["square"], workers=2
+        )
+    )
     assert torch.equal(before, torch.get_rng_state())
-    assert [[s.id for s in batch.samples] for batch in ahead] == [[s.id for s in chunk] for chunk in chunks()]
+    assert [[s.id for s in batch.samples] for batch in ahead] == [
+        [s.id for s in chunk] for chunk in chunks()
+    ]
     for one, two in zip(alone, ahead, strict=True):
         assert torch.equal(one.images, two.images)
         assert torch.equal(one.masks, two.masks)
@@ -671,7 +871,9 @@ def test_errors_come_back_from_workers(folder, monkeypatch):
         raise ZeroDivisionError("deep inside")
 
     monkeypatch.setattr(batches, "_load_sample", broken)
-    with pytest.raises(GradauditError, match=r"Images s0 to s1 could not be loaded:(.|\n)*deep inside"):
+    with pytest.raises(
+        GradauditError, match=r"Images s0 to s1 could not be loaded:(.|\n)*deep inside"
+    ):
         list(iterate_batches(chunks(), folder, Preprocess(crop=32), Plan(), [], workers=2))
     assert multiprocessing.active_children() == []
 
@@ -720,7 +922,14 @@ def test_thumbnail_shows_what_the_network_sees(tmp_path):
 
 def test_thumbnail_of_a_small_grey_image_grows(tmp_path):
     saved(tmp_path, put("L", (2, 2), [0, 255, 255, 0]), "x.png")
-    picture, _ = thumbnail(sample("x.png"), tmp_path, Preprocess(channels=1, mean=(0.1307,), std=(0.3081,)), Plan(), [], 64)
+    picture, _ = thumbnail(
+        sample("x.png"),
+        tmp_path,
+        Preprocess(channels=1, mean=(0.1307,), std=(0.3081,)),
+        Plan(),
+        [],
+        64,
+    )
     assert picture.size == (64, 64)
     assert picture.getpixel((0, 0)) == (0, 0, 0)
     assert picture.getpixel((63, 0)) == (255, 255, 255)

@@ -81,10 +81,23 @@ def test_good_manifest(folder: Path) -> None:
     assert manifest.region_names == ("lesion",)
     assert manifest.cluster_declared
     assert manifest.root == folder
-    assert list(manifest.table.columns) == ["id", "image", "label", "cluster", "subgroup.sex", "region.lesion"]
+    assert list(manifest.table.columns) == [
+        "id",
+        "image",
+        "label",
+        "cluster",
+        "subgroup.sex",
+        "region.lesion",
+    ]
     assert list(manifest.table.index) == [0, 1, 2, 3]
     third = manifest.samples[2]
-    assert (third.index, third.id, third.image, third.label, third.cluster) == (2, "c.png", "c.png", "malignant", "p2")
+    assert (third.index, third.id, third.image, third.label, third.cluster) == (
+        2,
+        "c.png",
+        "c.png",
+        "malignant",
+        "p2",
+    )
     assert third.subgroups == {"sex": "m"}
     assert third.regions == {"lesion": "box:1,1,4,5"}
     assert manifest.samples[3].regions == {}
@@ -108,9 +121,30 @@ def test_least_manifest_has_each_image_alone(folder: Path) -> None:
 
 
 ROWS = [
-    {"image": "a.png", "label": "007", "cluster": "p1", "subgroup.sex": "f", "region.lesion": "box:1,1,4,5", "site": "1.50"},
-    {"image": "b.png", "label": "1", "cluster": "p1", "subgroup.sex": "", "region.lesion": "", "site": "NA"},
-    {"image": "c.png", "label": "", "cluster": "p2", "subgroup.sex": "x, y", "region.lesion": "polygon:0,0 4,0 0,4", "site": 'say "yes"'},
+    {
+        "image": "a.png",
+        "label": "007",
+        "cluster": "p1",
+        "subgroup.sex": "f",
+        "region.lesion": "box:1,1,4,5",
+        "site": "1.50",
+    },
+    {
+        "image": "b.png",
+        "label": "1",
+        "cluster": "p1",
+        "subgroup.sex": "",
+        "region.lesion": "",
+        "site": "NA",
+    },
+    {
+        "image": "c.png",
+        "label": "",
+        "cluster": "p2",
+        "subgroup.sex": "x, y",
+        "region.lesion": "polygon:0,0 4,0 0,4",
+        "site": 'say "yes"',
+    },
 ]
 
 
@@ -124,13 +158,18 @@ def as_csv(rows: list[dict[str, str]], **options: Any) -> str:
 
 def as_parquet(rows: list[dict[str, str]]) -> bytes:
     out = io.BytesIO()
-    pd.DataFrame([{key: value or None for key, value in row.items()} for row in rows]).to_parquet(out)
+    pd.DataFrame([{key: value or None for key, value in row.items()} for row in rows]).to_parquet(
+        out
+    )
     return out.getvalue()
 
 
 def nested(row: dict[str, str]) -> dict[str, Any]:
     plain = {key: value for key, value in row.items() if "." not in key}
-    return plain | {"subgroup": {"sex": row["subgroup.sex"] or None}, "region": {"lesion": row["region.lesion"] or None}}
+    return plain | {
+        "subgroup": {"sex": row["subgroup.sex"] or None},
+        "region": {"lesion": row["region.lesion"] or None},
+    }
 
 
 FORMATS = {
@@ -152,7 +191,9 @@ FORMATS = {
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_gives_the_same_samples(folder: Path, name: str) -> None:
     manifest = read_manifest(write(folder, FORMATS[name], name))
-    found = [(s.index, s.image, s.label, s.cluster, s.subgroups, s.regions) for s in manifest.samples]
+    found = [
+        (s.index, s.image, s.label, s.cluster, s.subgroups, s.regions) for s in manifest.samples
+    ]
     assert found == [
         (0, "a.png", "007", "p1", {"sex": "f"}, {"lesion": "box:1,1,4,5"}),
         (1, "b.png", "1", "p1", {"sex": None}, {}),
@@ -186,23 +227,37 @@ def test_parquet_types_become_the_text_that_a_reader_would_write(folder: Path) -
 
 def test_words_that_mean_unknown(folder: Path) -> None:
     words = ["", "NA", "n/a", "NaN", "null", "<NA>", "Unknown", " ", "None", "f"]
-    text = "id,image,subgroup.sex,label\n" + "".join(f"{k},a.png,{word},{word}\n" for k, word in enumerate(words))
+    text = "id,image,subgroup.sex,label\n" + "".join(
+        f"{k},a.png,{word},{word}\n" for k, word in enumerate(words)
+    )
     manifest = read_manifest(write(folder, text))
     assert [s.subgroups["sex"] for s in manifest.samples] == [None] * 8 + ["None", "f"]
     assert [s.label for s in manifest.samples] == [None] * 8 + ["None", "f"]
 
 
 def test_declared_words_are_levels(folder: Path) -> None:
-    plan = build_plan({"subgroups": {"continent": {"order": ["EU", "NA"]}}, "model": {"classes": ["null", "one"]}})
-    manifest = read_manifest(write(folder, "image,label,subgroup.continent\na.png,null,NA\nb.png,one,EU\nc.png,,na\n"), plan)
+    plan = build_plan(
+        {"subgroups": {"continent": {"order": ["EU", "NA"]}}, "model": {"classes": ["null", "one"]}}
+    )
+    manifest = read_manifest(
+        write(folder, "image,label,subgroup.continent\na.png,null,NA\nb.png,one,EU\nc.png,,na\n"),
+        plan,
+    )
     assert [s.subgroups["continent"] for s in manifest.samples] == ["NA", "EU", None]
     assert [s.label for s in manifest.samples] == ["null", "one", None]
 
 
 def test_ordered_attributes_read_minus_one_as_unknown_and_say_so(folder: Path) -> None:
     """Fitzpatrick17k writes -1 where the skin type is not known; its table cannot be edited by whoever audits with it."""
-    plan = build_plan({"columns": {"subgroups": {"skin": "fitzpatrick_scale"}}, "subgroups": {"skin": {"order": ["1", "2"]}}})
-    manifest = read_manifest(write(folder, "image,fitzpatrick_scale\na.png,1\nb.png,-1\nc.png,2\n"), plan)
+    plan = build_plan(
+        {
+            "columns": {"subgroups": {"skin": "fitzpatrick_scale"}},
+            "subgroups": {"skin": {"order": ["1", "2"]}},
+        }
+    )
+    manifest = read_manifest(
+        write(folder, "image,fitzpatrick_scale\na.png,1\nb.png,-1\nc.png,2\n"), plan
+    )
     assert [s.subgroups["skin"] for s in manifest.samples] == ["1", None, "2"]
     (problem,) = (p for p in manifest.warnings if p.rule == "doubtful_word")
     assert problem.rows == (3,)
@@ -211,29 +266,45 @@ def test_ordered_attributes_read_minus_one_as_unknown_and_say_so(folder: Path) -
 
 def test_repeated_images_of_one_cluster_are_no_surprise(folder: Path) -> None:
     text = "id,image,cluster\n1,a.png,p\n2,a.png,p\n3,b.png,q\n4,b.png,r\n5,c.png,\n6,c.png,\n"
-    (problem,) = (p for p in read_manifest(write(folder, text)).warnings if p.rule == "repeated_image")
+    (problem,) = (
+        p for p in read_manifest(write(folder, text)).warnings if p.rule == "repeated_image"
+    )
     assert problem.rows == (4, 5, 6, 7)
 
 
 def test_empty_clusters_stand_alone(folder: Path) -> None:
-    manifest = read_manifest(write(folder, "image,cluster,subgroup.s\na.png,p,x\nb.png,,y\nc.png,,y\n"))
+    manifest = read_manifest(
+        write(folder, "image,cluster,subgroup.s\na.png,p,x\nb.png,,y\nc.png,,y\n")
+    )
     assert [s.cluster for s in manifest.samples] == ["p", "image:b.png", "image:c.png"]
 
 
 def test_derived_regions_follow_the_columns(folder: Path) -> None:
-    plan = build_plan({"regions": {"margin": {"derive": "ring(lesion, 0.1)"}, "lesion": {"role": "attend"}}})
+    plan = build_plan(
+        {"regions": {"margin": {"derive": "ring(lesion, 0.1)"}, "lesion": {"role": "attend"}}}
+    )
     assert read_manifest(write(folder, GOOD), plan).region_names == ("lesion", "margin")
 
 
 def test_urls_are_believed_until_they_are_measured(folder: Path) -> None:
-    manifest = read_manifest(write(folder, "image,region.m\nmemory://bucket/a.png,memory://bucket/m.png#3\nmemory://bucket/b.dcm,\n"))
+    manifest = read_manifest(
+        write(
+            folder,
+            "image,region.m\nmemory://bucket/a.png,memory://bucket/m.png#3\nmemory://bucket/b.dcm,\n",
+        )
+    )
     assert len(manifest) == 2
 
 
 def test_pictures_without_an_extension_are_known_by_their_first_bytes(folder: Path) -> None:
     (folder / "a.png").rename(folder / "scan")
     (folder / "dicom.v2").write_bytes(b"\0" * 128 + b"DICM" + b"\0" * 10)
-    assert len(read_manifest(write(folder, "image\nscan\ndicom.v2\nB.PNG\n".replace("B.PNG", "b.png")))) == 2 + 1
+    assert (
+        len(
+            read_manifest(write(folder, "image\nscan\ndicom.v2\nB.PNG\n".replace("B.PNG", "b.png")))
+        )
+        == 2 + 1
+    )
 
 
 def test_carriage_of_line_numbers_over_quoted_line_breaks(folder: Path) -> None:
@@ -247,8 +318,12 @@ NOTES = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters=
 
 
 @given(st.lists(st.tuples(NOTES, st.booleans()), min_size=1, max_size=8))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_text_survives_and_rows_are_the_editor_lines(tmp_path: Path, cells: list[tuple[str, bool]]) -> None:
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_text_survives_and_rows_are_the_editor_lines(
+    tmp_path: Path, cells: list[tuple[str, bool]]
+) -> None:
     out = io.StringIO(newline="")
     writer = csv.writer(out)
     writer.writerow(["image", "note"])
@@ -287,7 +362,9 @@ class Fault:
 def cells(column: str, *values: str, rest: str = "") -> str:
     """A manifest with one column more; the images are a.png, b.png, ..."""
     quoted = ['"' + value.replace('"', '""') + '"' for value in values]
-    return f"image,{column}{rest}\n" + "".join(f"{'abcdefgh'[k]}.png,{value}\n" for k, value in enumerate(quoted))
+    return f"image,{column}{rest}\n" + "".join(
+        f"{'abcdefgh'[k]}.png,{value}\n" for k, value in enumerate(quoted)
+    )
 
 
 AGE = {"subgroups": {"age": {"kind": "continuous"}}}
@@ -394,7 +471,9 @@ def test_broken_rule_is_named_with_its_rows(folder: Path, rule: str) -> None:
     assert named[0].column == fault.column
     assert re.search(fault.says, f"{named[0].message} {named[0].example} {named[0].fix}")
     assert named[0].fix
-    assert "{" not in re.sub(r"\{(\"size|isic_id|isicid).*?\}", "", named[0].message + named[0].fix), "a placeholder was left unfilled"
+    assert "{" not in re.sub(
+        r"\{(\"size|isic_id|isicid).*?\}", "", named[0].message + named[0].fix
+    ), "a placeholder was left unfilled"
     others = {problem.rule for problem in found if not RULES[problem.rule].warning} - {rule}
     assert not others, "the fault is blamed for more than it is"
 
@@ -412,10 +491,14 @@ def test_rules_read_well(rule: str) -> None:
 
 def test_warnings_do_not_stop_and_errors_do(folder: Path) -> None:
     for rule, fault in FAULTS.items():
-        text = fault.text.replace("{root}", str(folder)) if isinstance(fault.text, str) else fault.text
+        text = (
+            fault.text.replace("{root}", str(folder)) if isinstance(fault.text, str) else fault.text
+        )
         path = write(folder, text, fault.name)
         if RULES[rule].warning:
-            assert rule in {problem.rule for problem in read_manifest(path, build_plan(fault.plan)).warnings}
+            assert rule in {
+                problem.rule for problem in read_manifest(path, build_plan(fault.plan)).warnings
+            }
         else:
             with pytest.raises(ManifestError) as caught:
                 read_manifest(path, build_plan(fault.plan))
@@ -468,7 +551,11 @@ def test_more_than_twenty_faults_in_one_answer(folder: Path) -> None:
     plan = build_plan(
         {
             "model": {"classes": ["benign", "malignant"]},
-            "subgroups": {"tone": {"order": ["I-II", "III-IV", "V-VI"]}, "age": {"kind": "continuous"}, "sight": {}},
+            "subgroups": {
+                "tone": {"order": ["I-II", "III-IV", "V-VI"]},
+                "age": {"kind": "continuous"},
+                "sight": {},
+            },
             "regions": {"margin": {"derive": "ring(leson, 0.1)"}},
             "analysis": {"covariates": ["scanner"]},
         }
@@ -481,29 +568,49 @@ def test_more_than_twenty_faults_in_one_answer(folder: Path) -> None:
     text = str(caught.value)
     assert text.startswith(f"{folder / 'manifest.csv'}: 30 problems in 23 rows, and ")
     for rule, rows in TWENTY_ROWS.items():
-        (line,) = (line for line in text.splitlines() if line.startswith(f"error: {rule} |") or line == f"error: {rule}")
+        (line,) = (
+            line
+            for line in text.splitlines()
+            if line.startswith(f"error: {rule} |") or line == f"error: {rule}"
+        )
         assert all(str(row) in line for row in rows)
     assert text.index("error:") < text.index("warning:")
-    assert {problem.rule for problem in caught.value.problems} - set(TWENTY_ROWS) == {"region_never", "shared_mask", "spread_attribute"}
+    assert {problem.rule for problem in caught.value.problems} - set(TWENTY_ROWS) == {
+        "region_never",
+        "shared_mask",
+        "spread_attribute",
+    }
 
 
 def test_header_faults_do_not_hide_row_faults(folder: Path) -> None:
-    found = problems_of(write(folder, "imag,image,image,sub_group.x\na.png,gone.png,x,y\nb.png,b.png,x\n"))
-    assert {"duplicate_column", "misspelt_column", "missing_image", "ragged_row"} <= {problem.rule for problem in found}
+    found = problems_of(
+        write(folder, "imag,image,image,sub_group.x\na.png,gone.png,x,y\nb.png,b.png,x\n")
+    )
+    assert {"duplicate_column", "misspelt_column", "missing_image", "ragged_row"} <= {
+        problem.rule for problem in found
+    }
 
 
 def test_wrong_encoding_does_not_hide_other_faults(folder: Path) -> None:
     picture(folder / "Zürich.png")
-    found = {p.rule: p.rows for p in problems_of(write(folder, "image\nZürich.png\ngone.png\n".encode("cp1252")))}
+    found = {
+        p.rule: p.rows
+        for p in problems_of(write(folder, "image\nZürich.png\ngone.png\n".encode("cp1252")))
+    }
     assert found["encoding"] == (2,)
     assert found["missing_image"] == (3,)
-    found = {p.rule: p.rows for p in problems_of(write(folder, "image\nZürich.png\ngone.png\n".encode("utf-16")))}
+    found = {
+        p.rule: p.rows
+        for p in problems_of(write(folder, "image\nZürich.png\ngone.png\n".encode("utf-16")))
+    }
     assert found["missing_image"] == (3,)
     assert "encoding" in found
 
 
 def test_counts_are_whole_where_lists_are_shortened(folder: Path) -> None:
-    found = problems_of(write(folder, "image\n" + "".join(f"x{k}.png\na.png\n" for k in range(500))))
+    found = problems_of(
+        write(folder, "image\n" + "".join(f"x{k}.png\na.png\n" for k in range(500)))
+    )
     missing = next(problem for problem in found if problem.rule == "missing_image")
     assert missing.count == 500
     assert missing.rows == tuple(range(2, 1002, 2))
@@ -529,20 +636,28 @@ def test_neighbouring_rows_are_joined() -> None:
     ],
 )  # fmt: skip
 def test_misspelt_names(folder: Path, column: str, meant: str | None) -> None:
-    found = [p for p in problems_of(write(folder, cells(column, "x", "y"))) if p.rule == "misspelt_column"]
+    found = [
+        p
+        for p in problems_of(write(folder, cells(column, "x", "y")))
+        if p.rule == "misspelt_column"
+    ]
     assert bool(found) == (meant is not None)
     assert meant is None or repr(meant) in found[0].message
 
 
 def test_existing_tables_keep_columns_that_look_misspelt(folder: Path) -> None:
     plan = build_plan({"columns": {"label": "dx"}})
-    assert "misspelt_column" not in {p.rule for p in problems_of(write(folder, "image,dx,region_code\na.png,x,3\n"), plan)}
+    assert "misspelt_column" not in {
+        p.rule for p in problems_of(write(folder, "image,dx,region_code\na.png,x,3\n"), plan)
+    }
 
 
 def test_within_attributes_may_vary(folder: Path) -> None:
     text = "image,cluster,subgroup.site\na.png,p,arm\nb.png,p,leg\nc.png,q,leg\n"
     plan = build_plan({"subgroups": {"site": {"within": True}}})
-    assert "spread_attribute" not in {p.rule for p in read_manifest(write(folder, text), plan).warnings}
+    assert "spread_attribute" not in {
+        p.rule for p in read_manifest(write(folder, text), plan).warnings
+    }
 
 
 def test_declared_order_settles_two_spellings(folder: Path) -> None:
@@ -550,23 +665,44 @@ def test_declared_order_settles_two_spellings(folder: Path) -> None:
     assert len(read_manifest(write(folder, cells("subgroup.sex", "f", "F")), plan)) == 2
 
 
-@pytest.mark.parametrize(("one", "other"), [("I-II", "I–II"), ("left arm", "left  arm"), ("left_arm", "Left arm"), ("1", "1.0"), ("ﬁne", "fine")])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("I-II", "I–II"),
+        ("left arm", "left  arm"),
+        ("left_arm", "Left arm"),
+        ("1", "1.0"),
+        ("ﬁne", "fine"),
+    ],
+)
 def test_spellings_that_split_a_level(folder: Path, one: str, other: str) -> None:
-    assert "level_spellings" in {p.rule for p in problems_of(write(folder, cells("subgroup.x", one, one, other)))}
-    assert "level_spellings" in {p.rule for p in problems_of(write(folder, cells("label", one, one, other)))}
+    assert "level_spellings" in {
+        p.rule for p in problems_of(write(folder, cells("subgroup.x", one, one, other)))
+    }
+    assert "level_spellings" in {
+        p.rule for p in problems_of(write(folder, cells("label", one, one, other)))
+    }
 
 
 @pytest.mark.parametrize("name", ["ita", "brightness", "resolution"])
-def test_attributes_that_would_be_measured_from_pixels_are_refused_until_they_are(folder: Path, name: str) -> None:
+def test_attributes_that_would_be_measured_from_pixels_are_refused_until_they_are(
+    folder: Path, name: str
+) -> None:
     plan = build_plan({"subgroups": {name: {"kind": "continuous"}}})
     (found,) = [p for p in problems_of(write(folder, GOOD), plan) if not RULES[p.rule].warning]
     assert (found.rule, found.column) == ("unbuilt_attribute", f"subgroup.{name}")
     assert "does not measure" in found.message
     assert f"'subgroup.{name}'" in found.fix
     columned = cells(f"subgroup.{name}", "41.5", "12", "30")
-    assert read_manifest(write(folder, columned), plan).attributes == (name,)  # a column of that name is an attribute like any other
-    mapped = build_plan({"subgroups": {name: {"kind": "continuous"}}, "columns": {"subgroups": {name: "angle"}}})
-    assert read_manifest(write(folder, cells("angle", "41.5", "12", "30")), mapped).attributes == (name,)
+    assert read_manifest(write(folder, columned), plan).attributes == (
+        name,
+    )  # a column of that name is an attribute like any other
+    mapped = build_plan(
+        {"subgroups": {name: {"kind": "continuous"}}, "columns": {"subgroups": {name: "angle"}}}
+    )
+    assert read_manifest(write(folder, cells("angle", "41.5", "12", "30")), mapped).attributes == (
+        name,
+    )
 
 
 @pytest.mark.parametrize(
@@ -576,8 +712,14 @@ def test_attributes_that_would_be_measured_from_pixels_are_refused_until_they_ar
         ({"covariates": ["image"]}, "plan_covariate"), ({"covariates": ["region.lesion"]}, "plan_covariate"),
     ],
 )  # fmt: skip
-def test_columns_that_the_analysis_could_not_find_are_named_before_measuring(folder: Path, analysis: dict[str, Any], rule: str) -> None:
-    assert [p.rule for p in problems_of(write(folder, GOOD), build_plan({"analysis": analysis})) if not RULES[p.rule].warning] == [rule]
+def test_columns_that_the_analysis_could_not_find_are_named_before_measuring(
+    folder: Path, analysis: dict[str, Any], rule: str
+) -> None:
+    assert [
+        p.rule
+        for p in problems_of(write(folder, GOOD), build_plan({"analysis": analysis}))
+        if not RULES[p.rule].warning
+    ] == [rule]
 
 
 def test_covariates_may_be_attributes_labels_and_clusters(folder: Path) -> None:
@@ -585,17 +727,24 @@ def test_covariates_may_be_attributes_labels_and_clusters(folder: Path) -> None:
     assert len(read_manifest(write(folder, GOOD), plan)) == 4
 
 
-def test_volumes_and_dicom_need_their_packages(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_volumes_and_dicom_need_their_packages(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("v.nii.gz", "a.dcm"):
         (folder / name).touch()
     path = write(folder, "image,region.brain\na.dcm,v.nii.gz#3\n")
     assert "missing_package" not in {p.rule for p in problems_of(path)}
     monkeypatch.setattr(validation, "is_installed", lambda package: False)
     found = [p for p in problems_of(path) if p.rule == "missing_package"]
-    assert {p.column: re.search(r"gradaudit\[\w+\]", p.fix)[0] for p in found} == {"image": "gradaudit[dicom]", "region.brain": "gradaudit[nifti]"}
+    assert {p.column: re.search(r"gradaudit\[\w+\]", p.fix)[0] for p in found} == {
+        "image": "gradaudit[dicom]",
+        "region.brain": "gradaudit[nifti]",
+    }
 
 
-def test_folders_are_listed_once_and_files_not_asked_one_by_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_are_listed_once_and_files_not_asked_one_by_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (folder / "many").mkdir()
     for k in range(300):
         (folder / f"many/{k}.png").touch()
@@ -603,14 +752,23 @@ def test_folders_are_listed_once_and_files_not_asked_one_by_one(folder: Path, mo
     real_isfile, real_scandir = os.path.isfile, os.scandir
     monkeypatch.setattr(os.path, "isfile", lambda path: (asked.append(path), real_isfile(path))[1])
     monkeypatch.setattr(os, "scandir", lambda path: (listed.append(path), real_scandir(path))[1])
-    assert len(read_manifest(write(folder, "image\n" + "".join(f"many/{k}.png\n" for k in range(300))))) == 300
+    assert (
+        len(
+            read_manifest(write(folder, "image\n" + "".join(f"many/{k}.png\n" for k in range(300))))
+        )
+        == 300
+    )
     assert len(listed) == 1
     assert not asked
 
 
 @given(st.data(), st.sampled_from(["m.csv", "m.tsv", "m.jsonl", "m.json", "m.parquet"]))
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_damaged_files_end_in_a_manifest_error(tmp_path: Path, data: st.DataObject, name: str) -> None:
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_damaged_files_end_in_a_manifest_error(
+    tmp_path: Path, data: st.DataObject, name: str
+) -> None:
     """Bytes cut out of, or put into, a file that was right: read, or refused with reasons, and nothing else."""
     whole = {
         "m.csv": TWENTY.encode(), "m.tsv": as_csv(ROWS, delimiter="\t").encode(), "m.jsonl": FORMATS["lines.jsonl"].encode(),
@@ -629,12 +787,17 @@ def test_damaged_files_end_in_a_manifest_error(tmp_path: Path, data: st.DataObje
 
 
 def test_a_named_index_of_parquet_is_a_column(folder: Path) -> None:
-    pd.DataFrame({"image": ["a.png", "b.png"], "label": ["x", "y"]}).set_index("image").to_parquet(folder / "t.parquet")
+    pd.DataFrame({"image": ["a.png", "b.png"], "label": ["x", "y"]}).set_index("image").to_parquet(
+        folder / "t.parquet"
+    )
     assert [s.image for s in read_manifest(folder / "t.parquet").samples] == ["a.png", "b.png"]
 
 
 def test_rows_of_old_mac_files(folder: Path) -> None:
-    found = {p.rule: p.rows for p in problems_of(write(folder, b"image,n\ra.png,1\rb.png,\xfc\rgone.png,2\r"))}
+    found = {
+        p.rule: p.rows
+        for p in problems_of(write(folder, b"image,n\ra.png,1\rb.png,\xfc\rgone.png,2\r"))
+    }
     assert found["encoding"] == (3,)
     assert found["missing_image"] == (4,)
 
@@ -648,7 +811,9 @@ def test_columns_map_an_existing_table(folder: Path) -> None:
     for k in (1, 2):
         picture(folder / f"HAM10000_images/ISIC_{k}.jpg")
         (folder / "masks").mkdir(exist_ok=True)
-        Image.fromarray(np.eye(6, 8, dtype=np.uint8)).save(folder / f"masks/ISIC_{k}_segmentation.png")
+        Image.fromarray(np.eye(6, 8, dtype=np.uint8)).save(
+            folder / f"masks/ISIC_{k}_segmentation.png"
+        )
     plan = build_plan(
         {
             "columns": {
@@ -661,34 +826,75 @@ def test_columns_map_an_existing_table(folder: Path) -> None:
     )  # fmt: skip
     manifest = read_manifest(write(folder, text, "HAM10000_metadata.csv"), plan)
     first, second = manifest.samples
-    assert (first.id, first.image, first.label, first.cluster) == ("ISIC_1", "HAM10000_images/ISIC_1.jpg", "mel", "L1")
+    assert (first.id, first.image, first.label, first.cluster) == (
+        "ISIC_1",
+        "HAM10000_images/ISIC_1.jpg",
+        "mel",
+        "L1",
+    )
     assert first.subgroups == {"sex": "male", "age": "80.0"}
     assert second.subgroups == {"sex": None, "age": None}
     assert second.regions == {"lesion": "masks/ISIC_2_segmentation.png"}
     assert manifest.table["localization"].tolist() == ["back", "face"]
-    assert list(manifest.table.columns)[-7:] == ["lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization"]
+    assert list(manifest.table.columns)[-7:] == [
+        "lesion_id",
+        "image_id",
+        "dx",
+        "dx_type",
+        "age",
+        "sex",
+        "localization",
+    ]
 
 
 def test_templates_build_boxes_and_paths_upwards(folder: Path) -> None:
     (folder / "tables").mkdir()
-    plan = build_plan({"columns": {"image_template": "../{f}.png", "region_templates": {"face": "xywh:{x},{y},{w},{h}"}}})
-    manifest = read_manifest(write(folder, "f,x,y,w,h\na,1,1,3,2\nb,NA,1,3,2\n", "tables/t.csv"), plan)
+    plan = build_plan(
+        {
+            "columns": {
+                "image_template": "../{f}.png",
+                "region_templates": {"face": "xywh:{x},{y},{w},{h}"},
+            }
+        }
+    )
+    manifest = read_manifest(
+        write(folder, "f,x,y,w,h\na,1,1,3,2\nb,NA,1,3,2\n", "tables/t.csv"), plan
+    )
     assert [s.regions for s in manifest.samples] == [{"face": "xywh:1,1,3,2"}, {}]
-    assert region_masks(manifest.samples[0], plan, manifest.root, (6, 8), ("face",))["face"][0].sum() == 6
+    assert (
+        region_masks(manifest.samples[0], plan, manifest.root, (6, 8), ("face",))["face"][0].sum()
+        == 6
+    )
 
 
-TEMPLATES = ["img/{f", "img/}", "img.png", "{f.__class__}.png", "{f!r:{f}}.png", "{0}.png", "{f[0]}.png", "{}.png", "{f:d}.png"]
+TEMPLATES = [
+    "img/{f",
+    "img/}",
+    "img.png",
+    "{f.__class__}.png",
+    "{f!r:{f}}.png",
+    "{0}.png",
+    "{f[0]}.png",
+    "{}.png",
+    "{f:d}.png",
+]
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_templates_put_in_cells_and_nothing_else(folder: Path, template: str) -> None:
-    found = problems_of(write(folder, "f\na\n"), build_plan({"columns": {"image_template": template}}))
+    found = problems_of(
+        write(folder, "f\na\n"), build_plan({"columns": {"image_template": template}})
+    )
     assert [p.rule for p in found if not RULES[p.rule].warning] == ["plan_template"]
 
 
 def test_a_template_without_any_mask_is_an_error(folder: Path) -> None:
     plan = build_plan({"columns": {"region_templates": {"lesion": "mosks/{image}"}}})
-    found = [p for p in problems_of(write(folder, "image\na.png\nb.png\n"), plan) if not RULES[p.rule].warning]
+    found = [
+        p
+        for p in problems_of(write(folder, "image\na.png\nb.png\n"), plan)
+        if not RULES[p.rule].warning
+    ]
     assert [(p.rule, p.rows) for p in found] == [("missing_mask", (2, 3))]
     assert "no folder 'mosks'" in found[0].example
 
@@ -706,7 +912,10 @@ def coco_file() -> dict[str, Any]:
     crowd = {"size": code["size"], "counts": code["counts"].decode()}
     square = [[1, 1, 3, 1, 3, 3, 1, 3]]
     return {
-        "images": [{"id": k, "file_name": f"{letter}.png", "height": 6, "width": 8} for k, letter in enumerate("abcd")],
+        "images": [
+            {"id": k, "file_name": f"{letter}.png", "height": 6, "width": 8}
+            for k, letter in enumerate("abcd")
+        ],
         "categories": [{"id": 5, "name": "cat"}, {"id": 6, "name": "sofa"}],
         "annotations": [
             {"image_id": 0, "category_id": 5, "segmentation": square},
@@ -746,15 +955,23 @@ def test_suggestion_for_ham10000(folder: Path) -> None:
     rows = ["lesion_id,image_id,dx,dx_type,age,sex,localization"]
     for k in range(40):
         sex, site = (("male", "back"), ("female", "face"))[k // 2 % 2]
-        rows.append(f"HAM_{k // 2},ISIC_{k:07d},{['mel', 'nv'][k % 2]},histo,{20 + k}.0,{sex},{site}")
+        rows.append(
+            f"HAM_{k // 2},ISIC_{k:07d},{['mel', 'nv'][k % 2]},histo,{20 + k}.0,{sex},{site}"
+        )
         picture(folder / f"HAM10000_images_part_1/ISIC_{k:07d}.jpg")
         picture(folder / f"segmentations/ISIC_{k:07d}_segmentation.png")
     text, data, manifest = suggested(write(folder, "\n".join(rows), "HAM10000_metadata.csv"))
     assert data["columns"]["image_template"] == "HAM10000_images_part_1/{image_id}.jpg"
-    assert data["columns"]["region_templates"] == {"lesion": "segmentations/{image_id}_segmentation.png"}
+    assert data["columns"]["region_templates"] == {
+        "lesion": "segmentations/{image_id}_segmentation.png"
+    }
     assert data["columns"]["cluster"] == "lesion_id"
     assert data["columns"]["label"] == "dx"
-    assert data["columns"]["subgroups"] == {"age": "age", "sex": "sex", "localization": "localization"}
+    assert data["columns"]["subgroups"] == {
+        "age": "age",
+        "sex": "sex",
+        "localization": "localization",
+    }
     assert data["subgroups"]["age"]["kind"] == "continuous"
     assert data["regions"]["lesion"]["role"] == "attend"
     assert "male" in text
@@ -768,11 +985,17 @@ def test_suggestion_finds_regions_in_columns(folder: Path) -> None:
     rows = ["file\tsex\tbbox\tsegmentation\tMarker mask\tnotes"]
     for k in range(10):
         note = "box:0,0,1,1" if k == 0 else f"text {k}"
-        rows.append(f"pictures/{k}.jpg\t{'mf'[k % 2]}\tbox:1,1,{3 + k % 3},4\t[[1, 1, 4, 1, 4, {3 + k % 2}]]\tmarks/{k % 2}.png\t{note}")
+        rows.append(
+            f"pictures/{k}.jpg\t{'mf'[k % 2]}\tbox:1,1,{3 + k % 3},4\t[[1, 1, 4, 1, 4, {3 + k % 2}]]\tmarks/{k % 2}.png\t{note}"
+        )
         picture(folder / f"pictures/{k}.jpg")
         picture(folder / f"marks/{k % 2}.png")
     _, data, manifest = suggested(write(folder, "\n".join(rows), "table.tsv"))
-    assert data["columns"]["regions"] == {"bbox": "bbox", "segmentation": "segmentation", "marker_mask": "Marker mask"}
+    assert data["columns"]["regions"] == {
+        "bbox": "bbox",
+        "segmentation": "segmentation",
+        "marker_mask": "Marker mask",
+    }
     assert data["regions"]["marker_mask"]["role"] == "avoid"
     assert set(manifest.samples[0].regions) == {"bbox", "segmentation", "marker_mask"}
 
@@ -780,15 +1003,22 @@ def test_suggestion_finds_regions_in_columns(folder: Path) -> None:
 def test_suggestion_names_the_other_folders(folder: Path) -> None:
     for k in range(8):
         picture(folder / f"part_{1 + k // 5}/ISIC_{k}.jpg")
-    text = suggest_plan(write(folder, "isic_id,sex\n" + "".join(f"ISIC_{k},{'mf'[k % 2]}\n" for k in range(8))))
-    assert 'image_template = "part_1/{isic_id}.jpg"  # such files are there for 5 of 8 rows tried; 3 in part_2' in text
+    text = suggest_plan(
+        write(folder, "isic_id,sex\n" + "".join(f"ISIC_{k},{'mf'[k % 2]}\n" for k in range(8)))
+    )
+    assert (
+        'image_template = "part_1/{isic_id}.jpg"  # such files are there for 5 of 8 rows tried; 3 in part_2'
+        in text
+    )
 
 
 def test_suggestion_for_fitzpatrick17k(folder: Path) -> None:
     rows = ["md5hash,fitzpatrick_scale,label,three_partition_label,url"]
     for k in range(24):
         disease, part = (("psoriasis", "benign"), ("acne", "malignant"))[k % 2]
-        rows.append(f"{k:032x},{[1, 2, 3, 4, 5, 6, -1][k % 7]},{disease},{part},https://x.org/{k}.jpg")
+        rows.append(
+            f"{k:032x},{[1, 2, 3, 4, 5, 6, -1][k % 7]},{disease},{part},https://x.org/{k}.jpg"
+        )
         picture(folder / f"images/{k:032x}.jpg")
     _, data, manifest = suggested(write(folder, "\n".join(rows), "fitzpatrick17k.csv"))
     assert data["columns"]["image_template"] == "images/{md5hash}.jpg"
@@ -816,8 +1046,12 @@ def test_suggestion_for_chexpert(folder: Path) -> None:
     for k in range(30):
         path = f"CheXpert-v1.0-small/train/patient{k:05d}/study1/view1_frontal.jpg"
         picture(folder / path)
-        rows.append(f"{path},{['Male', 'Female'][k % 2]},{30 + k},{['Frontal', 'Lateral'][k % 2]},{['1.0', '', '-1.0'][k % 3]}")
-    text, data, manifest = suggested(write(folder, "\n".join(rows), "CheXpert-v1.0-small/train.csv"))
+        rows.append(
+            f"{path},{['Male', 'Female'][k % 2]},{30 + k},{['Frontal', 'Lateral'][k % 2]},{['1.0', '', '-1.0'][k % 3]}"
+        )
+    text, data, manifest = suggested(
+        write(folder, "\n".join(rows), "CheXpert-v1.0-small/train.csv")
+    )
     assert data["columns"]["image_template"] == "../{Path}"
     assert data["columns"]["subgroups"]["sex"] == "Sex"
     assert data["subgroups"]["age"]["kind"] == "continuous"
@@ -838,8 +1072,13 @@ def test_suggestion_without_files_says_so(folder: Path) -> None:
     tomllib.loads(text)
 
 
-@given(st.lists(st.text(max_size=10), min_size=1, max_size=5, unique=True), st.lists(st.text(max_size=10), min_size=1, max_size=6))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.text(max_size=10), min_size=1, max_size=5, unique=True),
+    st.lists(st.text(max_size=10), min_size=1, max_size=6),
+)
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_suggestions_always_parse(tmp_path: Path, names: list[str], values: list[str]) -> None:
     path = tmp_path / "t.jsonl"
     path.write_text("\n".join(json.dumps(dict.fromkeys(names, value)) for value in values))
@@ -856,7 +1095,9 @@ def test_suggestion_of_an_unreadable_table_is_an_error(folder: Path) -> None:
 
 
 def test_html_counts_and_escapes(folder: Path) -> None:
-    manifest = read_manifest(write(folder, cells("subgroup.<b>", "<script>alert(1)</script>", "x", "")))
+    manifest = read_manifest(
+        write(folder, cells("subgroup.<b>", "<script>alert(1)</script>", "x", ""))
+    )
     shown = manifest._repr_html_()
     assert "<script>" not in shown
     assert "&lt;script&gt;alert(1)&lt;/script&gt; 1" in shown

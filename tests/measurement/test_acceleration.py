@@ -19,7 +19,10 @@ class Normed(nn.Module):
         super().__init__()
         self.read_twice = read_twice
         self.stem, self.norm0 = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8)
-        self.conv1, self.norm1 = nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8, affine=False)
+        self.conv1, self.norm1 = (
+            nn.Conv2d(8, 8, 3, padding=1, bias=False),
+            nn.BatchNorm2d(8, affine=False),
+        )
         self.body = nn.ReLU()
         self.head = nn.Linear(8, 4)
 
@@ -89,5 +92,8 @@ def test_a_method_that_reads_every_bias_decides_for_itself():
     assert "fullgrad" in CAMS
     clf, x = Classifier(trained(), "body"), images()
     found = accelerated(clf, x, "fullgrad")
-    plain, fast = explain(clf, x, method="fullgrad"), explain(found.classifier, x, method="fullgrad")
+    plain, fast = (
+        explain(clf, x, method="fullgrad"),
+        explain(found.classifier, x, method="fullgrad"),
+    )
     assert (plain.raw - fast.raw).abs().max() <= 1e-5 * plain.raw.abs().max()

@@ -50,7 +50,9 @@ def test_memory_and_folder_give_the_same_table(tmp_path):
 
 def run_measure(manifest, run, **environment):
     command = [sys.executable, "-m", "gradaudit", "measure", str(manifest), "--run", str(run)]
-    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
 
 
 def test_a_run_killed_half_way_resumes_and_ends_with_the_same_table(tmp_path):
@@ -59,12 +61,18 @@ def test_a_run_killed_half_way_resumes_and_ends_with_the_same_table(tmp_path):
     assert killed.returncode == -signal.SIGKILL
     finished = sorted(p.name for p in (tmp_path / "killed" / "receipts").iterdir())
     assert 0 < len(finished) < 4
-    before = {name: (tmp_path / "killed" / "receipts" / name).stat().st_mtime_ns for name in finished}
+    before = {
+        name: (tmp_path / "killed" / "receipts" / name).stat().st_mtime_ns for name in finished
+    }
     resumed = run_measure(manifest, tmp_path / "killed")
     assert resumed.returncode == 0, resumed.stderr
-    assert {name: (tmp_path / "killed" / "receipts" / name).stat().st_mtime_ns for name in finished} == before
+    assert {
+        name: (tmp_path / "killed" / "receipts" / name).stat().st_mtime_ns for name in finished
+    } == before
     assert run_measure(manifest, tmp_path / "whole").returncode == 0
-    killed_run, whole_run = (ga.read_run(tmp_path / name).measurements() for name in ("killed", "whole"))
+    killed_run, whole_run = (
+        ga.read_run(tmp_path / name).measurements() for name in ("killed", "whole")
+    )
     pd.testing.assert_frame_equal(killed_run.table, whole_run.table)
     pd.testing.assert_frame_equal(killed_run.images, whole_run.images)
     pd.testing.assert_frame_equal(killed_run.maps, whole_run.maps)
@@ -102,10 +110,17 @@ def test_another_model_or_setting_does_not_mix_into_a_run(tmp_path):
     table, classifier, plan = open_audit(write_audit(tmp_path, images=8))
     ga.measure(table, classifier, plan, run=tmp_path / "run")
     with pytest.raises(RunError, match="plan: was"):
-        ga.measure(table, classifier, plan.updated(explain={"target": "label"}), run=tmp_path / "run")
+        ga.measure(
+            table, classifier, plan.updated(explain={"target": "label"}), run=tmp_path / "run"
+        )
     with pytest.raises(RunError, match="batches: was 4 of 12, is 3 of 12"):
         ga.measure(table, classifier, plan.updated(run={"batch_size": 3}), run=tmp_path / "run")
-    ga.measure(table, classifier, plan.updated(report={"title": "words move no number"}), run=tmp_path / "run")
+    ga.measure(
+        table,
+        classifier,
+        plan.updated(report={"title": "words move no number"}),
+        run=tmp_path / "run",
+    )
 
 
 def test_decoding_in_other_processes_changes_nothing(tmp_path):
@@ -121,7 +136,9 @@ def test_progress_counts_every_image_and_starts_where_a_run_stopped(tmp_path):
     ga.measure(table, classifier, plan, run=run)
     (run / "receipts" / "000001.json").unlink()
     seen = []
-    ga.measure(table, classifier, plan, run=run, progress=lambda done, total: seen.append((done, total)))
+    ga.measure(
+        table, classifier, plan, run=run, progress=lambda done, total: seen.append((done, total))
+    )
     assert seen == [(14, 26), (18, 26), (22, 26), (26, 26)]
 
 
@@ -141,14 +158,19 @@ def test_thumbnails_are_small_plain_jpegs_with_outlines(tmp_path):
 
 def test_no_pixel_is_kept_where_none_is_wanted(tmp_path):
     table, classifier, plan = open_audit(write_audit(tmp_path, images=24))
-    measure_with_gallery(table, classifier, plan.updated(privacy={"images": "none"}), tmp_path / "run")
+    measure_with_gallery(
+        table, classifier, plan.updated(privacy={"images": "none"}), tmp_path / "run"
+    )
     assert not (tmp_path / "run" / "thumbs").exists()
 
 
 def test_the_outline_of_a_square_is_its_border():
     mask = np.zeros((20, 20))
     mask[5:15, 5:15] = 1
-    numbers = [float(n) for n in outline_path(mask).replace("M", " ").replace("L", " ").replace("Z", " ").split()]
+    numbers = [
+        float(n)
+        for n in outline_path(mask).replace("M", " ").replace("L", " ").replace("Z", " ").split()
+    ]
     assert min(numbers) == pytest.approx(5, abs=0.6)
     assert max(numbers) == pytest.approx(15, abs=0.6)
     assert outline_path(np.zeros((20, 20))) == ""

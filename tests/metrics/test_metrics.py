@@ -38,7 +38,10 @@ def test_every_metric_has_a_replica_and_a_full_card():
 @settings(max_examples=25, deadline=None)
 @given(heat=heats, masks=soft)
 def test_metric_equals_its_definition(name, heat, masks):
-    expected = [[METRIC_REPLICAS[name](h, m) for m in regions] for h, regions in zip(heat, masks, strict=True)]
+    expected = [
+        [METRIC_REPLICAS[name](h, m) for m in regions]
+        for h, regions in zip(heat, masks, strict=True)
+    ]
     close(METRICS.get(name)(heat, masks), expected)
 
 
@@ -52,7 +55,9 @@ def test_scale_and_flips_and_order_change_nothing(name, heat, masks, factor):
     close(metric(heat[:, :, ::-1].copy(), masks[..., ::-1].copy()), value)
     close(metric(heat[:, ::-1].copy(), masks[:, :, ::-1].copy()), value)
     close(metric(heat[::-1].copy(), masks[::-1].copy()), value[::-1])
-    close(np.concatenate([metric(heat[n : n + 1], masks[n : n + 1]) for n in range(len(heat))]), value)
+    close(
+        np.concatenate([metric(heat[n : n + 1], masks[n : n + 1]) for n in range(len(heat))]), value
+    )
 
 
 @pytest.mark.parametrize("name", list(METRICS))
@@ -87,7 +92,12 @@ def test_flat_heat_gives_the_chance_value(masks, level):
     heat = np.full(SHAPE, level, np.float32)
     area = area_share(masks)
     partly = (area > 0) & (area < 1)
-    chance = {"relevance_mass_accuracy": area, "mass_lift": np.ones_like(area), "pointing_game": area, "relevance_rank_accuracy": area}
+    chance = {
+        "relevance_mass_accuracy": area,
+        "mass_lift": np.ones_like(area),
+        "pointing_game": area,
+        "relevance_rank_accuracy": area,
+    }
     chance["auc"] = np.full_like(area, 0.5)
     assert set(chance) == set(METRICS)
     for name, expected in chance.items():
@@ -126,7 +136,11 @@ def test_heat_that_is_not_finite_or_zero_is_undefined_with_a_reason():
     masks[:, 1] = 1
     for name in METRICS:
         assert np.isnan(METRICS.get(name)(heat, masks)[:2]).all(), name
-    assert reasons(heat, masks) == [["non_finite"] * 3, ["zero_heat"] * 3, ["", "full_mask", "empty_mask"]]
+    assert reasons(heat, masks) == [
+        ["non_finite"] * 3,
+        ["zero_heat"] * 3,
+        ["", "full_mask", "empty_mask"],
+    ]
     assert reasons(heat, masks, cell_area=9)[2] == ["mask_below_cell", "full_mask", "empty_mask"]
     assert {code for row in reasons(heat, masks, 9) for code in row} <= set(REASONS)
 
@@ -137,10 +151,14 @@ def test_a_region_of_one_cell_and_a_pixel_half_covered_count():
     masks[0, 1, 0, :] = 0.999
     masks[0, 2, 0, 0] = 0.5  # one pixel, half of it
     masks[0, 3] = 0.5  # every pixel, half of each
-    assert reasons(heat, masks, cell_area=4.0) == [["", "mask_below_cell", "mask_below_cell", "full_mask"]]
+    assert reasons(heat, masks, cell_area=4.0) == [
+        ["", "mask_below_cell", "mask_below_cell", "full_mask"]
+    ]
     assert reasons(heat, masks) == [["", "", "", "full_mask"]]
     masks[0, 2, 0, 0] = 0.499
-    assert reasons(heat, masks)[0][2] == "mask_below_cell"  # no pixel is inside, so nothing can be ranked
+    assert (
+        reasons(heat, masks)[0][2] == "mask_below_cell"
+    )  # no pixel is inside, so nothing can be ranked
 
 
 def test_zero_and_negative_zero_are_one_value():
@@ -159,9 +177,14 @@ def test_small_and_negative_zero_values_rank_as_they_are():
 
 def test_more_regions_than_one_sort_holds():
     rng = np.random.default_rng(0)
-    heat, masks = rng.random((2, 6, 7), np.float32), (rng.random((2, 40, 6, 7)) > 0.6).astype(np.float32)
+    heat, masks = (
+        rng.random((2, 6, 7), np.float32),
+        (rng.random((2, 40, 6, 7)) > 0.6).astype(np.float32),
+    )
     for name in METRICS:
-        singly = np.concatenate([METRICS.get(name)(heat, masks[:, r : r + 1]) for r in range(40)], 1)
+        singly = np.concatenate(
+            [METRICS.get(name)(heat, masks[:, r : r + 1]) for r in range(40)], 1
+        )
         close(METRICS.get(name)(heat, masks), singly)
     with pytest.raises(InputError, match="at most 31 regions"):
         rank_pixels(heat.reshape(2, -1), masks.reshape(2, 40, -1))
@@ -177,35 +200,56 @@ def test_more_regions_than_one_sort_holds():
 def test_upsampling_equals_torch_and_opencv(grid, size):
     cam = np.random.default_rng(0).standard_normal((2, *grid)).astype(np.float32)
     ours = upsample(cam, size)
-    reference = torch.nn.functional.interpolate(torch.from_numpy(cam)[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+    reference = torch.nn.functional.interpolate(
+        torch.from_numpy(cam)[:, None], size, mode="bilinear", align_corners=False
+    )[:, 0]
     close(ours, reference.numpy(), 1e-5 * np.abs(cam).max() / 10)
     close(upsample(torch.from_numpy(cam), size).numpy(), ours, 1e-12)
     if min(size[0] - grid[0], size[1] - grid[1]) >= 0:
-        close(ours, np.stack([cv2.resize(c, size[::-1], interpolation=cv2.INTER_LINEAR) for c in cam]), 2e-6)
+        close(
+            ours,
+            np.stack([cv2.resize(c, size[::-1], interpolation=cv2.INTER_LINEAR) for c in cam]),
+            2e-6,
+        )
 
 
 def test_upsampling_of_two_cells_in_closed_form():
     """Centres of four pixels lie at −1/4, 1/4, 3/4 and 5/4 of the way between the centres of two cells; the border is continued."""
-    np.testing.assert_array_equal(upsampling_matrix(4, 2), [[1, 0], [0.75, 0.25], [0.25, 0.75], [0, 1]])
+    np.testing.assert_array_equal(
+        upsampling_matrix(4, 2), [[1, 0], [0.75, 0.25], [0.25, 0.75], [0, 1]]
+    )
     np.testing.assert_array_equal(upsampling_matrix(2, 2), np.eye(2))
-    np.testing.assert_allclose(upsample(np.array([[0.0, 1.0], [2.0, 3.0]]), (4, 4))[1], [0.5, 0.75, 1.25, 1.5])
+    np.testing.assert_allclose(
+        upsample(np.array([[0.0, 1.0], [2.0, 3.0]]), (4, 4))[1], [0.5, 0.75, 1.25, 1.5]
+    )
 
 
 def test_two_cells_blend_between_their_centres_by_hand():
     """Cells of four pixels have their centres between pixels 1 and 2, and 5 and 6; a pixel between them takes from both, by distance."""
     blend = np.array([1, 1, 0.875, 0.625, 0.375, 0.125, 0, 0])
     np.testing.assert_array_equal(upsampling_matrix(8, 2), np.stack([blend, 1 - blend], 1))
-    np.testing.assert_array_equal(upsample(np.array([[0.0, 8.0]]), (1, 8)), [[0, 0, 1, 3, 5, 7, 8, 8]])
-    np.testing.assert_array_equal(upsample(np.array([[0.0], [8.0]]), (8, 1))[:, 0], [0, 0, 1, 3, 5, 7, 8, 8])
+    np.testing.assert_array_equal(
+        upsample(np.array([[0.0, 8.0]]), (1, 8)), [[0, 0, 1, 3, 5, 7, 8, 8]]
+    )
+    np.testing.assert_array_equal(
+        upsample(np.array([[0.0], [8.0]]), (8, 1))[:, 0], [0, 0, 1, 3, 5, 7, 8, 8]
+    )
 
 
 @settings(max_examples=25, deadline=None)
-@given(h=st.integers(1, 9), w=st.integers(1, 9), big=st.tuples(st.integers(1, 40), st.integers(1, 40)), seed=st.integers(0, 99))
+@given(
+    h=st.integers(1, 9),
+    w=st.integers(1, 9),
+    big=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    seed=st.integers(0, 99),
+)
 def test_projection_is_the_adjoint_of_upsampling(h, w, big, seed):
     rng = np.random.default_rng(seed)
     cam, mask = rng.standard_normal((2, h, w)), rng.random((2, *big))
     close((mask * upsample(cam, big)).sum((1, 2)), (project(mask, (h, w)) * cam).sum((1, 2)), 1e-9)
-    close(project(mask, (h, w)).sum((1, 2)), mask.sum((1, 2)), 1e-9)  # rows of the operator sum to one, so area is kept
+    close(
+        project(mask, (h, w)).sum((1, 2)), mask.sum((1, 2)), 1e-9
+    )  # rows of the operator sum to one, so area is kept
     close(upsampling_matrix(big[0], h).sum(1), 1)
 
 

@@ -30,7 +30,11 @@ class Warmth(nn.Module):
 
     def __init__(self, outputs: int = 2, key: str | None = None) -> None:
         super().__init__()
-        self.features, self.head, self.key = nn.Conv2d(3, 2, 4, stride=4), nn.Linear(2, outputs), key
+        self.features, self.head, self.key = (
+            nn.Conv2d(3, 2, 4, stride=4),
+            nn.Linear(2, outputs),
+            key,
+        )
         redder = torch.tensor([1.0, 0.0, -1.0]).view(1, 3, 1, 1).expand(1, 3, 4, 4) / 16
         with torch.no_grad():
             self.features.weight.copy_(torch.cat([redder, -redder]))
@@ -75,7 +79,10 @@ class WithFunction(Warmth):
 CUT = {
     "softmax at the end of a sequence": (lambda: nn.Sequential(Warmth(), nn.Softmax(dim=1)), 2),
     "sigmoid at the end of a sequence": (lambda: nn.Sequential(Warmth(1), nn.Sigmoid()), 1),
-    "a sequence in a sequence, flattened after": (lambda: nn.Sequential(nn.Sequential(Warmth(1), nn.Sigmoid()), nn.Flatten(0)), 1),
+    "a sequence in a sequence, flattened after": (
+        lambda: nn.Sequential(nn.Sequential(Warmth(1), nn.Sigmoid()), nn.Flatten(0)),
+        1,
+    ),
     "softmax as an attribute": (lambda: WithModule(nn.Softmax(dim=-1)), 2),
     "log-softmax as an attribute": (lambda: WithModule(nn.LogSoftmax(dim=1)), 2),
     "sigmoid as an attribute, one logit": (lambda: WithModule(nn.Sigmoid(), 1), 1),
@@ -108,10 +115,16 @@ def audit(tmp_path_factory):
     table.to_csv(manifest, index=False)
     plan, root = find_plan(None, manifest)
     table = ga.read_manifest(manifest, plan)
-    preprocess = ga.load_classifier("factory:network.py:build", preprocess=plan.preprocess, root=root).preprocess
+    preprocess = ga.load_classifier(
+        "factory:network.py:build", preprocess=plan.preprocess, root=root
+    ).preprocess
 
     def run(module: nn.Module):
-        return ga.measure(table, Classifier.wrap(module.eval(), classes=["warm", "cold"], preprocess=preprocess), plan)
+        return ga.measure(
+            table,
+            Classifier.wrap(module.eval(), classes=["warm", "cold"], preprocess=preprocess),
+            plan,
+        )
 
     run.folder, run.manifest, run.plan, run.preprocess = root, manifest, plan, preprocess
     return run
@@ -122,7 +135,9 @@ def assert_same_audit(found, expected) -> None:
         assert list(found.images[name]) == list(expected.images[name])
     for name in ("probability", "score"):
         assert list(found.images[name]) == pytest.approx(list(expected.images[name]), rel=1e-5)
-    pd.testing.assert_series_equal(found.table["heat_share"], expected.table["heat_share"], rtol=1e-5)
+    pd.testing.assert_series_equal(
+        found.table["heat_share"], expected.table["heat_share"], rtol=1e-5
+    )
     assert found.images["correct"].mean() == 0.75
     assert found.table["heat_share"].notna().mean() > 0.4
 
@@ -136,7 +151,10 @@ def test_a_network_that_ends_in_an_activation_is_audited_as_the_one_without(audi
     module = build()
     found = audit(module)
     assert_same_audit(found, audit(Warmth(outputs)))
-    assert any("was taken off, so that the logit is explained" in note for note in found.run["model"]["notes"])
+    assert any(
+        "was taken off, so that the logit is explained" in note
+        for note in found.run["model"]["notes"]
+    )
     with torch.no_grad():
         assert module(images(2)).max() <= 1, "the network itself is as it was"
 
@@ -146,9 +164,13 @@ def test_an_activation_that_cannot_be_taken_off_is_refused(audit, name):
     build, words = REFUSED[name]
     with pytest.raises(ModelError, match=rf"{words}(.|\n)*return the logits"):
         audit(build())
-    expected, words = (LayerError, "cuts the graph") if "without gradient" in name else (ModelError, words)
+    expected, words = (
+        (LayerError, "cuts the graph") if "without gradient" in name else (ModelError, words)
+    )
     with pytest.raises(expected, match=words):
-        ga.explain(Classifier.wrap(build().eval(), layer="features", classes=["warm", "cold"]), images(3))
+        ga.explain(
+            Classifier.wrap(build().eval(), layer="features", classes=["warm", "cold"]), images(3)
+        )
 
 
 def test_the_whole_audit_of_a_factory(audit):
@@ -159,11 +181,17 @@ def test_the_whole_audit_of_a_factory(audit):
             return nn.Sequential(network.build(), nn.Softmax(dim=1))
     """
     (audit.folder / "probable.py").write_text(textwrap.dedent(code))
-    found, plain = (ga.audit(audit.manifest, f"factory:{file}.py:build") for file in ("probable", "network"))
+    found, plain = (
+        ga.audit(audit.manifest, f"factory:{file}.py:build") for file in ("probable", "network")
+    )
     assert any("(softmax) was taken off" in note for note in found.document.model.notes)
     assert len(found.findings) == len(plain.findings) > 0
     for one, other in zip(found.findings, plain.findings, strict=True):
-        assert (one.anchor, one.verdict, one.n_images) == (other.anchor, other.verdict, other.n_images)
+        assert (one.anchor, one.verdict, one.n_images) == (
+            other.anchor,
+            other.verdict,
+            other.n_images,
+        )
         assert one.mean.estimate == pytest.approx(other.mean.estimate, rel=1e-5)
 
 
@@ -172,18 +200,36 @@ def test_single_images_and_the_list_of_layers(audit, tmp_path):
     records = []
     for name, module in {"plain": Warmth(), "probable": WithModule(nn.Softmax(dim=1))}.items():
         clf = Classifier.wrap(module.eval(), classes=["warm", "cold"], preprocess=audit.preprocess)
-        written = explain_images(found, clf, audit.plan, ("gradcam", "occlusion"), tmp_path / name, names=True)
-        records.append([{k: row[k] for k in ("predicted", "probability", "score", "status", "highest")} for row in written.record["explanations"]])
-        assert any("taken off" in note for note in written.record["model"]["notes"]) == (name == "probable")
+        written = explain_images(
+            found, clf, audit.plan, ("gradcam", "occlusion"), tmp_path / name, names=True
+        )
+        records.append(
+            [
+                {k: row[k] for k in ("predicted", "probability", "score", "status", "highest")}
+                for row in written.record["explanations"]
+            ]
+        )
+        assert any("taken off" in note for note in written.record["model"]["notes"]) == (
+            name == "probable"
+        )
         assert list_layers(clf).auto == "features"
     clf = Classifier.wrap(WithModule(nn.Sigmoid()).eval(), preprocess=audit.preprocess)
     written = explain_images(found, clf, audit.plan, ("occlusion",), tmp_path / "without a layer")
     assert any("taken off" in note for note in written.record["model"]["notes"])
     assert len(records[0]) == 2
     for plain, probable in zip(*records, strict=True):
-        assert {k: pytest.approx(v, rel=1e-5) if isinstance(v, float) else v for k, v in plain.items()} == probable
+        assert {
+            k: pytest.approx(v, rel=1e-5) if isinstance(v, float) else v for k, v in plain.items()
+        } == probable
     with pytest.raises(ModelError, match="softmax"):
-        explain_images(found, Classifier.wrap(WithFunction(lambda z: z.softmax(1)).eval(), preprocess=audit.preprocess), audit.plan, output=tmp_path)
+        explain_images(
+            found,
+            Classifier.wrap(
+                WithFunction(lambda z: z.softmax(1)).eval(), preprocess=audit.preprocess
+            ),
+            audit.plan,
+            output=tmp_path,
+        )
     with pytest.raises(ModelError, match="softmax"):
         list_layers(Classifier.wrap(WithFunction(lambda z: z.softmax(1)).eval()))
 
@@ -205,7 +251,14 @@ def test_explain_explains_the_logit_and_says_so(layer, activation):
     torch.testing.assert_close(found.outputs, expected.outputs)
 
 
-@pytest.mark.parametrize("build", [lambda: WithModule(nn.Sigmoid(), 1), lambda: Squeezed(nn.Sigmoid(), 1), lambda: WithModule(nn.Softmax(1))])
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: WithModule(nn.Sigmoid(), 1),
+        lambda: Squeezed(nn.Sigmoid(), 1),
+        lambda: WithModule(nn.Softmax(1)),
+    ],
+)
 def test_one_image_is_enough(build):
     net = build().eval()
     with pytest.warns(UserWarning, match="taken off"):
@@ -223,7 +276,11 @@ def test_a_saturated_softmax_hides_no_layer():
 
 def test_a_target_that_reads_the_output_itself_gets_it_as_it_is():
     module, x = nn.Sequential(seeded(GapNet), nn.Softmax(1)).eval(), images(2)
-    for target in (lambda p: torch.log(p[:, 1]), ("negated", lambda p: p[:, 1]), ("similarity", torch.ones(5))):
+    for target in (
+        lambda p: torch.log(p[:, 1]),
+        ("negated", lambda p: p[:, 1]),
+        ("similarity", torch.ones(5)),
+    ):
         found = ga.explain(module, x, target)
         torch.testing.assert_close(found.outputs.sum(1), torch.ones(2))
 
@@ -315,7 +372,9 @@ def test_a_gate_or_an_attention_inside_is_no_ending(scale):
             return 0.5 + scale * self.head((x * self.gate(x) * self.attention(x)).mean(2))
 
     module = Gated().eval()
-    assert ((module(images(4)) > 0) & (module(images(4)) < 1)).all(), "as outputs of a softmax or sigmoid"
+    assert ((module(images(4)) > 0) & (module(images(4)) < 1)).all(), (
+        "as outputs of a softmax or sigmoid"
+    )
     assert with_logits(Classifier.wrap(module), images(4)).module is module
 
 
@@ -323,7 +382,9 @@ class Cosines(GapNet):
     """Similarities of what a ReLU leaves with positive prototypes: between 0 and 1, and no probabilities."""
 
     def forward(self, x):
-        features = functional.normalize(self.relu2(self.conv2(self.relu1(self.conv1(x)))).mean((2, 3)))
+        features = functional.normalize(
+            self.relu2(self.conv2(self.relu1(self.conv1(x)))).mean((2, 3))
+        )
         return features @ functional.normalize(self.fc.weight.abs()).T
 
 
@@ -331,8 +392,13 @@ def test_outputs_that_never_leave_the_unit_interval_are_noted(audit):
     module = seeded(Cosines, classes=2)
     found = with_logits(Classifier.wrap(module), images(3))
     assert found.module is module
-    assert any("stayed within [0, 1] on 3 images" in note and "return the logits" in note for note in found.notes)
-    assert "stayed within [0, 1] on 4 images" in " ".join(audit(module).run["model"]["notes"]), "as many as there are at hand"
+    assert any(
+        "stayed within [0, 1] on 3 images" in note and "return the logits" in note
+        for note in found.notes
+    )
+    assert "stayed within [0, 1] on 4 images" in " ".join(audit(module).run["model"]["notes"]), (
+        "as many as there are at hand"
+    )
 
 
 def test_maps_of_classes_and_detections_pass():
@@ -344,7 +410,10 @@ def test_maps_of_classes_and_detections_pass():
 
     class Detector(nn.Module):
         def forward(self, x):
-            return [{"boxes": torch.zeros(1, 4), "labels": torch.zeros(1), "scores": torch.ones(1)} for _ in x]
+            return [
+                {"boxes": torch.zeros(1, 4), "labels": torch.zeros(1), "scores": torch.ones(1)}
+                for _ in x
+            ]
 
     detector = Detector()
     assert with_logits(Classifier.wrap(detector), images(2)).module is detector
@@ -376,7 +445,10 @@ def test_exported_programs(tmp_path, end):
     assert any("was taken off" in note for note in clf.notes)
 
 
-@pytest.mark.skipif(any(importlib.util.find_spec(name) is None for name in ("onnx", "onnx2torch")), reason="the extra [onnx] is not installed")
+@pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("onnx", "onnx2torch")),
+    reason="the extra [onnx] is not installed",
+)
 @pytest.mark.parametrize("ending", ["LogSoftmax", "Softmax", "Sigmoid"])
 @pytest.mark.parametrize("after", ["", "Identity", "Flatten"])
 def test_onnx_files(tmp_path, ending, after):
@@ -389,7 +461,9 @@ def test_onnx_files(tmp_path, ending, after):
         model = onnx.load(tmp_path / "net.onnx")
         model.graph.node.append(helper.make_node(after, ["out"], ["last"], name="after"))
         model.graph.output.pop()
-        model.graph.output.append(helper.make_tensor_value_info("last", TensorProto.FLOAT, ["n", 3]))
+        model.graph.output.append(
+            helper.make_tensor_value_info("last", TensorProto.FLOAT, ["n", 3])
+        )
         onnx.save(model, tmp_path / "net.onnx")
     batch = images(5, 16, width=20)
     clf = with_logits(ga.load_classifier("net.onnx", root=tmp_path), batch)

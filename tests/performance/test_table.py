@@ -29,11 +29,15 @@ from gradaudit.subgroups.comparison import disparity
 from gradaudit.subgroups.contrast import TEST_NAMES
 
 
-def measurements(n=400, classes=("benign", "malignant"), seed=0, groups=("a", "b", "c"), per_cluster=3):
+def measurements(
+    n=400, classes=("benign", "malignant"), seed=0, groups=("a", "b", "c"), per_cluster=3
+):
     """Labels, predictions and probabilities of a mediocre classifier; no heat."""
     rng = np.random.default_rng(seed)
     label = rng.integers(0, len(classes), n)
-    logits = rng.standard_normal((n, len(classes))) + 1.2 * (label[:, None] == np.arange(len(classes)))
+    logits = rng.standard_normal((n, len(classes))) + 1.2 * (
+        label[:, None] == np.arange(len(classes))
+    )
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     cluster = rng.integers(0, max(1, n // per_cluster), n)
     names = np.array(classes, dtype=object)
@@ -49,7 +53,9 @@ def measurements(n=400, classes=("benign", "malignant"), seed=0, groups=("a", "b
 
 def table_of(meas, plan=None, reference="rest"):
     levels = meas.images["subgroup.site"]
-    groups = {"site": pd.Series(pd.Categorical(levels, categories=sorted(levels.unique()), ordered=True))}
+    groups = {
+        "site": pd.Series(pd.Categorical(levels, categories=sorted(levels.unique()), ordered=True))
+    }
     rows = performance_table(meas, plan or Plan(), groups, {"site": reference})
     return {(r.level, r.metric): r for r in rows}
 
@@ -58,7 +64,9 @@ def data_of(label, score, cluster, positive=1):
     label, score = np.asarray(label), np.asarray(score, dtype=float)
     p = np.column_stack([1 - score, score])
     guess = p.argmax(axis=1)
-    return Predictions(("0", "1"), label, guess, (label == guess) * 1.0, p, np.asarray(cluster), positive, "")
+    return Predictions(
+        ("0", "1"), label, guess, (label == guess) * 1.0, p, np.asarray(cluster), positive, ""
+    )
 
 
 # ── point estimates ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -68,7 +76,11 @@ def test_estimates_equal_fairlearn_and_scikit_learn():
     fairlearn = pytest.importorskip("fairlearn.metrics")
     meas = measurements()
     images = meas.images
-    truth, guess, score = images["label"] == "malignant", images["predicted"] == "malignant", images["probability.malignant"]
+    truth, guess, score = (
+        images["label"] == "malignant",
+        images["predicted"] == "malignant",
+        images["probability.malignant"],
+    )
     frame = fairlearn.MetricFrame(
         metrics={
             "accuracy": sk.accuracy_score, "sensitivity": fairlearn.true_positive_rate, "specificity": fairlearn.true_negative_rate,
@@ -80,25 +92,41 @@ def test_estimates_equal_fairlearn_and_scikit_learn():
     for level in ("a", "b", "c"):
         rows = (images["subgroup.site"] == level).to_numpy()
         for metric in ("accuracy", "sensitivity", "specificity", "ppv"):
-            assert found[level, metric].estimate == pytest.approx(frame.by_group.loc[level, metric], abs=1e-12)
-        assert found[level, "auc"].estimate == pytest.approx(sk.roc_auc_score(truth[rows], score[rows]), abs=1e-12)
-        assert found[level, "brier"].estimate == pytest.approx(sk.brier_score_loss(truth[rows], score[rows]), abs=1e-12)
+            assert found[level, metric].estimate == pytest.approx(
+                frame.by_group.loc[level, metric], abs=1e-12
+            )
+        assert found[level, "auc"].estimate == pytest.approx(
+            sk.roc_auc_score(truth[rows], score[rows]), abs=1e-12
+        )
+        assert found[level, "brier"].estimate == pytest.approx(
+            sk.brier_score_loss(truth[rows], score[rows]), abs=1e-12
+        )
     assert found[ALL, "accuracy"].estimate == pytest.approx(frame.overall["accuracy"], abs=1e-12)
-    assert found["a", "sensitivity"].n_images == int((truth & (images["subgroup.site"] == "a")).sum())
+    assert found["a", "sensitivity"].n_images == int(
+        (truth & (images["subgroup.site"] == "a")).sum()
+    )
 
 
 def test_macro_averages_equal_scikit_learn():
     meas = measurements(600, ("x", "y", "z"))
     images, found = meas.images, table_of(meas)
     p = images[["probability.x", "probability.y", "probability.z"]].to_numpy()
-    assert found[ALL, "sensitivity"].estimate == pytest.approx(sk.balanced_accuracy_score(images["label"], images["predicted"]), abs=1e-12)
-    assert found[ALL, "ppv"].estimate == pytest.approx(sk.precision_score(images["label"], images["predicted"], average="macro"), abs=1e-12)
-    assert found[ALL, "auc"].estimate == pytest.approx(sk.roc_auc_score(images["label"], p, multi_class="ovr", average="macro"), abs=1e-12)
+    assert found[ALL, "sensitivity"].estimate == pytest.approx(
+        sk.balanced_accuracy_score(images["label"], images["predicted"]), abs=1e-12
+    )
+    assert found[ALL, "ppv"].estimate == pytest.approx(
+        sk.precision_score(images["label"], images["predicted"], average="macro"), abs=1e-12
+    )
+    assert found[ALL, "auc"].estimate == pytest.approx(
+        sk.roc_auc_score(images["label"], p, multi_class="ovr", average="macro"), abs=1e-12
+    )
     each = [sk.recall_score(images["label"] != name, images["predicted"] != name) for name in "xyz"]
     assert found[ALL, "specificity"].estimate == pytest.approx(np.mean(each), abs=1e-12)
     assert found[ALL, "sensitivity"].reason == "mean over 3 classes, each against the rest"
     truth = (images["label"].to_numpy()[:, None] == np.array(["x", "y", "z"])) * 1.0
-    assert found[ALL, "brier"].estimate == pytest.approx(((p - truth) ** 2).sum(axis=1).mean(), abs=1e-12)
+    assert found[ALL, "brier"].estimate == pytest.approx(
+        ((p - truth) ** 2).sum(axis=1).mean(), abs=1e-12
+    )
     assert found[ALL, "calibration_slope"].estimate is None
     assert "positive_class" in found[ALL, "calibration_slope"].reason
 
@@ -108,12 +136,21 @@ def test_macro_influences_give_the_jackknife_variance(metric):
     """Leaving out one cluster at a time needs no formula; linearisation has to agree with it."""
     meas = measurements(600, ("x", "y", "z"), seed=3)
     images = meas.images
-    label, guess = (images[c].map({"x": 0, "y": 1, "z": 2}).to_numpy(dtype=int) for c in ("label", "predicted"))
+    label, guess = (
+        images[c].map({"x": 0, "y": 1, "z": 2}).to_numpy(dtype=int) for c in ("label", "predicted")
+    )
     p = images[["probability.x", "probability.y", "probability.z"]].to_numpy()
     cluster = pd.factorize(images["cluster"])[0]
-    data = Predictions(("x", "y", "z"), label, guess, (label == guess) * 1.0, p, cluster, None, "none")
+    data = Predictions(
+        ("x", "y", "z"), label, guess, (label == guess) * 1.0, p, cluster, None, "none"
+    )
     whole = FIGURES[metric](data, 0.05)
-    left_out = np.array([FIGURES[metric](data.take(np.flatnonzero(cluster != c)), 0.05).estimate for c in range(cluster.max() + 1)])
+    left_out = np.array(
+        [
+            FIGURES[metric](data.take(np.flatnonzero(cluster != c)), 0.05).estimate
+            for c in range(cluster.max() + 1)
+        ]
+    )
     jackknife = (len(left_out) - 1) / len(left_out) * np.sum((left_out - left_out.mean()) ** 2)
     assert clustered_variance(whole.influence, cluster) == pytest.approx(jackknife, rel=0.04)
 
@@ -127,16 +164,22 @@ def test_calibration_slope_equals_statsmodels_with_clustered_errors():
     label = (rng.random(400) < 1 / (1 + np.exp(-0.6 * np.log(score / (1 - score))))).astype(int)
     found = FIGURES["calibration_slope"](data_of(label, score, cluster), 0.05)
     x = sm.add_constant(np.log(score / (1 - score)))
-    fit = sm.GLM(label, x, family=sm.families.Binomial()).fit(cov_type="cluster", cov_kwds={"groups": cluster, "use_correction": False})
+    fit = sm.GLM(label, x, family=sm.families.Binomial()).fit(
+        cov_type="cluster", cov_kwds={"groups": cluster, "use_correction": False}
+    )
     groups = len(np.unique(cluster))
     half = stats.t.ppf(0.975, groups - 1) * fit.bse[1] * np.sqrt(groups / (groups - 1))
     assert found.estimate == pytest.approx(fit.params[1], abs=1e-7)
-    assert (found.low, found.high) == pytest.approx((fit.params[1] - half, fit.params[1] + half), abs=1e-6)
+    assert (found.low, found.high) == pytest.approx(
+        (fit.params[1] - half, fit.params[1] + half), abs=1e-6
+    )
 
 
 def test_labels_written_as_class_numbers_are_understood():
     meas = measurements(60)
-    by_number = meas.images.assign(label=meas.images["label"].map({"benign": "0", "malignant": "1"}))
+    by_number = meas.images.assign(
+        label=meas.images["label"].map({"benign": "0", "malignant": "1"})
+    )
     again = Measurements(meas.table, by_number, None, meas.run)
     assert table_of(again)[ALL, "sensitivity"] == table_of(meas)[ALL, "sensitivity"]
 
@@ -187,35 +230,53 @@ def slow_obuchowski(score, positive, cluster):
 def slow_delong(score, positive):
     x, y = score[positive], score[~positive]
     kernel = (x[:, None] > y[None, :]) + 0.5 * (x[:, None] == y[None, :])
-    return np.var(kernel.mean(axis=1), ddof=1) / len(x) + np.var(kernel.mean(axis=0), ddof=1) / len(y)
+    return np.var(kernel.mean(axis=1), ddof=1) / len(x) + np.var(kernel.mean(axis=0), ddof=1) / len(
+        y
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_obuchowski_equals_its_replica_and_delong_without_clusters(seed):
     rng = np.random.default_rng(seed)
-    score, positive, cluster = np.round(rng.standard_normal(60), 1), rng.random(60) < 0.4, rng.integers(0, 15, 60)
-    assert obuchowski_variance(score, positive, cluster) == pytest.approx(slow_obuchowski(score, positive, cluster), rel=1e-10)
-    assert obuchowski_variance(score, positive, np.arange(60)) == pytest.approx(slow_delong(score, positive), rel=1e-10)
+    score, positive, cluster = (
+        np.round(rng.standard_normal(60), 1),
+        rng.random(60) < 0.4,
+        rng.integers(0, 15, 60),
+    )
+    assert obuchowski_variance(score, positive, cluster) == pytest.approx(
+        slow_obuchowski(score, positive, cluster), rel=1e-10
+    )
+    assert obuchowski_variance(score, positive, np.arange(60)) == pytest.approx(
+        slow_delong(score, positive), rel=1e-10
+    )
 
 
 def test_wilson_equals_statsmodels_where_nothing_is_clustered():
     from statsmodels.stats.proportion import proportion_confint
 
-    assert _wilson(0.3, 50, 10**9, 0.05) == pytest.approx(proportion_confint(15, 50, method="wilson"), abs=1e-7)
-    assert _wilson(0.0, 50, 10**9, 0.05) == pytest.approx(proportion_confint(0, 50, method="wilson"), abs=1e-7)
+    assert _wilson(0.3, 50, 10**9, 0.05) == pytest.approx(
+        proportion_confint(15, 50, method="wilson"), abs=1e-7
+    )
+    assert _wilson(0.0, 50, 10**9, 0.05) == pytest.approx(
+        proportion_confint(0, 50, method="wilson"), abs=1e-7
+    )
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_intervals_have_a_width_at_the_ends(value):
     low, high = wilson_clustered(value, 0.0, np.repeat(np.arange(20), 3))
     assert 0 <= low <= value <= high <= 1
-    assert high - low == pytest.approx(_wilson(0.0, 20, 19, 0.05)[1])  # twenty clusters of three count as twenty
+    assert high - low == pytest.approx(
+        _wilson(0.0, 20, 19, 0.05)[1]
+    )  # twenty clusters of three count as twenty
 
 
 def test_more_images_of_the_same_patients_tell_nothing_new():
     hits = np.random.default_rng(0).random(40) < 0.7
     once = _proportion(hits * 1.0, np.ones(40, dtype=bool), np.arange(40), 0.05, "")
-    thrice = _proportion(np.repeat(hits, 3) * 1.0, np.ones(120, dtype=bool), np.repeat(np.arange(40), 3), 0.05, "")
+    thrice = _proportion(
+        np.repeat(hits, 3) * 1.0, np.ones(120, dtype=bool), np.repeat(np.arange(40), 3), 0.05, ""
+    )
     assert (thrice.low, thrice.high) == pytest.approx((once.low, once.high), abs=1e-12)
 
 
@@ -223,13 +284,20 @@ def coverage_of_proportion(rng, clusters, p, correlation, runs=400, largest=8):
     cut, inside = stats.norm.ppf(p), 0
     for _ in range(runs):
         cluster = np.repeat(np.arange(clusters), rng.integers(1, largest + 1, clusters))
-        noise = np.sqrt(correlation) * rng.standard_normal(clusters)[cluster] + np.sqrt(1 - correlation) * rng.standard_normal(len(cluster))
-        found = _proportion((noise < cut) * 1.0, np.ones(len(cluster), dtype=bool), cluster, 0.05, "")
+        noise = np.sqrt(correlation) * rng.standard_normal(clusters)[cluster] + np.sqrt(
+            1 - correlation
+        ) * rng.standard_normal(len(cluster))
+        found = _proportion(
+            (noise < cut) * 1.0, np.ones(len(cluster), dtype=bool), cluster, 0.05, ""
+        )
         inside += found.low <= p <= found.high
     return inside / runs
 
 
-@pytest.mark.parametrize(("clusters", "p", "correlation"), [(30, 0.5, 0.5), (30, 0.9, 0.5), (30, 0.98, 0.3), (12, 0.9, 0.0), (100, 0.8, 0.7)])
+@pytest.mark.parametrize(
+    ("clusters", "p", "correlation"),
+    [(30, 0.5, 0.5), (30, 0.9, 0.5), (30, 0.98, 0.3), (12, 0.9, 0.0), (100, 0.8, 0.7)],
+)
 def test_proportion_intervals_cover(clusters, p, correlation):
     covered = coverage_of_proportion(np.random.default_rng(7), clusters, p, correlation)
     assert 0.91 <= covered <= 0.995
@@ -240,19 +308,27 @@ def test_the_naive_interval_does_not_cover():
     rng, inside = np.random.default_rng(7), 0
     for _ in range(300):
         cluster = np.repeat(np.arange(30), rng.integers(1, 9, 30))
-        noise = np.sqrt(0.7) * rng.standard_normal(30)[cluster] + np.sqrt(0.3) * rng.standard_normal(len(cluster))
-        found = _proportion((noise < 0) * 1.0, np.ones(len(cluster), dtype=bool), np.arange(len(cluster)), 0.05, "")
+        noise = np.sqrt(0.7) * rng.standard_normal(30)[cluster] + np.sqrt(
+            0.3
+        ) * rng.standard_normal(len(cluster))
+        found = _proportion(
+            (noise < 0) * 1.0, np.ones(len(cluster), dtype=bool), np.arange(len(cluster)), 0.05, ""
+        )
         inside += found.low <= 0.5 <= found.high
     assert inside / 300 < 0.85
 
 
-@pytest.mark.parametrize(("clusters", "shift", "correlation"), [(30, 0.0, 0.5), (30, 1.2, 0.5), (80, 2.0, 0.0)])
+@pytest.mark.parametrize(
+    ("clusters", "shift", "correlation"), [(30, 0.0, 0.5), (30, 1.2, 0.5), (80, 2.0, 0.0)]
+)
 def test_auc_intervals_cover(clusters, shift, correlation):
     rng, inside, true = np.random.default_rng(11), 0, stats.norm.cdf(shift / np.sqrt(2))
     for _ in range(300):
         cluster = np.repeat(np.arange(clusters), rng.integers(1, 6, clusters))
         positive = rng.random(len(cluster)) < 0.35
-        noise = np.sqrt(correlation) * rng.standard_normal(clusters)[cluster] + np.sqrt(1 - correlation) * rng.standard_normal(len(cluster))
+        noise = np.sqrt(correlation) * rng.standard_normal(clusters)[cluster] + np.sqrt(
+            1 - correlation
+        ) * rng.standard_normal(len(cluster))
         score = noise + shift * positive
         low, high = _auc_interval(placements(score, positive)[0], positive, score, cluster, 0.05)
         inside += low <= true <= high
@@ -265,12 +341,23 @@ def test_difference_intervals_cover_and_use_the_shared_patients():
     for _ in range(300):
         cluster = np.repeat(np.arange(40), 6)
         side = np.tile([True, True, True, False, False, False], 40)
-        noise = np.sqrt(0.6) * rng.standard_normal(40)[cluster] + np.sqrt(0.4) * rng.standard_normal(240)
+        noise = np.sqrt(0.6) * rng.standard_normal(40)[cluster] + np.sqrt(
+            0.4
+        ) * rng.standard_normal(240)
         hits = (noise < np.where(side, 0.9, 0.4)) * 1.0
         figures = []
         for rows in (side, ~side):
-            f = _proportion(hits[rows], np.ones(int(rows.sum()), dtype=bool), cluster[rows], 0.05, "")
-            figures.append(Figure(f.estimate, f.low, f.high, influence=np.bincount(cluster[rows], weights=f.influence, minlength=40)))
+            f = _proportion(
+                hits[rows], np.ones(int(rows.sum()), dtype=bool), cluster[rows], 0.05, ""
+            )
+            figures.append(
+                Figure(
+                    f.estimate,
+                    f.low,
+                    f.high,
+                    influence=np.bincount(cluster[rows], weights=f.influence, minlength=40),
+                )
+            )
         true = stats.norm.cdf(0.9) - stats.norm.cdf(0.4)
         d, low, high = mover_difference(*figures)
         assert d == pytest.approx(figures[0].estimate - figures[1].estimate)
@@ -326,7 +413,9 @@ def test_unlabelled_and_failed_images_take_no_part():
     images.loc[images.index[:10], "status"] = "failed"
     images.loc[images.index[10:30], "label"] = None
     images.loc[images.index[30:35], "label"] = "a class of another model"
-    assert table_of(Measurements(meas.table, images, None, meas.run))[ALL, "accuracy"].n_images == 65
+    assert (
+        table_of(Measurements(meas.table, images, None, meas.run))[ALL, "accuracy"].n_images == 65
+    )
 
 
 def test_without_probabilities_auc_says_why():
@@ -342,7 +431,9 @@ def test_differences_name_their_reference():
     found = table_of(measurements(), reference="a")
     assert ("a", "accuracy_difference") not in found
     row = found["b", "accuracy_difference"]
-    assert row.estimate == pytest.approx(found["b", "accuracy"].estimate - found["a", "accuracy"].estimate)
+    assert row.estimate == pytest.approx(
+        found["b", "accuracy"].estimate - found["a", "accuracy"].estimate
+    )
     assert row.low < row.estimate < row.high
     assert row.reason == "against a"
 
@@ -370,14 +461,22 @@ def test_a_planted_gap_has_a_small_p_and_the_others_do_not():
 def test_the_test_of_a_difference_is_that_of_the_heat():
     meas = measurements(n=300)
     rows, images = table_of(meas), meas.images
-    found = disparity(images["correct"].astype(float), images["subgroup.site"], clusters=images["cluster"], permutations=1999, omnibus=False)
+    found = disparity(
+        images["correct"].astype(float),
+        images["subgroup.site"],
+        clusters=images["cluster"],
+        permutations=1999,
+        omnibus=False,
+    )
     for c in found.contrasts:
         assert rows[c.group, "accuracy_difference"].test.p == c.p
         assert rows[c.group, "accuracy_difference"].test.name == TEST_NAMES[c.method]
     p = {key: row.test for key, row in rows.items() if row.test.p is not None}
     assert len(p) == 3 * 7
     assert all(metric.endswith("_difference") for _, metric in p)
-    assert [t.p_adjusted for t in p.values()] == pytest.approx(list(benjamini_hochberg([t.p for t in p.values()])))
+    assert [t.p_adjusted for t in p.values()] == pytest.approx(
+        list(benjamini_hochberg([t.p for t in p.values()]))
+    )
 
 
 def _rescored(meas, level, change):
@@ -415,7 +514,10 @@ def test_pseudo_values_equal_leaving_each_cluster_out(classes, name):
         return
     scaled = lambda rows: np.arcsin(np.sqrt(FIGURES[name](data.take(rows), 0.05).estimate))  # noqa: E731
     codes, everything = np.unique(data.cluster), np.ones(len(data.label), dtype=bool)
-    expected = [len(codes) * scaled(everything) - (len(codes) - 1) * scaled(data.cluster != c) for c in codes]
+    expected = [
+        len(codes) * scaled(everything) - (len(codes) - 1) * scaled(data.cluster != c)
+        for c in codes
+    ]
     np.testing.assert_array_equal(found.clusters, codes)
     np.testing.assert_allclose(found.values, expected, atol=1e-9)
 
@@ -426,8 +528,12 @@ def test_pseudo_values_of_the_slope_average_to_it_and_follow_the_deletions():
     found = pseudo_values("calibration_slope", data, data)
     codes, values = found.clusters, found.values
     assert values.mean() == pytest.approx(slope, abs=1e-9)
-    without = [FIGURES["calibration_slope"](data.take(data.cluster != c), 0.05).estimate for c in codes]
-    assert np.corrcoef(values, len(codes) * slope - (len(codes) - 1) * np.array(without))[0, 1] > 0.99
+    without = [
+        FIGURES["calibration_slope"](data.take(data.cluster != c), 0.05).estimate for c in codes
+    ]
+    assert (
+        np.corrcoef(values, len(codes) * slope - (len(codes) - 1) * np.array(without))[0, 1] > 0.99
+    )
 
 
 def test_a_class_in_too_few_clusters_leaves_the_auc_untested():
@@ -446,7 +552,9 @@ def test_where_nearly_every_image_is_ranked_right_there_is_no_p(classes):
     """Pseudo-values differ by class even then; the guard looks at what is right and what is ranked right."""
     meas = measurements(n=600, classes=classes, per_cluster=1)
     meas.images["cluster"] = [f"c{k}" for k in range(600)]
-    sure = np.where(meas.images[["label"]].to_numpy() == np.array(classes), 0.9, 0.1 / (len(classes) - 1))
+    sure = np.where(
+        meas.images[["label"]].to_numpy() == np.array(classes), 0.9, 0.1 / (len(classes) - 1)
+    )
     sure[:4] = sure[:4, ::-1]  # four images are wrong
     meas.images[[f"probability.{name}" for name in classes]] = sure
     meas.images["predicted"] = np.array(classes)[sure.argmax(axis=1)]
@@ -466,7 +574,11 @@ def test_patients_on_both_sides_are_compared_with_themselves():
 
 def test_of_two_levels_both_rows_tell_the_one_comparison():
     rows = table_of(measurements(n=300, groups=("a", "b")))
-    assert rows["a", "accuracy_difference"].test.p == rows["b", "accuracy_difference"].test.p is not None
+    assert (
+        rows["a", "accuracy_difference"].test.p
+        == rows["b", "accuracy_difference"].test.p
+        is not None
+    )
 
 
 def test_a_declared_reference_is_compared_with_each():
@@ -482,6 +594,12 @@ def test_too_few_clusters_have_no_p_and_a_third_class_counts_as_not_positive():
     rows = table_of(three, Plan(analysis={"positive_class": "melanoma"}))
     images = three.images[three.images["label"] != "melanoma"]
     found = disparity(
-        (images["predicted"] != "melanoma") * 1.0, images["subgroup.site"], clusters=images["cluster"], permutations=1999, omnibus=False
+        (images["predicted"] != "melanoma") * 1.0,
+        images["subgroup.site"],
+        clusters=images["cluster"],
+        permutations=1999,
+        omnibus=False,
     )
-    assert rows["a", "specificity_difference"].test.p == next(c.p for c in found.contrasts if c.group == "a")
+    assert rows["a", "specificity_difference"].test.p == next(
+        c.p for c in found.contrasts if c.group == "a"
+    )

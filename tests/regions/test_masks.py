@@ -28,7 +28,9 @@ from gradaudit.regions.text import RegionTextError, is_url, parse_region
 SIZE = (12, 20)
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=24)
 MASKS = SHAPES.flatmap(lambda shape: hnp.arrays(np.bool_, shape))
-PAIRS = SHAPES.flatmap(lambda shape: st.tuples(hnp.arrays(np.bool_, shape), hnp.arrays(np.bool_, shape)))
+PAIRS = SHAPES.flatmap(
+    lambda shape: st.tuples(hnp.arrays(np.bool_, shape), hnp.arrays(np.bool_, shape))
+)
 
 
 def blob(size: tuple[int, int] = SIZE) -> np.ndarray:
@@ -47,11 +49,15 @@ def png(path: Path, rows: list[bytes], width: int, depth: int, colour: int) -> s
     """A PNG written by hand, for bit depths that Pillow does not write."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     header = struct.pack(">IIBBBBB", width, len(rows), depth, colour, 0, 0, 0)
     data = zlib.compress(b"".join(b"\0" + row for row in rows))
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b""))
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    )
     return path.name
 
 
@@ -89,7 +95,9 @@ def test_mask_modes_agree(tmp_path: Path) -> None:
 def test_blue_only_pixels_are_inside(tmp_path: Path) -> None:
     colours = np.zeros((*SIZE, 3), np.uint8)
     colours[..., 2] = blob()  # one step of blue: any conversion to grey would lose it
-    np.testing.assert_array_equal(load_region(save(colours, tmp_path / "blue.png"), tmp_path, SIZE), blob())
+    np.testing.assert_array_equal(
+        load_region(save(colours, tmp_path / "blue.png"), tmp_path, SIZE), blob()
+    )
 
 
 def test_transparent_pixels_are_outside_and_alpha_can_be_the_mask(tmp_path: Path) -> None:
@@ -118,7 +126,9 @@ def test_jpeg_mask_is_cut_at_half(tmp_path: Path) -> None:
     mask = np.zeros((64, 64), np.uint8)
     mask[19:45, 19:45] = 255
     name = save(mask, tmp_path / "m.jpg", quality=60)
-    assert ((np.asarray(Image.open(tmp_path / name)) > 0) & (mask == 0)).any()  # blurred over the edge, so "not 0" would be wrong
+    assert (
+        (np.asarray(Image.open(tmp_path / name)) > 0) & (mask == 0)
+    ).any()  # blurred over the edge, so "not 0" would be wrong
     np.testing.assert_array_equal(load_region(name, tmp_path, (64, 64)), mask / 255)
 
 
@@ -130,13 +140,17 @@ def test_dark_jpeg_mask_is_refused_rather_than_empty(tmp_path: Path) -> None:
 
 def test_index_mask_takes_palette_indices_not_colours(tmp_path: Path) -> None:
     palette = Image.new("P", SIZE[::-1])
-    palette.putpalette([250, 250, 250, 9, 9, 9, 8, 8, 8, 0, 0, 0])  # index 0 is nearly white, index 3 black
+    palette.putpalette(
+        [250, 250, 250, 9, 9, 9, 8, 8, 8, 0, 0, 0]
+    )  # index 0 is nearly white, index 3 black
     palette.putdata((blob() * 3).ravel().tolist())
     palette.save(tmp_path / "labels.png")
     np.testing.assert_array_equal(load_region("labels.png#3", tmp_path, SIZE), blob())
     np.testing.assert_array_equal(load_region("labels.png", tmp_path, SIZE), blob())
     np.testing.assert_array_equal(load_region("labels.png#0", tmp_path, SIZE), 1 - blob())
-    assert load_region("labels.png#2", tmp_path, SIZE).sum() == 0  # the value is absent: annotated, and not there
+    assert (
+        load_region("labels.png#2", tmp_path, SIZE).sum() == 0
+    )  # the value is absent: annotated, and not there
 
 
 def test_sixteen_bit_index_mask(tmp_path: Path) -> None:
@@ -152,11 +166,16 @@ def test_low_bit_grey_png_keeps_its_values(tmp_path: Path, depth: int) -> None:
     values = np.arange(16).reshape(2, 8) % (top + 1)
     rows = []
     for line in values:
-        packed = [sum(int(v) << (8 - depth * (k + 1)) for k, v in enumerate(line[i : i + per_byte])) for i in range(0, 8, per_byte)]
+        packed = [
+            sum(int(v) << (8 - depth * (k + 1)) for k, v in enumerate(line[i : i + per_byte]))
+            for i in range(0, 8, per_byte)
+        ]
         rows.append(bytes(packed))
     name = png(tmp_path / "low.png", rows, 8, depth, 0)
     for value in range(top + 1):
-        np.testing.assert_array_equal(load_region(f"{name}#{value}", tmp_path, (2, 8)), values == value)
+        np.testing.assert_array_equal(
+            load_region(f"{name}#{value}", tmp_path, (2, 8)), values == value
+        )
 
 
 def test_sixteen_bit_colour_png_is_refused(tmp_path: Path) -> None:
@@ -181,7 +200,9 @@ def test_mask_in_a_folder_and_absolute(tmp_path: Path) -> None:
     (tmp_path / "masks of a").mkdir()
     save(blob(), tmp_path / "masks of a" / "ünï.png")
     np.testing.assert_array_equal(load_region("masks of a/ünï.png", tmp_path, SIZE), blob())
-    np.testing.assert_array_equal(load_region(str(tmp_path / "masks of a/ünï.png"), Path("/nowhere"), SIZE), blob())
+    np.testing.assert_array_equal(
+        load_region(str(tmp_path / "masks of a/ünï.png"), Path("/nowhere"), SIZE), blob()
+    )
 
 
 def test_mask_through_fsspec(tmp_path: Path) -> None:
@@ -201,12 +222,18 @@ def test_mask_through_fsspec(tmp_path: Path) -> None:
 
 def test_larger_and_smaller_masks_of_the_same_aspect_are_stretched(tmp_path: Path) -> None:
     double = np.kron(blob(), np.ones((2, 2), np.uint8))
-    np.testing.assert_array_equal(load_region(save(double, tmp_path / "double.png"), tmp_path, SIZE), blob())
-    np.testing.assert_array_equal(load_region(save(blob(), tmp_path / "m.png"), tmp_path, (24, 40)), double)
+    np.testing.assert_array_equal(
+        load_region(save(double, tmp_path / "double.png"), tmp_path, SIZE), blob()
+    )
+    np.testing.assert_array_equal(
+        load_region(save(blob(), tmp_path / "m.png"), tmp_path, (24, 40)), double
+    )
 
 
 def test_aspect_may_differ_by_rounding_only(tmp_path: Path) -> None:
-    name = save(np.ones((384, 512), np.uint8), tmp_path / "m.png")  # 767 x 1022 scaled by one half is 383.5 x 511
+    name = save(
+        np.ones((384, 512), np.uint8), tmp_path / "m.png"
+    )  # 767 x 1022 scaled by one half is 383.5 x 511
     assert load_region(name, tmp_path, (767, 1022)).shape == (767, 1022)
     reason, message = reason_of(name, tmp_path, (767, 1000))
     assert reason == "mask_size"
@@ -215,7 +242,10 @@ def test_aspect_may_differ_by_rounding_only(tmp_path: Path) -> None:
 
 
 def test_small_mask_of_another_aspect_is_refused(tmp_path: Path) -> None:
-    assert reason_of(save(np.ones((7, 8), np.uint8), tmp_path / "m.png"), tmp_path, (224, 224))[0] == "mask_size"
+    assert (
+        reason_of(save(np.ones((7, 8), np.uint8), tmp_path / "m.png"), tmp_path, (224, 224))[0]
+        == "mask_size"
+    )
 
 
 def test_transposed_mask_is_named_as_such(tmp_path: Path) -> None:
@@ -226,7 +256,9 @@ def test_transposed_mask_is_named_as_such(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_exif_orientation_of_a_mask_is_applied(tmp_path: Path, orientation: int, suffix: str) -> None:
+def test_exif_orientation_of_a_mask_is_applied(
+    tmp_path: Path, orientation: int, suffix: str
+) -> None:
     """Expected arrays are written out by hand from the EXIF table, not taken from Pillow."""
     stored = np.arange(6, dtype=np.uint8).reshape(2, 3)
     shown = {
@@ -258,8 +290,12 @@ def test_truncated_mask(tmp_path: Path, keep: int) -> None:
 
 
 @given(st.data(), st.sampled_from(["png", "gif", "tif", "bmp", "jpg", "pgm"]))
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_damaged_masks_are_read_or_refused_with_a_reason(tmp_path: Path, data: st.DataObject, suffix: str) -> None:
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_damaged_masks_are_read_or_refused_with_a_reason(
+    tmp_path: Path, data: st.DataObject, suffix: str
+) -> None:
     name = save(blob() * np.uint8(255), tmp_path / f"m.{suffix}")
     whole = (tmp_path / name).read_bytes()
     start = data.draw(st.integers(0, len(whole)))
@@ -316,14 +352,21 @@ def test_box_is_half_open(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load_region("xywh:[5, 3, 8, 5]", tmp_path, SIZE), expected)
 
 
-@given(st.tuples(*[st.floats(0, 19, allow_nan=False)] * 2), st.tuples(*[st.floats(0, 11, allow_nan=False)] * 2))
-def test_box_holds_the_pixels_whose_centre_is_inside(xs: tuple[float, float], ys: tuple[float, float]) -> None:
+@given(
+    st.tuples(*[st.floats(0, 19, allow_nan=False)] * 2),
+    st.tuples(*[st.floats(0, 11, allow_nan=False)] * 2),
+)
+def test_box_holds_the_pixels_whose_centre_is_inside(
+    xs: tuple[float, float], ys: tuple[float, float]
+) -> None:
     (x0, x1), (y0, y1) = sorted(xs), sorted(ys)
     if x1 - x0 < 1 or y1 - y0 < 1 or max(x1, y1) <= 1:
         return
     centres_y, centres_x = np.mgrid[: SIZE[0], : SIZE[1]] + 0.5
     expected = (centres_x >= x0) & (centres_x < x1) & (centres_y >= y0) & (centres_y < y1)
-    np.testing.assert_array_equal(load_region(f"box:{x0!r},{y0!r},{x1!r},{y1!r}", Path(), SIZE), expected)
+    np.testing.assert_array_equal(
+        load_region(f"box:{x0!r},{y0!r},{x1!r},{y1!r}", Path(), SIZE), expected
+    )
 
 
 def test_tiny_shapes_keep_the_pixel_under_their_centre(tmp_path: Path) -> None:
@@ -335,7 +378,13 @@ def test_tiny_shapes_keep_the_pixel_under_their_centre(tmp_path: Path) -> None:
 
 def test_shape_slightly_over_the_edge_is_clipped_and_far_over_is_refused(tmp_path: Path) -> None:
     assert load_region("box:15,8,21,13", tmp_path, SIZE).sum() == 5 * 4
-    for text in ("box:15,8,40,12", "box:1,1,5,30", "box:-9,1,5,5", "polygon:1,1 60,1 30,9", "box:25,1,26,5"):
+    for text in (
+        "box:15,8,40,12",
+        "box:1,1,5,30",
+        "box:-9,1,5,5",
+        "polygon:1,1 60,1 30,9",
+        "box:25,1,26,5",
+    ):
         reason, message = reason_of(text, tmp_path)
         assert reason == "mask_size"
         assert "20 wide and 12 high" in message
@@ -346,14 +395,24 @@ def test_polygon_of_a_box_is_the_box(x0: int, y0: int, width: int, height: int) 
     x1, y1 = min(x0 + width, 20), min(y0 + height, 12)
     box = load_region(f"box:{x0},{y0},{x1},{y1}", Path(), SIZE)
     assert box.sum() == (x1 - x0) * (y1 - y0)
-    np.testing.assert_array_equal(load_region(f"polygon:{x0},{y0} {x1},{y0} {x1},{y1} {x0},{y1}", Path(), SIZE), box)
-    np.testing.assert_array_equal(load_region(f"[[{x0},{y0},{x1},{y0},{x1},{y1},{x0},{y1}]]", Path(), SIZE), box)
+    np.testing.assert_array_equal(
+        load_region(f"polygon:{x0},{y0} {x1},{y0} {x1},{y1} {x0},{y1}", Path(), SIZE), box
+    )
+    np.testing.assert_array_equal(
+        load_region(f"[[{x0},{y0},{x1},{y0},{x1},{y1},{x0},{y1}]]", Path(), SIZE), box
+    )
 
 
 def test_triangle_counted_by_hand(tmp_path: Path) -> None:
-    expected = np.array([[1, 1, 1, 1, 0], [1, 1, 1, 0, 0], [1, 1, 0, 0, 0], [1, 0, 0, 0, 0], [0] * 5])  # centres with x + y < 4.2
-    np.testing.assert_array_equal(load_region("polygon:0,0 4.2,0 0,4.2", tmp_path, (5, 5)), expected)
-    np.testing.assert_array_equal(load_region("polygon:0,0 3.9,0 0,3.9", tmp_path, (5, 5)), [*expected[1:].tolist(), [0] * 5])
+    expected = np.array(
+        [[1, 1, 1, 1, 0], [1, 1, 1, 0, 0], [1, 1, 0, 0, 0], [1, 0, 0, 0, 0], [0] * 5]
+    )  # centres with x + y < 4.2
+    np.testing.assert_array_equal(
+        load_region("polygon:0,0 4.2,0 0,4.2", tmp_path, (5, 5)), expected
+    )
+    np.testing.assert_array_equal(
+        load_region("polygon:0,0 3.9,0 0,3.9", tmp_path, (5, 5)), [*expected[1:].tolist(), [0] * 5]
+    )
 
 
 def test_ring_in_a_ring_is_a_hole_and_coco_rings_are_united(tmp_path: Path) -> None:
@@ -361,11 +420,15 @@ def test_ring_in_a_ring_is_a_hole_and_coco_rings_are_united(tmp_path: Path) -> N
     mask = load_region(f"polygon:{outer}; {inner}", tmp_path, SIZE)
     assert mask.sum() == 10 * 8 - 16
     assert mask[5, 5] == 0
-    united = json.dumps([[float(v) for v in ring.replace(",", " ").split()] for ring in (outer, inner)])
+    united = json.dumps(
+        [[float(v) for v in ring.replace(",", " ").split()] for ring in (outer, inner)]
+    )
     assert load_region(united, tmp_path, SIZE).sum() == 10 * 8
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own
+@pytest.mark.filterwarnings(
+    "ignore:__array__ implementation:DeprecationWarning"
+)  # pycocotools' own
 def test_polygon_agrees_with_coco_up_to_its_border(tmp_path: Path) -> None:
     angles = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     points = np.stack([50 + 30 * np.cos(angles), 40 + 20 * np.sin(angles)], 1)
@@ -433,7 +496,9 @@ def test_any_compressed_string_is_decoded_or_refused_never_overrun(counts: str) 
 
 def test_rle_of_another_size(tmp_path: Path) -> None:
     text = rle_texts(blob())["compressed JSON"]
-    np.testing.assert_array_equal(load_region(text, tmp_path, (24, 40)), np.kron(blob(), np.ones((2, 2))))
+    np.testing.assert_array_equal(
+        load_region(text, tmp_path, (24, 40)), np.kron(blob(), np.ones((2, 2)))
+    )
     assert reason_of(text, tmp_path, (12, 12))[0] == "mask_size"
     assert reason_of(rle_texts(blob())["bare"], tmp_path, (24, 40))[0] == "mask_size"
 
@@ -466,7 +531,9 @@ def test_flat_nifti_needs_no_slice(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load_region("flat.nii", tmp_path, SIZE), blob())
 
 
-def test_nifti_without_nibabel_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nifti_without_nibabel_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "nibabel", None)
     with pytest.raises(MissingExtraError, match=r"gradaudit\[nifti\]"):
         load_region("v.nii#0", tmp_path, SIZE)
@@ -591,7 +658,10 @@ def test_ring_scales_with_the_region() -> None:
     assert one == pytest.approx(4 * 0.2 + np.pi * 0.2**2, rel=0.1)
 
 
-@pytest.mark.parametrize(("width", "size", "broad"), [(0.05, (100, 300), 5), (0.001, (10, 10), 1), (0.5, (10, 20), 5), (0.25, (8, 8), 2)])
+@pytest.mark.parametrize(
+    ("width", "size", "broad"),
+    [(0.05, (100, 300), 5), (0.001, (10, 10), 1), (0.5, (10, 20), 5), (0.25, (8, 8), 2)],
+)
 def test_frame(width: float, size: tuple[int, int], broad: int) -> None:
     frame = derive(f"frame({width})", {}, size)
     expected = np.ones(size)
@@ -601,10 +671,15 @@ def test_frame(width: float, size: tuple[int, int], broad: int) -> None:
 
 
 def test_needs_and_quoted_names() -> None:
-    assert parse_derivation("ring(union(lesion, 'hair line', lesion), 0.1)").needs == ("lesion", "hair line")
+    assert parse_derivation("ring(union(lesion, 'hair line', lesion), 0.1)").needs == (
+        "lesion",
+        "hair line",
+    )
     assert parse_derivation("frame(0.1)").needs == ()
     mask = blob()
-    np.testing.assert_array_equal(derive("complement('hair line')", {"hair line": mask}, SIZE), 1 - mask)
+    np.testing.assert_array_equal(
+        derive("complement('hair line')", {"hair line": mask}, SIZE), 1 - mask
+    )
 
 
 @pytest.mark.parametrize(
@@ -679,26 +754,41 @@ def test_region_masks_say_why_there_is_none(tmp_path: Path) -> None:
         "lesion": "", "hair": "not_annotated", "bad": "unreadable_mask", "gone": "missing_mask", "narrow": "mask_size", "none": "empty_mask",
         "margin": "", "outside": "", "without": "not_annotated", "broken": "unreadable_mask", "nothing": "empty_mask", "border": "",
     }  # fmt: skip
-    assert {name for name, (mask, _) in masks.items() if mask is None} == {"hair", "bad", "gone", "narrow", "without", "broken"}
+    assert {name for name, (mask, _) in masks.items() if mask is None} == {
+        "hair",
+        "bad",
+        "gone",
+        "narrow",
+        "without",
+        "broken",
+    }
     total = sum(masks[name][0] for name in ("lesion", "margin", "outside"))
     np.testing.assert_array_equal(total, np.ones(SIZE))
 
 
-def test_only_the_named_regions_are_returned_and_a_file_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_named_regions_are_returned_and_a_file_is_decoded_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from gradaudit.regions import masks
 
     save(blob() * np.uint8(2), tmp_path / "labels.png")
     opened: list[str] = []
     real = masks._open
-    monkeypatch.setattr(masks, "_open", lambda path, root: (opened.append(path), real(path, root))[1])
+    monkeypatch.setattr(
+        masks, "_open", lambda path, root: (opened.append(path), real(path, root))[1]
+    )
     plan = build_plan({"regions": {"both": {"derive": "union(one, two)"}}})
-    masks = region_masks(sample(one="labels.png#1", two="labels.png#2"), plan, tmp_path, SIZE, ("both",))
+    masks = region_masks(
+        sample(one="labels.png#1", two="labels.png#2"), plan, tmp_path, SIZE, ("both",)
+    )
     assert list(masks) == ["both"]
     np.testing.assert_array_equal(masks["both"][0], blob())
     assert opened == ["labels.png"]
 
 
 def test_cyclic_derivations_end_in_an_error(tmp_path: Path) -> None:
-    plan = build_plan({"regions": {"x": {"derive": "complement(y)"}, "y": {"derive": "complement(x)"}}})
+    plan = build_plan(
+        {"regions": {"x": {"derive": "complement(y)"}, "y": {"derive": "complement(x)"}}}
+    )
     with pytest.raises(InputError, match="x -> y -> x"):
         region_masks(sample(), plan, tmp_path, SIZE, ("x",))

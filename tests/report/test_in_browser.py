@@ -9,7 +9,9 @@ from gradaudit.report import write_report
 from gradaudit.report.render import render_fragment
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.xdist_group("report"),
@@ -39,9 +41,13 @@ def reports(tmp_path_factory):
         "insufficient": documents.insufficient_document(images_shown=False),
         "hostile": documents.hostile_document(),
     }
-    paths = {name: write_report(document, folder / f"{name}.html") for name, document in built.items()}
+    paths = {
+        name: write_report(document, folder / f"{name}.html") for name, document in built.items()
+    }
     paths["fragment"] = folder / "fragment.html"
-    paths["fragment"].write_text(f"<!doctype html><html lang='en'><title>n</title><main><h1>n</h1>{render_fragment(built['shortcut'])}</main></html>")
+    paths["fragment"].write_text(
+        f"<!doctype html><html lang='en'><title>n</title><main><h1>n</h1>{render_fragment(built['shortcut'])}</main></html>"
+    )
     return paths
 
 
@@ -56,8 +62,18 @@ def open_page(browser, reports):
         page.heard = []
         page.on("console", lambda message: page.heard.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: page.heard.append(f"error: {error}"))
-        page.on("dialog", lambda dialog: (page.heard.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        page.on("request", lambda request: None if request.url.startswith(("file:", "data:")) else page.heard.append(request.url))
+        page.on(
+            "dialog",
+            lambda dialog: (page.heard.append(f"dialog: {dialog.message}"), dialog.dismiss()),
+        )
+        page.on(
+            "request",
+            lambda request: (
+                None
+                if request.url.startswith(("file:", "data:"))
+                else page.heard.append(request.url)
+            ),
+        )
         page.goto(reports[name].as_uri())
         return page
 
@@ -77,7 +93,10 @@ def test_page_opens_quietly_and_fits_the_window(open_page, name, width):
     assert page.heard == []
 
 
-AXE = {"resultTypes": ["violations"], "preload": False}  # nothing outside the page is there to be preloaded
+AXE = {
+    "resultTypes": ["violations"],
+    "preload": False,
+}  # nothing outside the page is there to be preloaded
 EVERY_RULE, ONLY_CONTRAST = {}, {"runOnly": ["color-contrast"]}
 
 
@@ -94,7 +113,9 @@ EVERY_RULE, ONLY_CONTRAST = {}, {"runOnly": ["color-contrast"]}
     ],
 )
 def test_axe_finds_no_violation(open_page, name, scheme, rules):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed"
+    )
     page = open_page(name, color_scheme=scheme)
     page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     results = axe.Axe().run(page, options=AXE | rules)
@@ -106,7 +127,11 @@ def test_axe_finds_no_violation(open_page, name, scheme, rules):
 
 def test_first_screen_holds_the_verdict_its_limits_and_the_exclusions(open_page):
     page = open_page("shortcut")
-    for text in ("Criteria not met", "What this audit cannot tell", "21 images: the image file cannot be read"):
+    for text in (
+        "Criteria not met",
+        "What this audit cannot tell",
+        "21 images: the image file cannot be read",
+    ):
         box = page.get_by_text(text, exact=False).first.bounding_box()
         assert box["y"] + box["height"] <= 800, text
 
@@ -142,7 +167,9 @@ def test_filters_sort_slider_and_outlines(open_page):
     assert page.locator("output").text_content() == "8 of 24 images"
     controls.get_by_label("Region").select_option("ruler")
     controls.get_by_label("Order").select_option("down")
-    shares = page.eval_on_selector_all(".tile:not([hidden])", "tiles => tiles.map(t => JSON.parse(t.dataset.values).ruler)")
+    shares = page.eval_on_selector_all(
+        ".tile:not([hidden])", "tiles => tiles.map(t => JSON.parse(t.dataset.values).ruler)"
+    )
     assert shares == sorted(shares, reverse=True)
     assert len(set(shares)) > 3
     controls.get_by_label("Prediction").select_option("wrong")
@@ -152,7 +179,10 @@ def test_filters_sort_slider_and_outlines(open_page):
     assert shown.count() == 16  # the other third has no ruler annotated
 
     controls.get_by_label("Opacity").fill("0")
-    assert page.locator(".tile:not([hidden]) .heat").first.evaluate("e => getComputedStyle(e).opacity") == "0"
+    assert (
+        page.locator(".tile:not([hidden]) .heat").first.evaluate("e => getComputedStyle(e).opacity")
+        == "0"
+    )
     assert page.locator(".tile:not([hidden]) .outlines").first.is_visible()
     controls.get_by_label("Outlines").uncheck()
     assert page.locator(".tile:not([hidden]) .outlines").first.is_hidden()
@@ -175,7 +205,9 @@ def test_print_opens_every_detail_and_keeps_the_verdict_on_one_page(open_page):
     assert all(table.bounding_box() is not None for table in page.locator("details table").all())
     assert page.locator("nav").is_hidden()
     assert page.locator("#scope .notice-line").is_visible()
-    page.set_viewport_size({"width": 680, "height": 980})  # the printable part of A4 at 96 dots an inch
+    page.set_viewport_size(
+        {"width": 680, "height": 980}
+    )  # the printable part of A4 at 96 dots an inch
     box = page.locator("#verdict").bounding_box()
     assert box["y"] + box["height"] <= 980
     assert page.locator("#verdict").evaluate("e => getComputedStyle(e).breakAfter") == "page"

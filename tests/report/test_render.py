@@ -39,13 +39,18 @@ from gradaudit.report.figures.panels import (
     signed,
     svg_markup,
 )
-from gradaudit.report.render import json_schema, render_fragment, render_html, render_markdown, to_json
+from gradaudit.report.render import (
+    json_schema,
+    render_fragment,
+    render_html,
+    render_markdown,
+    to_json,
+)
 from gradaudit.report.sections.overview import GENERAL_LIMITS, SECTIONS
 from gradaudit.result_schema import AUDIT_STATE_WORDS, CheckOutcome, ResultDocument
 
 pytestmark = pytest.mark.xdist_group("report")
 BUILDERS = documents.BUILDERS
-
 
 
 # ── the page ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -63,9 +68,13 @@ def test_page_is_well_formed_and_complete_in_itself(rendered, name):
     assert sorted(ids) == sorted(set(ids))
     for tag, attributes in page.tags:
         for key in ("src", "href"):
-            assert attributes.get(key, "#").startswith(("#", "data:image/", "data:application/zip")), (tag, attributes[key][:80])
+            assert attributes.get(key, "#").startswith(
+                ("#", "data:image/", "data:application/zip")
+            ), (tag, attributes[key][:80])
         assert not any(key.startswith("on") for key in attributes)
-    targets = [a["href"][1:] for a in page.named("a") if a["href"].startswith("#")] + [u["href"][1:] for u in page.named("use")]
+    targets = [a["href"][1:] for a in page.named("a") if a["href"].startswith("#")] + [
+        u["href"][1:] for u in page.named("use")
+    ]
     assert {unquote(target) for target in targets} <= set(ids)
     referred = [part for _, a in page.tags for part in a.get("aria-labelledby", "").split()]
     assert set(referred) <= set(ids)
@@ -88,7 +97,11 @@ def test_first_section_is_the_verdict_in_words_and_icon(rendered, name):
 
 @pytest.mark.parametrize("name", list(SECTIONS))
 def test_every_section_returns_known_blocks(name):
-    known = {kind.kind for kind in vars(block_types).values() if isinstance(kind, type) and issubclass(kind, block_types.Block)}
+    known = {
+        kind.kind
+        for kind in vars(block_types).values()
+        if isinstance(kind, type) and issubclass(kind, block_types.Block)
+    }
     template = (Path(block_types.__file__).parent / "blocks.html").read_text()
     found = SECTIONS.get(name)(documents.shortcut_document())
     assert found
@@ -100,7 +113,9 @@ def test_every_section_returns_known_blocks(name):
 
 
 def test_sections_without_data_are_left_out_and_the_others_keep_their_numbers(rendered):
-    bare = documents.shortcut_document().model_copy(update={"performance": (), "gallery": (), "checks": ()})
+    bare = documents.shortcut_document().model_copy(
+        update={"performance": (), "gallery": (), "checks": ()}
+    )
     text = Page(render_html(bare)).text
     assert "5 Model performance" not in text
     assert "8 Method" in text
@@ -114,11 +129,17 @@ def test_two_builds_are_the_same_bytes(rendered, tmp_path):
 
 def test_script_runs_by_hash_only(rendered):
     html = rendered["shortcut"]
-    policy = next(m["content"] for m in Page(html).named("meta") if m.get("http-equiv") == "Content-Security-Policy")
+    policy = next(
+        m["content"]
+        for m in Page(html).named("meta")
+        if m.get("http-equiv") == "Content-Security-Policy"
+    )
     script = re.findall(r"<script>(.*?)</script>", html, flags=re.S)
     assert len(script) == 1
     digest = base64.b64encode(hashlib.sha256(script[0].encode()).digest()).decode()
-    assert policy.startswith(f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'")
+    assert policy.startswith(
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    )
 
 
 def test_hostile_text_comes_out_as_itself(rendered):
@@ -129,7 +150,9 @@ def test_hostile_text_comes_out_as_itself(rendered):
     assert "49" not in page.text.replace(documents.HOSTILE, "")[:4000].split()
     assert " ".join(documents.HOSTILE.split()) in page.text
     assert all("script" not in a.get("d", "") for a in page.named("path"))
-    assert rendered["hostile"].count("picture not available") == 1  # the foreign address was not embedded
+    assert (
+        rendered["hostile"].count("picture not available") == 1
+    )  # the foreign address was not embedded
 
 
 def test_notice_stands_on_screen_in_every_section_and_on_every_printed_page():
@@ -152,7 +175,9 @@ def test_no_pixel_where_images_are_withheld():
 
 
 def test_each_picture_is_embedded_once(rendered):
-    pictures = [a["src"] for a in Page(rendered["shortcut"]).named("img") if a.get("class") == "photo"]
+    pictures = [
+        a["src"] for a in Page(rendered["shortcut"]).named("img") if a.get("class") == "photo"
+    ]
     assert len(pictures) == len(documents.shortcut_document().gallery)
     assert all(rendered["shortcut"].count(picture) == 1 for picture in set(pictures))
 
@@ -176,11 +201,15 @@ def test_suppressed_numbers_are_withheld_everywhere(rendered):
     document = documents.insufficient_document()
     hidden = [f for f in document.findings if f.suppressed]
     assert hidden
-    row = re.search(r'<tr id="GA101-skin_tone-ruler-3".*?</tr>', rendered["insufficient"], re.S).group()
+    row = re.search(
+        r'<tr id="GA101-skin_tone-ruler-3".*?</tr>', rendered["insufficient"], re.S
+    ).group()
     assert row.count("withheld") == 7
     assert re.findall(r"\d", re.sub(r"<[^>]*>", "", row)) == []
     contrasts = _files(document)["contrasts.csv"]
-    lines = [line for line in csv.DictReader(io.StringIO(contrasts)) if line["suppressed"] == "True"]
+    lines = [
+        line for line in csv.DictReader(io.StringIO(contrasts)) if line["suppressed"] == "True"
+    ]
     assert len(lines) == len(hidden)
     assert {line["n_images"] for line in lines} == {""}
 
@@ -188,7 +217,13 @@ def test_suppressed_numbers_are_withheld_everywhere(rendered):
 def test_counts_that_would_give_a_cell_away_are_withheld_while_the_numbers_stand():
     source = documents.met_document()
     finding = source.findings[0].model_copy(
-        update={"n_withheld": True, "n_images": 0, "n_clusters": 0, "n_images_reference": 0, "n_clusters_reference": 0}
+        update={
+            "n_withheld": True,
+            "n_images": 0,
+            "n_clusters": 0,
+            "n_images_reference": 0,
+            "n_clusters_reference": 0,
+        }
     )
     document = source.model_copy(update={"findings": (finding,)})
     row = re.search(rf'<tr id="{finding.anchor}".*?</tr>', render_html(document), re.S).group()
@@ -203,7 +238,11 @@ def test_counts_that_would_give_a_cell_away_are_withheld_while_the_numbers_stand
 def test_every_verdict_state_and_check_has_words_and_an_icon():
     icons = (Path(block_types.__file__).parent / "icons.html").read_text()
     states = CheckOutcome.model_fields["state"].annotation.__args__
-    for name in (*(v.value for v in Verdict), *(f"state-{s}" for s in AUDIT_STATE_WORDS), *(f"check-{s}" for s in states)):
+    for name in (
+        *(v.value for v in Verdict),
+        *(f"state-{s}" for s in AUDIT_STATE_WORDS),
+        *(f"check-{s}" for s in states),
+    ):
         assert f'id="i-{name}"' in icons
     looks = {(marker, filled, colour) for marker, colour, filled, _ in VERDICT_MARKS.values()}
     assert set(VERDICT_MARKS) == set(Verdict)
@@ -214,12 +253,16 @@ def test_every_verdict_state_and_check_has_words_and_an_icon():
 def test_limits_are_printed_and_words_stay_within_what_is_known(rendered, name):
     text = Page(rendered[name]).text
     assert all(limit in text for limit in GENERAL_LIMITS)
-    assert not re.search(r"\b(un|de)?biased\b|\b(un)?fair(ness)?\b|\bcomplian(t|ce)\b", text, flags=re.I)
+    assert not re.search(
+        r"\b(un|de)?biased\b|\b(un)?fair(ness)?\b|\bcomplian(t|ce)\b", text, flags=re.I
+    )
 
 
 def test_criteria_say_whether_they_came_before_the_data(rendered):
     before = documents.met_document()
-    after = before.model_copy(update={"criteria": before.criteria.model_copy(update={"declared_on": "2026-04-01"})})
+    after = before.model_copy(
+        update={"criteria": before.criteria.model_copy(update={"declared_on": "2026-04-01"})}
+    )
     assert "2026-02-20, before the measuring (2026-03-14)" in Page(rendered["met"]).text
     assert "2026-04-01, after the measuring (2026-03-14)" in Page(render_html(after)).text
     assert "No criteria were declared" in Page(rendered["no_criteria"]).text
@@ -227,7 +270,9 @@ def test_criteria_say_whether_they_came_before_the_data(rendered):
 
 def test_undefined_numbers_are_marked_never_zero():
     source = documents.met_document()
-    nothing = source.heat[0].model_copy(update={"mean": float("nan"), "sd": float("nan"), "quantiles": (None,) * 5, "histogram": ()})
+    nothing = source.heat[0].model_copy(
+        update={"mean": float("nan"), "sd": float("nan"), "quantiles": (None,) * 5, "histogram": ()}
+    )
     document = source.model_copy(update={"heat": (nothing,)})
     html = render_html(document)
     assert "nan" not in Page(html).text.lower().split()
@@ -236,11 +281,21 @@ def test_undefined_numbers_are_marked_never_zero():
 
 def test_trends_name_their_two_ends_and_have_no_second_group():
     source = documents.shortcut_document()
-    slope = {"group": "V–VI", "reference": "I–II", "n_images_reference": 0, "n_clusters_reference": 0}
+    slope = {
+        "group": "V–VI",
+        "reference": "I–II",
+        "n_images_reference": 0,
+        "n_clusters_reference": 0,
+    }
     trend = source.findings[0].model_copy(update=slope | {"code": "GA102", "anchor": "GA102-x"})
-    bend = trend.model_copy(update={"code": "GA104", "anchor": "GA104-x", "verdict": Verdict.SHOWN, "margin": None})
+    bend = trend.model_copy(
+        update={"code": "GA104", "anchor": "GA104-x", "verdict": Verdict.SHOWN, "margin": None}
+    )
     html = render_html(source.model_copy(update={"findings": (trend, bend)}))
-    rows = [Page(re.search(rf'<tr id="{anchor}".*?</tr>', html, re.S).group()).text for anchor in ("GA102-x", "GA104-x")]
+    rows = [
+        Page(re.search(rf'<tr id="{anchor}".*?</tr>', html, re.S).group()).text
+        for anchor in ("GA102-x", "GA104-x")
+    ]
     assert rows[0].startswith("trend, I–II to V–VI")
     assert rows[1].startswith("departure from trend departure shown, no limit was set")
     assert not any("vs 0" in row for row in rows)
@@ -249,12 +304,38 @@ def test_trends_name_their_two_ends_and_have_no_second_group():
 def test_performance_shows_merit_differences_and_heat_by_correctness_apart():
     source = documents.met_document()
     base = source.performance[0]
-    tested = documents.TestResult(name="t, HC2, Bell–McCaffrey df", p=0.012, p_adjusted=0.03, family="exploratory")
+    tested = documents.TestResult(
+        name="t, HC2, Bell–McCaffrey df", p=0.012, p_adjusted=0.03, family="exploratory"
+    )
     rows = [
         base.model_copy(update={"attribute": "(all)", "level": "(all)"}),
-        base.model_copy(update={"metric": "accuracy_difference", "estimate": -0.125, "low": -0.2, "high": -0.05, "test": tested}),
-        base.model_copy(update={"metric": "auc_difference", "estimate": 0.191, "low": -0.004, "high": 0.31, "test": tested}),
-        base.model_copy(update={"metric": "heat_right:lesion", "estimate": 0.5, "low": 0.4, "high": 0.6, "n_images": 77}),
+        base.model_copy(
+            update={
+                "metric": "accuracy_difference",
+                "estimate": -0.125,
+                "low": -0.2,
+                "high": -0.05,
+                "test": tested,
+            }
+        ),
+        base.model_copy(
+            update={
+                "metric": "auc_difference",
+                "estimate": 0.191,
+                "low": -0.004,
+                "high": 0.31,
+                "test": tested,
+            }
+        ),
+        base.model_copy(
+            update={
+                "metric": "heat_right:lesion",
+                "estimate": 0.5,
+                "low": 0.4,
+                "high": 0.6,
+                "n_images": 77,
+            }
+        ),
     ]
     html = render_html(source.model_copy(update={"performance": tuple(rows)}))
     section = html[html.index('<section id="performance"') : html.index('<section id="gallery"')]
@@ -264,7 +345,10 @@ def test_performance_shows_merit_differences_and_heat_by_correctness_apart():
     assert "+0.19 0.00 to +0.31 p = 0.030" in text
     assert "what is compared there is each cluster's pseudo-value" in text
     card = re.search(r'<a href="#([^"]+)">−12.5', section).group(1)
-    assert "scipy.special.stdtr" in Page(re.search(rf'<tr id="{card}".*?</tr>', html, re.S).group()).text
+    assert (
+        "scipy.special.stdtr"
+        in Page(re.search(rf'<tr id="{card}".*?</tr>', html, re.S).group()).text
+    )
     method = Page(html[html.index('<section id="method"') :]).text
     assert "t, HC2, Bell–McCaffrey df 2 –" in method
     assert "Model performance 2 Benjamini-Hochberg beside the difference" in method
@@ -279,7 +363,9 @@ def test_outlines_keep_one_line_style_a_region_and_the_first_lies_on_top(rendere
     assert re.findall(r'class="r(\d)"', tile) == ["1", "0"]
     key = re.search(r'<p class="legend">.*?</p>', html, re.S).group()
     assert re.findall(r'class="r(\d)"', key) == ["0", "1", "2"]
-    figure = mean_map_plot([MapTile("a", "", [[1.0]], {"z": np.eye(4).tolist(), "a": np.eye(4).tolist()})], ["z", "a"])
+    figure = mean_map_plot(
+        [MapTile("a", "", [[1.0]], {"z": np.eye(4).tolist(), "a": np.eye(4).tolist()})], ["z", "a"]
+    )
     assert [text.get_text() for text in figure.axes[-1].texts] == ["z", "a"]
 
 
@@ -290,12 +376,19 @@ def test_numbers_in_words():
     assert percent(0.3125) == "31.2\u202f%"
     assert percent(float("nan")) == percent(None) == "–"
     assert [signed(v) for v in (0.19, -0.032, 0.0, -0.00001)] == ["+19.0", "−3.2", "0.0", "0.0"]
-    assert [p_value(v) for v in (0.0001, 0.001, 0.25, None)] == ["<\u202f0.001", "0.001", "0.250", "–"]
+    assert [p_value(v) for v in (0.0001, 0.001, 0.25, None)] == [
+        "<\u202f0.001",
+        "0.001",
+        "0.250",
+        "–",
+    ]
 
 
 def test_csv_is_inert_in_a_spreadsheet_and_numbers_stay_numbers():
     rows = [["=1+1", "+2", "-3", "@SUM", " =x", "\t=y", "plain", -0.5, None, float("nan")]]
-    line = next(csv.reader(io.StringIO(csv_text([str(i) for i in range(10)], rows).split("\r\n", 1)[1])))
+    line = next(
+        csv.reader(io.StringIO(csv_text([str(i) for i in range(10)], rows).split("\r\n", 1)[1]))
+    )
     assert line == ["'=1+1", "'+2", "'-3", "'@SUM", "' =x", "'\t=y", "plain", "-0.5", "", ""]
 
 
@@ -308,7 +401,9 @@ def test_text_colours_reach_contrast_of_4_5(scheme):
 
     for name in ("ink", "muted", "link", "vermillion", "blue", "green", "amber", "purple"):
         for ground in ("paper", "raised", "band"):
-            light, dark = sorted((luminance(PALETTE[name][scheme]), luminance(PALETTE[ground][scheme])), reverse=True)
+            light, dark = sorted(
+                (luminance(PALETTE[name][scheme]), luminance(PALETTE[ground][scheme])), reverse=True
+            )
             assert (light + 0.05) / (dark + 0.05) >= 4.5, (name, ground)
 
 
@@ -333,7 +428,10 @@ def test_forest_plot_draws_estimates_intervals_and_margin_where_they_are():
 
 def test_distribution_plot_draws_quantiles_mean_and_histogram():
     histogram = (0, 4, 2) + (0,) * 17
-    lanes = (Lane("a", "n = 6", histogram, (0.05, 0.06, 0.08, 0.1, 0.14), 0.09), Lane("b", "n = 0", note="withheld"))
+    lanes = (
+        Lane("a", "n = 6", histogram, (0.05, 0.06, 0.08, 0.1, 0.14), 0.09),
+        Lane("b", "n = 0", note="withheld"),
+    )
     figure = distribution_plot([Panel("ruler", lanes)])
     axes = figure.axes[0]
     lines = [tuple(np.round(line.get_xdata(), 6)) for line in axes.lines]
@@ -366,12 +464,21 @@ def test_heat_overlay_is_relu_scaled_and_transparent_at_zero():
     assert picture.size == (40, 40)
     assert alpha[0, 0] == 0
     assert alpha[-1, -1] == 255
-    assert [heat_overlay(grid, 8, 8) for grid in ([[-1.0]], [[float("nan")]], [[0.0]], [])] == [""] * 4
-    assert Image.open(io.BytesIO(base64.b64decode(heat_overlay([[1.0]], 512, 256).split(",")[1]))).size == (96, 48)
+    assert [heat_overlay(grid, 8, 8) for grid in ([[-1.0]], [[float("nan")]], [[0.0]], [])] == [
+        ""
+    ] * 4
+    assert Image.open(
+        io.BytesIO(base64.b64decode(heat_overlay([[1.0]], 512, 256).split(",")[1]))
+    ).size == (96, 48)
 
 
 def test_svg_has_title_description_and_no_date_style_or_foreign_font():
-    svg = svg_markup(forest_plot([ForestRow("<b>", "x & y", "1", 0.1, 0.0, 0.2, None, Verdict.SHOWN)]), "f1", "T <i>", "D & e")
+    svg = svg_markup(
+        forest_plot([ForestRow("<b>", "x & y", "1", 0.1, 0.0, 0.2, None, Verdict.SHOWN)]),
+        "f1",
+        "T <i>",
+        "D & e",
+    )
     assert svg.startswith('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 ')
     assert '<title id="f1-t">T &lt;i&gt;</title><desc id="f1-d">D &amp; e</desc>' in svg
     assert "<style" not in svg
@@ -404,9 +511,18 @@ def test_json_is_canonical_fits_its_schema_and_comes_back(rendered, name, tmp_pa
 def test_archive_holds_every_table_and_the_whole_result(name):
     document = BUILDERS[name]()
     files = _files(document)
-    assert set(files) == {"result.json", "contrasts.csv", "heat.csv", "flow.csv", "performance.csv", "exclusions.csv"}
+    assert set(files) == {
+        "result.json",
+        "contrasts.csv",
+        "heat.csv",
+        "flow.csv",
+        "performance.csv",
+        "exclusions.csv",
+    }
     inside = ResultDocument.model_validate_json(files["result.json"])
-    assert inside == document.model_copy(update={"gallery": tuple(i.model_copy(update={"image": ""}) for i in document.gallery)})
+    assert inside == document.model_copy(
+        update={"gallery": tuple(i.model_copy(update={"image": ""}) for i in document.gallery)}
+    )
     assert len(list(csv.DictReader(io.StringIO(files["contrasts.csv"])))) == len(document.findings)
     for text in files.values():
         assert not re.search(r'(^|,)"?[=@]', text, flags=re.M) or text == files["result.json"]
@@ -442,15 +558,22 @@ def test_fragment_shows_verdict_forest_and_contrasts_in_its_own_scope():
     assert "disparity shown, material" in page.text
     assert page.named("script") == page.named("img") == []
     style = re.search(r"<style>(.*?)</style>", fragment, re.S).group(1)
-    assert all(rule.strip().startswith(".gradaudit-fragment") for rule in re.findall(r"([^{}]+)\{", style))
+    assert all(
+        rule.strip().startswith(".gradaudit-fragment") for rule in re.findall(r"([^{}]+)\{", style)
+    )
     other = render_fragment(document.model_copy(update={"audit_id": "other"}))
-    ids = [{a["id"] for _, a in Page(f).tags if "id" in a and not a["id"].startswith("i-")} for f in (fragment, other)]
+    ids = [
+        {a["id"] for _, a in Page(f).tags if "id" in a and not a["id"].startswith("i-")}
+        for f in (fragment, other)
+    ]
     assert ids[0].isdisjoint(ids[1])
     assert len(fragment) < 200_000
 
 
 def test_plan_as_toml_leaves_out_what_has_no_value():
-    assert tomllib.loads(plan_toml({"a": None, "b": {"c": None, "d": [1, None, 2]}, "e": (1.5,)})) == {"b": {"d": [1, 2]}, "e": [1.5]}
+    assert tomllib.loads(
+        plan_toml({"a": None, "b": {"c": None, "d": [1, None, 2]}, "e": (1.5,)})
+    ) == {"b": {"d": [1, 2]}, "e": [1.5]}
 
 
 @pytest.mark.parametrize("name", ["report.html", "sub/report.md", "report.JSON"])
@@ -458,7 +581,9 @@ def test_write_report_picks_the_render_by_ending(rendered, tmp_path, name):
     document = documents.met_document()
     path = write_report(document, tmp_path / name)
     text = path.read_text(encoding="utf-8")
-    assert text == {".html": lambda _: rendered["met"], ".md": render_markdown, ".json": to_json}[path.suffix.lower()](document)
+    assert text == {".html": lambda _: rendered["met"], ".md": render_markdown, ".json": to_json}[
+        path.suffix.lower()
+    ](document)
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
@@ -487,7 +612,9 @@ def test_a_failed_write_leaves_the_old_report(tmp_path, monkeypatch):
 def test_read_result_names_the_fields_that_do_not_fit(tmp_path):
     data = json.loads(to_json(documents.met_document())) | {"min_cell": "many", "surprise": 1}
     (tmp_path / "r.json").write_text(json.dumps(data))
-    with pytest.raises(InputError, match=r"2 fields .*min_cell.*surprise|2 fields .*surprise.*min_cell"):
+    with pytest.raises(
+        InputError, match=r"2 fields .*min_cell.*surprise|2 fields .*surprise.*min_cell"
+    ):
         read_result(tmp_path / "r.json")
     with pytest.raises(InputError, match="cannot be read"):
         read_result(tmp_path / "none.json")
@@ -508,9 +635,15 @@ def test_a_file_name_that_is_no_text_does_not_stop_the_report():
 
 
 def test_blocks_are_frozen():
-    kinds = [kind for kind in vars(block_types).values() if isinstance(kind, type) and issubclass(kind, block_types.Block)]
+    kinds = [
+        kind
+        for kind in vars(block_types).values()
+        if isinstance(kind, type) and issubclass(kind, block_types.Block)
+    ]
     assert len(kinds) > 10
-    assert all(dataclasses.is_dataclass(kind) and kind.__dataclass_params__.frozen for kind in kinds)
+    assert all(
+        dataclasses.is_dataclass(kind) and kind.__dataclass_params__.frozen for kind in kinds
+    )
 
 
 def _files(document: ResultDocument) -> dict[str, str]:

@@ -10,7 +10,15 @@ import pytest
 
 from gradaudit.errors import InputError, RunError
 from gradaudit.report import write_report
-from gradaudit.runs.folder import cut_into_shards, joined_tables, local_path, open_run, read_run, shard_tables, write_atomically
+from gradaudit.runs.folder import (
+    cut_into_shards,
+    joined_tables,
+    local_path,
+    open_run,
+    read_run,
+    shard_tables,
+    write_atomically,
+)
 
 IDENTITY = {"manifest": "aa", "model": "bb", "plan": "cc"}
 
@@ -26,7 +34,17 @@ def tables_of(start, stop, *, label="cat"):
     regions = [{"image_id": i, "method": "gradcam", "target": "predicted", "region": "lesion", "role": "attend", "status": "ok", "reason": "",
                 "heat_share": float("nan"), "area_share": 0.25, "mass_lift": 1.0, "relevance_rank_accuracy": 0.5, "pointing_game": 1.0, "auc": 0.5}
                for i in ids]  # fmt: skip
-    maps = [{"image_id": i, "kind": "heat", "name": "predicted", "height": 1, "width": 2, "values": np.float32([1, 2]).tobytes()} for i in ids]
+    maps = [
+        {
+            "image_id": i,
+            "kind": "heat",
+            "name": "predicted",
+            "height": 1,
+            "width": 2,
+            "values": np.float32([1, 2]).tobytes(),
+        }
+        for i in ids
+    ]
     return shard_tables(images, regions, maps)
 
 
@@ -139,13 +157,25 @@ def test_run_json_records_the_identity(tmp_path):
 
 def test_a_resumed_run_keeps_the_time_it_began(tmp_path):
     open_run(tmp_path / "run", {**run_record(), "started": "first"})
-    assert open_run(tmp_path / "run", {**run_record(), "started": "later"}).run["started"] == "first"
-    assert open_run(tmp_path / "run", {**run_record(), "started": "anew"}, fresh=True).run["started"] == "anew"
+    assert (
+        open_run(tmp_path / "run", {**run_record(), "started": "later"}).run["started"] == "first"
+    )
+    assert (
+        open_run(tmp_path / "run", {**run_record(), "started": "anew"}, fresh=True).run["started"]
+        == "anew"
+    )
 
 
 # ── addresses are no folders ────────────────────────────────────────────────────────────────────────────────────────
 
-ADDRESSES = ("s3://bucket/run", "gs://bucket/a/b", "https://host/x", "file:///tmp/x", "simplecache::s3://bucket/x", "memory://x")
+ADDRESSES = (
+    "s3://bucket/run",
+    "gs://bucket/a/b",
+    "https://host/x",
+    "file:///tmp/x",
+    "simplecache::s3://bucket/x",
+    "memory://x",
+)
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
@@ -164,6 +194,8 @@ def test_an_address_is_no_local_folder(address, kind, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("path", ["run", "a/b:c/d", "/abs/run", "C:/runs/x", "C:\\runs", "a::b", "x:y"])
+@pytest.mark.parametrize(
+    "path", ["run", "a/b:c/d", "/abs/run", "C:/runs/x", "C:\\runs", "a::b", "x:y"]
+)
 def test_paths_are_paths(path):
     assert local_path(path, "--run") == Path(path)

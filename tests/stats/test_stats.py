@@ -11,7 +11,15 @@ from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.multitest import multipletests
 
 from gradaudit.records import Verdict
-from gradaudit.stats import decision, effect_sizes, family, linear_model, multiplicity, permutation, standard_errors
+from gradaudit.stats import (
+    decision,
+    effect_sizes,
+    family,
+    linear_model,
+    multiplicity,
+    permutation,
+    standard_errors,
+)
 
 
 def a_design(seed=0, n=60, levels=3, z=4):
@@ -43,10 +51,20 @@ def test_estimate_hc2_and_degrees_of_freedom_equal_the_dense_formulas():
     codes, covariates, y = a_design()
     fit = linear_model.design(codes, covariates)
     x = dense(codes, covariates)
-    for on_levels, on_slopes in (((1.0, -0.25, -0.75), None), ((0.0, 1.0, -1.0), None), ((0.0, 0.0, 0.0), (0.0, 2.0, 0.0, 0.0))):
-        w = fit.row_weights(np.array(on_levels), None if on_slopes is None else np.array(on_slopes))[:, None]
+    for on_levels, on_slopes in (
+        ((1.0, -0.25, -0.75), None),
+        ((0.0, 1.0, -1.0), None),
+        ((0.0, 0.0, 0.0), (0.0, 2.0, 0.0, 0.0)),
+    ):
+        w = fit.row_weights(
+            np.array(on_levels), None if on_slopes is None else np.array(on_slopes)
+        )[:, None]
         expected = dense_contrast(x, np.r_[on_levels, on_slopes or np.zeros(4)], y)
-        found = w[:, 0] @ y, np.sqrt(standard_errors.hc2(fit, fit.residuals(y), w)[0, 0]), standard_errors.bell_mccaffrey(fit, w)[0]
+        found = (
+            w[:, 0] @ y,
+            np.sqrt(standard_errors.hc2(fit, fit.residuals(y), w)[0, 0]),
+            standard_errors.bell_mccaffrey(fit, w)[0],
+        )
         np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
@@ -54,13 +72,19 @@ def test_hc2_equals_statsmodels_with_covariates_and_welch_without():
     codes, covariates, y = a_design(1, levels=2)
     contrast = np.array([-1.0, 1.0])
     fit = linear_model.design(codes, covariates)
-    theirs = OLS(y, dense(codes, covariates)).fit(cov_type="HC2").t_test(np.r_[contrast, np.zeros(4)])
+    theirs = (
+        OLS(y, dense(codes, covariates)).fit(cov_type="HC2").t_test(np.r_[contrast, np.zeros(4)])
+    )
     w = fit.row_weights(contrast)[:, None]
-    assert np.sqrt(standard_errors.hc2(fit, fit.residuals(y), w)[0, 0]) == pytest.approx(theirs.sd.item(), rel=1e-10)
+    assert np.sqrt(standard_errors.hc2(fit, fit.residuals(y), w)[0, 0]) == pytest.approx(
+        theirs.sd.item(), rel=1e-10
+    )
     plain = linear_model.design(codes, np.empty((len(y), 0)))
     w = plain.row_weights(contrast)[:, None]
     welch = scipy_stats.ttest_ind(y[codes == 1], y[codes == 0], equal_var=False)
-    assert (w[:, 0] @ y) / np.sqrt(standard_errors.hc2(plain, plain.residuals(y), w)[0, 0]) == pytest.approx(welch.statistic, rel=1e-12)
+    assert (w[:, 0] @ y) / np.sqrt(
+        standard_errors.hc2(plain, plain.residuals(y), w)[0, 0]
+    ) == pytest.approx(welch.statistic, rel=1e-12)
 
 
 def test_cr2_equals_the_dense_formula():
@@ -80,27 +104,48 @@ def test_cr2_equals_the_dense_formula():
         variance += (u @ (left @ y)[own]) ** 2
     values = np.linalg.eigvalsh(np.column_stack(columns).T @ np.column_stack(columns))
     q, _ = np.linalg.qr(x)
-    np.testing.assert_allclose(standard_errors.cr2(q, left @ y, w, clusters), (np.sqrt(variance), values.sum() ** 2 / (values**2).sum()), rtol=1e-10)
+    np.testing.assert_allclose(
+        standard_errors.cr2(q, left @ y, w, clusters),
+        (np.sqrt(variance), values.sum() ** 2 / (values**2).sum()),
+        rtol=1e-10,
+    )
 
 
 def test_columns_that_others_determine_are_left_out_and_change_nothing():
     codes, covariates, y = a_design(3)
-    double = np.column_stack([covariates[:, 0], covariates[:, 0] * 2 + 1, np.full(len(y), 7.0), covariates[:, 1:], (codes == 1) * 3.0])
+    double = np.column_stack(
+        [
+            covariates[:, 0],
+            covariates[:, 0] * 2 + 1,
+            np.full(len(y), 7.0),
+            covariates[:, 1:],
+            (codes == 1) * 3.0,
+        ]
+    )
     plain, fit = linear_model.design(codes, covariates), linear_model.design(codes, double)
     assert fit.kept == (0, 3, 4, 5)
     np.testing.assert_allclose(fit.residuals(y), plain.residuals(y), atol=1e-11)
-    np.testing.assert_allclose(plain.slopes(y), np.linalg.lstsq(dense(codes, covariates), y, rcond=None)[0][3:], rtol=1e-9)
+    np.testing.assert_allclose(
+        plain.slopes(y), np.linalg.lstsq(dense(codes, covariates), y, rcond=None)[0][3:], rtol=1e-9
+    )
 
 
 def test_a_row_fitted_exactly_has_no_share_in_the_error():
     codes = np.r_[np.zeros(20, dtype=int), 1]
     fit = linear_model.design(codes, np.empty((21, 0)))
     assert standard_errors.leverage_factor(fit.leverage)[-1] == 0.0
-    assert np.isfinite(standard_errors.hc2(fit, fit.residuals(np.arange(21.0)), fit.row_weights(np.array([-1.0, 1.0]))[:, None])).all()
+    assert np.isfinite(
+        standard_errors.hc2(
+            fit, fit.residuals(np.arange(21.0)), fit.row_weights(np.array([-1.0, 1.0]))[:, None]
+        )
+    ).all()
 
 
 def test_a_row_of_high_leverage_keeps_its_share_in_the_error():
-    np.testing.assert_allclose(standard_errors.leverage_factor(np.array([0.0, 0.5, 0.95, 0.999, 1.0])), [1.0, 2.0, 20.0, 1000.0, 0.0])
+    np.testing.assert_allclose(
+        standard_errors.leverage_factor(np.array([0.0, 0.5, 0.95, 0.999, 1.0])),
+        [1.0, 2.0, 20.0, 1000.0, 0.0],
+    )
 
 
 @pytest.mark.parametrize("flip", [False, True])
@@ -111,7 +156,9 @@ def test_permuted_t_equals_refitting_every_permutation(flip):
     fit, x = linear_model.design(codes, covariates), dense(codes, covariates)
     on = np.ones(1) if flip else np.array([-1.0, 1.0])
     residual = fit.residuals(y)
-    found, _ = permutation.reference_t(fit, residual, fit.row_weights(on)[:, None], 25, seed=9, flip=flip)
+    found, _ = permutation.reference_t(
+        fit, residual, fit.row_weights(on)[:, None], 25, seed=9, flip=flip
+    )
     draws = np.concatenate(list(permutation._draws(40, 25, 9, flip, 25)))
     estimate = fit.row_weights(on) @ y
     for b in range(25):
@@ -128,7 +175,12 @@ def test_an_error_that_is_small_beside_one_outlier_is_no_zero():
     fit, on = linear_model.design(codes, covariates), np.array([1.0, -1.0, 0.0])
     found, _ = permutation.reference_t(fit, residual, fit.row_weights(on)[:, None], 25, seed=1)
     draws = np.concatenate(list(permutation._draws(30, 25, 1, False, 25)))
-    expected = [scipy_stats.ttest_ind(residual[order][codes == 0], residual[order][codes == 1], equal_var=False).statistic for order in draws]
+    expected = [
+        scipy_stats.ttest_ind(
+            residual[order][codes == 0], residual[order][codes == 1], equal_var=False
+        ).statistic
+        for order in draws
+    ]
     np.testing.assert_allclose(found[:, 0], np.abs(expected), rtol=1e-6)
 
 
@@ -139,14 +191,32 @@ def test_every_permutation_and_every_pattern_of_signs_is_as_likely(flip):
     residual -= residual.mean()
     codes = np.zeros(6, dtype=int) if flip else np.array([0, 0, 0, 1, 1, 1])
     fit = linear_model.design(codes, np.empty((6, 0)))
-    all_draws = [residual * s for s in itertools.product((1, -1), repeat=6)] if flip else [residual[list(o)] for o in itertools.permutations(range(6))]
+    all_draws = (
+        [residual * s for s in itertools.product((1, -1), repeat=6)]
+        if flip
+        else [residual[list(o)] for o in itertools.permutations(range(6))]
+    )
     if flip:
         every = [abs(np.mean(e)) / (np.std(e, ddof=1) / np.sqrt(6)) for e in all_draws]
     else:
-        every = [abs(np.mean(e[:3]) - np.mean(e[3:])) / np.sqrt((np.var(e[:3], ddof=1) + np.var(e[3:], ddof=1)) / 3) for e in all_draws]
-    found, _ = permutation.reference_t(fit, residual, fit.row_weights(np.ones(1) if flip else np.array([1.0, -1.0]))[:, None], 40_000, seed=3, flip=flip)
+        every = [
+            abs(np.mean(e[:3]) - np.mean(e[3:]))
+            / np.sqrt((np.var(e[:3], ddof=1) + np.var(e[3:], ddof=1)) / 3)
+            for e in all_draws
+        ]
+    found, _ = permutation.reference_t(
+        fit,
+        residual,
+        fit.row_weights(np.ones(1) if flip else np.array([1.0, -1.0]))[:, None],
+        40_000,
+        seed=3,
+        flip=flip,
+    )
     levels = np.unique(np.round(every, 9))
-    expected, seen = (np.array([np.mean(np.abs(np.asarray(t) - level) < 1e-6) for level in levels]) for t in (every, found[:, 0]))
+    expected, seen = (
+        np.array([np.mean(np.abs(np.asarray(t) - level) < 1e-6) for level in levels])
+        for t in (every, found[:, 0])
+    )
     assert expected.sum() == pytest.approx(1)
     error = np.sqrt(expected * (1 - expected) / 40_000)
     assert np.abs(seen - expected).max() < 4 * error.max(), (seen, expected)
@@ -170,17 +240,26 @@ def test_joint_statistic_equals_the_dense_wald_statistic():
     for b in range(20):
         again = residual[draws[b]]
         estimate = w.T @ again
-        assert walds[b] == pytest.approx(estimate @ np.linalg.solve(standard_errors.hc2(fit, fit.residuals(again), w), estimate), rel=1e-8)
+        assert walds[b] == pytest.approx(
+            estimate @ np.linalg.solve(standard_errors.hc2(fit, fit.residuals(again), w), estimate),
+            rel=1e-8,
+        )
 
 
 @pytest.mark.parametrize("flip", [False, True])
 def test_chunks_and_cache_do_not_change_the_draws(monkeypatch, flip):
     whole = np.concatenate(list(permutation._draws(30, 64, 1, flip, 64)))
-    np.testing.assert_array_equal(np.concatenate(list(permutation._draws(30, 64, 1, flip, 7))), whole)
+    np.testing.assert_array_equal(
+        np.concatenate(list(permutation._draws(30, 64, 1, flip, 7))), whole
+    )
     monkeypatch.setattr(permutation, "_CACHED_BYTES", 0)
-    np.testing.assert_array_equal(np.concatenate(list(permutation._draws(30, 64, 1, flip, 7))), whole)
+    np.testing.assert_array_equal(
+        np.concatenate(list(permutation._draws(30, 64, 1, flip, 7))), whole
+    )
     if not flip:
-        np.testing.assert_array_equal(np.sort(whole, axis=1), np.broadcast_to(np.arange(30), (64, 30)))
+        np.testing.assert_array_equal(
+            np.sort(whole, axis=1), np.broadcast_to(np.arange(30), (64, 30))
+        )
 
 
 def test_compact_and_wide_index_matrices_are_the_same(monkeypatch):
@@ -192,11 +271,17 @@ def test_compact_and_wide_index_matrices_are_the_same(monkeypatch):
 
 
 def test_zero_over_zero_is_zero_and_something_over_zero_is_infinite():
-    found = permutation._ratio(np.array([[0.0, 1.0, 2.0]]), np.array([[0.0, 0.0, 4.0]]), np.full(3, 1e-12))
+    found = permutation._ratio(
+        np.array([[0.0, 1.0, 2.0]]), np.array([[0.0, 0.0, 4.0]]), np.full(3, 1e-12)
+    )
     np.testing.assert_array_equal(found, [[0.0, np.inf, 1.0]])
 
 
-@given(st.lists(st.floats(0, 5), min_size=99, max_size=199), st.floats(0, 6), st.sampled_from([0.01, 0.05, 0.1]))
+@given(
+    st.lists(st.floats(0, 5), min_size=99, max_size=199),
+    st.floats(0, 6),
+    st.sampled_from([0.01, 0.05, 0.1]),
+)
 @settings(max_examples=200, deadline=None)
 def test_p_and_interval_never_disagree(reference, t, alpha):
     draws = np.array(reference)
@@ -206,7 +291,16 @@ def test_p_and_interval_never_disagree(reference, t, alpha):
 
 
 @pytest.mark.parametrize(
-    ("t", "p"), [(0.0, 1.0), (2.5, 3 / 5), (3.0, 3 / 5), (-3.0, 3 / 5), (3.0 * (1 + 1e-12), 3 / 5), (3.0 * (1 + 1e-6), 2 / 5), (4.5, 1 / 5)]
+    ("t", "p"),
+    [
+        (0.0, 1.0),
+        (2.5, 3 / 5),
+        (3.0, 3 / 5),
+        (-3.0, 3 / 5),
+        (3.0 * (1 + 1e-12), 3 / 5),
+        (3.0 * (1 + 1e-6), 2 / 5),
+        (4.5, 1 / 5),
+    ],
 )
 def test_p_counts_the_statistic_itself_and_every_tie(t, p):
     assert permutation.p_value(t, np.array([4.0, 1.0, 3.0, 2.0])) == pytest.approx(p)
@@ -214,16 +308,35 @@ def test_p_counts_the_statistic_itself_and_every_tie(t, p):
 
 @pytest.mark.parametrize(
     ("permutations", "alpha", "q"),
-    [(19, 0.05, 19.0), (18, 0.05, np.inf), (99, 0.05, 95.0), (99, 0.29, 71.0), (99, 0.07, 93.0), (199, 0.05, 190.0), (198, 0.05, 190.0)],
+    [
+        (19, 0.05, 19.0),
+        (18, 0.05, np.inf),
+        (99, 0.05, 95.0),
+        (99, 0.29, 71.0),
+        (99, 0.07, 93.0),
+        (199, 0.05, 190.0),
+        (198, 0.05, 190.0),
+    ],
 )
 def test_critical_value_is_the_alpha_b_plus_one_th_largest(permutations, alpha, q):
     """Of |t*| = 1, 2 … B; 0.29 times 100 is 28.999999999999996 in floating point and 29 here."""
-    assert permutation.critical_value(np.random.default_rng(0).permutation(permutations) + 1.0, alpha) == q
+    assert (
+        permutation.critical_value(np.random.default_rng(0).permutation(permutations) + 1.0, alpha)
+        == q
+    )
 
 
 @pytest.mark.parametrize(
     ("estimate", "se", "statistic"),
-    [(0.03, 0.01, 2.0), (-0.03, 0.01, 2.0), (0.0, 0.02, 2.5), (0.05, 0.01, None), (0.07, 0.01, None), (-0.07, 0.01, None), (0.03, 0.0, None)],
+    [
+        (0.03, 0.01, 2.0),
+        (-0.03, 0.01, 2.0),
+        (0.0, 0.02, 2.5),
+        (0.05, 0.01, None),
+        (0.07, 0.01, None),
+        (-0.07, 0.01, None),
+        (0.03, 0.0, None),
+    ],
 )
 def test_only_an_estimate_inside_the_margin_can_be_equivalent(estimate, se, statistic):
     found = decision.equivalence_statistic(estimate, se, 0.05)
@@ -238,7 +351,9 @@ def test_too_few_permutations_for_alpha_give_an_endless_interval():
 @given(st.lists(st.floats(1e-9, 1), min_size=1, max_size=30))
 def test_corrections_equal_statsmodels(p):
     np.testing.assert_allclose(multiplicity.holm(p), multipletests(p, method="holm")[1], rtol=1e-12)
-    np.testing.assert_allclose(multiplicity.benjamini_hochberg(p), multipletests(p, method="fdr_bh")[1], rtol=1e-12)
+    np.testing.assert_allclose(
+        multiplicity.benjamini_hochberg(p), multipletests(p, method="fdr_bh")[1], rtol=1e-12
+    )
 
 
 def test_corrections_do_not_count_what_is_unknown():
@@ -307,7 +422,10 @@ def test_spline_is_harrells_equation_at_the_5_35_65_and_95_percent_points():
 
 
 def test_logit_moves_only_what_has_none():
-    np.testing.assert_allclose(linear_model.logit(np.array([0.0, 1e-5, 0.25, 1.0])), [-np.log(1e6 - 1), -np.log(1e5 - 1), -np.log(3), np.log(1e6 - 1)])
+    np.testing.assert_allclose(
+        linear_model.logit(np.array([0.0, 1e-5, 0.25, 1.0])),
+        [-np.log(1e6 - 1), -np.log(1e5 - 1), -np.log(3), np.log(1e6 - 1)],
+    )
 
 
 def test_spline_of_few_values_is_a_line_and_of_a_constant_nothing():
@@ -319,15 +437,22 @@ def test_spline_of_few_values_is_a_line_and_of_a_constant_nothing():
 def test_cluster_means_of_vector_and_matrix():
     codes = np.array([0, 1, 0, 1, 1])
     np.testing.assert_allclose(linear_model.cluster_means(np.arange(5.0), codes, 2), [1.0, 8 / 3])
-    np.testing.assert_allclose(linear_model.cluster_means(np.arange(10.0).reshape(5, 2), codes, 2), [[2, 3], [16 / 3, 19 / 3]])
+    np.testing.assert_allclose(
+        linear_model.cluster_means(np.arange(10.0).reshape(5, 2), codes, 2),
+        [[2, 3], [16 / 3, 19 / 3]],
+    )
 
 
 def test_effect_sizes_by_hand():
     rng = np.random.default_rng(6)
     a, b = rng.integers(0, 5, 30).astype(float), rng.integers(0, 5, 20).astype(float)
-    assert effect_sizes.cliffs_delta(a, b) == pytest.approx(np.mean(np.sign(a[:, None] - b[None, :])))
+    assert effect_sizes.cliffs_delta(a, b) == pytest.approx(
+        np.mean(np.sign(a[:, None] - b[None, :]))
+    )
     assert np.isnan(effect_sizes.cliffs_delta(a, b[:0]))
-    ratio, low, high = effect_sizes.ratio_of_means(np.array([0.3, 0.2]), np.diag([0.0004, 0.0001]), 2.0)
+    ratio, low, high = effect_sizes.ratio_of_means(
+        np.array([0.3, 0.2]), np.diag([0.0004, 0.0001]), 2.0
+    )
     half = 2 * np.sqrt(0.0004 / 0.09 + 0.0001 / 0.04)
     assert (ratio, low, high) == pytest.approx((1.5, 1.5 * np.exp(-half), 1.5 * np.exp(half)))
     assert np.isnan(effect_sizes.ratio_of_means(np.array([0.3, 0.0]), np.eye(2), 2.0)).all()
@@ -348,15 +473,26 @@ def test_shrinkage_pulls_uncertain_cells_further_and_keeps_two():
 def test_shrinkage_in_closed_form():
     """DerSimonian-Laird by hand: weights 100, 100, 25; mean 0.2; Q = 1 + 0 + 4; tau² = (5 − 2) / (225 − 20625/225) = 0.0225."""
     pulled = effect_sizes.shrunken(np.array([0.1, 0.2, 0.6]), np.array([0.1, 0.1, 0.2]))
-    np.testing.assert_allclose(pulled, [0.2 - 0.1 * 0.0225 / 0.0325, 0.2, 0.2 + 0.4 * 0.0225 / 0.0625])
-    np.testing.assert_allclose(effect_sizes.shrunken(np.array([0.19, 0.2, 0.22]), np.array([0.1, 0.1, 0.2])), (19 + 20 + 5.5) / 225)  # Q < 2: all alike
+    np.testing.assert_allclose(
+        pulled, [0.2 - 0.1 * 0.0225 / 0.0325, 0.2, 0.2 + 0.4 * 0.0225 / 0.0625]
+    )
+    np.testing.assert_allclose(
+        effect_sizes.shrunken(np.array([0.19, 0.2, 0.22]), np.array([0.1, 0.1, 0.2])),
+        (19 + 20 + 5.5) / 225,
+    )  # Q < 2: all alike
 
 
 def test_a_ratio_known_within_a_large_factor_keeps_its_interval():
     for half, known in ((1.0, True), (49.0, True), (51.0, False)):
-        ratio, low, high = effect_sizes.ratio_of_means(np.array([0.3, 0.2]), np.diag([(half / 2 * 0.3) ** 2, 0.0]), 2.0)
+        ratio, low, high = effect_sizes.ratio_of_means(
+            np.array([0.3, 0.2]), np.diag([(half / 2 * 0.3) ** 2, 0.0]), 2.0
+        )
         assert ratio == pytest.approx(1.5)
-        assert (low, high) == (pytest.approx((1.5 * np.exp(-half), 1.5 * np.exp(half))) if known else pytest.approx((np.nan, np.nan), nan_ok=True))
+        assert (low, high) == (
+            pytest.approx((1.5 * np.exp(-half), 1.5 * np.exp(half)))
+            if known
+            else pytest.approx((np.nan, np.nan), nan_ok=True)
+        )
     assert np.isnan(effect_sizes.ratio_of_means(np.array([0.3, 0.2]), np.eye(2), np.inf)).all()
 
 
@@ -380,9 +516,15 @@ def test_detectable_difference_has_eighty_percent_power():
 
 def test_detectable_difference_in_closed_form():
     t = scipy_stats.t.ppf
-    assert decision.detectable_difference(0.02, 30.0) == pytest.approx(0.02 * (t(0.975, 30) + t(0.8, 30)))
-    assert decision.detectable_difference(0.02, 30.0, alpha=0.1) == pytest.approx(0.02 * (t(0.95, 30) + t(0.8, 30)))
-    assert decision.detectable_difference(0.02, 0.3) == pytest.approx(0.02 * (t(0.975, 1) + t(0.8, 1)))  # never fewer than one degree of freedom
+    assert decision.detectable_difference(0.02, 30.0) == pytest.approx(
+        0.02 * (t(0.975, 30) + t(0.8, 30))
+    )
+    assert decision.detectable_difference(0.02, 30.0, alpha=0.1) == pytest.approx(
+        0.02 * (t(0.95, 30) + t(0.8, 30))
+    )
+    assert decision.detectable_difference(0.02, 0.3) == pytest.approx(
+        0.02 * (t(0.975, 1) + t(0.8, 1))
+    )  # never fewer than one degree of freedom
 
 
 def test_mode_share():

@@ -1,6 +1,8 @@
-"""The method section: settings, tests, families for multiplicity, the rule behind the verdicts, and the cards of what was used.
+"""The method section: settings, tests, families for multiplicity, the rule behind the verdicts, and
+the cards of what was used.
 
-From a p-value a reader gets by its link to the card of its test here: formula, one function, one source.
+From a p-value a reader gets by its link to the card of its test here: formula, one function, one
+source.
 """
 
 from __future__ import annotations
@@ -10,7 +12,15 @@ from collections.abc import Sequence
 from gradaudit.records import VERDICT_CONDITIONS, VERDICT_WORDS
 from gradaudit.report.blocks import MISSING, Block, Cell, Facts, Table, columns, count, row
 from gradaudit.report.glossary import VERDICTS_ANCHOR, meaning
-from gradaudit.report.wording import card_anchor, find_card, grouped, level_words, link_of_test, plain, together
+from gradaudit.report.wording import (
+    card_anchor,
+    find_card,
+    grouped,
+    level_words,
+    link_of_test,
+    plain,
+    together,
+)
 from gradaudit.result_schema import ResultDocument
 
 CAPTIONS = {
@@ -22,18 +32,33 @@ CAPTIONS = {
 }
 FAMILIES = (
     ("confirmatory", "decisive", "holm", "as verdicts"),
-    ("exploratory", "exploratory", "benjamini_hochberg", "as signals: a reason to look, not a verdict"),
+    (
+        "exploratory",
+        "exploratory",
+        "benjamini_hochberg",
+        "as signals: a reason to look, not a verdict",
+    ),
     ("performance", "model performance", "benjamini_hochberg", "beside the difference"),
 )
-"""Family of a test, the report's word for it, the card of its correction, and how its findings are worded."""
+"""Family of a test, the report's word for it, the card of its correction, and how its findings are
+worded.
+"""
 
 
 def protocol(document: ResultDocument) -> Block:
     """Settings as they were used."""
     facts = document.method
     rows = (
-        ("Unit", f"{facts.unit}: {meaning('Cluster', document)}" if facts.unit == "cluster" else facts.unit),
-        ("Permutations", f"{count(facts.permutations)} at least for decisive comparisons, drawn from seed {facts.seed}"),
+        (
+            "Unit",
+            f"{facts.unit}: {meaning('Cluster', document)}"
+            if facts.unit == "cluster"
+            else facts.unit,
+        ),
+        (
+            "Permutations",
+            f"{count(facts.permutations)} at least for decisive comparisons, drawn from seed {facts.seed}",
+        ),
         ("Level", f"α = {facts.alpha:g}, so intervals cover {level_words(document)}"),
         ("Adjusted for", together(facts.adjusted_for) or "nothing"),
     )
@@ -46,11 +71,27 @@ def tests_used(document: ResultDocument) -> list[Block]:
     tested = grouped([test for test in made if test.p is not None], lambda test: test.name)
     rows = []
     for name, tests in tested.items():
-        card = next((c for c in document.method.cards.get("statistic", ()) if c.get("label") == name), {})
+        card = next(
+            (c for c in document.method.cards.get("statistic", ()) if c.get("label") == name), {}
+        )
         drawn = sorted({test.permutations for test in tests if test.permutations})
-        number = MISSING if not drawn else count(drawn[0]) if len(drawn) == 1 else f"{count(drawn[0])} to {count(drawn[-1])}"
+        number = (
+            MISSING
+            if not drawn
+            else count(drawn[0])
+            if len(drawn) == 1
+            else f"{count(drawn[0])} to {count(drawn[-1])}"
+        )
         found = Cell(name or MISSING, link=link_of_test(document, name))
-        rows.append(row(found, count(len(tests)), number, card.get("function") or MISSING, card.get("source") or MISSING))
+        rows.append(
+            row(
+                found,
+                count(len(tests)),
+                number,
+                card.get("function") or MISSING,
+                card.get("source") or MISSING,
+            )
+        )
     heads = columns("Test", ("Comparisons", ""), ("Permutations", ""), "Function", "Source")
     return [Table("Where the p-values come from", heads, tuple(rows))] if rows else []
 
@@ -59,22 +100,40 @@ def families(document: ResultDocument) -> Block:
     """How p-values are adjusted for the number of comparisons."""
     facts = document.method
     performance = sum(r.test.p is not None for r in document.performance)
-    numbers = {"confirmatory": facts.confirmatory_contrasts, "exploratory": facts.exploratory_contrasts, "performance": performance}
+    numbers = {
+        "confirmatory": facts.confirmatory_contrasts,
+        "exploratory": facts.exploratory_contrasts,
+        "performance": performance,
+    }
     rows = []
     for family, word, name, worded in FAMILIES if performance else FAMILIES[:2]:
         card = find_card(document, "statistic", name)
         link = f"#{card_anchor('statistic', name)}" if card else ""
-        rows.append(row(word.capitalize(), count(numbers[family]), Cell(card.get("label", plain(name)), link=link), worded))
+        rows.append(
+            row(
+                word.capitalize(),
+                count(numbers[family]),
+                Cell(card.get("label", plain(name)), link=link),
+                worded,
+            )
+        )
     note = (
         "Within the decisive family, p and p of equivalence are adjusted apart. A decisive comparison that is withheld is one of the family "
         "and has no p; other comparisons that are withheld belong to none."
     )
-    return Table("Families for multiplicity", columns("Family", ("Comparisons", ""), "p adjusted by", "Worded"), tuple(rows), note)
+    return Table(
+        "Families for multiplicity",
+        columns("Family", ("Comparisons", ""), "p adjusted by", "Worded"),
+        tuple(rows),
+        note,
+    )
 
 
 def verdict_rule() -> Block:
     """What each verdict's words stand for."""
-    rows = tuple(row(Cell(VERDICT_WORDS[v], icon=v.value), text) for v, text in VERDICT_CONDITIONS.items())
+    rows = tuple(
+        row(Cell(VERDICT_WORDS[v], icon=v.value), text) for v, text in VERDICT_CONDITIONS.items()
+    )
     heads = columns("Verdict", "Condition, after adjustment for multiplicity")
     return Table("What each verdict means", heads, rows, anchor=VERDICTS_ANCHOR)
 
@@ -90,10 +149,24 @@ def _card_table(family: str, cards: Sequence[dict[str, str]]) -> Block:
     for card in cards:
         about = Cell(card.get("summary") or MISSING, sub=card.get("caveat", ""))
         extent = ", ".join(card[key] for key in ("range", "unit", "direction") if card.get(key))
-        name = Cell(card.get("label") or card.get("name", ""), sub=card.get("function") or card.get("name", ""))
+        name = Cell(
+            card.get("label") or card.get("name", ""),
+            sub=card.get("function") or card.get("name", ""),
+        )
         formula = Cell(card.get("formula") or (MISSING if not extent else ""), sub=extent)
-        rows.append(row(name, about, formula, card.get("source") or MISSING, anchor=card_anchor(family, card.get("name", ""))))
+        rows.append(
+            row(
+                name,
+                about,
+                formula,
+                card.get("source") or MISSING,
+                anchor=card_anchor(family, card.get("name", "")),
+            )
+        )
     caption = CAPTIONS.get(family.lower(), f"{family[:1].upper()}{plain(family[1:])}")
     if all(r.cells[2] == Cell(MISSING) for r in rows):
-        heads, rows = heads[:2] + heads[3:], [row(*r.cells[:2], r.cells[3], anchor=r.anchor) for r in rows]
+        heads, rows = (
+            heads[:2] + heads[3:],
+            [row(*r.cells[:2], r.cells[3], anchor=r.anchor) for r in rows],
+        )
     return Table(caption, heads, tuple(rows))

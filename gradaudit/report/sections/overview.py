@@ -1,7 +1,9 @@
-"""Family SECTIONS: each function turns a ``ResultDocument`` into the blocks of one section; no blocks, no section.
+"""Family SECTIONS: each function turns a ``ResultDocument`` into the blocks of one section; no
+blocks, no section.
 
-Nothing here computes a result.  What is worded, sorted, grouped or scaled for display comes from the document as it is.
-The card's ``label`` is the section's title, its ``summary`` the sentence below it, its ``source`` the document's fields.
+Nothing here computes a result.  What is worded, sorted, grouped or scaled for display comes from
+the document as it is. The card's ``label`` is the section's title, its ``summary`` the sentence
+below it, its ``source`` the document's fields.
 """
 
 from __future__ import annotations
@@ -35,9 +37,27 @@ from gradaudit.report.blocks import (
 )
 from gradaudit.report.figures.panels import heat_overlay
 from gradaudit.report.glossary import glossary_blocks
-from gradaudit.report.sections.data import attribute_table, composition_blocks, criteria_blocks, exclusion_blocks, flow_blocks, region_table
-from gradaudit.report.sections.findings import contrast_blocks, distribution_blocks, map_blocks, other_blocks
-from gradaudit.report.sections.method import card_tables, families, protocol, tests_used, verdict_rule
+from gradaudit.report.sections.data import (
+    attribute_table,
+    composition_blocks,
+    criteria_blocks,
+    exclusion_blocks,
+    flow_blocks,
+    region_table,
+)
+from gradaudit.report.sections.findings import (
+    contrast_blocks,
+    distribution_blocks,
+    map_blocks,
+    other_blocks,
+)
+from gradaudit.report.sections.method import (
+    card_tables,
+    families,
+    protocol,
+    tests_used,
+    verdict_rule,
+)
 from gradaudit.report.sections.performance import performance_blocks
 from gradaudit.report.wording import (
     EACH_TAKES_PART,
@@ -52,7 +72,12 @@ from gradaudit.report.wording import (
     unique,
     unmeasured_words,
 )
-from gradaudit.result_schema import AUDIT_STATE_MEANINGS, AUDIT_STATE_WORDS, GalleryItem, ResultDocument
+from gradaudit.result_schema import (
+    AUDIT_STATE_MEANINGS,
+    AUDIT_STATE_WORDS,
+    GalleryItem,
+    ResultDocument,
+)
 
 SECTIONS: Family[Callable[[ResultDocument], list[Block]]] = Family("report section")
 
@@ -93,24 +118,38 @@ def verdict(document: ResultDocument) -> list[Block]:
     source="model, data, regions, attributes, criteria",
 )
 def scope(document: ResultDocument) -> list[Block]:
-    """Task, explained score, layer, regions with roles, groups, and who declared which criteria when."""
+    """Task, explained score, layer, regions with roles, groups, and who declared which criteria
+    when.
+    """
     model, method = document.model, document.method
     facts = (
         ("Model", model.source),
         ("Classes", listed(model.classes)),
         ("Explained score", target_words(method.explain_target)),
-        ("Map", f"{method.explain_method}, at layer {model.layer}{in_brackets(grid_words(model.grid))}"),
+        (
+            "Map",
+            f"{method.explain_method}, at layer {model.layer}{in_brackets(grid_words(model.grid))}",
+        ),
         ("Why this layer", model.layer_reason),
         ("Input", size_words(model.input_size)),
-        ("Data", f"{document.data.name}: {count(document.data.n_images)} images of {clusters_words(document)}"),
+        (
+            "Data",
+            f"{document.data.name}: {count(document.data.n_images)} images of {clusters_words(document)}",
+        ),
         ("Unit of analysis", method.unit),
     )
     blocks: list[Block] = [Facts(tuple((term, text) for term, text in facts if text))]
     if model.notes:
         blocks += [Heading("Noticed when the model was loaded"), Listing(model.notes)]
     if model.preprocess:
-        rows = tuple((key, str(value)) for key, value in sorted(model.preprocess.items()) if value is not None)
-        blocks.append(Details("How an image becomes the network's input", (Facts(rows, code=True),)))
+        rows = tuple(
+            (key, str(value))
+            for key, value in sorted(model.preprocess.items())
+            if value is not None
+        )
+        blocks.append(
+            Details("How an image becomes the network's input", (Facts(rows, code=True),))
+        )
     return [*blocks, region_table(document), attribute_table(document), *criteria_blocks(document)]
 
 
@@ -120,16 +159,24 @@ def scope(document: ResultDocument) -> list[Block]:
     source="flow, exclusions",
 )
 def data_by_subgroup(document: ResultDocument) -> list[Block]:
-    """Flow from manifest to analysis, composition of the groups, images left out and regions not measured by reason."""
+    """Flow from manifest to analysis, composition of the groups, images left out and regions not
+    measured by reason.
+    """
     return [*flow_blocks(document), *composition_blocks(document), *exclusion_blocks(document)]
 
 
 @SECTIONS.register(
-    label="Heat", summary="Where the model's heat falls, region by region, and how far the groups differ.", source="findings, heat, mean_maps"
+    label="Heat",
+    summary="Where the model's heat falls, region by region, and how far the groups differ.",
+    source="findings, heat, mean_maps",
 )
 def heat(document: ResultDocument) -> list[Block]:
-    """Contrasts, distributions and mean maps; apart for every map method and explained score that was analysed."""
-    pairs = unique((f.method, f.target) for f in document.findings) or unique((h.method, h.target) for h in document.heat)
+    """Contrasts, distributions and mean maps; apart for every map method and explained score that
+    was analysed.
+    """
+    pairs = unique((f.method, f.target) for f in document.findings) or unique(
+        (h.method, h.target) for h in document.heat
+    )
     blocks: list[Block] = []
     for index, (method, target) in enumerate(pairs):
         if len(pairs) > 1:
@@ -145,7 +192,9 @@ def heat(document: ResultDocument) -> list[Block]:
     source="performance",
 )
 def performance(document: ResultDocument) -> list[Block]:
-    """Accuracy, sensitivity, specificity, AUC per subgroup with intervals; their differences; heat among right and wrong predictions."""
+    """Accuracy, sensitivity, specificity, AUC per subgroup with intervals; their differences; heat
+    among right and wrong predictions.
+    """
     return performance_blocks(document)
 
 
@@ -157,11 +206,18 @@ def performance(document: ResultDocument) -> list[Block]:
 def gallery(document: ResultDocument) -> list[Block]:
     """A random sample and the extremes, labelled as which."""
     if not document.images_shown:
-        return [Paragraph("The plan withholds images: this report holds no picture of any person or object, not even reduced.")]
+        return [
+            Paragraph(
+                "The plan withholds images: this report holds no picture of any person or object, not even reduced."
+            )
+        ]
     if not document.gallery:
         return []
     names = tuple(r.name for r in document.regions)
-    levels = tuple((a.name, unique(i.levels[a.name] for i in document.gallery if a.name in i.levels)) for a in document.attributes)
+    levels = tuple(
+        (a.name, unique(i.levels[a.name] for i in document.gallery if a.name in i.levels))
+        for a in document.attributes
+    )
     return [
         Paragraph(
             "Each image is labelled with how it was picked: at random (with the run's seed), or because it is an extreme of its group. "
@@ -173,42 +229,84 @@ def gallery(document: ResultDocument) -> list[Block]:
 
 
 @SECTIONS.register(
-    label="Checks", summary="What was checked about the data and the explanation, passed or not, and what was not checked.", source="checks"
+    label="Checks",
+    summary="What was checked about the data and the explanation, passed or not, and what was not checked.",
+    source="checks",
 )
 def checks(document: ResultDocument) -> list[Block]:
     """Every check with its state and reason, also those that did not run."""
     if not document.checks:
         return []
-    words = {"passed": "passed", "issue": "issue", "not_applicable": "not applicable", "skipped": "did not run"}
-    ordered = sorted(document.checks, key=lambda c: ("issue", "passed", "skipped", "not_applicable").index(c.state))
-    rows = [row(Cell(c.name, sub=c.code), Cell(words[c.state], icon=f"check-{c.state}"), c.detail) for c in ordered]
+    words = {
+        "passed": "passed",
+        "issue": "issue",
+        "not_applicable": "not applicable",
+        "skipped": "did not run",
+    }
+    ordered = sorted(
+        document.checks,
+        key=lambda c: ("issue", "passed", "skipped", "not_applicable").index(c.state),
+    )
+    rows = [
+        row(Cell(c.name, sub=c.code), Cell(words[c.state], icon=f"check-{c.state}"), c.detail)
+        for c in ordered
+    ]
     return [Table("Checks", columns("Check", "Outcome", "Detail"), tuple(rows))]
 
 
-@SECTIONS.register(label="Method", summary="How the numbers came about, with formulas and sources.", source="method")
+@SECTIONS.register(
+    label="Method",
+    summary="How the numbers came about, with formulas and sources.",
+    source="method",
+)
 def method(document: ResultDocument) -> list[Block]:
     """Protocol settings, the rule behind each verdict, and the cards of what was used."""
-    return [protocol(document), *tests_used(document), families(document), verdict_rule(), *card_tables(document)]
+    return [
+        protocol(document),
+        *tests_used(document),
+        families(document),
+        verdict_rule(),
+        *card_tables(document),
+    ]
 
 
-@SECTIONS.register(label="Glossary", summary="Every term and column head of this report.", source="method, and the cards in it")
+@SECTIONS.register(
+    label="Glossary",
+    summary="Every term and column head of this report.",
+    source="method, and the cards in it",
+)
 def glossary(document: ResultDocument) -> list[Block]:
     """Terms with the card that computes them, then roles and the states of an audit."""
     return glossary_blocks(document)
 
 
-@SECTIONS.register(label="Limits", summary="What no reader should conclude from this report.", source="limits")
+@SECTIONS.register(
+    label="Limits", summary="What no reader should conclude from this report.", source="limits"
+)
 def limits(document: ResultDocument) -> list[Block]:
     """The limits of every such audit, then those found in this data."""
-    found: Block = Listing(document.limits) if document.limits else Paragraph("None beyond the general ones was found by the checks that ran.")
-    return [Heading("Of every audit of this kind"), Listing(GENERAL_LIMITS), Heading("Found in this data"), found]
+    found: Block = (
+        Listing(document.limits)
+        if document.limits
+        else Paragraph("None beyond the general ones was found by the checks that ran.")
+    )
+    return [
+        Heading("Of every audit of this kind"),
+        Listing(GENERAL_LIMITS),
+        Heading("Found in this data"),
+        found,
+    ]
 
 
 @SECTIONS.register(
-    label="Reproduction", summary="What is needed to run this audit again and to check every number.", source="run, plan, and the whole document"
+    label="Reproduction",
+    summary="What is needed to run this audit again and to check every number.",
+    source="run, plan, and the whole document",
 )
 def reproduction(document: ResultDocument) -> list[Block]:
-    """Command, digests, versions, plan; the data files follow in the page itself (see ``data_files``)."""
+    """Command, digests, versions, plan; the data files follow in the page itself (see
+    ``data_files``).
+    """
     run = document.run
     facts = [
         ("Started", run.started),
@@ -217,13 +315,20 @@ def reproduction(document: ResultDocument) -> list[Block]:
         ("Device", " ".join(part for part in (run.device, run.dtype) if part)),
         ("Seed", str(run.seed)),
         ("Plan id", run.plan_id),
-        *((f"{name} digest" if re.fullmatch("[0-9a-f]{12,}", value) else plain(name), value) for name, value in sorted(run.digests.items())),
+        *(
+            (f"{name} digest" if re.fullmatch("[0-9a-f]{12,}", value) else plain(name), value)
+            for name, value in sorted(run.digests.items())
+        ),
         *((plain(name), count(number)) for name, number in sorted(run.counts.items())),
     ]
     blocks: list[Block] = [Code(run.command, "Command")] if run.command else []
     blocks.append(Facts(tuple((term, text) for term, text in facts if text)))
     if run.versions:
-        blocks.append(Details("Versions of the software", (Facts(tuple(sorted(run.versions.items())), code=True),)))
+        blocks.append(
+            Details(
+                "Versions of the software", (Facts(tuple(sorted(run.versions.items())), code=True),)
+            )
+        )
     blocks.append(Details("The resolved plan (TOML)", (Code(plan_toml(document.plan)),)))
     blocks.append(Downloads(data_files(document)))
     return blocks
@@ -231,11 +336,19 @@ def reproduction(document: ResultDocument) -> list[Block]:
 
 def tile(item: GalleryItem, regions: Sequence[str]) -> Tile:
     # Only embedded pictures and plain path data pass: a result file may come from elsewhere.
-    image = item.image if re.fullmatch(r"data:image/(jpeg|png|webp);base64,[A-Za-z0-9+/=]+", item.image) else ""
-    # The first region lies on top: where a derived region shares an edge with it, its own line stays visible.
+    image = (
+        item.image
+        if re.fullmatch(r"data:image/(jpeg|png|webp);base64,[A-Za-z0-9+/=]+", item.image)
+        else ""
+    )
+    # The first region lies on top: where a derived region shares an edge with it, its own line
+    # stays visible.
     outlines = tuple(
         (name, path, regions.index(name) % 4 if name in regions else 0)
-        for name, path in sorted(item.outlines.items(), key=lambda pair: -regions.index(pair[0]) if pair[0] in regions else 1)
+        for name, path in sorted(
+            item.outlines.items(),
+            key=lambda pair: -regions.index(pair[0]) if pair[0] in regions else 1,
+        )
         if path and re.fullmatch(r"[MLHVCSQTAZmlhvcsqtaz0-9eE+\-., \n]*", path)
     )
     overlay = heat_overlay(item.heat, item.width, item.height)

@@ -48,28 +48,55 @@ ABOUT_TESTS = (
     "p: of the difference between clusters' means, adjusted by Benjamini-Hochberg over all differences of performance; a signal, not a verdict. "
     "AUC, calibration slope and means over classes are no means over images: what is compared there is each cluster's pseudo-value."
 )
-PERCENT_METRICS = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "precision", "recall", "ppv", "npv", "prevalence")
+PERCENT_METRICS = (
+    "accuracy",
+    "balanced_accuracy",
+    "sensitivity",
+    "specificity",
+    "precision",
+    "recall",
+    "ppv",
+    "npv",
+    "prevalence",
+)
 
 
 def performance_blocks(document: ResultDocument) -> list[Block]:
-    """Accuracy, sensitivity, specificity, AUC per subgroup with intervals; their differences; heat among right and wrong predictions."""
+    """Accuracy, sensitivity, specificity, AUC per subgroup with intervals; their differences; heat
+    among right and wrong predictions.
+    """
     blocks: list[Block] = []
-    for index, (attribute, rows) in enumerate(grouped(document.performance, lambda r: r.attribute).items()):
+    for index, (attribute, rows) in enumerate(
+        grouped(document.performance, lambda r: r.attribute).items()
+    ):
         kinds = grouped(rows, _metric_kind)
         title = f"Model performance {of_attribute(attribute)}"
         blocks.append(Heading(by_attribute(attribute)))
         if own := kinds.get("merit"):
             names = unique(r.metric for r in own)
-            panels = [IntervalPanel(metric_words(m), tuple(_interval_row(r) for r in own if r.metric == m), m in PERCENT_METRICS) for m in names]
+            panels = [
+                IntervalPanel(
+                    metric_words(m),
+                    tuple(_interval_row(r) for r in own if r.metric == m),
+                    m in PERCENT_METRICS,
+                )
+                for m in names
+            ]
             text = f"A dot per group with its {level_words(document)} interval; panels: {listed([metric_words(m) for m in names])}."
             caption = f"{title}. Dots: estimates; lines: {level_words(document)} intervals that respect clusters."
-            draw = drawn(interval_plot, panels, anchor=f"performance-{index + 1}", title=title, text=text)
+            draw = drawn(
+                interval_plot, panels, anchor=f"performance-{index + 1}", title=title, text=text
+            )
             blocks.append(Drawing(draw, caption, _performance_table(title, own)))
         if own := kinds.get("difference"):
             table = _performance_table(f"{title}: difference to the comparison", own, document)
             blocks.append(Details("Differences between groups", (table,)))
         if own := kinds.get("heat"):
-            blocks.append(_performance_table(f"Heat share among right and wrong predictions {of_attribute(attribute)}", own))
+            blocks.append(
+                _performance_table(
+                    f"Heat share among right and wrong predictions {of_attribute(attribute)}", own
+                )
+            )
     return blocks
 
 
@@ -80,22 +107,49 @@ def _interval_row(r: PerformanceRow) -> IntervalRow:
 
 
 def _metric_kind(r: PerformanceRow) -> str:
-    return "heat" if r.metric.startswith(("heat_right:", "heat_wrong:")) else "difference" if r.metric.endswith("_difference") else "merit"
+    return (
+        "heat"
+        if r.metric.startswith(("heat_right:", "heat_wrong:"))
+        else "difference"
+        if r.metric.endswith("_difference")
+        else "merit"
+    )
 
 
-def _performance_table(title: str, rows: Sequence[PerformanceRow], document: ResultDocument | None = None) -> Table:
+def _performance_table(
+    title: str, rows: Sequence[PerformanceRow], document: ResultDocument | None = None
+) -> Table:
     metrics = unique(r.metric for r in rows)
-    own_n = any(_metric_kind(r) == "heat" for r in rows)  # right and wrong predictions are different images
-    heads = columns("Group", *(() if own_n else (("n", "images / clusters"),)), *((metric_words(m), "n below" if own_n else "") for m in metrics))
+    own_n = any(
+        _metric_kind(r) == "heat" for r in rows
+    )  # right and wrong predictions are different images
+    heads = columns(
+        "Group",
+        *(() if own_n else (("n", "images / clusters"),)),
+        *((metric_words(m), "n below" if own_n else "") for m in metrics),
+    )
     lines = []
     for level, own in grouped(rows, lambda r: r.level).items():
         by_metric = {r.metric: r for r in own}
         hidden = all(r.suppressed for r in own)
         largest = max(own, key=lambda r: r.n_images or 0)
-        n = WITHHELD if hidden or not largest.n_images else of_clusters(largest.n_images, largest.n_clusters or largest.n_images)
-        cells = [_with_test(_performance_cell(by_metric.get(m)), by_metric.get(m), document) for m in metrics]
-        lines.append(row(plain(level), *cells, muted=hidden) if own_n else row(plain(level), n, *cells, muted=hidden))
-    return Table(title, heads, tuple(lines), ABOUT_TESTS if any(r.test.p is not None for r in rows) else "")
+        n = (
+            WITHHELD
+            if hidden or not largest.n_images
+            else of_clusters(largest.n_images, largest.n_clusters or largest.n_images)
+        )
+        cells = [
+            _with_test(_performance_cell(by_metric.get(m)), by_metric.get(m), document)
+            for m in metrics
+        ]
+        lines.append(
+            row(plain(level), *cells, muted=hidden)
+            if own_n
+            else row(plain(level), n, *cells, muted=hidden)
+        )
+    return Table(
+        title, heads, tuple(lines), ABOUT_TESTS if any(r.test.p is not None for r in rows) else ""
+    )
 
 
 def _with_test(cell: Cell, r: PerformanceRow | None, document: ResultDocument | None) -> Cell:
@@ -104,7 +158,11 @@ def _with_test(cell: Cell, r: PerformanceRow | None, document: ResultDocument | 
         return cell
     said = p_value(r.test.p_adjusted)
     words = f"p {said}" if said.startswith("<") else f"p = {said}"
-    return replace(cell, sub="\n".join(filter(None, (cell.sub, words))), link=link_of_test(document, r.test.name))
+    return replace(
+        cell,
+        sub="\n".join(filter(None, (cell.sub, words))),
+        link=link_of_test(document, r.test.name),
+    )
 
 
 def _performance_cell(r: PerformanceRow | None) -> Cell:
@@ -122,6 +180,10 @@ def _performance_cell(r: PerformanceRow | None) -> Cell:
     if base in PERCENT_METRICS:
         return points_cell(interval) if base != r.metric else percent_cell(interval)
     if base != r.metric:
-        ends = (signed_decimal(r.low), signed_decimal(r.high)) if r.low is not None and r.high is not None else ()
+        ends = (
+            (signed_decimal(r.low), signed_decimal(r.high))
+            if r.low is not None and r.high is not None
+            else ()
+        )
         return Cell(signed_decimal(r.estimate), " to ".join(ends))
     return Cell(decimal(r.estimate), ratio_span(interval))
