@@ -93,6 +93,7 @@ REFUSED = {
     "a softmax written by hand": (lambda: WithFunction(lambda z: z.exp() / z.exp().sum(1, keepdim=True)), "rows sum to one"),
     "the logarithm of a softmax": (lambda: WithFunction(lambda z: z.softmax(1).log()), "exponentials sum to one"),
     "a sigmoid written by hand": (lambda: WithFunction(lambda z: 1 / (1 + torch.exp(-z)), 1), "single output stayed"),
+    "a sigmoid written by hand, squeezed": (lambda: WithFunction(lambda z: 1 / (1 + torch.exp(-z[:, 0])), 1), "single output stayed"),
     "one probability of a softmax": (lambda: WithFunction(lambda z: z.softmax(1)[:, 1]), "softmax"),
     "softmax in a function without gradient": (lambda: WithFunction(lambda z: z.detach().softmax(1)), "rows sum to one"),
 }  # fmt: skip
@@ -362,6 +363,19 @@ def test_maps_of_classes_and_detections_pass():
     with_maps = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 4, 1), nn.Softmax(dim=1))
     clf = with_logits(Classifier.wrap(with_maps), images(2))
     torch.testing.assert_close(clf.module(images(2)), with_maps[:2](images(2)))
+
+    class Coverage(nn.Module):
+        """A map of one channel between 0 and 1: no decision between two classes rests on its sign."""
+
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 1, 3)
+
+        def forward(self, x):
+            return 1 / (1 + torch.exp(-self.conv(x)))
+
+    coverage = seeded(Coverage)
+    assert with_logits(Classifier.wrap(coverage), images(2)).module is coverage
 
     class Detector(nn.Module):
         def forward(self, x):
