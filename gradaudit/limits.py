@@ -13,7 +13,7 @@ from gradaudit.config import Plan
 from gradaudit.contrasts import MIN_PATIENTS, PROVISIONAL
 from gradaudit.performance import ALL
 from gradaudit.privacy import UNKNOWN, Parts
-from gradaudit.records import AttributeFacts, CheckOutcome, FlowRow, Measurements
+from gradaudit.records import AttributeFacts, CheckOutcome, FlowRow, HeatRow, Measurements
 
 FAILED_SHARE = 0.01
 ANALYSED_GAP = 0.05
@@ -124,7 +124,7 @@ def _constant(meas: Measurements, plan: Plan, parts: Parts) -> State:
 
 def _group_sizes(meas: Measurements, plan: Plan, parts: Parts) -> State:
     most: dict[tuple[str, str], int] = {}
-    for row in parts["heat"]:
+    for row in _of_own_method(parts):
         if row.attribute != ALL and row.level != UNKNOWN and row.n_clusters is not None:
             most[row.attribute, row.level] = max(row.n_clusters, most.get((row.attribute, row.level), 0))
     if not most:
@@ -206,7 +206,7 @@ def _comparable_labels(meas: Measurements, plan: Plan, parts: Parts) -> State:
 
 def _comparable_undefined(meas: Measurements, plan: Plan, parts: Parts) -> State:
     margin = plan.criteria.undefined_margin if plan.criteria else 0.05
-    rows = [(r, r.undefined_share) for r in parts["heat"] if r.undefined_share is not None and r.attribute != ALL]
+    rows = [(r, r.undefined_share) for r in _of_own_method(parts) if r.undefined_share is not None and r.attribute != ALL and r.level != UNKNOWN]
     widest = None
     for region in dict.fromkeys(r.region for r, _ in rows):
         spread = _widest([(r, share) for r, share in rows if r.region == region])
@@ -277,6 +277,11 @@ _CHECKS: dict[str, tuple[str, Callable[[Measurements, Plan, Parts], State]]] = {
 def _visible(parts: Parts) -> list[FlowRow]:
     """Rows of levels: neither the whole data set, nor the unknown, nor withheld whole."""
     return [r for r in parts["flow"] if r.attribute != ALL and r.level != UNKNOWN and not _withheld_whole(r)]
+
+
+def _of_own_method(parts: Parts) -> list[HeatRow]:
+    """Heat rows of the plan's own method and target, which stand first: rows of two methods are no two groups."""
+    return [r for r in parts["heat"] if (r.method, r.target) == (parts["heat"][0].method, parts["heat"][0].target)]
 
 
 def _widest(rows: Iterable[tuple[Any, float]]) -> tuple[tuple[Any, float], tuple[Any, float]] | None:
