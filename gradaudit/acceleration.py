@@ -49,7 +49,7 @@ def accelerated(clf: Classifier, images: Tensor, method: str = "gradcam", tolera
             candidate = step(clf, images)
             found = None if candidate is None else explain(candidate, images, method=method)
         except Exception as error:  # whatever a copy of an unknown network may raise: the plain one stays in use
-            said.append(f"{words}: not possible ({type(error).__name__})")
+            said.append(f"{words}: not possible ({type(error.__cause__ or error).__name__})")
             continue
         if candidate is None or found is None:
             continue

@@ -20,16 +20,17 @@ import pandas as pd
 from gradaudit import stats
 from gradaudit.analysed_rows import attribute_kind, sort_levels
 from gradaudit.between import CROSS
-from gradaudit.census import Census, level_groups, method_targets, take_census
+from gradaudit.census import Census, level_groups, measured_names, method_targets, take_census
 from gradaudit.config import Plan, SubgroupPlan
 from gradaudit.contrasts import EXPLORATORY_PERMUTATIONS, JOINT, TEST_NAMES, Contrast
 from gradaudit.description import suppressed_cells, suppressed_levels
-from gradaudit.errors import InputError, PlanError
+from gradaudit.errors import InputError
 from gradaudit.privacy import UNKNOWN, is_small
 from gradaudit.records import AuditState, AuditVerdict, Effect, Finding, Interval, Measurements, TestResult, Verdict
 from gradaudit.registry import Family
 from gradaudit.sentences import headline, sentence, summary_sentences, what_cannot_be_told
 from gradaudit.subgroups import Disparity, disparity, intersections
+from gradaudit.unmeasured import refuse_unmeasured
 
 __all__ = ["QUESTIONS", "analyze", "audit_verdict", "sentence"]
 
@@ -124,9 +125,7 @@ class Study:
         """The declared covariates, without the attribute itself; numbers where every value is one."""
         columns = {}
         for name in self.plan.analysis.covariates:
-            found = next((c for c in (f"meta.{name}", f"subgroup.{name}", name) if c in self.images), None)
-            if found is None:
-                raise PlanError(f"The covariate {name!r} is not a column of the manifest; columns: {', '.join(map(str, self.images.columns))}.")
+            found = next(c for c in (f"meta.{name}", f"subgroup.{name}", name) if c in self.images)
             if name != besides:
                 columns[name] = _numbers_or_text(self.images[found])
         return pd.DataFrame(columns) if columns else None
@@ -134,11 +133,7 @@ class Study:
     @cached_property
     def pairs(self) -> np.ndarray[Any, Any] | None:
         name = self.plan.analysis.pairs
-        if name is None:
-            return None
-        if f"meta.{name}" not in self.images:
-            raise PlanError(f"The pair column {name!r} is not a column of the manifest.")
-        return self.images[f"meta.{name}"].astype(object).to_numpy()
+        return None if name is None else self.images[f"meta.{name}"].astype(object).to_numpy()
 
     def compare(
         self, a: Attribute, values: Floats, region: str | None, *, confirmatory: bool, adjust: bool = True, margin: float | None = None
@@ -216,7 +211,7 @@ def _nothing_to_compare(found: Disparity, a: Attribute) -> Contrast:
     if a.kind == "continuous":
         return Contrast("continuous", "P90", "P10", 0, 0, 0, 0, reason="the attribute does not vary among the usable images")
     n = found.levels[present[0]] if present else (0, 0)
-    reason = f"only one level has usable images ({present[0]})" if present else "no usable image"
+    reason = "only one level has usable images" if present else "no usable image"
     return Contrast("level", present[0] if present else "any level", "rest", n[0], n[1], 0, 0, reason=reason)
 
 
@@ -424,10 +419,12 @@ def analyze(meas: Measurements | pd.DataFrame, plan: Plan | None = None, images:
     Confirmatory: heat share in the declared regions by every attribute, and the rate of undefined heat; Holm.
     Everything else is exploratory: Benjamini-Hochberg, worded as a signal.  Cells below ``privacy.min_cell`` are withheld.
 
-    Errors: ``InputError`` for missing columns; ``PlanError`` where a covariate or pair column does not exist.
+    Errors: ``InputError`` for missing columns; ``PlanError`` where the plan names what was not measured (see ``refuse_unmeasured``).
     """
-    plan = plan or Plan()
+    named, plan = plan, plan or Plan()
     meas = meas if isinstance(meas, Measurements) else _measurements(meas, images)
+    if named is not None and len(meas.images):
+        refuse_unmeasured(named, measured_names(meas, named))
     if not len(meas.images) or not len(meas.table):
         return []
     attributes = _attributes(meas, plan)
@@ -507,9 +504,7 @@ def _attributes(meas: Measurements, plan: Plan) -> tuple[Attribute, ...]:
         values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=float) if kind == "continuous" else text
         if declared.reference == "rest" and kind == "categorical":
             declared = declared.model_copy(update={"reference": _larger_of_two(text, meas.images["cluster"])})
-        known = kind == "continuous" or declared.reference in ("rest", *text[text != None])  # noqa: E711 (elementwise)
-        reference = declared.reference if known else "rest"
-        out.append(Attribute(name, kind, values, order, reference, True if declared.within else None))
+        out.append(Attribute(name, kind, values, order, declared.reference, True if declared.within else None))
     return tuple(out)
 
 

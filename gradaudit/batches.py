@@ -14,7 +14,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from gradaudit.config import Plan
-from gradaudit.errors import GradauditError, ImageError, InputError
+from gradaudit.errors import GradauditError, ImageError, InputError, foreign_place, in_words, own_place
 from gradaudit.images import FloatArray, Geometry, Preprocess, Size, decode_image, plain_text, preprocess_image
 from gradaudit.records import Sample
 from gradaudit.regions import region_masks
@@ -149,7 +149,7 @@ def iterate_batches(
     ``workers`` > 0 decodes ahead in that many processes, two batches each, while the caller computes.  They end with the
     generator, also when it is closed early.
 
-    Errors: ``load_batch``'s own, from workers too; ``GradauditError`` where a worker dies.
+    Errors: ``load_batch``'s own, from workers too; ``GradauditError`` where a worker dies, or a user's own preprocessing fails in it.
     """
     if workers < 0:
         raise InputError(f"workers must be at least 0, got {workers}.")
@@ -178,8 +178,15 @@ def iterate_batches(
 class _Failure:
     """What went wrong in a worker, as text: an exception of another library may not survive the way between processes."""
 
-    kind: type[GradauditError]
+    kind: type[Exception]
     message: str
+    trace: str = ""
+
+    def error(self) -> Exception:
+        error = self.kind(self.message)
+        if self.trace:
+            error.add_note(self.trace)
+        return error
 
 
 class _Batches(Dataset["ImageBatch | _Failure"]):
@@ -202,9 +209,12 @@ class _Batches(Dataset["ImageBatch | _Failure"]):
             return self.load(self.chunks[index])
         except GradauditError as error:
             return _Failure(InputError if isinstance(error, InputError) else GradauditError, str(error))
-        except Exception:
+        except (Exception, SystemExit) as error:
             first, last = self.chunks[index][0].id, self.chunks[index][-1].id
-            return _Failure(GradauditError, f"Images {first} to {last} could not be loaded:\n{traceback.format_exc()}")
+            foreign, place = foreign_place(error), foreign_place(error) or own_place(error)
+            where = f" at {place[0]}, line {place[1]}" if place else ""
+            kind = RuntimeError if foreign is None else GradauditError
+            return _Failure(kind, f"Images {first} to {last} could not be loaded: {in_words(error)}{where}", traceback.format_exc())
 
 
 def _start_worker(worker: int) -> None:
@@ -224,7 +234,7 @@ def _received(batches: Iterator[ImageBatch | _Failure]) -> ImageBatch:
             "Use fewer workers or a smaller batch size; with workers = 0 the images are read in the main process."
         ) from error
     if isinstance(batch, _Failure):
-        raise batch.kind(batch.message)
+        raise batch.error()  # in no variable of this frame, which its traceback would keep alive, and with it the loader's processes
     return batch
 
 

@@ -19,6 +19,8 @@ from gradaudit.stats import Floats, Ints
 OVERLAP = 0.80
 CROSS = " × "
 """Between the two levels of a cell."""
+ONE_VALUE = "the attribute has one value from its 10th to its 90th percentile"
+"""Why a slope from one point to the other says nothing."""
 
 
 def between_contrasts(rows: AnalysedRows, ask: Settings) -> tuple[list[Contrast], dict[str, float] | None]:
@@ -240,7 +242,9 @@ def _continuous_contrasts(patients: Patients, ask: Settings) -> list[Contrast]:
     if len(patients.y) == 0 or np.ptp(patients.x) == 0:
         return []
     low, high = np.quantile(patients.x, [0.1, 0.9])
-    shell, analytic = _slope_shell(patients, "continuous", f"P90 ({high:.3g})", f"P10 ({low:.3g})")
+    shell, analytic = _slope_shell(patients, "continuous", *percentile_names(low, high))
+    if low == high:
+        shell = replace(shell, reason=ONE_VALUE, provisional=False)
     bends = stats.spline_basis(patients.x)
     bent = replace(shell, kind="nonlinear")
     if shell.reason:
@@ -254,6 +258,20 @@ def _continuous_contrasts(patients: Patients, ask: Settings) -> list[Contrast]:
     on[:, 1 : bends.shape[1]] = np.eye(bends.shape[1] - 1)
     curve = Hypothesis(bent, np.zeros((len(on), 1)), on, None, analytic)
     return out + estimate_all(patients, codes, np.column_stack([bends, patients.z]), [curve], ask)
+
+
+def percentile_names(low: float, high: float) -> tuple[str, str]:
+    """The two ends of a slope, upper first: "P90 (72.4)" and "P10 (31)", without a value where both have the same.
+
+    Three digits, and more where rounding would move an end by over a twentieth of their distance: 2016 and 2020 are no "2.02e+03".
+    """
+    if low == high:
+        return "P90", "P10"
+    digits = 3
+    while digits < 15 and max(abs(float(f"{end:.{digits}g}") - end) for end in (low, high)) > (high - low) / 20:
+        digits += 1
+    lower, upper = (np.format_float_positional(float(f"{end:.{digits}g}"), trim="-") for end in (low, high))
+    return f"P90 ({upper})", f"P10 ({lower})"
 
 
 def _additivity(patients: Patients, levels: Sequence[str], ask: Settings) -> list[Contrast]:

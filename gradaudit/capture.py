@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
-from gradaudit.errors import LayerError, TargetError
+from gradaudit.errors import ForwardError, GradauditError, LayerError, TargetError, in_words, place_besides
 from gradaudit.layouts import Inputs, Layout, batch_size, first_tensor, layout_of, map_tensors, normalises_last_axis
 
 _HALF = (torch.float16, torch.bfloat16)
@@ -72,10 +73,21 @@ def borrowed(module: nn.Module) -> Iterator[ExitStack]:
 
 
 def call(module: nn.Module, inputs: Inputs) -> Any:
-    """The module's output for one tensor, a tuple of positional or a mapping of keyword arguments."""
-    if isinstance(inputs, Tensor):
-        return module(inputs)
-    return module(**inputs) if isinstance(inputs, Mapping) else module(*inputs)
+    """The module's output for one tensor, a tuple of positional or a mapping of keyword arguments.
+
+    Errors: ``ForwardError`` for whatever the module raises, an exit included; running out of memory stays what it is.
+    """
+    try:
+        if isinstance(inputs, Tensor):
+            return module(inputs)
+        return module(**inputs) if isinstance(inputs, Mapping) else module(*inputs)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, GradauditError) or is_out_of_memory(error):
+            raise
+        place = place_besides(error, "torch")
+        where = f"; {Path(place[0]).name}, line {place[1]}" if place else ""
+        shape = "x".join(map(str, first_tensor(inputs).shape[1:]))
+        raise ForwardError(f"The network fails on an input of {shape} ({in_words(error)}{where}).") from error
 
 
 # ── the cut ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -205,8 +217,8 @@ class Capture:
             with borrowed(self.module) as stack, torch.no_grad():
                 trunk.patch(stack, output, index, dense)
                 return as_scores(self.pinned.row(index)(call(self.module, inputs))).detach()
-        except RuntimeError as error:
-            if dense or "single memory location" not in str(error):
+        except ForwardError as error:
+            if dense or "single memory location" not in str(error.__cause__):
                 raise
         return self._replay(output, index, dense=True)  # the model writes in place into a repeated record: give it real copies
 
@@ -285,13 +297,13 @@ def input_gradients(
     images = first_tensor(inputs).detach().clone().requires_grad_()
     mode, outputs = _RectifierRule(rule), {name: torch.empty(0) for name in watch}
     with borrowed(module) as stack, torch.enable_grad():
-        for name in watch:
-            stack.callback(find_layer(module, name).register_forward_hook(_watcher(outputs, name)).remove)
         if rule:
             stack.enter_context(mode)
-        scores = as_scores(
-            checked_scores(score(call(module, map_tensors(lambda t: images if t is first_tensor(inputs) else t, inputs))), len(images))
-        )
+        with ExitStack() as hooks:  # gone before the gradient is taken, for which a checkpointed block runs once more
+            for name in watch:
+                hooks.callback(find_layer(module, name).register_forward_hook(_watcher(outputs, name)).remove)
+            output = call(module, map_tensors(lambda t: images if t is first_tensor(inputs) else t, inputs))
+        scores = as_scores(checked_scores(score(output), len(images)))
         wanted = [images, *outputs.values()]
         parts = [torch.autograd.grad(scores[:, k].sum(), wanted, retain_graph=True, allow_unused=True) for k in range(scores.shape[1])]
     found = [
@@ -511,6 +523,7 @@ class LayerChoice:
 class _Trace:
     calls: dict[str, list[Tensor | None]] = field(default_factory=dict)
     weighted: list[str] = field(default_factory=list)  # layers with parameters of their own, in the order in which they ran
+    recording: bool = True  # until the scores are there: a checkpointed block runs once more when its gradient is taken
 
 
 _TRACED_IMAGES = 2
@@ -539,6 +552,7 @@ def choose_layer(module: nn.Module, inputs: Inputs, output: str | int | None = N
         few = map_tensors(lambda t: t[:_TRACED_IMAGES].detach().clone().requires_grad_(t.is_floating_point()), inputs)
         size = tuple(first_tensor(few).shape[2:])
         found = call(module, few)
+        trace.recording = False
         scores = _traced_scores(found, output)
         if _is_detection(found):
             inner |= {name for name in names if not _in_one_level_backbone(name.split("."))}
@@ -568,15 +582,24 @@ def _traced_scores(output: Any, key: str | int | None) -> Tensor:
     return scores.reshape(*scores.shape[:2], -1).float().mean(-1) if scores.ndim > 1 else scores.float()[:, None]
 
 
-def _tracer(trace: _Trace, name: str) -> Callable[[nn.Module, Any, Any], None]:
-    def hook(module: nn.Module, args: Any, output: Any) -> None:
+def _tracer(trace: _Trace, name: str) -> Callable[[nn.Module, Any, Any], Any]:
+    """Forward hook: hands on a clone of the layer's tensor and records that clone, so that only what is read from the layer's output counts.
+
+    The layer's own tensor may also reach the score past its output: a wrapper that returns hidden states beside a pooled vector made
+    from them is read for the vector alone.
+    """
+
+    def hook(module: nn.Module, args: Any, output: Any) -> Any:
         try:
             tensor = first_tensor(output)
         except TargetError:
             tensor = None
-        trace.calls[name] = [*trace.calls.pop(name, []), tensor]  # popped, so that the order is that of the last call
-        if any(True for _ in module.parameters(recurse=False)):
-            trace.weighted.append(name)
+        handed_on = None if tensor is None else tensor.clone()
+        if trace.recording:
+            trace.calls[name] = [*trace.calls.pop(name, []), handed_on]  # popped, so that the order is that of the last call
+            if any(True for _ in module.parameters(recurse=False)):
+                trace.weighted.append(name)
+        return output if tensor is None or handed_on is None else _replaced(output, tensor, handed_on)
 
     return hook
 

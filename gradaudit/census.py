@@ -17,12 +17,13 @@ import pandas as pd
 
 from gradaudit.analysed_rows import attribute_kind, level_text, sort_levels
 from gradaudit.config import Plan
-from gradaudit.performance import ALL
+from gradaudit.performance import ALL, classes_of
 from gradaudit.privacy import UNKNOWN
 from gradaudit.records import (
     AttributeFacts,
     Measurements,
 )  # fmt: skip
+from gradaudit.unmeasured import Measured, measured_target
 
 Array = npt.NDArray[Any]
 
@@ -178,8 +179,30 @@ def method_targets(meas: Measurements, plan: Plan) -> list[tuple[str, str]]:
     """Method and target pairs of the table, the plan's own first."""
     found = meas.table[["method", "target"]].drop_duplicates().astype(str)
     pairs = list(zip(found["method"], found["target"], strict=True))
-    own = (plan.explain.method, plan.explain.target)
+    own = (plan.explain.method, measured_target(plan))
     return sorted(pairs, key=lambda pair: pair != own) or [own]
+
+
+def measured_names(meas: Measurements, plan: Plan) -> Measured:
+    """What measurements hold of the names that a plan can bear; levels are counted for the attributes that the plan describes."""
+    columns = [str(c) for c in meas.images.columns]
+    carried = [c.removeprefix("meta.") for c in columns if c.startswith("meta.")]
+    attributes = [c.removeprefix("subgroup.") for c in columns if c.startswith("subgroup.")]
+    counted = {name: texts(meas.images[f"subgroup.{name}"]).value_counts() for name in attributes if name in plan.subgroups}
+    recorded = meas.run.get("plan", {}).get("regions")
+    found = [str(name) for name in meas.table["region"].dropna().unique()] if len(meas.table) else []
+    again = "measure again with this plan, into another folder: gradaudit report MANIFEST --config PLAN --run FOLDER"
+    return Measured(
+        source="the table" if not meas.run else "the run" if meas.folder is None else f"the run {meas.folder}",
+        remedy=again if meas.run else "add to the table what it lacks",
+        levels={name: {str(k): int(n) for k, n in counted[name].items()} if name in counted else {} for name in attributes},
+        regions=list(dict.fromkeys([*found, *meas.run.get("data", {}).get("regions", ())])),
+        derivations=None if recorded is None else {name: region["derive"] for name, region in recorded.items() if region.get("derive")},
+        columns=[*carried, *attributes, *columns],
+        pair_columns=carried,
+        explained=set(zip(meas.table["method"].astype(str), meas.table["target"].astype(str), strict=True)) if len(meas.table) else (),
+        classes=classes_of(meas),
+    )
 
 
 def take_census(meas: Measurements, plan: Plan, pair: tuple[str, str] | None = None) -> Census:

@@ -1,18 +1,22 @@
-"""The command line: arguments to calls.  Progress and problems go to stderr; stdout has one line of summary.
+"""The command line: arguments to calls.  Progress, problems and what a model prints go to stderr; stdout has one line of summary.
 
-Exit codes: 0 criteria met, or none declared; 1 criteria not met; 2 usage, configuration or data error;
-3 insufficient evidence (``--allow-insufficient`` maps it to 0).
+Exit codes: 0 criteria met, or none declared, and the report is on disk; 1 criteria not met; 2 usage, configuration or data error, and
+whatever the user's own code raises; 3 insufficient evidence (``--allow-insufficient`` maps it to 0); 70 internal error; 130 interrupted.
+A traceback is shown with ``--debug`` alone.
 """
 
 # Rooms are imported inside the commands: `gradaudit --help` and `gradaudit analyze` must not load torch.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -24,7 +28,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from gradaudit.config import Plan, find_plan, read_plan
-from gradaudit.errors import GradauditError, PlanError
+from gradaudit.errors import GradauditError, InputError, PlanError, RunError, foreign_place, in_words, own_place
 from gradaudit.records import AUDIT_STATE_WORDS, Measurements
 
 if TYPE_CHECKING:
@@ -36,7 +40,10 @@ if TYPE_CHECKING:
 
 EXIT_CODES = {"met": 0, "none_declared": 0, "not_met": 1, "insufficient": 3}
 DATA_ERROR = 2
+INTERNAL_ERROR = 70
 INTERRUPTED = 130
+DEBUG = "--debug"
+UsageError: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 app = typer.Typer(
     name="gradaudit",
@@ -46,7 +53,21 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class ExitCode(int):
+    """What a command returns when it came to its own end."""
+
+
+class _Console(Console):
+    """A console whose reader may leave: then it falls silent, and the work goes on."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        _silence(self.file)
+
+
+stderr = _Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 ManifestArgument = Annotated[Path, typer.Argument(metavar="MANIFEST", help="CSV, TSV, Parquet or JSON Lines: one row per image.")]
@@ -71,13 +92,14 @@ PrintConfigOption = Annotated[bool, typer.Option("--print-config", help="Print t
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"gradaudit {metadata.version('gradaudit')}")
+        _say(f"gradaudit {metadata.version('gradaudit')}")
         raise typer.Exit
 
 
 @app.callback()
 def _root(
     version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")] = False,
+    debug: Annotated[bool, typer.Option(DEBUG, help="Show the traceback of an error; also after the command.")] = False,
 ) -> None:
     pass
 
@@ -102,24 +124,25 @@ def report(
     allow_insufficient: AllowOption = False,
     as_json: JsonOption = False,
     print_config: PrintConfigOption = False,
-) -> None:
+) -> ExitCode:
     """Measure, analyse and write the report: the whole audit. A run that was interrupted goes on where it stopped."""
     plan, root = _plan_with_flags(
         manifest, config, weights=weights, layer=layer, method=method, target=target, margin=margin, device=device, batch_size=batch_size,
         auditor=auditor, model=model,
     )  # fmt: skip
     if print_config:
-        print(_plan_toml(plan), end="")
-        return
+        _say(_plan_toml(plan).rstrip("\n"))
+        return ExitCode(0)
     from gradaudit.auditing import audit
 
-    run = run or _default_run(manifest, config)
+    run = _checked_run(run or _default_run(manifest, config))
+    _check_output(run, output)
     table = _checked_manifest(manifest, plan)
     classifier = _loaded_model(plan, root)
     with _progress("measuring") as progress:
         result = audit(table, classifier, plan, run, fresh=fresh, strict=strict, progress=progress, command=_command_line())
     _say_what_is_missing(result.measurements)
-    _finish(result, run, output, as_json, allow_insufficient)
+    return _finish(result, run, output, as_json, allow_insufficient)
 
 
 @app.command()
@@ -144,7 +167,7 @@ def measure(
     )  # fmt: skip
     from gradaudit.auditing import measure_with_gallery
 
-    run = run or _default_run(manifest, config)
+    run = _checked_run(run or _default_run(manifest, config))
     table = _checked_manifest(manifest, plan)
     classifier = _loaded_model(plan, root)
     with _progress("measuring") as progress:
@@ -153,9 +176,9 @@ def measure(
     failed = int((meas.images["status"] != "ok").sum())
     summary = {"run": str(run), "images": len(meas.images), "failed": failed, "rows": len(meas.table), "layer": meas.run["model"]["layer"]}
     if as_json:
-        print(json.dumps(summary))
+        _say(json.dumps(summary))
     else:
-        print(f"{summary['images']} images measured ({failed} failed), {summary['rows']} rows, layer {summary['layer']}: {run}")
+        _say(f"{summary['images']} images measured ({failed} failed), {summary['rows']} rows, layer {summary['layer']}: {run}")
 
 
 @app.command()
@@ -167,16 +190,17 @@ def analyze(
     output: OutputOption = None,
     allow_insufficient: AllowOption = False,
     as_json: JsonOption = False,
-) -> None:
+) -> ExitCode:
     """Analyse a run folder and write the report; needs neither the model nor the images, and loads no torch."""
-    from gradaudit.result import build_result
+    from gradaudit.result import build_result, recorded_plan
     from gradaudit.storage import read_run
 
     folder = read_run(run)
-    plan = read_plan(config) if config is not None else Plan.model_validate(folder.run["plan"])
+    _check_output(run, output)
+    plan = read_plan(config) if config is not None else recorded_plan(folder.run)
     plan = _with_flags(plan, {"criteria": {"margin": margin}, "report": {"auditor": auditor}})
     result = build_result(folder.measurements(), plan)
-    _finish(result, run, output, as_json, allow_insufficient)
+    return _finish(result, run, output, as_json, allow_insufficient)
 
 
 @app.command()
@@ -194,11 +218,11 @@ def validate(
         "warnings": len(table.warnings),
     }  # fmt: skip
     if as_json:
-        print(json.dumps(summary))
+        _say(json.dumps(summary))
     else:
         counts = ((len(table.attributes), "attribute"), (len(table.region_names), "region"), (len(table.warnings), "warning"))
         parts = ", ".join(f"{n} {word}{'s' * (n != 1)}" for n, word in counts)
-        print(f"{manifest}: {len(table)} image{'s' * (len(table) != 1)} in {clusters} cluster{'s' * (clusters != 1)}, {parts}: ready to be measured")
+        _say(f"{manifest}: {len(table)} image{'s' * (len(table) != 1)} in {clusters} cluster{'s' * (clusters != 1)}, {parts}: ready to be measured")
 
 
 @app.command()
@@ -209,13 +233,13 @@ def init(
 ) -> None:
     """Look at a table's columns and write a starting plan, with the reason for each guess."""
     from gradaudit.manifest import suggest_plan
-    from gradaudit.storage import write_atomically
+    from gradaudit.storage import local_path, write_atomically
 
-    path = output or table.parent / "audit.toml"
+    path = local_path(output or table.parent / "audit.toml", "--output")
     if path.exists() and not force:
         raise PlanError(f"{path} exists. Name another file with --output, or overwrite it with --force.")
     write_atomically(path, suggest_plan(table).encode())
-    print(f"{path}: a starting plan; read it, then run `gradaudit validate {table} --config {path}`")
+    _say(f"{path}: a starting plan; read it, then run `gradaudit validate {table} --config {path}`")
 
 
 @app.command()
@@ -224,11 +248,14 @@ def demo(
     seed: Annotated[int, typer.Option(help="Everything follows from it.")] = 0,
 ) -> None:
     """Render dermoscopy-like images with a known answer, train two small networks on them, and write their manifests."""
+    from gradaudit.storage import local_path
+
+    local_path(folder, "The demo's folder")
     from gradaudit.demo import write_demo
 
     with _progress("rendering and training") as progress:
         write_demo(folder, seed=seed, progress=progress)
-    print(f"{folder}: try `gradaudit report {folder}/manifest.csv --config {folder}/shortcut.toml`, then with clean.toml")
+    _say(f"{folder}: try `gradaudit report {folder}/manifest.csv --config {folder}/shortcut.toml`, then with clean.toml")
 
 
 @app.command()
@@ -264,6 +291,9 @@ def explain(
     """
     if against and sign == 1:
         raise PlanError("--against and --sign 1 contradict each other; give one of them.")
+    from gradaudit.storage import local_path
+
+    local_path(output, "--output")
     plan, root = _plan_for_images(images, config, model)
     sections: dict[str, dict[str, Any]] = {
         "model": {"source": model, "weights": _weights_from(weights, plan, root, model), "layer": layer, "classes": _class_names(classes)},
@@ -308,25 +338,99 @@ def layers(
 
     listed = list_layers(classifier, _size_of(input_size), image)
     if as_json:
-        print(json.dumps(asdict(listed)))
+        _say(json.dumps(asdict(listed)))
         return
     _print_layers(listed, plan.model.layer)
     stderr.print(f"traced with {escape(listed.seen)}")
 
 
 def main() -> None:
-    """Entry point of the console script: every error of ours is its message and exit code 2, without a traceback."""
+    """Entry point of the console script: every end has the exit code that it means, and those that give no result say why in a line."""
+    arguments, debug = _without_debug(sys.argv[1:])
     try:
-        app(standalone_mode=True)
-    except GradauditError as error:
-        stderr.print("[bold red]error:[/] " + escape(str(error)))
-        sys.exit(DATA_ERROR)
-    except SystemExit as stop:
-        if stop.code == INTERRUPTED:  # what typer makes of Ctrl-C
-            kept = "what was measured so far is kept; the same command goes on from there"
-            resumes = {"report", "measure"} & set(sys.argv[1:2])
-            stderr.print(f"interrupted: {kept if resumes else 'files that were written before stay, and nothing else is kept'}")
-        raise
+        code = _checked_end(app(args=arguments, standalone_mode=False), arguments)
+    except UsageError as error:
+        error.show()  # type: ignore[attr-defined]
+        code = DATA_ERROR
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except (Exception, SystemExit) as error:
+        failure = _behind(error)
+        if isinstance(failure, SystemExit) and not own_place(failure, besides="cli.py"):
+            raise  # typer's own, which completes commands for the shell
+        if debug:
+            stderr.print("".join(traceback.format_exception(failure)), markup=False, end="")
+        code, text = _judged(failure)
+        stderr.print("[bold red]error:[/] " + escape(text))
+    if code == INTERRUPTED:
+        kept = "what was measured so far is kept; the same command goes on from there"
+        resumes = {"report", "measure"} & set(arguments[:1])
+        stderr.print(f"interrupted: {kept if resumes else 'files that were written before stay, and nothing else is kept'}")
+    sys.exit(code)
+
+
+def _checked_end(ended: Any, arguments: Sequence[str]) -> int:
+    """The exit code of a command that ended without an error: its own, or that of --help, --version and Ctrl-C.
+
+    Errors: ``GradauditError`` for any other end, which somebody else's ``typer.Exit`` brought about.
+    """
+    if ended is None or isinstance(ended, ExitCode):
+        return int(ended or 0)
+    if ended == INTERRUPTED or {"--help", "-h", "--version"} & {*arguments}:
+        return int(ended)
+    raise GradauditError(f"Code that the plan names ended the command, with exit code {ended}. There is no result.")
+
+
+def _without_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:
+    """The arguments without ``--debug``, which may stand anywhere before a ``--``, and whether it was there."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    kept = [argument for argument in arguments[:end] if argument != DEBUG]
+    return [*kept, *arguments[end:]], len(kept) < end
+
+
+def _behind(error: BaseException) -> BaseException:
+    """What happened, where typer made something else of it: an abort of a closed input, an exit of a broken pipe."""
+    if isinstance(error, typer.Abort) and error.__cause__ is not None:
+        return error.__cause__
+    context = error.__context__
+    return context if isinstance(error, SystemExit) and isinstance(context, OSError) and context.errno == errno.EPIPE else error
+
+
+def _judged(error: BaseException) -> tuple[int, str]:
+    """Exit code and sentence of an error: ours on purpose, the user's code, the machine, or else a fault of ours."""
+    foreign, own = foreign_place(error), own_place(error)
+    if isinstance(error, GradauditError):
+        return DATA_ERROR, str(error)
+    if foreign is not None or isinstance(error, SystemExit):
+        where = f"{foreign[0]}, line {foreign[1]}" if foreign else "code that the plan names"
+        return DATA_ERROR, f"{where} failed, which is not gradaudit's code: {in_words(error)}. {DEBUG} shows the traceback."
+    if isinstance(error, MemoryError):
+        return DATA_ERROR, "The memory is used up. Lower batch_size or workers under [run]; what was measured so far is kept."
+    if isinstance(error, OSError) and error.errno is not None:
+        return DATA_ERROR, f"{error.filename or 'A file or stream'}: {error.strerror or error}"
+    where = f" ({own[0]}, line {own[1]})" if own else ""
+    return INTERNAL_ERROR, f"internal error: {in_words(error)}{where}. There is no result. Please report it with what {DEBUG} shows."
+
+
+def _say(text: str) -> None:
+    """A line to stdout.  Who closed it does not want it: what was decided stands, and so does the exit code.
+
+    Errors: ``InputError`` where it cannot be written for another reason, as on a full disk.
+    """
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        _silence(sys.stdout)
+        if not isinstance(error, BrokenPipeError):
+            raise InputError(f"The summary could not be written to stdout: {error.strerror or error}.") from error
+
+
+def _silence(stream: Any) -> None:
+    """What is still in the stream's buffer goes nowhere, so that Python's last flush does not fail and change the exit code."""
+    with suppress(OSError, ValueError, AttributeError):  # a stream without a file below it
+        target = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(target, stream.fileno())
+        os.close(target)
 
 
 def _say_what_is_missing(meas: Measurements | None) -> None:
@@ -343,17 +447,33 @@ def _say_what_is_missing(meas: Measurements | None) -> None:
             stderr.print(f"[yellow]note:[/] {counts.sum()} of {len(images)} images {what} ({reasons})")
 
 
-def _finish(result: AuditResult, run: Path, output: Path | None, as_json: bool, allow_insufficient: bool) -> None:
-    result.write(run / "result.json")
+def _finish(result: AuditResult, run: Path, output: Path | None, as_json: bool, allow_insufficient: bool) -> ExitCode:
+    """Write the report, then say the verdict: its exit code is given once both files are on disk."""
     path = result.write(output or run / "report.html")
+    result.write(run / "result.json")
     state = result.document.verdict.state
     if as_json:
-        print(json.dumps({"verdict": state, "headline": result.document.verdict.headline, "report": str(path), "run": str(run)}))
+        _say(json.dumps({"verdict": state, "headline": result.document.verdict.headline, "report": str(path), "run": str(run)}))
     else:
-        print(f"{AUDIT_STATE_WORDS[state]}: {result.document.verdict.headline} [{path}]")
-    code = 0 if state == "insufficient" and allow_insufficient else EXIT_CODES[state]
-    if code:
-        raise typer.Exit(code)
+        _say(f"{AUDIT_STATE_WORDS[state]}: {result.document.verdict.headline} [{path}]")
+    return ExitCode(0 if state == "insufficient" and allow_insufficient else EXIT_CODES[state])
+
+
+def _checked_run(run: Path) -> Path:
+    from gradaudit.storage import local_path
+
+    if run.is_file():
+        raise RunError(f"--run: {run} is a file; name a folder.")
+    return local_path(run, "--run")
+
+
+def _check_output(run: Path, output: Path | None) -> None:
+    """Before any work: could the report be written there?"""
+    from gradaudit.report import check_report_path
+
+    path = check_report_path(output or run / "report.html")
+    if path.absolute() == (run / "run.json").absolute():
+        raise InputError(f"--output: {path} is the run's own record. Name another file.")
 
 
 def _plan_with_flags(manifest: Path, config: Path | None, **flags: Any) -> tuple[Plan, Path]:
@@ -426,13 +546,13 @@ def _report_explained(summary: dict[str, Any], record: dict[str, Any], others: i
     if record.get("names", {}).get("reason"):
         stderr.print(f"[bold yellow]no channel names[/]: {escape(record['names']['reason'])}")
     if as_json:
-        print(json.dumps(summary))
+        _say(json.dumps(summary))
         return
     counts = f"{summary['images']} {'image' if summary['images'] == 1 else 'images'} explained by {', '.join(summary['methods'])}"
     details = [f"layer {summary['layer']}"] if summary["layer"] else []
     details += [f"{summary['unreadable']} not read"] if summary["unreadable"] else []
     details += [f"{len(summary['refused'])} methods not used"] if summary["refused"] else []
-    print(f"{counts} ({', '.join(details)}): {Path(summary['output']) / summary['contact_sheets'][0]}")
+    _say(f"{counts} ({', '.join(details)}): {Path(summary['output']) / summary['contact_sheets'][0]}")
 
 
 def _print_layers(listed: LayerList, named: str) -> None:
@@ -443,9 +563,9 @@ def _print_layers(listed: LayerList, named: str) -> None:
         marks = ["<- auto"] * row.chosen + ["<- named by the plan"] * (row.name == named)
         grid, reaches = "x".join(map(str, row.grid)), "reaches" if row.gradient else "exactly zero"
         table.add_row(escape(row.name), row.type, row.kind, grid, str(row.channels), f"{row.depth:.0%}", reaches, " ".join(marks))
-    console = Console(highlight=False)
+    console = _Console(highlight=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=240)  # piped: a row is a line
+        console = _Console(highlight=False, width=240)  # piped: a row is a line
     console.print(table)
     console.print(f"auto takes {escape(listed.auto)}: {escape(listed.reason)}", soft_wrap=True)
 
@@ -469,7 +589,8 @@ def _checked_manifest(path: Path, plan: Plan) -> Manifest:
 def _loaded_model(plan: Plan, root: Path) -> Classifier:
     from gradaudit.auditing import classifier_of
 
-    classifier = classifier_of(plan, root)
+    with redirect_stdout(sys.stderr):  # what the user's code prints is no summary
+        classifier = classifier_of(plan, root)
     for note in classifier.notes:
         stderr.print(f"note: {escape(note)}")
     return classifier
@@ -507,7 +628,7 @@ def _command_line() -> str:
 @contextmanager
 def _progress(what: str) -> Iterator[MeasureProgress]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=stderr, transient=True) as bar:
+    with redirect_stdout(sys.stderr), Progress(*columns, console=stderr, transient=True) as bar:
         task = bar.add_task(what, total=None)
 
         def show(done: int, total: int) -> None:

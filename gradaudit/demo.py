@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from gradaudit import demo_network
 from gradaudit.dermoscopy import REGION_VALUES, Lesion, Scene, render
 from gradaudit.errors import InputError, RunError
+from gradaudit.storage import local_path
 
 TONE_GROUPS: dict[str, tuple[str, str]] = {"I-II": ("I", "II"), "III-IV": ("III", "IV"), "V-VI": ("V", "VI")}
 SHORTCUT_GROUP = "V-VI"
@@ -84,10 +85,10 @@ def write_demo(folder: str | Path, seed: int = 0, progress: Progress | None = No
     folder : gets images/, masks/, manifest.csv, network.py, shortcut.safetensors, clean.safetensors, shortcut.toml, clean.toml
     progress : called with (images rendered, images in all)
     returns : the manifest's path.  The same settings give the same files on the same machine.
-    Errors: ``RunError`` where the folder holds files that no demo wrote.
+    Errors: ``RunError`` where the folder holds files that no demo wrote; ``InputError`` for an address.
     """
     settings = replace(settings or DemoSettings(), seed=seed)
-    folder = Path(folder)
+    folder = local_path(folder, "The demo's folder")
     if folder.exists() and any(folder.iterdir()) and not (folder / "network.py").exists():
         raise RunError(f"{folder} holds files that no demo wrote. Name an empty or a new folder.")
     audit, training = audit_cases(settings), {name: training_cases(settings, name == "shortcut") for name in ("shortcut", "clean")}

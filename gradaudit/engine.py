@@ -6,9 +6,10 @@ against any masks.  ``measure_batch`` does both for a batch of an audit, the hea
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,8 @@ from gradaudit.config import Plan
 from gradaudit.errors import ImageError, InputError, ModelError, TargetError
 from gradaudit.layouts import Inputs, batch_size, first_tensor, map_tensors
 from gradaudit.metrics import METRICS, RANKED, area_share, heat_share, project, ranked_metrics, reasons, upsample, whole_projection
-from gradaudit.models import Classifier, resolve_layer, unwrap
+from gradaudit.models import Classifier, resolve_layer, unwrap, with_logits
+from gradaudit.output_activation import may_be_activated
 from gradaudit.targets import TargetContext, narrowed, resolve_target
 
 _FLAT = 1e-6  # a map whose range is below this fraction of its largest absolute value is rounding noise around a constant
@@ -37,10 +39,11 @@ _PIXELS_AT_ONCE = 250_000  # of masks measured together
 class Explanation:
     """Raw maps of a batch, signed and unnormalised.
 
-    raw : (N, h, w) float32, or (N, K, h, w) where K targets per image were asked for (``sign`` already applied)
-    score : (N,) or (N, K) the explained score, before ``sign``    outputs : the tensor of the model's scores, float32
+    raw : (N, h, w) float32, or (N, K, h, w) where K targets per image were asked for (``sign`` already applied); (N, d, h, w) and
+        (N, K, d, h, w) of volumes
+    score : (N,) or (N, K) the explained score, before ``sign``    outputs : the model's logits, float32
     status : per image (per image and target for K): "ok", "no_positive_evidence", "flat" or "non_finite"
-    layer : name of the explained layer, "" for methods without one    dtype : of the trunk    input_size : (H, W) that the network saw
+    layer : name of the explained layer, "" for methods without one    dtype : of the trunk    input_size : (H, W), or (D, H, W), that the network saw
     """
 
     raw: Tensor
@@ -57,9 +60,25 @@ class Explanation:
         return self.raw.clamp_min(0)
 
     def upsample(self, size: tuple[int, int] | None = None) -> Tensor:
-        """Raw maps at (H, W) (default: the input's size), bilinear with half-pixel centres, float32."""
-        result: Tensor = upsample(self.raw, size or (self.input_size[0], self.input_size[1])).float()
+        """Raw maps at (H, W) (default: the input's size), bilinear with half-pixel centres, float32.
+
+        Errors: ``InputError`` for maps of volumes, and for a size that is not (H, W).
+        """
+        self.refuse_volumes("upsample")
+        wanted = self.input_size if size is None else tuple(size)
+        if len(wanted) != 2:
+            raise InputError(f"size: expected (H, W); got {wanted}.")
+        result: Tensor = upsample(self.raw, (wanted[0], wanted[1])).float()
         return result
+
+    def refuse_volumes(self, where: str) -> None:
+        """``InputError`` where the input had other than two axes: its maps have a depth, which no resizing of pictures may leave as it is."""
+        if len(self.input_size) != 2:
+            cells, pixels = ("x".join(map(str, shape)) for shape in (self.raw.shape[self.score.ndim :], self.input_size))
+            raise InputError(
+                f"{where}: expected maps (h, w) of pictures; got {len(self)} maps of volumes, each of {cells} cells for an input of {pixels}. "
+                'Resize .raw yourself: torch.nn.functional.interpolate(raw[:, None], size, mode="trilinear") for one target.'
+            )
 
     def __len__(self) -> int:
         return len(self.raw)
@@ -90,16 +109,21 @@ def explain(
     dtype : run the trunk under autocast in bfloat16 or float16; the head stays float32
     aug : average with the map of the mirrored image, turned back    eigen : first principal component of the channels' contributions
         instead of their sum (methods that weight channels only)
-    Errors: ``InputError``, ``LayerError``, ``TargetError``; ``ModelError`` when the model itself fails.
+    A softmax or sigmoid module at the end of the network is taken off (``models.with_logits``), with a warning where that is new; a callable
+    and "similarity" read the module's output as it is.
+    Errors: ``InputError``, ``LayerError``, ``TargetError``; ``ModelError`` when the model itself fails, or gives probabilities.
     """
     clf = clf if isinstance(clf, Classifier) else Classifier(unwrap(clf))
     if sign not in (1, -1):
         raise InputError(f"sign: expected 1 (evidence for) or -1 (evidence against); got {sign!r}.")
     images = _on_device(clf.module, _checked(images))
+    clf = replace(clf, gives_logits=clf.gives_logits or _reads_output_as_it_is(target))
     function = CAMS.get(method)
     needs_layer = not CAMS.card(method).needs.startswith(NO_LAYER)
     if needs_layer and clf.layer == "auto":
-        clf, _ = resolve_layer(clf, cast(Tensor, images))
+        given = clf
+        clf, _ = resolve_layer(clf, images)
+        _warn_of_change(given, clf)
     count = batch_size(images)
     wanted = ("negated", target) if sign == -1 else target
     ids = None if labels is None else torch.as_tensor(labels).long()
@@ -121,8 +145,25 @@ def explain(
         return maps, scores, _output_tensor(captured, clf.output)
 
     raw, score, outputs = (torch.cat(parts) for parts in zip(*_backed_off(work, count, chunk), strict=True))
+    if not clf.gives_logits and may_be_activated(outputs):  # looked at on the way: a classifier with a named layer costs no pass of its own
+        settled = with_logits(clf, images)
+        _warn_of_change(clf, settled)
+        if settled.module is not clf.module:
+            return explain(settled, images, target, method, sign, labels, chunk=chunk, dtype=dtype, aug=aug, eigen=eigen)
     size = tuple(first_tensor(images).shape[2:])
     return Explanation(raw, score, outputs, _statuses(raw, score), clf.layer if needs_layer else "", method, size, str(dtype or torch.float32)[6:])
+
+
+def _reads_output_as_it_is(target: Any) -> bool:
+    """Scores that the user takes from the module's own output, whatever it is: a callable, or a comparison with a reference embedding."""
+    if isinstance(target, tuple) and target and isinstance(target[0], str):
+        return target[0] == "similarity" or (target[0] == "negated" and len(target) > 1 and _reads_output_as_it_is(target[1]))
+    return callable(target) and not isinstance(target, Tensor)
+
+
+def _warn_of_change(before: Classifier, after: Classifier) -> None:
+    for note in after.notes[len(before.notes) :]:
+        warnings.warn(f"explain: {note}. `models.with_logits` does so once for all calls.", stacklevel=3)
 
 
 def _same(score: Score) -> Score:
@@ -147,11 +188,12 @@ def fuse(explanations: Sequence[Explanation], how: str = "mean") -> Explanation:
     """Maps of several layers of the same images as one, on the finest grid: the positive part of each, divided by its own maximum.
 
     how : "mean", "max" or "product".  Layers have no common unit, so each is scaled to [0, 1] first; the result has none either.
-    Errors: ``InputError`` for an unknown rule or explanations of different images.
+    Errors: ``InputError`` for an unknown rule, explanations of different images, or maps of volumes.
     """
     rules: dict[str, Callable[[Tensor], Tensor]] = {"mean": lambda t: t.mean(0), "max": lambda t: t.amax(0), "product": lambda t: t.prod(0)}
     if how not in rules or not explanations or len({(e.score.shape, e.input_size) for e in explanations}) > 1:
         raise InputError(f"fuse: needs explanations of the same images and one of {', '.join(rules)}; got {len(explanations)} and {how!r}.")
+    explanations[0].refuse_volumes("fuse")
     finest = max((e.raw.shape[-2:] for e in explanations), key=lambda grid: grid[0] * grid[1])
     first, maps = explanations[0], []
     for explanation in explanations:
@@ -348,15 +390,14 @@ def _or(value: int | None, other: int) -> int:
 
 
 def probabilities(outputs: Tensor) -> Tensor:
-    """(N, C) float64: softmax of the logits; sigmoid of a single logit as (1 - p, p); rows that already are distributions stay."""
+    """(N, C) float64: softmax of the logits; sigmoid of a single logit as (1 - p, p)."""
     values = outputs.double()
     if values.ndim == 1 or values.shape[1] == 1:
         p = torch.sigmoid(values.reshape(-1))
         return torch.stack([1 - p, p], dim=1)
     if values.ndim > 2:
         raise ModelError(f"The model's output has shape {tuple(outputs.shape)}; an audit needs class scores (N, C).")
-    distribution = (values >= 0).all() and ((values.sum(1) - 1).abs() < 1e-4).all()
-    return values if distribution else values.softmax(1)
+    return values.softmax(1)
 
 
 def _image_row(batch: ImageBatch, n: int, clf: Classifier, found: _Explained | None, failure: tuple[str, str]) -> dict[str, Any]:

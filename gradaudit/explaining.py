@@ -30,9 +30,9 @@ from gradaudit.errors import GradauditError, ImageError, InputError, LayerError,
 from gradaudit.image_list import RECORD, FoundImages, Unreadable, distinct_names
 from gradaudit.images import Preprocess, decode_image, preprocess_image
 from gradaudit.measuring import Progress, device_of, on_device, versions
-from gradaudit.models import Classifier, resolve_layer
+from gradaudit.models import Classifier, resolve_layer, with_logits
 from gradaudit.overlays import SCALING, STATUS_WORDS, WEIGHT, ContactSheet, overlay, png_bytes
-from gradaudit.storage import write_atomically
+from gradaudit.storage import local_path, write_atomically
 from gradaudit.targets import TargetContext, class_logits, resolve_target
 
 _CHANNELS_NAMED = 10
@@ -107,6 +107,10 @@ class _Session:
     def needs_layer(self, method: str) -> bool:
         return not CAMS.card(method).needs.startswith(NO_LAYER)
 
+    def settle_outputs(self, images: Tensor) -> None:
+        """See on the first images that the network gives logits.  Errors: ``ModelError`` of ``with_logits``."""
+        self.classifier = with_logits(self.classifier, images.to(device_of(self.classifier)))
+
     def settle_layer(self, images: Tensor, wanted: Sequence[str]) -> None:
         """Choose the layer on the first images; where there is none, the ``wanted`` methods are refused with the reason."""
         if self.layer_reason or not wanted:
@@ -157,9 +161,10 @@ def explain_images(
     found : of ``find_images``    plan : target, sign, precision, device and batch size    names : also write names.txt, the channels
     that carried each decision    progress : called with (images done, images in all)
     Also written: contact-sheet.png (numbered pages beyond 20 images) and explanations.json.  Images of different sizes may be mixed.
-    Errors: ``PlanError`` for the target "label", which needs a manifest; ``GradauditError`` where no image can be read or no method works.
+    Errors: ``PlanError`` for the target "label", which needs a manifest; ``GradauditError`` where no image can be read or no method works;
+    ``ModelError`` where the network gives probabilities in the place of logits.
     """
-    plan, folder = plan or Plan(), Path(output)
+    plan, folder = plan or Plan(), local_path(output, "--output")
     if "label" in plan.explain.target.split(":"):
         raise PlanError(f"The target {plan.explain.target!r} needs a label per image, and explain reads none. Use predicted, or class:NAME.")
     if folder.exists() and not folder.is_dir():
@@ -221,6 +226,7 @@ class _Work:
     def add(self, batch: _Batch) -> None:
         """Explain one batch by every method that still works and write its files."""
         session = self.session
+        session.settle_outputs(batch.images)
         session.settle_layer(batch.images, [m for m in session.methods if session.needs_layer(m)])
         explained = {m: session.explained(batch.images, m) for m in session.methods if m not in session.refused}
         if self.naming is not None:

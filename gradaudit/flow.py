@@ -1,4 +1,4 @@
-"""Regions, the flow of images through every step, and what was excluded, counted by subgroup."""
+"""Regions, the flow of images through every step, and what has no heat share and why, counted by subgroup."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 from gradaudit.analysed_rows import sort_levels
 from gradaudit.census import Array, Census, finite_mean, heat_status, take_census, texts
 from gradaudit.config import Plan
-from gradaudit.privacy import UNKNOWN
+from gradaudit.privacy import OTHER_LABELS, UNKNOWN
 from gradaudit.records import (
     REASONS,
     Exclusion,
@@ -56,7 +56,7 @@ def flow_table(meas: Measurements, plan: Plan) -> tuple[FlowRow, ...]:
 
     Steps: manifest; readable; with at least one usable region mask; with usable heat; with at least one heat share.
     ``n_clusters`` counts clusters of analysed images.  ``label_prevalence`` is over the images with a heat share in the
-    region that has most of them (more than ``LABELS_SHOWN`` labels: the rarer ones are "(other)"), ``area_share`` over
+    region that has most of them (more than ``LABELS_SHOWN`` labels: the rarer ones are ``OTHER_LABELS``), ``area_share`` over
     those with one in the region, ``mean_confidence``, the mean probability of the predicted class, over readable images.
     """
     return flow_rows(take_census(meas, plan))
@@ -96,17 +96,18 @@ def label_codes(census: Census) -> tuple[Array, list[str]]:
     common = list(counts.index if len(counts) <= LABELS_SHOWN else counts.index[: LABELS_SHOWN - 1])
     names = sort_levels([str(name) for name in common])
     if len(counts) > LABELS_SHOWN:
-        text, names = text.where(text.isin(common) | text.isna(), "(other)"), [*names, "(other)"]
+        text, names = text.where(text.isin(common) | text.isna(), OTHER_LABELS), [*names, OTHER_LABELS]
     if text.isna().any():
         text, names = text.where(text.notna(), UNKNOWN), [*names, UNKNOWN]
     return pd.Index(names, dtype=object).get_indexer(pd.Index(text)), names
 
 
 def exclusions(meas: Measurements, plan: Plan, hidden: Mapping[str, set[str]] | None = None) -> tuple[Exclusion, ...]:
-    """Images without a heat share, by reason; each image-region pair is counted once, under the first cause.
+    """Images and image-region pairs without a heat share, by reason; each pair is counted once, under the first cause.
 
-    Whole images first (``region`` empty): not readable, then without usable heat.  Then, per region, readable images
-    with usable heat whose share is undefined.  ``examples``: ids, never of members of ``hidden`` levels.
+    Images that are left out first (``region`` empty): not readable, then without usable heat.  Then, per region, readable images
+    with usable heat whose share is undefined; these take part for their other regions (see ``records.Exclusion``).
+    ``examples``: ids, never of members of ``hidden`` levels.
     """
     return exclusion_rows(take_census(meas, plan), hidden or {})
 

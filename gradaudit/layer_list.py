@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from gradaudit.capture import choose_layer
-from gradaudit.errors import GradauditError, ModelError
+from gradaudit.errors import ForwardError, ModelError
 from gradaudit.images import Preprocess, decode_image, preprocess_image
 from gradaudit.measuring import device_of
-from gradaudit.models import Classifier
+from gradaudit.models import Classifier, with_logits
 
 _USUAL_SIZE = (224, 224)
 
@@ -53,16 +53,12 @@ def list_layers(classifier: Classifier, size: tuple[int, int] | None = None, ima
     Errors: ``LayerError`` where none can be explained; ``ImageError`` for the image; ``ModelError`` where the network refuses the size.
     """
     images, seen = _traced_input(classifier, size, image)
+    images = images.to(device_of(classifier))
+    classifier = with_logits(classifier, images)
     try:
-        choice = choose_layer(classifier.module, images.to(device_of(classifier)), output=classifier.output)
-    except GradauditError:
-        raise
-    except Exception as error:  # a network is foreign code: a wrong size raises whatever its author chose
-        shape, words = "x".join(map(str, images.shape[1:])), str(error).strip().splitlines()
-        raise ModelError(
-            f"The network fails on an input of {shape} ({words[0] if words else type(error).__name__}). "
-            "Give another size with --input-size, or an image with --image."
-        ) from error
+        choice = choose_layer(classifier.module, images, output=classifier.output)
+    except ForwardError as error:
+        raise ModelError(f"{error} Give another size with --input-size, or an image with --image.") from error
     modules = dict(classifier.module.named_modules())
     depths = _depths(classifier.module, [c.name for c in choice.candidates])
     rows = tuple(

@@ -12,8 +12,8 @@ from typing import Any
 from gradaudit.config import Plan
 from gradaudit.contrasts import MIN_PATIENTS, PROVISIONAL
 from gradaudit.performance import ALL
-from gradaudit.privacy import UNKNOWN, Parts
-from gradaudit.records import AttributeFacts, CheckOutcome, FlowRow, HeatRow, Measurements
+from gradaudit.privacy import OTHER_LABELS, UNKNOWN, Parts
+from gradaudit.records import AttributeFacts, CheckOutcome, FlowRow, Measurements
 
 FAILED_SHARE = 0.01
 ANALYSED_GAP = 0.05
@@ -53,10 +53,11 @@ def _withheld_words(attribute: AttributeFacts, parts: Parts, plan: Plan) -> str:
     hidden = [row.level for row in parts["flow"] if row.attribute == attribute.name and _withheld_whole(row)]
     if not hidden:
         return ""
-    return (
-        f"{attribute.name}: {_listed(hidden)} {'is' if len(hidden) == 1 else 'are'} withheld, because one at least holds fewer than "
-        f"{plan.privacy.min_cell} images or clusters, which the others would give away. To keep more: join small levels, or complete unknown labels."
-    )
+    if len(hidden) == 1:
+        why = f"is withheld, because it holds fewer than {plan.privacy.min_cell} images or clusters"
+    else:
+        why = f"are withheld, because one at least holds fewer than {plan.privacy.min_cell} images or clusters, which the others would give away"
+    return f"{attribute.name}: {_listed(hidden)} {why}. To keep more: join small levels, or complete unknown labels."
 
 
 def _withheld_whole(row: FlowRow) -> bool:
@@ -65,7 +66,7 @@ def _withheld_whole(row: FlowRow) -> bool:
 
 def _criteria_words(meas: Measurements, plan: Plan) -> list[str]:
     if plan.criteria is None:
-        return ["No margin was declared: a difference can be shown, its importance not judged."]
+        return ["No margin was declared, so no limit was set: a difference can be shown, its importance not judged."]
     started = str(meas.run.get("started", ""))[:10]
     if plan.criteria.declared_on is None:
         return ["The margin carries no date: whether it was declared before the data were seen is not known."]
@@ -82,7 +83,7 @@ def _readable(meas: Measurements, plan: Plan, parts: Parts) -> State:
     n, failed = len(meas.images), int((meas.images["status"] != "ok").sum())
     if n == 0:
         return "not_applicable", "There are no images."
-    words = f"{failed} of {n} images could not be used ({failed / n:.1%})."
+    words = f"{failed} of {n} images could not be used ({_percent(failed / n, 1)})."
     return ("issue" if failed / n > FAILED_SHARE else "passed"), words if failed else f"All {n} images could be read."
 
 
@@ -110,21 +111,24 @@ def _clusters(meas: Measurements, plan: Plan, parts: Parts) -> State:
 def _constant(meas: Measurements, plan: Plan, parts: Parts) -> State:
     if meas.images["cluster"].nunique() == len(meas.images):
         return "not_applicable", "Every cluster holds one image."
-    mixed = []
+    mixed: list[str] = []
+    rare: list[str] = []
     for attribute in parts["attributes"]:
         if attribute.kind != "continuous" and not attribute.within:
             levels = meas.images[f"subgroup.{attribute.name}"].groupby(meas.images["cluster"].astype(str)).nunique()
             share = float((levels > 1).sum() / max((levels > 0).sum(), 1))
-            if share > FAILED_SHARE:
-                mixed.append(f"{attribute.name} ({share:.0%} of clusters)")
+            if share > 0:
+                (mixed if share > FAILED_SHARE else rare).append(f"{attribute.name} ({_percent(share)} of clusters)")
     if mixed:
         return "issue", f"Levels vary inside clusters for {_listed(mixed)}: one label per cluster is wrong, or the plan lacks within = true."
+    if rare:
+        return "passed", f"Nearly every cluster has one level of every attribute, or the plan declares otherwise; levels vary for {_listed(rare)}."
     return "passed", "Each cluster has one level of every attribute, or the plan declares otherwise."
 
 
 def _group_sizes(meas: Measurements, plan: Plan, parts: Parts) -> State:
     most: dict[tuple[str, str], int] = {}
-    for row in _of_own_method(parts):
+    for row in parts["heat"]:
         if row.attribute != ALL and row.level != UNKNOWN and row.n_clusters is not None:
             most[row.attribute, row.level] = max(row.n_clusters, most.get((row.attribute, row.level), 0))
     if not most:
@@ -132,7 +136,7 @@ def _group_sizes(meas: Measurements, plan: Plan, parts: Parts) -> State:
     few = [f"{attribute} = {level} ({n})" for (attribute, level), n in most.items() if n < PROVISIONAL]
     if few:
         return "issue", f"Few clusters in {_listed(few)}: below {MIN_PATIENTS} nothing is assessed, below {PROVISIONAL} verdicts are provisional."
-    return "passed", f"Every level shown has at least {PROVISIONAL} clusters."
+    return "passed", f"Every level shown has at least {PROVISIONAL} clusters in the region that shows most of them."
 
 
 def _known_levels(meas: Measurements, plan: Plan, parts: Parts) -> State:
@@ -165,27 +169,40 @@ def _balanced_exclusion(meas: Measurements, plan: Plan, parts: Parts) -> State:
     if spread is None:
         return "not_applicable", "No attribute has two levels with both counts shown."
     (low, a), (high, b) = spread
-    words = f"{a:.0%} of the images of {_named(low)} could be analysed, {b:.0%} of {high.level}"
+    less, more = _apart(a, b, 0)
+    words = f"{less} of the images of {_named(low)} could be analysed, {more} of {high.level}"
     if b - a > ANALYSED_GAP:
         return "issue", f"{words}: what is left may differ between the groups for that reason."
-    return "passed", f"Exclusions are alike across groups: at most {words}."
+    if _percent(a) != _percent(b):
+        return "passed", f"Exclusions are alike across groups; farthest apart: {words}."
+    if all(share == 1 for _, share in kept):
+        return "passed", "Exclusions are alike across groups: every image of every level shown could be analysed."
+    where = _one_text([share for _, share in kept])
+    return "passed", f"Exclusions are alike across groups: {where or 'the same part'} of the images could be analysed in every level shown."
 
 
 def _comparable_size(meas: Measurements, plan: Plan, parts: Parts) -> State:
     found = []
     regions = dict.fromkeys(name for row in parts["flow"] for name in row.area_share)
     for region in regions:
-        spread = _widest([(r, area) for r in _visible(parts) if (area := r.area_share.get(region)) is not None])
-        if spread is not None and spread[0][1] > 0:
+        sizes = [(r, area) for r in _visible(parts) if (area := r.area_share.get(region))]
+        spread = _widest(sizes, lambda low, high: high / low)
+        if spread is not None:
             (low, a), (high, b) = spread
-            found.append((b / a, f"{region} covers {b:.1%} of the image in {_named(high)} and {a:.1%} in {low.level}"))
+            less, more = _apart(a, b, 1)
+            words = f"{region} covers {more} of the image in {_named(high)} and {less} in {low.level}"
+            found.append((b / a, words, _percent(a, 1) != _percent(b, 1)))
     if not found:
         return "not_applicable", "No region has a size in two levels of an attribute."
-    far = [words for ratio, words in sorted(found, reverse=True) if ratio > SIZE_RATIO]
+    found.sort(key=lambda size: -size[0])
+    far = [words for ratio, words, _ in found if ratio > SIZE_RATIO]
     if far:
-        words = "; ".join(far[:4])
+        words = "; ".join(far[:4]) + (f"; and {len(far) - 4} more region{'s' * (len(far) > 5)}" if len(far) > 4 else "")
         return "issue", f"Region size differs between groups ({words}): larger regions hold more heat, so read the differences at equal size."
-    return "passed", f"Region sizes are alike: the largest ratio between levels is {max(found)[0]:.2f}."
+    differing = [words for _, words, differs in found if differs]
+    if differing:
+        return "passed", f"Region sizes are alike; farthest apart: {differing[0]}."
+    return "passed", "Region sizes are alike: each region covers the same part of the image in every level shown."
 
 
 def _comparable_labels(meas: Measurements, plan: Plan, parts: Parts) -> State:
@@ -198,27 +215,38 @@ def _comparable_labels(meas: Measurements, plan: Plan, parts: Parts) -> State:
     if not spreads:
         return "not_applicable", "Label shares are not known for two levels of an attribute."
     gap, label, ((low, a), (high, b)) = max(spreads, key=lambda s: s[0])
-    words = f"{label} makes up {b:.0%} of {_named(high)} and {a:.0%} of {low.level}"
+    less, more = _apart(a, b, 0)
+    known = {OTHER_LABELS: "the rarer labels together make up", UNKNOWN: "unknown labels make up"}
+    words = f"{known.get(label, f'label {label} makes up')} {more} of {_named(high)} and {less} of {low.level}"
     if gap > PREVALENCE_GAP:
         return "issue", f"The mix of labels differs between groups ({words}): maps differ by class, so read the differences at equal class."
-    return "passed", f"The mix of labels is alike: at most, {words}."
+    if _percent(a) == _percent(b):
+        return "passed", "The mix of labels is the same in every level shown."
+    return "passed", f"The mix of labels is alike; farthest apart: {words}."
 
 
 def _comparable_undefined(meas: Measurements, plan: Plan, parts: Parts) -> State:
     margin = plan.criteria.undefined_margin if plan.criteria else 0.05
-    rows = [(r, r.undefined_share) for r in _of_own_method(parts) if r.undefined_share is not None and r.attribute != ALL and r.level != UNKNOWN]
-    widest = None
-    for region in dict.fromkeys(r.region for r, _ in rows):
-        spread = _widest([(r, share) for r, share in rows if r.region == region])
-        if spread is not None and (widest is None or spread[1][1] - spread[0][1] > widest[1][1] - widest[0][1]):
-            widest = spread
-    if widest is None:
+    rows = [r for r in parts["heat"] if r.undefined_share is not None and r.attribute != ALL and r.level != UNKNOWN]
+    spreads = []
+    for place in dict.fromkeys((r.region, r.method, r.target) for r in rows):  # a level has one share for each of them
+        spread = _widest([(r, r.undefined_share) for r in rows if (r.region, r.method, r.target) == place])
+        spreads += [spread] if spread is not None else []
+    if not spreads:
         return "not_applicable", "The share of undefined heat is not shown for two levels of an attribute."
-    (low, a), (high, b) = widest
-    words = f"{b:.1%} of the heat maps of {_named(high)} are undefined, {a:.1%} of {low.level}"
+    (low, a), (high, b) = max(spreads, key=lambda pair: pair[1][1] - pair[0][1])
+    less, more = _apart(a, b, 1)
+    methods, targets = (len({getattr(r, name) for r in rows}) > 1 for name in ("method", "target"))
+    which = ", ".join([high.method] * methods + [high.target] * targets)
+    words = f"{more} of the heat maps of {_named(high)} are undefined, {less} of {low.level}{f' ({which})' if which else ''}"
     if b - a > margin:
         return "issue", f"Undefined heat differs between groups: {words}. The shares compare those that are left."
-    return "passed", f"Undefined heat is about as frequent in every group shown: at most, {words}."
+    if _percent(a, 1) != _percent(b, 1):
+        return "passed", f"Undefined heat is about as frequent in every group shown; farthest apart: {words}."
+    if all(r.undefined_share == 0 for r in rows):
+        return "passed", "No heat map of any level shown is undefined."
+    where = _one_text([r.undefined_share for r in rows], 1)
+    return "passed", f"Undefined heat is equally frequent in every level shown{f': {where} of the heat maps' if where else ''}."
 
 
 def _resolved(meas: Measurements, plan: Plan, parts: Parts) -> State:
@@ -231,10 +259,9 @@ def _resolved(meas: Measurements, plan: Plan, parts: Parts) -> State:
     below = (present["area_share"] < cell) | (present["reason"] == "mask_below_cell")
     shares = below.groupby(present["region"]).mean()
     named = f"a cell of the {grid[0]} × {grid[1]} heat map" if grid else "a cell of the heat map"
-    coarse = [f"{name} in {share:.0%} of the images" for name, share in shares.items() if share > COARSE_SHARE]
+    coarse = [f"{name} in {_percent(share)} of the images that have it" for name, share in shares.items() if share > COARSE_SHARE]
     if coarse:
-        words = f"The heat map is coarser than the region: smaller than {named} is {_listed(coarse)}"
-        return "issue", f"{words}, where heat cannot be told from its surroundings."
+        return "issue", f"Regions are smaller than {named} ({_listed(coarse)}): heat there cannot be told from its surroundings."
     return "passed", f"Regions are larger than {named} in at least {1 - COARSE_SHARE:.0%} of the images that have them."
 
 
@@ -251,10 +278,14 @@ def _performance_alike(meas: Measurements, plan: Plan, parts: Parts) -> State:
     if spread is None:
         return "not_applicable", "Accuracy is not known for two levels of an attribute."
     (low, a), (high, b) = spread
-    words = f"accuracy is {a:.0%} in {_named(low)} and {b:.0%} in {high.level}"
+    less, more = _apart(a, b, 0)
+    words = f"accuracy is {less} in {_named(low)} and {more} in {high.level}"
     if b - a > PREVALENCE_GAP:
         return "issue", f"The model performs differently between groups ({words}): maps of wrong or unsure predictions tend to be more diffuse."
-    return "passed", f"The model performs alike: at most, {words}."
+    if _percent(a) != _percent(b):
+        return "passed", f"The model performs alike; farthest apart: {words}."
+    where = _one_text([r.estimate for r in known if r.estimate is not None])
+    return "passed", f"The model performs alike: accuracy is {where or 'the same'} in every level shown."
 
 
 _CHECKS: dict[str, tuple[str, Callable[[Measurements, Plan, Parts], State]]] = {
@@ -279,18 +310,39 @@ def _visible(parts: Parts) -> list[FlowRow]:
     return [r for r in parts["flow"] if r.attribute != ALL and r.level != UNKNOWN and not _withheld_whole(r)]
 
 
-def _of_own_method(parts: Parts) -> list[HeatRow]:
-    """Heat rows of the plan's own method and target, which stand first: rows of two methods are no two groups."""
-    return [r for r in parts["heat"] if (r.method, r.target) == (parts["heat"][0].method, parts["heat"][0].target)]
+def _widest(
+    rows: Iterable[tuple[Any, float]], gap: Callable[[float, float], float] = lambda low, high: high - low
+) -> tuple[tuple[Any, float], tuple[Any, float]] | None:
+    """Lowest and highest row of the attribute in which they are farthest apart, always two rows, also where all are equal.
 
-
-def _widest(rows: Iterable[tuple[Any, float]]) -> tuple[tuple[Any, float], tuple[Any, float]] | None:
-    """Lowest and highest row of the attribute in which they are farthest apart; None without two rows of one attribute."""
+    rows : one row per level, with its value      gap : of a lower and a higher value; the difference, unless told otherwise
+    None without two rows of one attribute.
+    """
     by_attribute: dict[str, list[tuple[Any, float]]] = {}
     for row, value in rows:
         by_attribute.setdefault(row.attribute, []).append((row, value))
-    ends = [(min(v, key=lambda x: x[1]), max(v, key=lambda x: x[1])) for v in by_attribute.values() if len(v) > 1]
-    return max(ends, key=lambda pair: pair[1][1] - pair[0][1]) if ends else None
+    ordered = [sorted(values, key=lambda pair: pair[1]) for values in by_attribute.values() if len(values) > 1]
+    return max(((values[0], values[-1]) for values in ordered), key=lambda pair: gap(pair[0][1], pair[1][1]), default=None)
+
+
+def _percent(share: float, digits: int = 0) -> str:
+    """ "97%"; with as many more digits as a share near none or all needs not to be printed as none or all."""
+    while digits < 6 and 0 < share < 1 and float(f"{100 * share:.{digits}f}") in (0.0, 100.0):
+        digits += 1
+    return f"{share:.{digits}%}"
+
+
+def _apart(low: float, high: float, digits: int) -> tuple[str, str]:
+    """Both shares, with as many more digits as it takes to tell them apart."""
+    while digits < 6 and low != high and _percent(low, digits) == _percent(high, digits):
+        digits += 1
+    return _percent(low, digits), _percent(high, digits)
+
+
+def _one_text(shares: Sequence[float], digits: int = 0) -> str:
+    """The text of shares that are printed alike, "" where they are not."""
+    texts = {_percent(share, digits) for share in shares}
+    return texts.pop() if len(texts) == 1 else ""
 
 
 def _named(row: Any) -> str:

@@ -31,8 +31,8 @@ from gradaudit.tables import DOUBTFUL_WORDS, Columns, as_number, known_text, rea
 
 __all__ = ["RULES", "Manifest", "read_manifest", "render_problems", "suggest_plan"]
 
-MEASURED_ATTRIBUTES = frozenset({"ita", "brightness", "resolution"})
-"""Attributes that are measured from the images, so a plan may declare them without a column."""
+UNBUILT_ATTRIBUTES = frozenset({"ita", "brightness", "resolution"})
+"""Attributes that could be measured from the images, and are not yet: without a column of their name they would be compared nowhere."""
 MANY_LEVELS = 30
 RESERVED_LEVELS = frozenset({"rest", "(unknown)", "(suppressed)"})
 _PARTS = ("image", "label", "cluster", "id")
@@ -322,19 +322,21 @@ def _check_plan(draft: _Draft) -> Iterator[Problem]:
     plan, attributes, regions = draft.plan, draft.names("subgroup."), draft.names("region.")
     derived = {name: region.derive for name, region in plan.regions.items() if region.derive is not None}
     for name in plan.subgroups:
-        if f"subgroup.{name}" not in (*draft.table, *draft.unfilled) and name not in MEASURED_ATTRIBUTES:
-            yield as_problem("plan_subgroup", column=f"subgroup.{name}", name=name, hint=_hint(name, attributes))
+        if f"subgroup.{name}" not in (*draft.table, *draft.unfilled):
+            rule = "unbuilt_attribute" if name in UNBUILT_ATTRIBUTES else "plan_subgroup"
+            yield as_problem(rule, column=f"subgroup.{name}", name=name, hint=_hint(name, attributes))
     for name in plan.regions:
         if f"region.{name}" not in (*draft.table, *draft.unfilled) and name not in derived:
             yield as_problem("plan_region", column=f"region.{name}", name=name, hint=_hint(name, regions))
     for _, rule, text in derivation_faults(derived, {*regions, *(set(plan.regions) - set(derived))}):
         yield as_problem(rule, example=text)
-    columns = {*draft.raw, *draft.table}
+    carried = {column for column in draft.raw if column not in _PARTS and not column.startswith(("subgroup.", "region."))}
+    columns = carried | {*attributes, *(f"subgroup.{name}" for name in attributes), *({"label", "cluster"} & {*draft.table})}
     for name in plan.analysis.covariates:
-        if not {name, f"subgroup.{name}"} & columns:
+        if name not in columns:
             yield as_problem("plan_covariate", example=repr(name), hint=_hint(name, columns))
-    if plan.analysis.pairs is not None and plan.analysis.pairs not in columns:
-        yield as_problem("plan_pairs", example=repr(plan.analysis.pairs), hint=_hint(plan.analysis.pairs, columns))
+    if plan.analysis.pairs is not None and plan.analysis.pairs not in carried:
+        yield as_problem("plan_pairs", example=repr(plan.analysis.pairs), hint=_hint(plan.analysis.pairs, carried))
     yield from _check_roles(draft, regions, derived)
     if not attributes and not plan.subgroups and not draft.unfilled:
         yield as_problem("no_attribute")

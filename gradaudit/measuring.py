@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from importlib import metadata
@@ -29,13 +30,24 @@ from gradaudit.batches import ImageBatch, iterate_batches, load_batch, thumbnail
 from gradaudit.cams import CAMS
 from gradaudit.config import Plan
 from gradaudit.engine import BatchRows, measure_batch
-from gradaudit.errors import GradauditError, ImageError, ManifestError
+from gradaudit.errors import GradauditError, ImageError, ManifestError, PlanError
 from gradaudit.images import Preprocess
 from gradaudit.manifest import Manifest
-from gradaudit.models import Classifier, resolve_layer
+from gradaudit.models import Classifier, resolve_layer, with_logits
 from gradaudit.records import Measurements
-from gradaudit.storage import Shard, ShardTables, cut_into_shards, digest_of, joined_tables, open_run, shard_tables, write_atomically
+from gradaudit.storage import (
+    Shard,
+    ShardTables,
+    cut_into_shards,
+    digest_of,
+    joined_tables,
+    local_path,
+    open_run,
+    shard_tables,
+    write_atomically,
+)
 from gradaudit.targets import TARGETS
+from gradaudit.unmeasured import Measured, refuse_unmeasured
 
 Progress = Callable[[int, int], None]
 """Called with (images done, images in all), first at the start with what an earlier run had finished."""
@@ -61,14 +73,19 @@ def measure(
     progress : see ``Progress``.        command : kept in the run record for reproduction.
 
     returns : ``Measurements``, rows in manifest order; the same table whether or not the run was interrupted.
-    Errors: ``RunError`` where the folder belongs to another manifest, model or plan; ``ModelError`` where the network
-    cannot be explained.  A single image that fails is a row with its reason.
+    Errors: ``PlanError`` where the plan names what the manifest, as it was read, does not hold; ``RunError`` where the folder belongs
+    to another manifest, model or plan; ``ModelError`` where the network cannot be explained, or gives probabilities in the place of
+    logits.  A single image that fails is a row with its reason.
     """
     plan = plan or Plan()
     if len(manifest) == 0:
         raise ManifestError(f"{manifest.path} has no rows: there is nothing to measure.")
+    if run is not None:
+        local_path(run, "The run folder")
+    refuse_unmeasured(plan, _measurable(manifest, plan))
     classifier = on_device(classifier, plan.run.device)
     first = _first_images(manifest, classifier, plan)
+    classifier = with_logits(classifier, first)
     classifier, layer_reason = resolve_layer(classifier, first[:1])
     speed = accelerated(classifier, first, plan.explain.method) if plan.run.accelerate else Acceleration(classifier)
     classifier = speed.classifier
@@ -167,10 +184,35 @@ def _measured_shards(
             images, regions, maps = [], [], []
 
 
-def _carried_columns(manifest: Manifest) -> list[dict[str, str | None]]:
-    """Per row: cluster, ``subgroup.*`` and, as ``meta.*``, every column that gradaudit gives no meaning of its own."""
+def _measurable(manifest: Manifest, plan: Plan) -> Measured:
+    """The names that a manifest holds; it may have been read with another plan, or with none."""
+    carried = _other_columns(manifest)
+    derived = [name for name in manifest.region_names if f"region.{name}" not in manifest.table]
+    lost = [name for name in derived if name not in plan.regions or plan.regions[name].derive is None]
+    if lost:
+        raise PlanError(
+            f"The region {lost[0]!r} is derived in the plan that {manifest.path} was read with, and the plan that is given now does not "
+            f"derive it ({len(lost)} such region{'s' * (len(lost) != 1)}). Give the same plan to both."
+        )
+    return Measured(
+        source=f"the manifest {manifest.path}, as it was read,",
+        remedy=f"read the manifest with this plan: ga.read_manifest({manifest.path.name!r}, plan)",
+        levels={name: Counter(level for sample in manifest.samples if (level := sample.subgroups[name])) for name in manifest.attributes},
+        regions=manifest.region_names,
+        columns=[*carried, *manifest.attributes, "label", "cluster", *(f"subgroup.{name}" for name in manifest.attributes)],
+        pair_columns=carried,
+    )
+
+
+def _other_columns(manifest: Manifest) -> list[str]:
+    """Columns that gradaudit gives no meaning of its own."""
     own = {"id", "image", "label", "cluster"}
-    others = [c for c in manifest.table.columns if c not in own and not str(c).startswith(("subgroup.", "region."))]
+    return [str(c) for c in manifest.table.columns if c not in own and not str(c).startswith(("subgroup.", "region."))]
+
+
+def _carried_columns(manifest: Manifest) -> list[dict[str, str | None]]:
+    """Per row: cluster, ``subgroup.*`` and, as ``meta.*``, the other columns."""
+    others = _other_columns(manifest)
     others_of = manifest.table[others].to_dict("records") if others else [{}] * len(manifest)
     return [
         {

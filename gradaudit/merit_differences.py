@@ -15,6 +15,7 @@ The infinitesimal jackknife, Bell Laboratories MM 72-1215-11 (the slope).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -22,11 +23,13 @@ import pandas as pd
 from gradaudit.analysed_rows import takes_differences, usable_rows
 from gradaudit.between import comparisons_of
 from gradaudit.config import Plan
-from gradaudit.contrasts import EXPLORATORY_PERMUTATIONS, MIN_PATIENTS, TEST_NAMES, Contrast, Settings
+from gradaudit.contrasts import EXPLORATORY_PERMUTATIONS, MIN_PATIENTS, TEST_NAMES, Contrast, Settings, guard
 from gradaudit.merits import Array, Figure, Predictions, calibration_slope, distinct, placements, squared_errors
 from gradaudit.records import TestResult
+from gradaudit.stats import mode_share
 from gradaudit.subgroups import Disparity, disparity
 
+NEAR = 0.05  # placements this close count as one: ranked right against about all others, an image shows no difference
 MOST_CLASSES = 20  # compared without a positive class; probabilities are kept for as many
 
 
@@ -122,13 +125,11 @@ def _tests_of_pseudo_values(data: Predictions, levels: Array, reference: str, pl
         sides = [data.take(images[side]) for side in (own, other)]
         names = (rows.levels[level], rows.levels[base]) if base is not None and reference == "rest" else (rows.levels[level],)
         for name in PSEUDO_VALUED:
-            both = [pseudo_values(name, side, against) for side, against in (sides, sides[::-1])]
-            if any(part is None for part in both):
+            mine, theirs = (pseudo_values(name, side, against) for side, against in (sides, sides[::-1]))
+            if mine is None or theirs is None or guard(mode_share(np.r_[mine.seen, theirs.seen]), len(mine.seen), len(theirs.seen))[0]:
                 continue
-            (own_clusters, own_values), (other_clusters, other_values) = (part for part in both if part is not None)
-            groups = np.repeat(np.array(["own", "other"], dtype=object), [len(own_values), len(other_values)])
-            clusters = np.concatenate([own_clusters, other_clusters])
-            compared = _compared(np.concatenate([own_values, other_values]), groups, clusters, "other", plan, within)
+            groups = np.repeat(np.array(["own", "other"], dtype=object), [len(mine.values), len(theirs.values)])
+            compared = _compared(np.r_[mine.values, theirs.values], groups, np.r_[mine.clusters, theirs.clusters], "other", plan, within)
             if (test := _as_test(compared.contrasts[0])) is not None:
                 found |= {(side, name): test for side in names}
     return found
@@ -137,8 +138,22 @@ def _tests_of_pseudo_values(data: Predictions, levels: Array, reference: str, pl
 # ── pseudo-values ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def pseudo_values(name: str, data: Predictions, against: Predictions) -> tuple[Array, Array] | None:
-    """Codes of the clusters (G,), and a pseudo-value of the figure ``name`` for each; see the head of this file.
+@dataclass(frozen=True)
+class PseudoValues:
+    """A figure's pseudo-value of each cluster.
+
+    clusters : (G,) codes      values : (G,)
+    seen : (G,) mean over the cluster's images of what is seen on one of them (right or wrong, placement).  It decides how
+    many clusters could show a difference: where nearly all are right, pseudo-values differ by class alone.
+    """
+
+    clusters: Array
+    values: Array
+    seen: Array
+
+
+def pseudo_values(name: str, data: Predictions, against: Predictions) -> PseudoValues | None:
+    """The pseudo-values of the figure ``name``; see the head of this file.
 
     data, against : the two sides of a comparison.  None where the figure does not exist on this side, or where a class
     that counts in it has images of fewer than ten clusters here: too few to tell what leaving one out changes.
@@ -147,8 +162,11 @@ def pseudo_values(name: str, data: Predictions, against: Predictions) -> tuple[A
     codes, cluster = np.flatnonzero(present), (np.cumsum(present) - 1)[data.cluster]
     if not _every_class_is_there(data, against, name == "ppv", cluster):
         return None
-    values = PSEUDO_VALUED[name](data, cluster)
-    return None if values is None else (codes, values)
+    found = PSEUDO_VALUED[name](data, cluster)
+    if found is None:
+        return None
+    values, per_image = found
+    return PseudoValues(codes, values, np.bincount(cluster, per_image) / np.bincount(cluster))
 
 
 def _every_class_is_there(data: Predictions, against: Predictions, by_prediction: bool, cluster: Array) -> bool:
@@ -170,16 +188,20 @@ def _jackknifed(share: float, without: Array) -> Array:
     return np.asarray(len(without) * whole - (len(without) - 1) * others)
 
 
-def _of_auc(data: Predictions, cluster: Array) -> Array | None:
+Pair = tuple[Array, Array]
+"""Pseudo-values (G,), and what is seen on each image (n,)."""
+
+
+def _of_auc(data: Predictions, cluster: Array) -> Pair | None:
     if data.probability is None:
         return None
     targets = [data.positive] if data.positive is not None else np.unique(data.label)
-    parts = [_auc_without_each(data.probability[:, k], data.label == k, cluster) for k in targets]
-    return _jackknifed(float(np.mean([part[0] for part in parts])), np.mean([part[1] for part in parts], axis=0))
+    area, without, placement = zip(*(_auc_without_each(data.probability[:, k], data.label == k, cluster) for k in targets), strict=True)
+    return _jackknifed(float(np.mean(area)), np.mean(without, axis=0)), np.round(np.mean(placement, axis=0) / NEAR) * NEAR
 
 
-def _auc_without_each(score: Array, positive: Array, cluster: Array) -> tuple[float, Array]:
-    """AUC of all pairs, and of those without an image of each cluster: less its rows and columns, which cross inside it."""
+def _auc_without_each(score: Array, positive: Array, cluster: Array) -> tuple[float, Array, Array]:
+    """AUC of all pairs; of those without an image of each cluster (less its rows and columns, which cross inside it); placements."""
     area, placement = placements(score, positive)
     m, n = int(positive.sum()), int((~positive).sum())
     frame = pd.DataFrame({"cluster": cluster, "positive": positive, "score": score})
@@ -188,30 +210,30 @@ def _auc_without_each(score: Array, positive: Array, cluster: Array) -> tuple[fl
     columns = np.bincount(cluster, np.where(positive, 0.0, placement * m))
     crossing = np.bincount(cluster, np.where(positive, above, 0.0))
     left = (m - np.bincount(cluster, positive)) * (n - np.bincount(cluster, ~positive))
-    return area, (area * m * n - rows - columns + crossing) / left
+    return area, (area * m * n - rows - columns + crossing) / left, placement
 
 
-def _of_slope(data: Predictions, cluster: Array) -> Array | None:
+def _of_slope(data: Predictions, cluster: Array) -> Pair | None:
     slope = calibration_slope(data)
     if slope.estimate is None or slope.influence is None:
         return None
     influence = np.bincount(cluster, slope.influence)
-    return np.asarray(slope.estimate + len(influence) * influence)
+    return slope.estimate + len(influence) * influence, slope.influence
 
 
-def _of_sensitivity(data: Predictions, cluster: Array) -> Array | None:
+def _of_sensitivity(data: Predictions, cluster: Array) -> Pair | None:
     return _of_mean_share([(data.correct, data.label == k) for k in np.unique(data.label)], data, cluster)
 
 
-def _of_specificity(data: Predictions, cluster: Array) -> Array | None:
+def _of_specificity(data: Predictions, cluster: Array) -> Pair | None:
     return _of_mean_share([((data.predicted != k) * 1.0, data.label != k) for k in np.unique(data.label)], data, cluster)
 
 
-def _of_ppv(data: Predictions, cluster: Array) -> Array | None:
+def _of_ppv(data: Predictions, cluster: Array) -> Pair | None:
     return _of_mean_share([(data.correct, data.predicted == k) for k in np.unique(data.predicted)], data, cluster)
 
 
-def _of_mean_share(shares: Sequence[tuple[Array, Array]], data: Predictions, cluster: Array) -> Array | None:
+def _of_mean_share(shares: Sequence[tuple[Array, Array]], data: Predictions, cluster: Array) -> Pair | None:
     """Mean over classes of the share of hits in a base; None where a positive class is declared: then it is a mean over images."""
     if data.positive is not None:
         return None
@@ -220,10 +242,10 @@ def _of_mean_share(shares: Sequence[tuple[Array, Array]], data: Predictions, clu
         counts, right = np.bincount(cluster, base), np.bincount(cluster, np.where(base, hits, 0.0))
         whole.append(right.sum() / counts.sum())
         without.append((right.sum() - right) / (counts.sum() - counts))
-    return _jackknifed(float(np.mean(whole)), np.mean(without, axis=0))
+    return _jackknifed(float(np.mean(whole)), np.mean(without, axis=0)), data.correct
 
 
-PSEUDO_VALUED: dict[str, Callable[[Predictions, Array], Array | None]] = {
+PSEUDO_VALUED: dict[str, Callable[[Predictions, Array], Pair | None]] = {
     "sensitivity": _of_sensitivity,
     "specificity": _of_specificity,
     "ppv": _of_ppv,

@@ -63,7 +63,12 @@ class BuiltModel:
 
 # ── whole networks in one file ──────────────────────────────────────────────────────────────────────────────────────
 
-_LOGITS = "its last operation ({}) was taken off, so that the logit is explained, as Grad-CAM defines it"
+
+def taken_off(ending: str) -> str:
+    """The note on a softmax or sigmoid that a network lost at its end."""
+    note = f"its last operation ({ending}) was taken off, so that the logit is explained, as Grad-CAM defines it"
+    several = "; where there are several outputs, the class with the highest logit is the prediction, and its probability is a softmax over all"
+    return note + (several if ending.endswith("sigmoid") else "")
 
 
 def _declared_by_input(origin: str, shape: Sequence[Any]) -> tuple[Preprocess, tuple[str, ...], bool]:
@@ -84,7 +89,7 @@ def _declared_by_input(origin: str, shape: Sequence[Any]) -> tuple[Preprocess, t
 def _of_file(module: nn.Module, preprocess: Preprocess, last: bool, notes: tuple[str, ...], ending: str, structure: str) -> BuiltModel:
     if last:
         module.register_forward_pre_hook(_channels_last)
-    return BuiltModel(module, preprocess, identity=structure, notes=(*notes, *([_LOGITS.format(ending)] if ending else [])))
+    return BuiltModel(module, preprocess, identity=structure, notes=(*notes, *([taken_off(ending)] if ending else [])))
 
 
 def _channels_last(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -118,17 +123,28 @@ def _trains(node: Any) -> bool:
     return position is not None and len(node.args) > position and node.args[position] is True
 
 
+_ACTIVATION_NODES = {
+    "aten.softmax.int": "softmax", "aten._softmax.default": "softmax", "aten.log_softmax.int": "log-softmax",
+    "aten._log_softmax.default": "log-softmax", "aten.sigmoid.default": "sigmoid", "aten.log_sigmoid.default": "log-sigmoid",
+}  # fmt: skip
+_RESHAPING_NODES = ("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "clone", "contiguous", "alias", "permute", "transpose")
+
+
 def _cut_exported(program: Any) -> str:
-    """Take a final softmax or sigmoid off the graph; its name, or "" where there is none."""
+    """Take a final softmax or sigmoid off the graph, also from before a change of shape; its name, or "" where there is none."""
     output = next(node for node in program.graph.nodes if node.op == "output")
-    last = output.args[0][0] if isinstance(output.args[0], tuple | list) else output.args[0]
-    if len(output.args[0]) != 1 or str(last.target) not in ("aten.softmax.int", "aten.sigmoid.default"):
+    if len(output.args[0]) != 1:
+        return ""
+    last = output.args[0][0]
+    while last.op == "call_function" and str(last.target).removeprefix("aten.").partition(".")[0] in _RESHAPING_NODES:
+        last = last.args[0]
+    if str(last.target) not in _ACTIVATION_NODES:
         return ""
     logits = last.args[0]
-    output.args = ((logits,),)
-    program.graph_signature.output_specs[0].arg.name = logits.name
+    last.replace_all_uses_with(logits)
+    program.graph_signature.output_specs[0].arg.name = output.args[0][0].name
     program.graph.erase_node(last)
-    return str(last.target).split(".")[1]
+    return _ACTIVATION_NODES[str(last.target)]
 
 
 # ── ONNX ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -155,11 +171,11 @@ def _load_onnx(request: ModelRequest) -> BuiltModel:
 def _cut_onnx(graph: Any) -> str:
     output = graph.output[0]
     last = next((node for node in graph.node if output.name in node.output), None)
-    if last is None or last.op_type not in ("Softmax", "Sigmoid") or len(graph.output) != 1:
+    if last is None or last.op_type not in ("Softmax", "LogSoftmax", "Sigmoid") or len(graph.output) != 1:
         return ""
     output.name = last.input[0]
     graph.node.remove(last)
-    return str(last.op_type).lower()
+    return {"LogSoftmax": "log-softmax"}.get(last.op_type, str(last.op_type).lower())
 
 
 def _converted(onnx: Any, converter: Any, model: Any, path: Path) -> nn.Module:
@@ -243,14 +259,14 @@ def _load_keras(request: ModelRequest) -> BuiltModel:
 
 
 def _cut_keras(keras: Any, model: Any) -> tuple[Any, str]:
-    """Make a final softmax or sigmoid linear.  returns : the layer to skip where it is nothing else, and the function's name"""
+    """Make a final softmax, sigmoid or logarithm of one linear.  returns : the layer to skip where it is nothing else, and the function's name"""
     last = model.outputs[0]._keras_history.operation if len(model.outputs) == 1 else None
     if isinstance(last, keras.layers.Softmax):
         return last, "softmax"
     name = getattr(getattr(last, "activation", None), "__name__", "")
-    if last is not None and name in ("softmax", "sigmoid"):
+    if last is not None and name in ("softmax", "log_softmax", "sigmoid", "log_sigmoid"):
         last.activation = keras.activations.linear
-        return None, name
+        return None, name.replace("_", "-")
     return None, ""
 
 
@@ -272,7 +288,8 @@ def load_huggingface(request: ModelRequest) -> BuiltModel:
     absent = sorted(str(key) for kind in ("missing_keys", "mismatched_keys") for key in info.get(kind, ()))
     if absent:
         raise ModelError(f"{folder} lacks {len(absent)} weights, which would be random: {', '.join(absent[:5])}{' …' if len(absent) > 5 else ''}")
-    names = tuple(str(module.config.id2label[index]) for index in range(module.config.num_labels))
+    labels = module.config.id2label or {}  # some configurations (PVT) leave it out
+    names = tuple(str(labels.get(index, f"LABEL_{index}")) for index in range(module.config.num_labels))
     unnamed = all(name == f"LABEL_{index}" for index, name in enumerate(names))
     notes: tuple[str, ...] = ("the folder has no preprocessor_config.json: images are used as decoded where [preprocess] says nothing",)
     preprocess = None

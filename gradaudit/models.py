@@ -8,8 +8,8 @@
     model.onnx                      converted by onnx2torch                                     (extra [onnx])
     model.keras                     a functional or sequential Keras 3 model                    (extra [keras])
 
-A file that ends in a softmax or sigmoid loses it: the score that Grad-CAM explains is the logit.  Local weights are
-``.safetensors`` or a state dict (``.pt``, ``.pth``), read with ``weights_only``: no pickle is ever executed.
+A network that ends in a softmax or sigmoid loses it, or is refused: the score that Grad-CAM explains is the logit (``with_logits``).
+Local weights are ``.safetensors`` or a state dict (``.pt``, ``.pth``), read with ``weights_only``: no pickle is ever executed.
 """
 
 from __future__ import annotations
@@ -34,10 +34,12 @@ from torch import Tensor, nn
 
 from gradaudit.capture import choose_layer
 from gradaudit.config import PreprocessPlan
-from gradaudit.errors import GradauditError, LayerError, MissingExtraError, ModelError
+from gradaudit.errors import GradauditError, LayerError, MissingExtraError, ModelError, in_words
 from gradaudit.images import Preprocess, Size
+from gradaudit.layouts import Inputs
 from gradaudit.model_files import FILES, NO_MODELS, BuiltModel, ModelRequest, load_huggingface
 from gradaudit.operators import declare_missing_operators, import_torchvision
+from gradaudit.output_activation import without_activation
 from gradaudit.weights import TORCHSCRIPT, load_state, outputs_of, read_weights
 
 # ── the classifier ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -54,6 +56,7 @@ class Classifier:
     source, digest : where it comes from, and sha256 over that, its structure and every tensor of its state dict
     output : key or index of the logits in a dict or tuple output
     notes : what a reader of the report must know about how this network was loaded
+    gives_logits : ``with_logits`` has looked at what the network gives
     """
 
     module: nn.Module
@@ -64,6 +67,7 @@ class Classifier:
     digest: str = ""
     output: str | int | None = None
     notes: tuple[str, ...] = ()
+    gives_logits: bool = False
 
     @classmethod
     def wrap(
@@ -76,7 +80,8 @@ class Classifier:
     ) -> Classifier:
         """A module at hand, as it is: nothing in it is changed, its training flags included.
 
-        ``DataParallel``, ``DistributedDataParallel`` and ``torch.compile`` are unwrapped.
+        ``DataParallel``, ``DistributedDataParallel`` and ``torch.compile`` are unwrapped.  A softmax or sigmoid at its end is found once
+        there are images (``with_logits``).
 
         Errors: ``ModelError`` for TorchScript and for what is no module; ``LayerError`` for a layer that it does not have.
         """
@@ -140,13 +145,36 @@ def _check_layer(module: nn.Module, layer: str) -> None:
     raise LayerError(f"The model has no layer {layer!r} among its {len(names)}. {hint}")
 
 
-def resolve_layer(classifier: Classifier, images: Tensor) -> tuple[Classifier, str]:
-    """The classifier with a concrete layer, and why that one.
+def with_logits(classifier: Classifier, images: Inputs) -> Classifier:
+    """The classifier without a softmax or sigmoid module at the end of its network, which ``notes`` then says; itself where there is none.
+
+    The network is a copy that shares its weights with the given one, which stays as it is; the digest is another, too.
+    images : real, preprocessed images on the model's device; a few are enough
+
+    Errors: ``ModelError`` where the network gives probabilities that cannot be undone (see ``output_activation``).
+    """
+    if classifier.gives_logits:
+        return classifier
+    try:
+        module, notes = without_activation(classifier.module, images, classifier.output)
+    except GradauditError:
+        raise
+    except Exception:  # a network is foreign code: what it raises on these images, it raises again where it is explained
+        return classifier
+    digest = classifier.digest
+    if module is not classifier.module:
+        digest = hashlib.sha256(f"{digest}\0{notes[0]}".encode()).hexdigest()
+    return replace(classifier, module=module, notes=(*classifier.notes, *notes), digest=digest, gives_logits=True)
+
+
+def resolve_layer(classifier: Classifier, images: Inputs) -> tuple[Classifier, str]:
+    """The classifier with a concrete layer, and why that one; its network gives logits (``with_logits``).
 
     images : (N, C, H, W) real, preprocessed images on the model's device; one is enough
 
-    Errors: ``LayerError`` where no layer can be explained, or the named one does not exist.
+    Errors: ``LayerError`` where no layer can be explained, or the named one does not exist; ``ModelError`` as ``with_logits``.
     """
+    classifier = with_logits(classifier, images)
     _check_layer(classifier.module, classifier.layer)
     if classifier.layer != "auto":
         return classifier, "named by the user"
@@ -394,9 +422,9 @@ def _own_errors(path: Path, run: Callable[[], Any]) -> Any:
     """Run the user's code; an error in it is reported with its line in the user's file."""
     try:
         return run()
-    except GradauditError:
+    except (GradauditError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:  # SystemExit and every other: nothing that user code raises may look like a result
         lines = []
         trace = error.__traceback__
         while trace is not None:
@@ -404,7 +432,8 @@ def _own_errors(path: Path, run: Callable[[], Any]) -> Any:
                 lines.append(trace.tb_lineno)
             trace = trace.tb_next
         place = f"{path}, line {lines[-1]}" if lines else str(path)
-        raise ModelError(f"The factory failed at {place}: {type(error).__name__}: {error}") from error
+        words = in_words(error) if isinstance(error, SystemExit) else f"{type(error).__name__}: {error}"
+        raise ModelError(f"The factory failed at {place}: {words}") from error
 
 
 @contextmanager

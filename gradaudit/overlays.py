@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from gradaudit.errors import InputError
 from gradaudit.metrics import upsample
 
 Pixels = NDArray[np.uint8]
@@ -44,7 +45,10 @@ def display_heat(raw: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float64
     """What is coloured: (H, W) in [0, 1], the positive part of the map at ``size`` (bilinear), divided by its maximum; 0 where there is none.
 
     raw : (h, w) signed map on its own grid
+    Errors: ``InputError`` for any other number of axes (a volume's, or several maps).
     """
+    if np.ndim(raw) != 2:
+        raise InputError(f"display_heat: expected one map (h, w); got shape {np.shape(raw)}. Choose one map, and of a volume one slice.")
     full = np.maximum(upsample(np.maximum(np.asarray(raw, dtype=np.float64), 0), size), 0)
     top = float(full.max())
     return np.asarray(full / top if top > 0 else np.zeros_like(full))

@@ -118,7 +118,7 @@ def _kept(narrowed: Array | None, rows: Array) -> Array:
 def predictions(meas: Measurements, plan: Plan) -> tuple[Predictions, Array]:
     """Readable images with a label that is one of the classes, as codes; and their rows in ``meas.images``."""
     images = meas.images
-    classes = _classes(meas)
+    classes = classes_of(meas)
     code = {name: k for k, name in enumerate(classes)}
     code |= {str(k): k for k in range(len(classes)) if str(k) not in code}  # labels may be written as class numbers
     label = images["label"].map(code).to_numpy(dtype=float, na_value=np.nan)
@@ -137,7 +137,8 @@ def predictions(meas: Measurements, plan: Plan) -> tuple[Predictions, Array]:
     return data, rows
 
 
-def _classes(meas: Measurements) -> tuple[str, ...]:
+def classes_of(meas: Measurements) -> tuple[str, ...]:
+    """Names of the model's outputs, in their order; of measurements that do not hold them, every label and prediction that occurs."""
     columns = [str(c).removeprefix("probability.") for c in meas.images.columns if str(c).startswith("probability.")]
     named = [str(name) for name in meas.run.get("model", {}).get("classes", ())]
     if columns:

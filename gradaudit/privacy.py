@@ -35,6 +35,9 @@ from gradaudit.records import Exclusion, FlowRow, HeatRow, MeanMap, PerformanceR
 UNKNOWN = "(unknown)"
 """Level of the images whose attribute is not given."""
 
+OTHER_LABELS = "(other)"
+"""Stands for the labels beyond the most frequent ones, taken together."""
+
 STEPS = ("n_manifest", "n_readable", "n_mask_usable", "n_heat_usable", "n_analysed")
 _OF_ONE_CLASS = frozenset({"sensitivity", "specificity", "ppv", "auc", "calibration_slope"})
 _WITHHELD = "withheld: the cell is small, or would give a small one away"

@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,7 +125,10 @@ class Measurements:
 
 
 class Verdict(StrEnum):
-    """Verdict of one contrast, from its interval and adjusted p against the declared margin."""
+    """Verdict of one contrast, from its interval and adjusted p against the declared margin.
+
+    Where a margin was declared: the first five.  Where none was: a disparity is shown or not, and nothing else is said of it.
+    """
 
     MATERIAL = "disparity_material"
     SIZE_UNCERTAIN = "disparity_size_uncertain"
@@ -134,6 +137,7 @@ class Verdict(StrEnum):
     INCONCLUSIVE = "inconclusive"
     NOT_ASSESSED = "not_assessed"
     SHOWN = "disparity_shown"  # no margin was declared: a difference is shown, its importance is not judged
+    NOT_SHOWN = "disparity_not_shown"  # no margin was declared: no difference is shown, none is excluded
 
 
 VERDICT_WORDS: dict[Verdict, str] = {
@@ -143,7 +147,8 @@ VERDICT_WORDS: dict[Verdict, str] = {
     Verdict.EQUIVALENT: "equivalent within the margin",
     Verdict.INCONCLUSIVE: "inconclusive",
     Verdict.NOT_ASSESSED: "not assessed",
-    Verdict.SHOWN: "disparity shown, not judged by a margin",
+    Verdict.SHOWN: "disparity shown, no limit was set",
+    Verdict.NOT_SHOWN: "no disparity shown, no limit was set",
 }
 
 VERDICT_CONDITIONS: dict[Verdict, str] = {
@@ -154,6 +159,7 @@ VERDICT_CONDITIONS: dict[Verdict, str] = {
     Verdict.INCONCLUSIVE: "neither is shown: the data do not suffice",
     Verdict.NOT_ASSESSED: "too few clusters, or too few that vary: numbers only",
     Verdict.SHOWN: "a difference is shown, and no margin was declared to judge it by",
+    Verdict.NOT_SHOWN: "no difference is shown, and no margin was declared to judge one by",
 }
 """When a contrast gets a verdict, after adjustment for multiplicity; the rule itself is ``stats.verdict``."""
 
@@ -234,6 +240,14 @@ class Finding(Record):
     suppressed: bool = False
     n_withheld: bool = False  # the numbers stand, their counts (0 here) do not: they would give a small cell away
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_a_limit_nothing_is_open(cls, data: Any) -> Any:
+        """Documents of earlier versions call a finding without a margin inconclusive: what would have to be concluded was never said."""
+        if isinstance(data, dict) and data.get("verdict") == Verdict.INCONCLUSIVE and data.get("margin") is None:
+            return {**data, "verdict": Verdict.NOT_SHOWN}
+        return data
+
 
 # ── result.json ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -296,8 +310,8 @@ AUDIT_STATE_WORDS: dict[str, str] = {
 }
 
 AUDIT_STATE_MEANINGS: dict[str, str] = {
-    "met": "Every comparison that was declared decisive shows that the groups differ by less than the declared margin.",
-    "not_met": "At least one disparity in region heat between subgroups goes beyond the declared margin.",
+    "met": "Every decisive comparison of the heat share shows that the groups differ by less than the declared margin.",
+    "not_met": "At least one decisive comparison shows a disparity between groups that goes beyond its declared margin.",
     "insufficient": "The data neither show a disparity beyond the declared margin nor exclude one.",
     "none_declared": "Disparities are described; nobody declared how large one may be, so none is judged.",
 }
@@ -331,7 +345,15 @@ class FlowRow(Record):
 
 
 class Exclusion(Record):
-    """Images (or image-region pairs) that could not be used, by reason; ``by_level``: attribute -> level -> count."""
+    """How many images, or pairs of an image and a region, have no heat share, by reason; a pair counts once, under its first cause.
+
+    ``region`` "" : images that are left out: not readable, or readable and without a usable heat map.
+    ``region`` named : readable images with a usable heat map and no share in this region, most often because it is absent or not
+    annotated.  Such an image is not left out: it takes part for the other regions.  Only where it has a share in none is it left out
+    too; those images are n_manifest less n_analysed (flow, all images) less the counts without a region.
+    For each region its counts, those without a region, and the images with a share in it add up to n_manifest.
+    ``by_level`` : attribute -> level -> count, None where withheld.  ``examples`` : up to three image ids.
+    """
 
     reason: str
     meaning: str
@@ -467,7 +489,9 @@ class ResultDocument(Record):
     verdict: AuditVerdict
     findings: tuple[Finding, ...]
     flow: tuple[FlowRow, ...]
-    exclusions: tuple[Exclusion, ...]
+    exclusions: tuple[Exclusion, ...] = Field(
+        description="images without a heat share, and image-region pairs without one in images that are not left out, by reason"
+    )
     heat: tuple[HeatRow, ...]
     performance: tuple[PerformanceRow, ...]
     mean_maps: tuple[MeanMap, ...]

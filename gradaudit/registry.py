@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from gradaudit.errors import InputError
+from gradaudit.errors import InputError, in_words
 
 Member = TypeVar("Member", bound=Callable[..., Any])
 
@@ -88,5 +88,5 @@ class Family(Generic[Member]):
         try:
             member: Member = getattr(importlib.import_module(module_name), attribute)
             return member
-        except (ImportError, AttributeError) as error:
-            raise InputError(f"{self.title}: {path!r} cannot be imported: {error}") from error
+        except (Exception, SystemExit) as error:  # the module is the user's: it may do anything when it is imported
+            raise InputError(f"{self.title}: {path!r} cannot be imported: {in_words(error)}") from error

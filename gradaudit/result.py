@@ -11,9 +11,9 @@ from typing import Any
 
 from gradaudit.analysis import analyze, audit_verdict
 from gradaudit.cards import method_cards
-from gradaudit.config import Plan
+from gradaudit.config import Plan, build_plan
 from gradaudit.description import describe, suppressed_levels
-from gradaudit.errors import RunError
+from gradaudit.errors import PlanError, RunError
 from gradaudit.gallery import gallery_items, pick_images, shown_name
 from gradaudit.records import CriteriaFacts, DataFacts, Finding, Measurements, MethodFacts, ModelFacts, ResultDocument, RunRecord
 from gradaudit.report import render_fragment, render_html, to_json, write_report
@@ -61,11 +61,12 @@ def build_result(meas: Measurements, plan: Plan | None = None) -> AuditResult:
 
     ``plan``: roles, criteria, subgroups and privacy may differ from those in force while measuring (a colleague's
     re-analysis); None takes the plan that the run recorded.
-    Errors: ``RunError`` where ``meas`` carries no run record (a bare table can be given to ``analyze``).
+    Errors: ``RunError`` where ``meas`` carries no run record (a bare table can be given to ``analyze``); ``PlanError`` where the plan
+    names what the run did not measure.
     """
     if "model" not in meas.run:
         raise RunError("These measurements carry no run record (model, data, versions), which a report needs. Use ga.analyze for a bare table.")
-    plan = plan or Plan.model_validate(meas.run["plan"])
+    plan = plan or recorded_plan(meas.run)
     meas = _with_roles(meas, plan)
     findings = tuple(analyze(meas, plan))
     parts = describe(meas, plan, findings)
@@ -92,6 +93,17 @@ def build_result(meas: Measurements, plan: Plan | None = None) -> AuditResult:
         **_with_shown_names(parts, plan),
     )
     return AuditResult(document, meas)
+
+
+def recorded_plan(run: Mapping[str, Any]) -> Plan:
+    """The plan that a run was measured with.  Errors: ``RunError`` where its record holds none that this version can read."""
+    if "plan" not in run:
+        raise RunError("The run's record (run.json) holds no plan. Give one: gradaudit analyze RUN --config audit.toml")
+    try:
+        return build_plan(run["plan"], "the plan that the run recorded")
+    except PlanError as error:
+        advice = "Another version wrote it, or run.json was changed. Give a plan: gradaudit analyze RUN --config audit.toml"
+        raise RunError(f"{error}\n{advice}") from error
 
 
 def _with_roles(meas: Measurements, plan: Plan) -> Measurements:

@@ -65,12 +65,22 @@ RULES: dict[str, Rule] = {
         "The plan describes an attribute that has no column{hint}.",
         "Add the column 'subgroup.{name}', or map it under [columns.subgroups].",
     ),
+    "unbuilt_attribute": Rule(
+        "The plan describes the attribute {name!r}, and this version does not measure {name} from the images: nothing would be compared by it.",
+        "Write its values into a column 'subgroup.{name}', or map one under [columns.subgroups]; or delete [subgroups.{name}].",
+    ),
     "plan_region": Rule(
         "The plan describes a region that has no column and no derive{hint}.",
         "Add the column 'region.{name}', or a derive to the plan.",
     ),
-    "plan_covariate": Rule("The plan adjusts for a column that the table lacks{hint}.", "Correct [analysis] covariates."),
-    "plan_pairs": Rule("The plan pairs images by a column that the table lacks{hint}.", "Correct [analysis] pairs."),
+    "plan_covariate": Rule(
+        "The plan adjusts for a column that the table lacks, or that holds a path or a region{hint}.",
+        "Correct [analysis] covariates: an attribute, label, cluster, or a column without a meaning of its own.",
+    ),
+    "plan_pairs": Rule(
+        "The plan pairs images by a column that the table lacks, or that has a meaning of its own{hint}.",
+        "Correct [analysis] pairs: a column beside image, label, cluster, id, subgroup.* and region.*.",
+    ),
     "plan_confirmatory": Rule("[analysis] regions names a region that does not exist{hint}.", "Correct the name, or add the region."),
     "plan_positive_class": Rule("[analysis] positive_class is none of the labels{hint}.", "Write one of: {expected}."),
     "plan_reference": Rule("The reference level occurs in no row{hint}.", "Choose a level that occurs, or reference = \"rest\"."),

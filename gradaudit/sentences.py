@@ -19,8 +19,8 @@ _CORRECT = "in correctly classified images"
 _CROSS = " × "
 _SLOPES = ("GA102", "GA103", "GA104")
 _SEVERITY = {
-    Verdict.MATERIAL: 0, Verdict.SIZE_UNCERTAIN: 1, Verdict.SHOWN: 2, Verdict.INCONCLUSIVE: 3, Verdict.NOT_ASSESSED: 4,
-    Verdict.WITHIN_MARGIN: 5, Verdict.EQUIVALENT: 6,
+    Verdict.MATERIAL: 0, Verdict.SIZE_UNCERTAIN: 1, Verdict.SHOWN: 2, Verdict.INCONCLUSIVE: 3, Verdict.NOT_SHOWN: 4, Verdict.NOT_ASSESSED: 5,
+    Verdict.WITHIN_MARGIN: 6, Verdict.EQUIVALENT: 7,
 }  # fmt: skip
 _LONGEST_SUMMARY = 5
 
@@ -93,7 +93,7 @@ def _n(f: Finding, reference: bool = False) -> str:
     if f.n_withheld:
         return "n withheld"
     images, clusters = (f.n_images_reference, f.n_clusters_reference) if reference else (f.n_images, f.n_clusters)
-    return f"n = {images:,}" + (f" images of {clusters:,} clusters" if clusters != images else "")
+    return f"n = {images:,}" + (f" images of {clusters:,} cluster{'s' * (clusters != 1)}" if clusters != images else "")
 
 
 def _numbers(f: Finding, alpha: float) -> str:
@@ -215,7 +215,10 @@ def _decision(f: Finding) -> str:
     if f.verdict is Verdict.EQUIVALENT:
         return f"No disparity is shown, and any that exists lies within {margin}{_p(f.test.p_equivalence_adjusted)}."
     if f.verdict is Verdict.SHOWN:
-        return f"A disparity is shown{p}; no margin was declared, so its importance is not judged."
+        return f"A disparity is shown{p}; no limit was set, so its importance is not judged."
+    if f.verdict is Verdict.NOT_SHOWN:
+        power = _power(f)
+        return f"No disparity is shown{p}; no limit was set.{f' {power[:1].upper()}{power[1:]}' if f.mde80 is not None else ''}"
     return f"Inconclusive{p}: {_power(f)}"
 
 
@@ -245,7 +248,7 @@ def _is_adverse(f: Finding) -> bool:
 def summary_sentences(decisive: Sequence[Finding], findings: Sequence[Finding]) -> tuple[list[Finding], tuple[str, ...]]:
     """Three to five sentences, worst first, and the findings that they come from."""
     told = [f for f in sorted(decisive, key=_rank) if f.verdict is not Verdict.NOT_ASSESSED and not f.suppressed]
-    worst = [f for f in told if f.verdict in (Verdict.MATERIAL, Verdict.SIZE_UNCERTAIN, Verdict.SHOWN, Verdict.INCONCLUSIVE)]
+    worst = [f for f in told if f.verdict not in (Verdict.WITHIN_MARGIN, Verdict.EQUIVALENT)]
     chosen = (worst or told)[: _LONGEST_SUMMARY - 2]
     lines = [f.sentence for f in chosen]
     lines.append(_tally(decisive))
@@ -260,7 +263,9 @@ def summary_sentences(decisive: Sequence[Finding], findings: Sequence[Finding]) 
             + (": a reason to look, not a verdict." if signals else ".")
         )
     open_ = [f.sentence for f in decisive if f.verdict is Verdict.NOT_ASSESSED]
-    spare = [*open_[: _LONGEST_SUMMARY - 2], "Nothing else was compared.", "The exclusions say which images could not be used, and why."]
+    others = [f.sentence for f in told if f not in chosen]
+    closing = ("Nothing else was compared.", "The section on the data says how many images came through each step.")
+    spare = [*open_[: _LONGEST_SUMMARY - 2], *others, *closing]
     lines += spare[: max(0, 3 - len(lines))]
     return chosen, tuple(lines[:_LONGEST_SUMMARY])
 
@@ -283,9 +288,10 @@ def _tally(decisive: Sequence[Finding]) -> str:
 _TALLIES = (
     ({Verdict.MATERIAL}, "lies beyond the margin", "lie beyond the margin"),
     ({Verdict.SIZE_UNCERTAIN}, "shows a disparity of uncertain size", "show a disparity of uncertain size"),
-    ({Verdict.SHOWN}, "shows a disparity that no margin judges", "show a disparity that no margin judges"),
+    ({Verdict.SHOWN}, "shows a disparity that no limit judges", "show a disparity that no limit judges"),
     ({Verdict.EQUIVALENT, Verdict.WITHIN_MARGIN}, "lies within the margin", "lie within the margin"),
     ({Verdict.INCONCLUSIVE}, "is inconclusive", "are inconclusive"),
+    ({Verdict.NOT_SHOWN}, "shows no disparity", "show no disparity"),
     ({Verdict.NOT_ASSESSED}, "is not assessed", "are not assessed"),
 )
 """Verdicts that are counted together, and what is said of one such comparison and of several."""
@@ -351,7 +357,7 @@ def what_cannot_be_told(decisive: Sequence[Finding], plan: Plan) -> tuple[str, .
         {f"{_words(f.attribute)} {f.group}" for f in decisive if f.verdict is Verdict.NOT_ASSESSED and f.code == "GA101" and not f.suppressed}
     )
     if gone:
-        lines.append(f"Nothing can be said about {_listed(gone)} in every declared region: see the reasons beside each comparison.")
+        lines.append(f"Nothing can be said about {_listed(gone)} in at least one declared region: see the reasons beside each comparison.")
     hidden = sorted({f"{_words(f.attribute)} {f.group}" for f in decisive if f.suppressed})
     if hidden:
         verdict = " What is not shown cannot be called met." if plan.criteria is not None else ""

@@ -508,13 +508,13 @@ def verdict(p: float, p_equivalence: float, low: float, high: float, margin: flo
     """Verdict of one contrast from its adjusted p-values and its interval.
 
     p, p_equivalence : adjusted in their families; NaN p means that a guard withheld the verdict
-    margin : largest immaterial difference, or None (then a difference is shown or not, and its size is not judged)
+    margin : largest immaterial difference, or None (then a difference is shown or not, and nothing is left open: no limit was set)
     """
     if not np.isfinite(p):
         return Verdict.NOT_ASSESSED
     shown = p <= alpha
     if margin is None:
-        return Verdict.SHOWN if shown else Verdict.INCONCLUSIVE
+        return Verdict.SHOWN if shown else Verdict.NOT_SHOWN
     equivalent = np.isfinite(p_equivalence) and p_equivalence <= alpha
     if shown and (low > margin or high < -margin):
         return Verdict.MATERIAL

@@ -20,6 +20,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gradaudit.errors import RunError
+from gradaudit.errors import InputError, RunError
 from gradaudit.records import IMAGE_COLUMNS, TABLE_COLUMNS, Measurements
 
 PARTS = ("images", "regions", "maps")
@@ -73,8 +74,27 @@ def digest_of(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":"), default=str).encode()).hexdigest()
 
 
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*::)*[A-Za-z][A-Za-z0-9+.-]+:/")
+
+
+def local_path(path: str | Path, what: str) -> Path:
+    """The path, if it is one on this machine; ``what`` is written there, in words.
+
+    Errors: ``InputError`` for an address (``s3://bucket/run``, in a ``Path`` too), which would make a folder of that name.
+    """
+    text = str(path)
+    if _ADDRESS.match(text):
+        address = re.sub(":/+", ":///" if text.startswith("file:") else "://", text, count=1)
+        raise InputError(f"{what}: {address} is an address, and results are written to local folders only. Name one and copy it afterwards.")
+    return Path(path)
+
+
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write ``content`` so that ``path`` holds either its old bytes or all of the new ones, also after a power loss."""
+    """Write ``content`` so that ``path`` holds either its old bytes or all of the new ones, also after a power loss.
+
+    Errors: ``InputError`` for an address (see ``local_path``); ``OSError``.
+    """
+    path = local_path(path, "A file to write")
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
@@ -181,7 +201,7 @@ def open_run(path: str | Path, run: Mapping[str, Any], *, fresh: bool = False) -
     Errors: ``RunError`` where the folder belongs to another identity (naming what differs), or holds files that are
     not a run.
     """
-    path = Path(path)
+    path = local_path(path, "The run folder")
     identity = dict(run["identity"])
     record = {**run, "plan_id": digest_of(identity)}
     existing = _existing_run(path)
@@ -204,7 +224,7 @@ def read_run(path: str | Path) -> RunFolder:
 
     Errors: ``RunError`` where there is no readable run.json.
     """
-    path = Path(path)
+    path = local_path(path, "The run folder")
     existing = _existing_run(path)
     if existing is None:
         raise RunError(f"{path} is not a run folder: there is no run.json in it. `gradaudit measure MANIFEST --run {path}` makes one.")

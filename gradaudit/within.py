@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
 from gradaudit import stats
 from gradaudit.analysed_rows import AnalysedRows
-from gradaudit.between import collapse, comparisons_of
+from gradaudit.between import ONE_VALUE, collapse, comparisons_of, percentile_names
 from gradaudit.contrasts import NO_MEAN, Bools, Contrast, Hypothesis, Kind, Patients, Settings, estimate_all, guard
 from gradaudit.stats import Floats
 
@@ -31,16 +33,15 @@ def within_contrasts(rows: AnalysedRows, ask: Settings) -> list[Contrast]:
 def _within_slope(rows: AnalysedRows, ask: Settings) -> Contrast:
     """Mean of the patients' own slopes; patients whose x hardly varies (under a quarter of the median spread) are left out."""
     low, high = (np.quantile(rows.x, [0.1, 0.9])) if ask.continuous else (rows.x.min(), rows.x.max())
-    names = f"P90 ({high:.3g})", f"P10 ({low:.3g})"
-    if not ask.continuous:
-        names = rows.levels[int(high)], rows.levels[int(low)]
+    names = percentile_names(low, high) if ask.continuous else (rows.levels[int(high)], rows.levels[int(low)])
     blocks = int(rows.blocks.max()) + 1
     centred = rows.x - stats.cluster_means(rows.x, rows.blocks, blocks)[rows.blocks]
     spread = np.bincount(rows.blocks, weights=centred**2, minlength=blocks)
     enough = spread > 0.25 * np.median(spread[spread > 0]) if (spread > 0).any() else spread > 0
     functional = np.where(enough[rows.blocks], (high - low) * centred / np.where(enough, spread, 1.0)[rows.blocks], 0.0)
     kind: Kind = "continuous" if ask.continuous else "trend"
-    return _one_sample(rows, functional, kind, names, None, ask)
+    slope = _one_sample(rows, functional, kind, names, None, ask)
+    return replace(slope, reason=ONE_VALUE, provisional=False) if low == high else slope
 
 
 def _one_sample(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations, pairwise
@@ -733,10 +733,10 @@ class Recount:
         ratios = []
         for region in self.regions:
             areas = [(r["attribute"], numbers["flow", i, "area_share", region]) for i, r in flow if r["area_share"].get(region) is not None]
-            if (ends := _widest(areas)) is not None:
+            if (ends := _widest(areas, lambda low, high: high / low)) is not None:
                 ratios.append((ends[1] / ends[0], 100 * ends[1], 100 * ends[0]))
         far = [ends for ratio, *ends in sorted(ratios, reverse=True) if ratio > 1.25]
-        found["GA409"] = [x for ends in far[:4] for x in ends] or [max(ratios)[0]] if ratios else []
+        found["GA409"] = [x for ends in far[:4] for x in ends] or list(max(ratios, default=())[1:])
         spreads = []
         for label in dict.fromkeys(label for _, r in flow for label in r["label_prevalence"]):
             shares = [(r["attribute"], numbers["flow", i, "label_prevalence", label]) for i, r in flow if label in r["label_prevalence"]]
@@ -959,13 +959,13 @@ def _slope_of_logit(truth: Any, chance: Any) -> float | None:
         return None
 
 
-def _widest(rows: list[tuple[str, float]]) -> tuple[float, float] | None:
+def _widest(rows: list[tuple[str, float]], gap: Callable[[float, float], float] = lambda low, high: high - low) -> tuple[float, float] | None:
     """Lowest and highest value of the attribute in which they lie farthest apart."""
     ends = []
     for name in dict.fromkeys(name for name, _ in rows):
         own = [value for other, value in rows if other == name]
         ends += [(min(own), max(own))] if len(own) > 1 else []
-    return max(ends, key=lambda pair: pair[1] - pair[0]) if ends else None
+    return max(ends, key=lambda pair: gap(*pair)) if ends else None
 
 
 def _grid(values: Any, place: Place) -> Numbers:

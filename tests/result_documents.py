@@ -448,7 +448,8 @@ def _findings(rng: np.random.Generator, sizes: Mapping[str, int], gaps: Gaps, ma
             "mean_reference": Interval(estimate=2.1),
             "raw": Interval(estimate=0.3, low=-0.1, high=0.7),
             "adjusted": Interval(),
-            "verdict": Verdict.INCONCLUSIVE,
+            "verdict": Verdict.NOT_SHOWN,
+            "margin": None,
         }
     )
     return [*findings, undefined, signal]
@@ -460,7 +461,7 @@ def _verdict(gap: float, se: float, margin: float | None, n: int) -> Verdict:
     low, high = gap - 1.96 * se, gap + 1.96 * se
     different = low > 0 or high < 0
     if margin is None:
-        return Verdict.SHOWN if different else Verdict.INCONCLUSIVE
+        return Verdict.SHOWN if different else Verdict.NOT_SHOWN
     within = -margin < low and high < margin
     if different:
         return Verdict.WITHIN_MARGIN if within else Verdict.MATERIAL if min(abs(low), abs(high)) > margin else Verdict.SIZE_UNCERTAIN

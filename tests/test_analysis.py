@@ -114,7 +114,7 @@ def test_few_patients_are_insufficient():
 def test_a_bend_is_a_departure_and_a_straight_trend_is_not(null):
     bent = analyze(measured(3, bend=0.2), a_plan())
     assert of(bent, "GA104", region="ruler", attribute="tone")[0].verdict is Verdict.SHOWN
-    assert of(null, "GA104", region="ruler", attribute="tone")[0].verdict is Verdict.INCONCLUSIVE
+    assert of(null, "GA104", region="ruler", attribute="tone")[0].verdict is Verdict.NOT_SHOWN
 
 
 def test_a_continuous_attribute_is_a_slope(null):
@@ -478,3 +478,51 @@ def test_the_worst_comes_first(planted):
     assert "ruler" in verdict.sentences[0]
     assert "beyond the declared margin" in verdict.sentences[0]
     assert verdict.headline.startswith("the share of heat on ruler is ")
+
+
+# ── a plan is held against what was measured ────────────────────────────────────────────────────────────────────────
+
+
+def bare(meas):
+    return meas.table[["image_id", "region", "heat_share", "area_share"]].merge(meas.images[["image_id", "cluster", "subgroup.sex"]], on="image_id")
+
+
+@pytest.mark.parametrize(
+    ("plan", "named"),
+    [
+        ({"subgroups": {"ethnicity": {}}}, "attribute 'ethnicity'.*has: sex"),
+        ({"regions": {"hair": {"role": "avoid"}}}, "region 'hair'.*has: ruler, lesion, skin"),
+        ({"analysis": {"regions": ["ruler", "hair"]}}, "region 'hair'"),
+        ({"subgroups": {"sex": {"reference": "F"}}}, "reference 'F'.*did you mean 'f'.*has: (f, m|m, f)"),
+        ({"subgroups": {"sex": {"order": ["f", "x"]}}}, "order of the attribute 'sex' leaves out 'm'"),
+        ({"analysis": {"covariates": ["scanner"]}}, "covariate 'scanner'"),
+        ({"analysis": {"pairs": "twin"}}, "pairs 'twin'"),
+    ],
+)
+def test_a_bare_table_is_held_against_the_plan_too(plan, named):
+    with pytest.raises(PlanError, match=f"(?s){named}"):
+        analyze(bare(measured(patients=60)), build_plan({"analysis": {"permutations": 199}} | plan))
+
+
+def test_method_and_target_of_a_table_are_held_against_the_plan_where_it_has_them():
+    meas = measured(patients=60)
+    with pytest.raises(PlanError, match=r"(?s)method 'layercam'.*gradcam.*target 'label'.*predicted"):
+        analyze(meas, a_plan(explain={"method": "layercam", "target": "label"}))
+    assert analyze(bare(meas), build_plan({"explain": {"method": "layercam"}, "analysis": {"permutations": 199}}))  # it does not say by which
+    meas.table["method"] = "layercam"
+    assert analyze(meas)  # no plan, so nothing was asked for
+
+
+def test_images_with_a_level_outside_the_order_are_not_dropped():
+    meas = measured(3, gap=0.3)
+    with pytest.raises(PlanError, match=r"order of the attribute 'tone' leaves out 'V-VI' \(\d+ images\)"):
+        analyze(meas, a_plan(subgroups={"tone": {"order": ["I-II", "III-IV"]}}))
+
+
+def test_numbers_of_a_table_are_levels_as_the_plan_writes_them():
+    table = bare(measured(patients=60)).replace({"subgroup.sex": {"f": 1.0, "m": 2.0}})
+    table["subgroup.sex"] = table["subgroup.sex"].astype(float)
+    plan = {"analysis": {"permutations": 199}}
+    assert {f.reference for f in of(analyze(table, build_plan(plan | {"subgroups": {"sex": {"reference": "2"}}})), "GA101")} == {"2"}
+    with pytest.raises(PlanError, match="reference '3'"):
+        analyze(table, build_plan(plan | {"subgroups": {"sex": {"reference": "3"}}}))

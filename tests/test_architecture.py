@@ -13,9 +13,9 @@ ROOT = PACKAGE.parent
 # Floor by floor, from the ground up; a room may import rooms of lower floors, and on its own floor those to its left.
 FLOORS = (
     ("errors", "registry", "records", "config"),
-    ("metrics", "derivations", "regions", "rules", "tables", "paths", "image_list", "starting_plan", "manifest", "stats", "storage", "dermoscopy"),
+    ("metrics", "derivations", "regions", "rules", "tables", "paths", "image_list", "starting_plan", "manifest", "stats", "storage", "unmeasured", "dermoscopy"),
     (
-        "images", "batches", "layouts", "capture", "targets", "cams", "perturbation", "pixels", "concepts", "operators", "weights", "model_files", "models", "demo_network",
+        "images", "batches", "layouts", "capture", "targets", "cams", "perturbation", "pixels", "concepts", "operators", "weights", "model_files", "output_activation", "models", "demo_network",
         "contrasts", "analysed_rows", "between", "within", "subgroups", "overlays", "report.figures", "report.blocks",
     ),
     (
@@ -27,7 +27,7 @@ FLOORS = (
     ("", "cli", "__main__"),
 )  # fmt: skip
 TORCH_WING = {
-    "images", "batches", "layouts", "capture", "targets", "cams", "perturbation", "pixels", "concepts", "operators", "weights", "model_files", "models", "demo_network",
+    "images", "batches", "layouts", "capture", "targets", "cams", "perturbation", "pixels", "concepts", "operators", "weights", "model_files", "output_activation", "models", "demo_network",
     "engine", "acceleration", "measuring", "explaining", "layer_list", "checks",
 }  # fmt: skip
 TABLE_WING = {

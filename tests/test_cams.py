@@ -8,6 +8,7 @@ import torch
 from replicas import CAM_REPLICAS
 from tiny_models import DeepHead, GapNet, PlantedPatch, SharedRelu, TinyViT, images, seeded
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from gradaudit.cams import CAMS, WEIGHTS, contributions, first_component
 from gradaudit.capture import capture
@@ -133,6 +134,16 @@ def test_gradcam_plus_plus_survives_small_gradients():
     torch.testing.assert_close(tiny * 1e16, plain * (tiny.sum() * 1e16 / plain.sum()), rtol=0.2, atol=float(plain.abs().max()))
 
 
+def test_the_three_ways_through_a_relu_by_hand():
+    """Pixels with inputs +, +, -, - and weights +1, -1, +1, -1 behind one ReLU: each rule lets another set of them pass."""
+    net = nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(4, 1, bias=False))
+    net[2].weight.data = torch.tensor([[1.0, -1.0, 1.0, -1.0]])
+    x = torch.tensor([[[[2.0, 3.0], [-4.0, -5.0]]]])
+    passed = {"saliency": [[1, 1], [0, 0]], "guided_backprop": [[1, 0], [0, 0]], "deconvnet": [[1, 0], [1, 0]]}
+    for method, expected in passed.items():
+        assert explain(Classifier(net), x, 1, method).raw[0].tolist() == expected, method
+
+
 @pytest.mark.parametrize("build", [DeepHead, SharedRelu])
 def test_relu_rules_reach_functional_in_place_and_shared_relus(build):
     net, x = seeded(build), images(2)
@@ -142,6 +153,21 @@ def test_relu_rules_reach_functional_in_place_and_shared_relus(build):
     assert torch.equal(again, explain(net, x, 1, "saliency").raw)
     with pytest.raises(LayerError, match="no ReLU"):
         explain(seeded(TinyViT), x, 1, "guided_backprop")
+
+
+class Checkpointed(DeepHead):
+    """Its body runs once more when its gradient is taken."""
+
+    def forward(self, x):
+        x = self.tail(self.act(checkpoint(self.body, x, use_reentrant=False)))
+        return self.head(self.drop(torch.relu(x)).flatten(1))
+
+
+@pytest.mark.parametrize("method", ["gradcam", "shapleycam", "scorecam", "saliency", "fullgrad"])
+def test_a_checkpointed_network_has_the_maps_of_its_plain_twin(method):
+    x = images(1)
+    plain, checkpointed = (explain(Classifier(seeded(build), "tail"), x, 1, method) for build in (DeepHead, Checkpointed))
+    torch.testing.assert_close(checkpointed.raw, plain.raw, rtol=1e-5, atol=1e-7)
 
 
 def test_methods_without_a_layer_need_no_grid():

@@ -8,9 +8,10 @@ import pytest
 import torch
 from tiny_models import ChannelsLastNet, DeepHead, GapNet, PlantedPatch, SharedRelu, TinyViT, VolumeNet, images, seeded
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from gradaudit.capture import borrowed, capture, capture_scores, choose_layer, head_gradients
-from gradaudit.errors import LayerError, TargetError
+from gradaudit.errors import ForwardError, LayerError, TargetError
 from gradaudit.layouts import Layout, first_tensor, layout_of
 from gradaudit.targets import ClassScore, FunctionScore
 
@@ -157,8 +158,10 @@ def test_module_is_given_back_after_each_injected_failure(untidy, place, monkeyp
     else:
         monkeypatch.setattr("gradaudit.capture.head_gradients", fail)
     before = snapshot(untidy)
-    with pytest.raises(type(error)), torch.autocast("cpu", dtype=torch.bfloat16):
+    in_forward = place.startswith("forward")
+    with pytest.raises(ForwardError if in_forward else type(error)) as raised, torch.autocast("cpu", dtype=torch.bfloat16):
         capture(untidy, "body", x, score)
+    assert (raised.value.__cause__ if in_forward else raised.value) is error
     assert_same(before, snapshot(untidy))
 
 
@@ -389,6 +392,60 @@ def test_choice_is_the_last_layer_with_a_spatial_gradient(build, x, name, grid, 
     assert "x".join(map(str, grid)) in choice.reason
 
 
+class _Wrapped(nn.Module):
+    """As Hugging Face writes them: the trunk returns its last hidden state beside what it pooled from it, and the head reads the latter."""
+
+    def __init__(self, classes: int = 4) -> None:
+        super().__init__()
+        self.trunk, self.head = _TrunkWithPooling(), nn.Linear(8, classes)
+
+    def forward(self, x):
+        return {"logits": self.head(self.trunk(x)["pooled"])}
+
+
+class _TrunkWithPooling(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.stage = nn.Conv2d(3, 8, 3, 2, 1), nn.Sequential(nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU())
+
+    def forward(self, x):
+        hidden = self.stage(self.stem(x))
+        return {"hidden": hidden, "pooled": hidden.mean((2, 3))}
+
+
+def test_a_tensor_that_only_rides_along_in_an_output_is_no_layer():
+    net, x = seeded(_Wrapped), images()
+    choice = choose_layer(net, x, "logits")
+    assert (choice.name, choice.grid) == ("trunk.stage", (8, 8))
+    assert "trunk" not in {c.name for c in choice.candidates}
+    got = capture(net, choice.name, x, ClassScore(key="logits"))
+    assert got.gradients.abs().max() > 0
+    with pytest.raises(LayerError, match="does not depend on the layer 'trunk'"):
+        capture(net, "trunk", x, ClassScore(key="logits"))
+
+
+def test_a_block_that_runs_again_for_its_gradient_keeps_its_place():
+    """Run again, its layers would count as later than the chosen one, which would then pass for a stem."""
+
+    class Checkpointed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.trunk = nn.Sequential(nn.Conv2d(3, 8, 3, 4, 1), *(nn.Conv2d(8, 8, 3, 1, 1) for _ in range(9)))
+            self.relu, self.fc = nn.ReLU(), nn.Linear(8, 4)
+
+        def forward(self, x):
+            return self.fc(self.relu(checkpoint(self.trunk, x, use_reentrant=False)).mean((2, 3)))
+
+    choice = choose_layer(seeded(Checkpointed), images())
+    assert [c.name for c in choice.candidates] == [*(f"trunk.{n}" for n in range(10)), "trunk", "relu"]
+    assert choice.name == "relu"
+
+
+def test_an_operation_in_place_after_a_layer_leaves_the_choice_as_it_is():
+    plain, inplace = (choose_layer(seeded(DeepHead, inplace=flag), images()) for flag in (False, True))
+    assert plain == inplace
+
+
 def test_register_tokens_are_left_out():
     choice = choose_layer(seeded(TinyViT, registers=4), images())
     assert (choice.name, choice.prefix) == ("blocks.1.norm1", 5)
@@ -410,6 +467,45 @@ def test_a_stem_is_never_chosen_silently():
     with pytest.raises(LayerError, match=r"stem \('stem' is layer 1 of 10 with weights\).*stem \(8x8"):
         choose_layer(net, images())
     assert capture(net, "stem", images(), PREDICTED).grid == (8, 8)  # by name it is allowed
+
+
+class Ladder(nn.Module):
+    """``grids`` convolutions, then linear layers: ``weighted`` layers with weights in all."""
+
+    def __init__(self, grids, weighted):
+        super().__init__()
+        self.grids = nn.Sequential(nn.Conv2d(3, 4, 4, 4), *(nn.Conv2d(4, 4, 1) for _ in range(grids - 1)))
+        self.rest = nn.Sequential(*(nn.Linear(256, 256) for _ in range(weighted - grids - 1)), nn.Linear(256, 5))
+
+    def forward(self, x):
+        return self.rest(self.grids(x).flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("grids", "weighted", "stem"), [(1, 7, False), (1, 8, True), (2, 8, False), (2, 9, True), (3, 16, True), (4, 16, False), (4, 17, True)]
+)
+def test_a_stem_ends_before_a_quarter_of_eight_or_more_weighted_layers(grids, weighted, stem):
+    net = seeded(Ladder, grids=grids, weighted=weighted)
+    if stem:
+        with pytest.raises(LayerError, match=f"is layer {grids} of {weighted} with weights"):
+            choose_layer(net, images())
+    else:
+        assert choose_layer(net, images()).name == "grids"
+
+
+@pytest.mark.parametrize(("classes", "name"), [(5, "relu"), (3, "relu"), (2, "classifier")])
+def test_a_map_of_class_scores_is_no_layer_to_explain(classes, name):
+    """One channel per class, of which each image's score reads one; of two classes, two traced images would read both channels of any layer."""
+
+    class Convolutional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.features, self.relu, self.classifier = nn.Conv2d(3, 7, 4, 4), nn.ReLU(), nn.Conv2d(7, classes, 1)
+
+        def forward(self, x):
+            return self.classifier(self.relu(self.features(x))).mean((2, 3))
+
+    assert choose_layer(seeded(Convolutional), images()).name == name
 
 
 def test_a_network_without_a_grid_is_refused_with_its_candidates():

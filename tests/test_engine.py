@@ -15,7 +15,7 @@ from torch import nn
 from gradaudit import engine
 from gradaudit.batches import ImageBatch
 from gradaudit.config import Plan
-from gradaudit.engine import explain, measure_batch, probabilities, region_metrics
+from gradaudit.engine import explain, fuse, measure_batch, probabilities, region_metrics
 from gradaudit.errors import ImageError, InputError, LayerError, TargetError
 from gradaudit.metrics import METRICS, project, relevance_mass_accuracy, upsample
 from gradaudit.models import Classifier
@@ -274,14 +274,17 @@ def test_status_of_every_kind():
         def forward(self, x):
             return self.layer(x).mean((2, 3)).repeat(1, 2)
 
-    x = torch.zeros(6, 1, 4, 4)
+    x = torch.zeros(8, 1, 4, 4)
     x[0, 0, 1, 1] = 1  # ok
     x[1, 0, 1, 1] = -1  # no positive evidence
     x[2] = 3.0  # flat, positive
     x[4, 0, 0, 0] = float("nan")
     x[5] = -2.0
+    x[6:] = 3.0
+    x[6, 0, 1, 1] *= 1 + 5e-6  # small as it is, it varies
+    x[7, 0, 1, 1] *= 1 + 5e-7  # as much as rounding makes of a constant
     found = explain(Classifier.wrap(Known(), "layer"), x, 1)
-    assert found.status == ("ok", "no_positive_evidence", "flat", "flat", "non_finite", "flat")
+    assert found.status == ("ok", "no_positive_evidence", "flat", "flat", "non_finite", "flat", "ok", "flat")
     torch.testing.assert_close(found.raw[:4], x[:4, 0] / 16)
 
 
@@ -334,6 +337,29 @@ def test_upsampled_maps_equal_interpolation():
     same(found.upsample(), expected)
     assert found.upsample((20, 10)).shape == (3, 20, 10)
     assert found.upsample().dtype == torch.float32
+    with pytest.raises(InputError, match=r"size: expected \(H, W\); got \(20,\)"):
+        found.upsample((20,))
+
+
+def test_upsampled_maps_of_several_classes_equal_each_ones_own():
+    clf, x = wrapped(GapNet, "conv2"), images()
+    ids = torch.tensor([[0, 3], [2, 1], [4, 0]])
+    together = explain(clf, x, ids).upsample((20, 10))
+    assert together.shape == (3, 2, 20, 10)
+    for k in range(2):
+        same(together[:, k], explain(clf, x, ids[:, k]).upsample((20, 10)))
+
+
+@pytest.mark.parametrize("target", ["predicted", torch.tensor([[0, 1], [2, 1]])])
+def test_maps_of_volumes_are_not_upsampled_as_stacks_of_pictures(target):
+    """(N, d, h, w) looks like N pictures with d targets each; its depth would stay 4 beside planes of 16 x 16."""
+    found = explain(seeded(VolumeNet), torch.randn(2, 1, 16, 16, 16, generator=torch.Generator().manual_seed(0)), target)
+    assert found.raw.shape[-3:] == (4, 4, 4)
+    for size in (None, (8, 8)):
+        with pytest.raises(InputError, match=r"2 maps of volumes, each of 4x4x4 cells for an input of 16x16x16.*trilinear"):
+            found.upsample(size)
+    with pytest.raises(InputError, match=r"fuse: .*volumes"):
+        fuse([found, found])
 
 
 # ── region metrics ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -519,10 +545,10 @@ def test_negated_target_is_written_into_the_rows(clf):
     assert {row["target"] for row in rows.regions} == {"negated:class:b"}
 
 
-def test_probabilities_of_logits_one_logit_and_distributions():
+def test_probabilities_of_logits_and_of_one_logit():
     z = torch.tensor([[2.0], [-1.0]])
     torch.testing.assert_close(probabilities(z)[:, 1], torch.sigmoid(z[:, 0]).double())
     assert torch.equal(probabilities(z[:, 0]), probabilities(z))
-    given_p = torch.tensor([[0.2, 0.8], [0.5, 0.5]])
-    assert torch.equal(probabilities(given_p), given_p.double())
+    rows_that_sum_to_one = torch.tensor([[0.2, 0.8], [0.5, 0.5]])  # logits as any others: what a batch holds decides nothing
+    torch.testing.assert_close(probabilities(rows_that_sum_to_one), rows_that_sum_to_one.double().softmax(1))
     torch.testing.assert_close(probabilities(torch.tensor([[1.0, 3.0]])).sum(1), torch.ones(1, dtype=torch.float64))

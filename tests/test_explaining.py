@@ -187,6 +187,8 @@ def test_display_heat_is_the_positive_part_over_its_maximum():
     np.testing.assert_allclose(heat, [[1, 0], [0.25, 0]])
     np.testing.assert_allclose(display_heat(raw * 1e-6, (2, 2)), heat)  # scaling is per picture, so only places compare
     assert not display_heat(-np.ones((3, 3)), (6, 6)).any()
+    with pytest.raises(InputError, match=r"one map \(h, w\); got shape \(4, 2, 2\)"):
+        overlay(np.zeros((8, 8, 3), np.uint8), np.ones((4, 2, 2)))
 
 
 # ── which files ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -309,6 +309,7 @@ FAULTS: dict[str, Fault] = {
     "plan_template": Fault(cells("isic_id", "1"), (), "", {"columns": {"image_template": "img/{isicid}.png"}}, says="did you mean 'isic_id'"),
     "column_taken_twice": Fault("image,label,dx\na.png,x,y\n", (), "label", {"columns": {"label": "dx"}}),
     "plan_subgroup": Fault(cells("subgroup.sex", "f"), (), "subgroup.sexs", {"subgroups": {"sexs": {}}}, says="did you mean 'sex'"),
+    "unbuilt_attribute": Fault(cells("subgroup.sex", "f", "m"), (), "subgroup.ita", {"subgroups": {"ita": {}}}, says="ita"),
     "plan_region": Fault(cells("region.lesion", "m0.png"), (), "region.lession", {"regions": {"lession": {"role": "attend"}}}, says="'lesion'"),
     "plan_covariate": Fault(cells("site", "x"), (), "", {"analysis": {"covariates": ["sight"]}}, says="'sight'"),
     "plan_pairs": Fault(cells("pair", "x"), (), "", {"analysis": {"pairs": "pear"}}, says="did you mean 'pair'"),
@@ -553,9 +554,33 @@ def test_spellings_that_split_a_level(folder: Path, one: str, other: str) -> Non
     assert "level_spellings" in {p.rule for p in problems_of(write(folder, cells("label", one, one, other)))}
 
 
-def test_measured_attributes_need_no_column(folder: Path) -> None:
-    plan = build_plan({"subgroups": {"ita": {"kind": "continuous"}}})
-    assert not [p for p in problems_of(write(folder, GOOD), plan) if not RULES[p.rule].warning]
+@pytest.mark.parametrize("name", ["ita", "brightness", "resolution"])
+def test_attributes_that_would_be_measured_from_pixels_are_refused_until_they_are(folder: Path, name: str) -> None:
+    plan = build_plan({"subgroups": {name: {"kind": "continuous"}}})
+    (found,) = [p for p in problems_of(write(folder, GOOD), plan) if not RULES[p.rule].warning]
+    assert (found.rule, found.column) == ("unbuilt_attribute", f"subgroup.{name}")
+    assert "does not measure" in found.message
+    assert f"'subgroup.{name}'" in found.fix
+    columned = cells(f"subgroup.{name}", "41.5", "12", "30")
+    assert read_manifest(write(folder, columned), plan).attributes == (name,)  # a column of that name is an attribute like any other
+    mapped = build_plan({"subgroups": {name: {"kind": "continuous"}}, "columns": {"subgroups": {name: "angle"}}})
+    assert read_manifest(write(folder, cells("angle", "41.5", "12", "30")), mapped).attributes == (name,)
+
+
+@pytest.mark.parametrize(
+    ("analysis", "rule"),
+    [
+        ({"pairs": "cluster"}, "plan_pairs"), ({"pairs": "image"}, "plan_pairs"), ({"pairs": "subgroup.sex"}, "plan_pairs"),
+        ({"covariates": ["image"]}, "plan_covariate"), ({"covariates": ["region.lesion"]}, "plan_covariate"),
+    ],
+)  # fmt: skip
+def test_columns_that_the_analysis_could_not_find_are_named_before_measuring(folder: Path, analysis: dict[str, Any], rule: str) -> None:
+    assert [p.rule for p in problems_of(write(folder, GOOD), build_plan({"analysis": analysis})) if not RULES[p.rule].warning] == [rule]
+
+
+def test_covariates_may_be_attributes_labels_and_clusters(folder: Path) -> None:
+    plan = build_plan({"analysis": {"covariates": ["sex", "subgroup.sex", "label", "cluster"]}})
+    assert len(read_manifest(write(folder, GOOD), plan)) == 4
 
 
 def test_volumes_and_dicom_need_their_packages(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

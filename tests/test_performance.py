@@ -416,14 +416,15 @@ def test_pseudo_values_equal_leaving_each_cluster_out(classes, name):
     scaled = lambda rows: np.arcsin(np.sqrt(FIGURES[name](data.take(rows), 0.05).estimate))  # noqa: E731
     codes, everything = np.unique(data.cluster), np.ones(len(data.label), dtype=bool)
     expected = [len(codes) * scaled(everything) - (len(codes) - 1) * scaled(data.cluster != c) for c in codes]
-    np.testing.assert_array_equal(found[0], codes)
-    np.testing.assert_allclose(found[1], expected, atol=1e-9)
+    np.testing.assert_array_equal(found.clusters, codes)
+    np.testing.assert_allclose(found.values, expected, atol=1e-9)
 
 
 def test_pseudo_values_of_the_slope_average_to_it_and_follow_the_deletions():
     data, _ = predictions(measurements(n=600), Plan())
     slope = FIGURES["calibration_slope"](data, 0.05).estimate
-    codes, values = pseudo_values("calibration_slope", data, data)
+    found = pseudo_values("calibration_slope", data, data)
+    codes, values = found.clusters, found.values
     assert values.mean() == pytest.approx(slope, abs=1e-9)
     without = [FIGURES["calibration_slope"](data.take(data.cluster != c), 0.05).estimate for c in codes]
     assert np.corrcoef(values, len(codes) * slope - (len(codes) - 1) * np.array(without))[0, 1] > 0.99
@@ -438,6 +439,20 @@ def test_a_class_in_too_few_clusters_leaves_the_auc_untested():
     assert rows["b", "auc_difference"].test.p is None
     assert rows["b", "auc_difference"].estimate is not None
     assert rows["b", "accuracy_difference"].test.p is not None
+
+
+@pytest.mark.parametrize("classes", [("benign", "malignant"), ("x", "y", "z")])
+def test_where_nearly_every_image_is_ranked_right_there_is_no_p(classes):
+    """Pseudo-values differ by class even then; the guard looks at what is right and what is ranked right."""
+    meas = measurements(n=600, classes=classes, per_cluster=1)
+    meas.images["cluster"] = [f"c{k}" for k in range(600)]
+    sure = np.where(meas.images[["label"]].to_numpy() == np.array(classes), 0.9, 0.1 / (len(classes) - 1))
+    sure[:4] = sure[:4, ::-1]  # four images are wrong
+    meas.images[[f"probability.{name}" for name in classes]] = sure
+    meas.images["predicted"] = np.array(classes)[sure.argmax(axis=1)]
+    rows = table_of(meas)
+    for metric in ("accuracy", "sensitivity", "specificity", "ppv", "auc"):
+        assert rows["a", f"{metric}_difference"].test.p is None, metric
 
 
 def test_patients_on_both_sides_are_compared_with_themselves():

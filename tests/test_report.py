@@ -278,7 +278,7 @@ def test_trends_name_their_two_ends_and_have_no_second_group():
     html = render_html(source.model_copy(update={"findings": (trend, bend)}))
     rows = [Page(re.search(rf'<tr id="{anchor}".*?</tr>', html, re.S).group()).text for anchor in ("GA102-x", "GA104-x")]
     assert rows[0].startswith("trend, I–II to V–VI")
-    assert rows[1].startswith("departure from trend departure shown, not judged by the margin")
+    assert rows[1].startswith("departure from trend departure shown, no limit was set")
     assert not any("vs 0" in row for row in rows)
 
 
@@ -353,10 +353,10 @@ def test_text_colours_reach_contrast_of_4_5(scheme):
 
 def test_forest_plot_draws_estimates_intervals_and_margin_where_they_are():
     rows = [
-        ForestRow("tone", "a", "10", 0.19, 0.14, 0.24, 0.2, Verdict.MATERIAL),
+        ForestRow("tone", "a", "10", 0.19, 0.14, 0.24, 0.2, Verdict.MATERIAL, margin=0.05),
         ForestRow("tone", "b", "10", None, None, None, None, Verdict.NOT_ASSESSED),
     ]
-    axes = forest_plot(rows, 0.05).axes[0]
+    axes = forest_plot(rows).axes[0]
     lines = [tuple(np.round(np.asarray(line.get_xdata(), dtype=float), 6)) for line in axes.lines]
     assert (14.0, 24.0) in lines
     assert (19.0,) in lines
@@ -407,7 +407,7 @@ def test_heat_overlay_is_relu_scaled_and_transparent_at_zero():
 
 
 def test_svg_has_title_description_and_no_date_style_or_foreign_font():
-    svg = svg_markup(forest_plot([ForestRow("<b>", "x & y", "1", 0.1, 0.0, 0.2, None, Verdict.SHOWN)], None), "f1", "T <i>", "D & e")
+    svg = svg_markup(forest_plot([ForestRow("<b>", "x & y", "1", 0.1, 0.0, 0.2, None, Verdict.SHOWN)]), "f1", "T <i>", "D & e")
     assert svg.startswith('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 ')
     assert '<title id="f1-t">T &lt;i&gt;</title><desc id="f1-d">D &amp; e</desc>' in svg
     assert "<style" not in svg

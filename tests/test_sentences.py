@@ -39,12 +39,13 @@ KINDS = {
 
 def _example(verdict, **changes):
     known = verdict is not Verdict.NOT_ASSESSED
+    limit = None if verdict in (Verdict.SHOWN, Verdict.NOT_SHOWN) else 0.10
     base = Finding(
         code="GA101", anchor="GA101-skin_tone-ruler", question="", attribute="skin_tone", group="V–VI", reference="I–II", region="ruler",
         role="avoid", n_images=212, n_clusters=212, n_images_reference=1480, n_clusters_reference=1200,
         mean=Interval(estimate=0.31, low=0.26, high=0.36),
         mean_reference=Interval(estimate=0.12), raw=Interval(estimate=0.19, low=0.14, high=0.24) if known else Interval(),
-        adjusted=Interval(estimate=0.17, low=0.11, high=0.22) if known else Interval(), margin=0.10, mde80=0.08, clusters_needed=300, verdict=verdict,
+        adjusted=Interval(estimate=0.17, low=0.11, high=0.22) if known else Interval(), margin=limit, mde80=0.08, clusters_needed=300, verdict=verdict,
         adjusted_for=("region size",), test=TestResult(p=0.001, p_adjusted=0.004, p_equivalence_adjusted=0.02, family="confirmatory"),
         reason="" if known else "fewer than 10 clusters on one side (4)",
     )  # fmt: skip
@@ -67,7 +68,8 @@ def _example(verdict, **changes):
             "Inconclusive (adjusted p = 0.004): data of this size would show a difference of 8 points in 80 % of audits; "
             "to show one of 10 points takes about 300 clusters in the group.",
         ),
-        (Verdict.SHOWN, "A disparity is shown (adjusted p = 0.004); no margin was declared, so its importance is not judged."),
+        (Verdict.SHOWN, "A disparity is shown (adjusted p = 0.004); no limit was set, so its importance is not judged."),
+        (Verdict.NOT_SHOWN, "No disparity is shown (adjusted p = 0.004); no limit was set. Data of this size would show a difference of 8 points in 80 % of audits."),
     ],
 )  # fmt: skip
 def test_the_sentence_of_every_verdict(verdict, end):
@@ -88,8 +90,58 @@ def test_sentences_of_what_is_not_assessed_withheld_or_explored():
     explored = _example(Verdict.SHOWN, test=TestResult(p_adjusted=0.03, family="exploratory"))
     assert sentence(explored).endswith("A signal (adjusted p = 0.030), not a verdict.")
     assert sentence(_example(Verdict.MATERIAL, provisional=True)).endswith("Provisional: fewer than 20 clusters on one side.")
-    lift = _example(Verdict.INCONCLUSIVE, outcome="mass_lift", code="GA121", test=TestResult(p_adjusted=0.3, family="exploratory"))
+    lift = _example(Verdict.NOT_SHOWN, outcome="mass_lift", code="GA121", test=TestResult(p_adjusted=0.3, family="exploratory"))
     assert "points" not in sentence(lift)
+
+
+# ── numbers where they change their form ──
+
+
+@pytest.mark.parametrize(
+    ("mean", "text"),
+    [
+        (Interval(estimate=0.02, low=-0.01, high=0.05), "2.0 % of the heat falls on ruler (95 % CI 0.0–5.0, n = 212)"),
+        (Interval(estimate=0.97, low=0.92, high=1.02), "97 % of the heat falls on ruler (95 % CI 92–100, n = 212)"),
+    ],
+)
+def test_a_mean_share_and_its_interval_stay_between_0_and_100_percent(mean, text):
+    assert sentence(_example(Verdict.SHOWN, mean=mean)).startswith(f"Skin tone V–VI: {text}; ")
+
+
+def test_the_interval_of_a_mean_ratio_is_not_cut():
+    lift = _example(Verdict.SHOWN, outcome="mass_lift", code="GA121", mean=Interval(estimate=1.4, low=0.9, high=1.9))
+    assert "(95 % CI 0.90–1.90, n = 212)" in sentence(lift)
+
+
+@pytest.mark.parametrize(("size", "said"), [(0.1, "+10 points (+6 to +14)"), (0.064, "+6.4 points (+2.4 to +10.4)"), (-0.096, "−9.6 points (−13.6 to −5.6)")])
+def test_differences_under_ten_points_have_a_decimal(size, said):
+    found = _example(Verdict.SHOWN, adjusted=Interval(estimate=size, low=size - 0.04, high=size + 0.04))
+    assert f"at equal region size {said}." in sentence(found)
+
+
+@pytest.mark.parametrize(("p", "said"), [(0.000999, "p < 0.001"), (0.001, "p = 0.001"), (0.0096, "p = 0.010")])
+def test_p_is_said_down_to_a_thousandth(p, said):
+    assert f"(adjusted {said})" in sentence(_example(Verdict.SHOWN, test=TestResult(p_adjusted=p, family="confirmatory")))
+
+
+@pytest.mark.parametrize(("needed", "told"), [(212, False), (213, True)])
+def test_only_a_group_that_is_too_small_is_told_how_large_to_be(needed, told):
+    assert ("clusters in the group" in sentence(_example(Verdict.INCONCLUSIVE, clusters_needed=needed))) == told
+
+
+@pytest.mark.parametrize(("role", "size", "adverse"), [("avoid", 0.17, True), ("avoid", -0.17, False), ("attend", -0.17, True), ("attend", 0.17, False), ("", 0.17, False)])
+def test_the_adverse_side_is_heat_where_it_does_not_belong_or_none_where_it_does(role, size, adverse):
+    found = _example(Verdict.MATERIAL, role=role, adjusted=Interval(estimate=size, low=size - 0.05, high=size + 0.05))
+    assert ("the group has the adverse side of it" in sentence(found)) == adverse
+
+
+def test_a_summary_has_three_to_five_sentences():
+    worst = [_example(Verdict.MATERIAL, sentence=f"Finding {k}.", adjusted=Interval(estimate=0.3 - k / 100)) for k in range(6)]
+    undefined = _example(Verdict.SHOWN, code="GA111", outcome="undefined", sentence="Undefined.")
+    told, lines = summary_sentences([*worst, undefined], ())
+    assert [f.sentence for f in told] == ["Finding 0.", "Finding 1.", "Finding 2."]
+    assert lines == ("Finding 0.", "Finding 1.", "Finding 2.", "All 6 decisive comparisons of the heat share lie beyond the margin.", "Undefined.")
+    assert len(summary_sentences([_example(Verdict.EQUIVALENT, sentence="One.")], ())[1]) == 3
 
 
 # ── every kind with every verdict ───────────────────────────────────────────────────────────────────────────────────
@@ -101,7 +153,8 @@ DECISIONS = {
     Verdict.EQUIVALENT: "any that exists lies within the declared margin",
     Verdict.INCONCLUSIVE: "Inconclusive",
     Verdict.NOT_ASSESSED: "not assessed, fewer than 10 clusters",
-    Verdict.SHOWN: "no margin was declared",
+    Verdict.SHOWN: "no limit was set",
+    Verdict.NOT_SHOWN: "No disparity is shown",
 }
 
 
@@ -193,12 +246,12 @@ def test_the_headline_of_the_worst_finding(kind, changes, expected):
         ("insufficient", [Verdict.INCONCLUSIVE] + [Verdict.EQUIVALENT] * 5, "1 of 6 comparisons of the heat share stays open"),
         ("insufficient", [Verdict.INCONCLUSIVE] * 3 + [Verdict.EQUIVALENT] * 3, "3 of 6 comparisons of the heat share stay open"),
         ("none_declared", [], "no comparison of the heat share was possible"),
-        ("none_declared", [Verdict.INCONCLUSIVE], "no disparity is shown in the only comparison of the heat share"),
-        ("none_declared", [Verdict.INCONCLUSIVE] * 2, "no disparity is shown in either comparison of the heat share"),
-        ("none_declared", [Verdict.INCONCLUSIVE] * 4, "no disparity is shown in any of 4 comparisons of the heat share"),
+        ("none_declared", [Verdict.NOT_SHOWN], "no disparity is shown in the only comparison of the heat share"),
+        ("none_declared", [Verdict.NOT_SHOWN] * 2, "no disparity is shown in either comparison of the heat share"),
+        ("none_declared", [Verdict.NOT_SHOWN] * 4, "no disparity is shown in any of 4 comparisons of the heat share"),
         ("none_declared", [Verdict.NOT_ASSESSED] * 2, "no comparison of the heat share was possible"),
         (
-            "none_declared", [Verdict.NOT_ASSESSED, Verdict.INCONCLUSIVE],
+            "none_declared", [Verdict.NOT_ASSESSED, Verdict.NOT_SHOWN],
             "no disparity is shown in the only comparison of the heat share that could be assessed (1 more could not)",
         ),
     ],
@@ -252,6 +305,36 @@ def test_what_cannot_be_told_counts_in_good_english():
     assert any("could change 2 verdicts, depending" in line for line in lines[1])
 
 
+def test_a_group_of_one_cluster_is_one_cluster():
+    one = _example(Verdict.NOT_ASSESSED, n_images=3, n_clusters=1)
+    assert "(n = 3 images of 1 cluster)" in sentence(one)
+    assert "(n = 3 images of 2 clusters)" in sentence(one.model_copy(update={"n_clusters": 2}))
+
+
+def test_the_summary_claims_nothing_that_was_not_looked_at():
+    """Three sentences at least: what else was compared comes before the claim that nothing else was."""
+    material, same = _example(Verdict.MATERIAL, sentence="Material."), _example(Verdict.EQUIVALENT, sentence="Equivalent.")
+    undefined = same.model_copy(update={"code": "GA111", "outcome": "undefined", "sentence": "Undefined heat is alike."})
+    lines = summary_sentences([material, undefined], ())[1]
+    assert lines == ("Material.", "The only decisive comparison of the heat share lies beyond the margin.", "Undefined heat is alike.")
+    assert summary_sentences([material], ())[1][2] == "Nothing else was compared."
+    gone = _example(Verdict.NOT_ASSESSED, code="GA111", outcome="undefined", sentence="Not assessed.")
+    assert summary_sentences([material, gone, undefined], ())[1][2:] == ("Not assessed.",)
+    nothing = summary_sentences([], ())[1]
+    assert nothing == (
+        "No comparison of the heat share in a declared region was possible.", "Nothing else was compared.",
+        "The section on the data says how many images came through each step.",
+    )  # fmt: skip
+
+
+def test_what_is_open_in_one_region_is_not_called_open_in_every_region():
+    decisive = [_example(Verdict.NOT_ASSESSED), _example(Verdict.EQUIVALENT, region="lesion")]
+    (line,) = (text for text in what_cannot_be_told(decisive, Plan()) if text.startswith("Nothing can be said"))
+    assert line == "Nothing can be said about Skin tone V–VI in at least one declared region: see the reasons beside each comparison."
+    (line,) = (text for text in what_cannot_be_told(decisive[:1] * 2, Plan()) if text.startswith("Nothing can be said"))
+    assert "in at least one declared region" in line
+
+
 # ── words ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 BANNED = re.compile(r"\b(un|de)?bias(ed)?\b|\b(un)?fair(ness|ly)?\b|\bcomplian(t|ce)\b", re.IGNORECASE)
@@ -290,6 +373,6 @@ def test_signals_are_counted_and_none_is_no_reason_to_look():
         findings = [_example(v, test=family) for v in verdicts]
         return next(line for line in summary_sentences([_example(Verdict.EQUIVALENT)], findings)[1] if "exploratory" in line)
 
-    assert told(Verdict.INCONCLUSIVE) == "Of 1 exploratory comparison, none gives a signal."
-    assert told(Verdict.SHOWN, Verdict.INCONCLUSIVE) == "Of 2 exploratory comparisons, 1 gives a signal: a reason to look, not a verdict."
+    assert told(Verdict.NOT_SHOWN) == "Of 1 exploratory comparison, none gives a signal."
+    assert told(Verdict.SHOWN, Verdict.NOT_SHOWN) == "Of 2 exploratory comparisons, 1 gives a signal: a reason to look, not a verdict."
     assert told(Verdict.SHOWN, Verdict.SHOWN).startswith("Of 2 exploratory comparisons, 2 give a signal: ")

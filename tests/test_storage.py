@@ -1,13 +1,16 @@
 """The run folder: whole or not at all, refused when it belongs to something else, types independent of content."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from gradaudit.errors import RunError
-from gradaudit.storage import cut_into_shards, joined_tables, open_run, read_run, shard_tables, write_atomically
+from gradaudit.errors import InputError, RunError
+from gradaudit.report import write_report
+from gradaudit.storage import cut_into_shards, joined_tables, local_path, open_run, read_run, shard_tables, write_atomically
 
 IDENTITY = {"manifest": "aa", "model": "bb", "plan": "cc"}
 
@@ -138,3 +141,29 @@ def test_a_resumed_run_keeps_the_time_it_began(tmp_path):
     open_run(tmp_path / "run", {**run_record(), "started": "first"})
     assert open_run(tmp_path / "run", {**run_record(), "started": "later"}).run["started"] == "first"
     assert open_run(tmp_path / "run", {**run_record(), "started": "anew"}, fresh=True).run["started"] == "anew"
+
+
+# ── addresses are no folders ────────────────────────────────────────────────────────────────────────────────────────
+
+ADDRESSES = ("s3://bucket/run", "gs://bucket/a/b", "https://host/x", "file:///tmp/x", "simplecache::s3://bucket/x", "memory://x")
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+@pytest.mark.parametrize("kind", [str, Path], ids=["text", "path"])  # Path makes one slash of two
+def test_an_address_is_no_local_folder(address, kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    attempts = (
+        lambda: open_run(kind(address), run_record()),
+        lambda: read_run(kind(address)),
+        lambda: write_atomically(kind(address), b"x"),
+        lambda: write_report(None, kind(f"{address}/report.html")),
+    )
+    for attempt in attempts:
+        with pytest.raises(InputError, match=f"{re.escape(address[:14])}.*local"):
+            attempt()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", ["run", "a/b:c/d", "/abs/run", "C:/runs/x", "C:\\runs", "a::b", "x:y"])
+def test_paths_are_paths(path):
+    assert local_path(path, "--run") == Path(path)

@@ -152,3 +152,22 @@ class PlantedPatch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.relu(self.features(x)).mean((2, 3)))
+
+
+def awakened(net: nn.Module, x: Tensor) -> nn.Module:
+    """What any trained network has and a fresh one lacks: batch-norm statistics (of ``x``), residual branches that count, a head that is not zero."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(1)
+        for name, parameter in net.named_parameters():
+            if "layer_scale" in name or name.endswith((".gamma", "layer_scale_parameter")):  # such branches start at 1e-6
+                nn.init.ones_(parameter)
+            elif name.endswith("weight") and parameter.ndim == 2 and not parameter.any():
+                nn.init.normal_(parameter, std=0.02)
+    net.eval()
+    for norm in (m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)):
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.train()
+    with torch.no_grad():
+        net(x)
+    return net.eval()

@@ -177,7 +177,9 @@ class VerdictPanel(Block):
     sentences: tuple[str, ...]
     links: tuple[tuple[str, str], ...]
     cannot_tell: tuple[str, ...]
-    exclusions: tuple[str, ...]
+    left_out: tuple[str, ...]
+    unmeasured: tuple[str, ...] = ()
+    about_unmeasured: str = ""
 
 
 @dataclass(frozen=True)

@@ -94,9 +94,12 @@ def render_markdown(document: ResultDocument) -> str:
     lines += [f"- {_md(term)}: {_md(text)}{f' ({_md(code)})' if code else ''}" for term, text, code in _identity(document)]
     lines += ["", f"## Verdict: {_md(panel.words)}", "", _md(panel.meaning), ""]
     lines += [f"**{_md(panel.headline)}**", ""] if panel.headline else []
-    for title, items in (("", panel.sentences), ("What this audit cannot tell:", panel.cannot_tell), ("Images left out, and why:", panel.exclusions)):
+    lists = [("", panel.sentences), ("What this audit cannot tell:", panel.cannot_tell), ("Images left out, and why:", panel.left_out)]
+    lists += [("Regions not measured in some images:", panel.unmeasured)] if panel.unmeasured else []
+    for title, items in lists:
         lines += [title, ""] if title else []
         lines += [*(f"- {_md(item)}" for item in items), ""]
+    lines += [_md(panel.about_unmeasured), ""] if panel.unmeasured else []
     for name in ("data_by_subgroup", "heat", "performance"):
         tables = [table for block in SECTIONS.get(name)(document) if (table := _main_table(block, name))]
         lines += [f"## {SECTIONS.card(name).label}", ""] if tables else []

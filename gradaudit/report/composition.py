@@ -1,10 +1,12 @@
-"""Who and what was audited, as tables: regions, groups, criteria; the flow of images; what the groups are made of; exclusions."""
+"""Who and what was audited, as tables: regions, groups, criteria; the flow of images; what the groups are made of; what was left out."""
 
 from __future__ import annotations
 
-from gradaudit.records import ROLE_WORDS, FlowRow, ResultDocument
+from collections.abc import Sequence
+
+from gradaudit.records import ROLE_WORDS, Exclusion, FlowRow, ResultDocument
 from gradaudit.report.blocks import MISSING, WITHHELD, Block, Cell, Details, Facts, Heading, Note, Paragraph, Table, columns, count, percent, row
-from gradaudit.report.wording import ALL, listed, plain, unique
+from gradaudit.report.wording import ALL, EACH_TAKES_PART, NO_REGION, left_out_words, listed, plain, unique, without_any_region
 
 
 def region_table(document: ResultDocument) -> Block:
@@ -24,7 +26,8 @@ def attribute_table(document: ResultDocument) -> Block:
         remarks = [a.description] if a.description else []
         remarks += ["labels estimated by an algorithm, not observed"] if a.inferred else []
         remarks += ["may vary within a cluster"] if a.within else []
-        reference = "all others" if a.reference == "rest" else a.reference
+        rest = "the other" if len(a.levels) == 2 else "all others"
+        reference = rest if a.reference == "rest" else a.reference
         rows.append(row(a.name, a.kind, listed(a.levels) or MISSING, reference, "; ".join(remarks) or MISSING))
     return Table("Groups", heads, tuple(rows))
 
@@ -84,26 +87,58 @@ def composition_blocks(document: ResultDocument) -> list[Block]:
         values += [r.mean_confidence] if confident else []
         texts = (WITHHELD if r.suppressed and value is None else percent(value) for value in values)
         rows.append(row(plain(r.level), *texts, group=_group(r), muted=r.suppressed and r.n_analysed is None))
-    note = "Groups that differ in label mix, region size or confidence can differ in heat for that reason alone."
+    note = (
+        "Label shares and areas are taken over images with a heat share, confidence over readable images. "
+        "Groups that differ in label mix, region size or confidence can differ in heat for that reason alone."
+    )
     return [Table("What the groups are made of", heads, tuple(rows), note)]
 
 
 def exclusion_blocks(document: ResultDocument) -> list[Block]:
-    """Excluded images and regions by reason, and by group."""
-    if not document.exclusions:
-        return [Paragraph("No image and no region was excluded.")]
-    heads = columns("Reason", "Region", ("Images", ""), "Examples")
-    rows, by_level = [], []
-    for e in document.exclusions:
-        number = WITHHELD if e.count is None else count(e.count)
-        rows.append(row(Cell(e.meaning, sub=e.reason), e.region or "all", number, listed(e.examples) or MISSING))
-        for attribute, levels in e.by_level.items():
-            for level, n in levels.items():
-                what = e.meaning + (f", region {e.region}" if e.region else "")
-                by_level.append(row(level, what, count(n, withheld=True), group=plain(attribute)))
-    blocks: list[Block] = [Table("Excluded images and regions, by reason", heads, tuple(rows))]
-    if by_level:
-        by_level.sort(key=lambda line: line.group)
-        inner = Table("Exclusions by group", columns("Group", "Reason", ("Images", "")), tuple(by_level))
-        blocks.append(Details("Exclusions by group", (inner,)))
-    return blocks
+    """Images that are left out, and apart from them regions without a heat share in images that are not: by reason, and by group."""
+    whole, parts = [e for e in document.exclusions if not e.region], [e for e in document.exclusions if e.region]
+    nowhere = without_any_region(document)
+    blocks: list[Block] = []
+    if whole or nowhere:
+        blocks.append(_left_out_table(document, whole, nowhere))
+    elif nowhere == 0 and not parts:
+        return [Paragraph("No image was left out, and every region was measured in every image.")]
+    else:
+        blocks.append(Paragraph(left_out_words(document)[0]))
+    blocks += [_unmeasured_table(document, parts, [e.count for e in whole])] if parts else []
+    titles = (("Images left out, by group", whole), ("Regions without a heat share, by group", parts))
+    inner = tuple(table for title, found in titles if (table := _by_group(title, found)))
+    return [*blocks, Details("The same by group", inner)] if inner else blocks
+
+
+def _left_out_table(document: ResultDocument, whole: Sequence[Exclusion], nowhere: int | None) -> Block:
+    rows = [row(Cell(e.meaning, sub=e.reason), count(e.count, withheld=True), listed(e.examples) or MISSING) for e in whole]
+    rows += [row(Cell(NO_REGION), count(nowhere), MISSING)] if nowhere else []
+    note = ""
+    if nowhere is not None:
+        steps = next(r for r in document.flow if r.attribute == ALL)
+        total = (steps.n_manifest or 0) - (steps.n_analysed or 0)
+        note = f"{count(total)} in all: {count(steps.n_manifest)} images are in the manifest, {count(steps.n_analysed)} were analysed."
+    return Table("Images left out, by reason", columns("Reason", ("Images", ""), "Examples"), tuple(rows), note)
+
+
+def _unmeasured_table(document: ResultDocument, parts: Sequence[Exclusion], whole: Sequence[int | None]) -> Block:
+    rows = [row(e.region, Cell(e.meaning, sub=e.reason), count(e.count, withheld=True), listed(e.examples) or MISSING) for e in parts]
+    manifest = next((r.n_manifest for r in document.flow if r.attribute == ALL), None)
+    note = EACH_TAKES_PART
+    if manifest is not None and None not in whole:
+        measured = manifest - sum(n for n in whole if n is not None)
+        whole_of = f"the {count(measured)} that are readable and have a heat map"
+        note = f"For each region, these images and those with a heat share add up to {whole_of}. {note}"
+    return Table("Regions without a heat share, by reason", columns("Region", "Reason", ("Images", ""), "Examples"), tuple(rows), note)
+
+
+def _by_group(title: str, found: Sequence[Exclusion]) -> Table | None:
+    rows = [
+        row(level, f"{e.region}: {e.meaning}" if e.region else e.meaning, count(n, withheld=True), group=plain(attribute))
+        for e in found
+        for attribute, levels in e.by_level.items()
+        for level, n in levels.items()
+    ]
+    rows.sort(key=lambda line: line.group)
+    return Table(title, columns("Group", "Reason", ("Images", "")), tuple(rows)) if rows else None

@@ -21,6 +21,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
@@ -29,6 +30,8 @@ from gradaudit.records import Verdict
 
 WIDTH = 760.0
 """Width of every figure in SVG user units, about the width of the report's column in CSS pixels."""
+ROW = 27.0
+"""Height of a row of the forest plot."""
 
 PALETTE: dict[str, tuple[str, str]] = {
     "paper": ("#ffffff", "#15181c"),
@@ -73,7 +76,8 @@ VERDICT_MARKS: dict[Verdict, tuple[str, str, bool, str]] = {
     Verdict.EQUIVALENT: ("o", "green", True, "equivalent"),
     Verdict.INCONCLUSIVE: ("o", "amber", False, "inconclusive"),
     Verdict.NOT_ASSESSED: ("", "muted", False, "not assessed"),
-    Verdict.SHOWN: ("D", "purple", True, "shown"),
+    Verdict.SHOWN: ("^", "purple", True, "shown"),
+    Verdict.NOT_SHOWN: ("^", "purple", False, "not shown"),
 }
 """Verdict -> (marker, colour, filled, short word); no two share marker, filling and colour."""
 
@@ -83,7 +87,10 @@ REGION_LINES = (("#56b4e9", "solid"), ("#fffffe", (0, (5, 2))), ("#5fe0b0", (0, 
 
 @dataclass(frozen=True)
 class ForestRow:
-    """One contrast: difference in shares (-1 to 1) with its interval; ``heading`` opens a new block when it changes."""
+    """One contrast: difference in shares (-1 to 1) with its interval; ``heading`` opens a new block when it changes.
+
+    ``margin``: the declared limit of this very contrast, drawn as a band behind its row; None where no limit was set.
+    """
 
     heading: str
     label: str
@@ -94,6 +101,7 @@ class ForestRow:
     raw: float | None
     verdict: Verdict
     provisional: bool = False
+    margin: float | None = None
 
 
 @dataclass(frozen=True)
@@ -147,16 +155,16 @@ class MapTile:
 # ── the four plots ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def forest_plot(rows: Sequence[ForestRow], margin: float | None) -> Figure:
-    """Differences between groups in percentage points, their intervals, the margin band, n and the verdict's word."""
+def forest_plot(rows: Sequence[ForestRow]) -> Figure:
+    """Differences between groups in percentage points, their intervals, the band of each row's margin, n and the verdict's word."""
     placed, height = _forest_places(rows)
     with _drawing():
         figure = _figure(height + 66)
         axes = _axes(figure, 236, 26, 270, height)
         axes.set_ylim(height, 0)
-        axes.set_xlim(*_forest_limits(rows, margin))
-        if margin is not None:
-            axes.axvspan(-100 * margin, 100 * margin, facecolor=BAND, edgecolor="none", zorder=0)
+        axes.set_xlim(*_forest_limits(rows))
+        for margin, top, bottom in _bands(placed):
+            axes.add_patch(Rectangle((-100 * margin, top), 200 * margin, bottom - top, facecolor=BAND, edgecolor="none", zorder=0))
         axes.axvline(0, color=MUTED, linewidth=0.9, zorder=1)
         for y, row in placed:
             if row is None:
@@ -376,14 +384,28 @@ def _forest_places(rows: Sequence[ForestRow]) -> tuple[list[tuple[float, ForestR
             placed.append((y + 2, None))
             y += 26
             heading = row.heading
-        placed.append((y + 13, row))
-        y += 27
+        placed.append((y + ROW / 2, row))
+        y += ROW
     return placed, y + 4
 
 
-def _forest_limits(rows: Sequence[ForestRow], margin: float | None) -> tuple[float, float]:
+def _bands(placed: Sequence[tuple[float, ForestRow | None]]) -> list[tuple[float, float, float]]:
+    """(margin, upper end, lower end) of every band: neighbouring rows of one margin share theirs, rows without a margin have none."""
+    bands: list[tuple[float, float, float]] = []
+    for y, row in placed:
+        if row is None or row.margin is None:
+            continue
+        margin, top, bottom = row.margin, y - ROW / 2, y + ROW / 2
+        if bands and bands[-1][0] == margin and bands[-1][2] == top:
+            top = bands.pop()[1]
+        bands.append((margin, top, bottom))
+    return bands
+
+
+def _forest_limits(rows: Sequence[ForestRow]) -> tuple[float, float]:
     values = [100 * v for row in rows for v in (row.low, row.high, row.estimate, row.raw) if v is not None and np.isfinite(v)]
-    values += [0.0, *([-130 * margin, 130 * margin] if margin is not None else [-1.0, 1.0])]
+    margins = [row.margin for row in rows if row.margin is not None]
+    values += [0.0, *([-130 * max(margins), 130 * max(margins)] if margins else [-1.0, 1.0])]
     low, high = min(values), max(values)
     pad = 0.05 * (high - low)
     return max(low - pad, -104.0), min(high + pad, 104.0)

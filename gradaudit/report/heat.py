@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from gradaudit.records import REASONS, ROLE_WORDS, Finding, HeatRow, Interval, ResultDocument, Verdict
+from gradaudit.records import ROLE_WORDS, Finding, HeatRow, Interval, ResultDocument, Verdict
 from gradaudit.report.blocks import (
     MISSING,
     WITHHELD,
@@ -44,6 +45,7 @@ from gradaudit.report.wording import (
     of_clusters,
     plain,
     ratio_span,
+    reason_words,
     together,
 )  # fmt: skip
 
@@ -53,6 +55,8 @@ OUTCOMES = {
     "undefined": "share of images with undefined heat",
     "absent": "share of images without the region",
 }
+MEASURES = {"mass_lift": "lift", "relevance_rank_accuracy": "rank accuracy", "pointing_game": "pointing game", "auc": "AUC of a map"}
+"""Further measures of heat, by the words of the glossary."""
 SHARES = (*OUTCOMES, "pointing_game", "relevance_rank_accuracy", "auc")
 """Outcomes between 0 and 1, shown in % and differences in points."""
 DECISIVE = ("GA101", "GA102", "GA103", "GA104")
@@ -64,24 +68,31 @@ def contrast_blocks(document: ResultDocument, method: str, target: str, suffix: 
     chosen = [f for f in document.findings if f.code in DECISIVE and (f.method, f.target) == (method, target)]
     if not chosen:
         return []
-    margin = document.criteria.margin if document.criteria else None
     blocks: list[Block] = [_reading_note(document)]
     for index, (region, mixed) in enumerate(grouped(chosen, lambda f: f.region).items()):
         findings = [f for own in grouped(mixed, lambda f: f.attribute).values() for f in own]
         role = next((r.role for r in document.regions if r.name == region), "")
         title = f"Heat on {region}: difference between groups"
-        band = f" The shaded band is the declared margin of ±{100 * margin:g} points." if margin is not None else ""
         text = " ".join(f.sentence for f in findings if f.sentence) or "One row per comparison with its interval."
         rows = [_forest_row(f) for f in findings]
-        draw = drawn(forest_plot, rows, margin, anchor=f"forest{suffix}-{index + 1}", title=title, text=text)
+        draw = drawn(forest_plot, rows, anchor=f"forest{suffix}-{index + 1}", title=title, text=text)
         caption = (
             f"{title}. Marker and line: adjusted difference (raw where there is no adjustment) with its {level_words(document)} interval; "
-            f"small tick above: raw difference; n: images of the group.{band}"
+            f"small tick above: raw difference; n: images of the group. {_band_words(rows)}"
         )
         caption += " * provisional: fewer than 20 clusters." if any(r.provisional for r in rows) else ""
         table = _contrast_table(document, title, findings)
         blocks += [Heading(f"Heat on {region}"), *_role_note(role), Drawing(draw, caption), table, _more_on(document, findings)]
     return blocks
+
+
+def _band_words(rows: Sequence[ForestRow]) -> str:
+    """What the shaded band is; where no limit was set, there is none."""
+    margins = sorted({row.margin for row in rows if row.margin is not None})
+    if not margins:
+        return "No limit was set here, so no band is drawn."
+    rest = "; where a row has none, no limit was set" if any(row.margin is None for row in rows) else ""
+    return f"The shaded band is the declared margin of {' or '.join(f'±{100 * margin:g}' for margin in margins)} points{rest}."
 
 
 def _role_note(role: str) -> list[Block]:
@@ -134,6 +145,7 @@ def _forest_row(f: Finding) -> ForestRow:
         raw=f.raw.estimate if f.adjusted.estimate is not None and not f.suppressed else None,
         verdict=f.verdict,
         provisional=f.provisional,
+        margin=f.margin,
     )
 
 
@@ -165,10 +177,10 @@ def _contrast_row(document: ResultDocument, f: Finding) -> Row:
 
 def _verdict_word(f: Finding) -> Cell:
     word = verdict_cell(f.verdict, f.provisional)
-    if f.verdict is Verdict.SHOWN and f.margin is None and f.code == "GA104":
-        return Cell("departure shown, not judged by the margin", icon=word.icon)
+    if f.code == "GA104" and f.verdict in (Verdict.SHOWN, Verdict.NOT_SHOWN):
+        return replace(word, text=word.text.replace("disparity", "departure"))
     if f.verdict is Verdict.NOT_ASSESSED and f.reason:
-        return Cell(word.text, sub=REASONS.get(f.reason, plain(f.reason)), icon=word.icon)
+        return Cell(word.text, sub=reason_words(f.reason), icon=word.icon)
     return word
 
 
@@ -282,7 +294,7 @@ def other_blocks(document: ResultDocument) -> list[Block]:
 
 def _tables_by_outcome(document: ResultDocument, findings: Sequence[Finding]) -> list[Block]:
     def title(f: Finding) -> str:
-        parts = (OUTCOMES.get(f.outcome, plain(f.outcome)), f.region, "intersections" if f.code == "GA131" else "")
+        parts = ((OUTCOMES | MEASURES).get(f.outcome, plain(f.outcome)), f.region, "intersections" if f.code == "GA131" else "")
         text = ", ".join(filter(None, parts))
         return text[:1].upper() + text[1:]
 

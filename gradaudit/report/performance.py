@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from gradaudit.records import REASONS, Interval, PerformanceRow, ResultDocument
+from gradaudit.records import Interval, PerformanceRow, ResultDocument
 from gradaudit.report.blocks import (
     MISSING,
     WITHHELD,
@@ -39,6 +39,7 @@ from gradaudit.report.wording import (
     of_clusters,
     plain,
     ratio_span,
+    reason_words,
     unique,
 )  # fmt: skip
 
@@ -72,7 +73,7 @@ def performance_blocks(document: ResultDocument) -> list[Block]:
 
 
 def _interval_row(r: PerformanceRow) -> IntervalRow:
-    note = WITHHELD if r.suppressed else REASONS.get(r.reason, plain(r.reason)) if r.estimate is None else ""
+    note = WITHHELD if r.suppressed else reason_words(r.reason) if r.estimate is None else ""
     estimate = None if r.suppressed else r.estimate
     return IntervalRow(plain(r.level), estimate, r.low, r.high, note)
 
@@ -111,7 +112,7 @@ def _performance_cell(r: PerformanceRow | None) -> Cell:
     if r.suppressed:
         return Cell(WITHHELD)
     if r.estimate is None:
-        return Cell(MISSING, sub=REASONS.get(r.reason, plain(r.reason)))
+        return Cell(MISSING, sub=reason_words(r.reason))
     interval = Interval(estimate=r.estimate, low=r.low, high=r.high)
     base = r.metric.removesuffix("_difference")
     if _metric_kind(r) == "heat":

@@ -41,15 +41,17 @@ from gradaudit.report.heat import contrast_blocks, distribution_blocks, map_bloc
 from gradaudit.report.method import card_tables, families, protocol, tests_used, verdict_rule
 from gradaudit.report.performance import performance_blocks
 from gradaudit.report.wording import (
+    EACH_TAKES_PART,
     clusters_words,
-    exclusion_words,
     grid_words,
     in_brackets,
+    left_out_words,
     listed,
     plain,
     size_words,
     target_words,
     unique,
+    unmeasured_words,
 )  # fmt: skip
 
 SECTIONS: Family[Callable[[ResultDocument], list[Block]]] = Family("report section")
@@ -78,7 +80,9 @@ def verdict(document: ResultDocument) -> list[Block]:
             sentences=facts.sentences,
             links=tuple((fragment_link(anchor_id(a)), a) for a in unique(facts.finding_anchors)),
             cannot_tell=facts.cannot_tell,
-            exclusions=tuple(exclusion_words(e) for e in document.exclusions) or ("No image was excluded.",),
+            left_out=left_out_words(document),
+            unmeasured=unmeasured_words(document),
+            about_unmeasured=EACH_TAKES_PART,
         )
     ]
 
@@ -116,7 +120,7 @@ def scope(document: ResultDocument) -> list[Block]:
     source="flow, exclusions",
 )
 def data_by_subgroup(document: ResultDocument) -> list[Block]:
-    """Flow from manifest to analysis, composition of the groups, exclusions by reason."""
+    """Flow from manifest to analysis, composition of the groups, images left out and regions not measured by reason."""
     return [*flow_blocks(document), *composition_blocks(document), *exclusion_blocks(document)]
 
 
@@ -213,7 +217,7 @@ def reproduction(document: ResultDocument) -> list[Block]:
         ("Device", " ".join(part for part in (run.device, run.dtype) if part)),
         ("Seed", str(run.seed)),
         ("Plan id", run.plan_id),
-        *((f"{name} digest", digest) for name, digest in sorted(run.digests.items())),
+        *((f"{name} digest" if re.fullmatch("[0-9a-f]{12,}", value) else plain(name), value) for name, value in sorted(run.digests.items())),
         *((plain(name), count(number)) for name, number in sorted(run.counts.items())),
     ]
     blocks: list[Block] = [Code(run.command, "Command")] if run.command else []

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from matplotlib.figure import Figure
 
-from gradaudit.records import Exclusion, Finding, Interval, ResultDocument
+from gradaudit.records import REASONS, Finding, Interval, ResultDocument
 from gradaudit.report.blocks import WITHHELD, anchor_id, count, decimal
 from gradaudit.report.figures import svg_markup
 
@@ -25,6 +25,13 @@ def drawn(plot: Callable[..., Figure], *data: Any, anchor: str, title: str, text
 def plain(name: str) -> str:
     """A name from a manifest or a record without underscores."""
     return "all images" if name == ALL else name.replace("_", " ")
+
+
+def reason_words(reason: str) -> str:
+    """What a reason code means, "" without one; a reason in words is left as it is, as it may name a setting."""
+    if not reason:
+        return ""
+    return REASONS.get(reason) or (reason if " " in reason else plain(reason))
 
 
 def by_attribute(attribute: str) -> str:
@@ -100,11 +107,38 @@ def level_words(document: ResultDocument) -> str:
     return f"{100 * (1 - document.method.alpha):g}\u202f%"
 
 
-def exclusion_words(exclusion: Exclusion) -> str:
-    number = WITHHELD if exclusion.count is None else count(exclusion.count)
-    where = f", region {exclusion.region}" if exclusion.region else ""
-    noun = "image" if exclusion.count == 1 else "images"
-    return f"{number} {noun}{where}: {exclusion.meaning}"
+NO_REGION = "no region of the image has a heat share"
+"""Why an image that is readable and has a heat map is left out all the same."""
+EACH_TAKES_PART = "Every image takes part for each region in which it has a heat share."
+
+
+def images_words(number: int | None) -> str:
+    return f"{WITHHELD if number is None else count(number)} {'image' if number == 1 else 'images'}"
+
+
+def without_any_region(document: ResultDocument) -> int | None:
+    """Images that are readable and have a heat map, and a heat share in no region; None where a count behind it is not told."""
+    whole = next((r for r in document.flow if r.attribute == ALL), None)
+    counts = [e.count for e in document.exclusions if not e.region]
+    if whole is None or whole.n_manifest is None or whole.n_analysed is None or None in counts:
+        return None
+    return whole.n_manifest - whole.n_analysed - sum(n for n in counts if n is not None)
+
+
+def left_out_words(document: ResultDocument) -> tuple[str, ...]:
+    """Images that take part in no comparison of heat, by reason; said also where there is none."""
+    nowhere = without_any_region(document)
+    said = [f"{images_words(e.count)}: {e.meaning}" for e in document.exclusions if not e.region]
+    if nowhere is None:
+        said = said or ["No image was left out for its file or its heat map; how many have no heat share in any region is not told."]
+    elif nowhere:
+        said.append(f"{images_words(nowhere)}: {NO_REGION}")
+    return tuple(said) or ("No image was left out.",)
+
+
+def unmeasured_words(document: ResultDocument) -> tuple[str, ...]:
+    """Regions that have no heat share in some images, which are not left out for that."""
+    return tuple(f"{e.region}, {images_words(e.count)}: {e.meaning}" for e in document.exclusions if e.region)
 
 
 def _is_trend(finding: Finding) -> bool:

@@ -1,0 +1,640 @@
+"""Sentences that are true: no level beside itself, nothing called left out that was not, no word and no band where no limit was set."""
+
+import csv
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+import result_documents as documents
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import special
+from test_analysis import a_plan, measured
+from test_description import OPEN, by_hand, sample
+from test_report import Page, _files
+
+from gradaudit.analysis import analyze, audit_verdict
+from gradaudit.between import percentile_names
+from gradaudit.config import Plan
+from gradaudit.description import describe
+from gradaudit.limits import data_checks
+from gradaudit.performance import ALL
+from gradaudit.records import AUDIT_STATE_MEANINGS, FlowRow, HeatRow, Measurements, PerformanceRow, Verdict
+from gradaudit.report import json_schema, read_result, render_fragment, render_html, render_markdown, to_json
+from gradaudit.report.blocks import Drawing, Facts, Table, anchor_id
+from gradaudit.report.figures import forest_plot, short
+from gradaudit.report.glossary import TERMS
+from gradaudit.report.sections import SECTIONS
+from gradaudit.subgroups import disparity
+
+pytestmark = pytest.mark.xdist_group("report")
+
+COMPARING = ("GA408", "GA409", "GA410", "GA411", "GA413")
+"""Checks that name the two levels which lie farthest apart."""
+
+
+# ── no level beside itself ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def tables(levels, analysed, area, benign, undefined, accuracy, attribute="tone"):
+    """The withheld tables that the checks read, with one value per level; ``undefined``: one tuple per method."""
+    flow = [FlowRow(attribute=ALL, level=ALL, n_manifest=900, n_readable=900, n_mask_usable=900, n_heat_usable=900, n_analysed=900, n_clusters=400)]
+    heat, performance = [], []
+    for k, level in enumerate(levels):
+        n = round(1000 * analysed[k])
+        prevalence = {"benign": benign[k], "malignant": 1 - benign[k]}
+        counts = {"n_manifest": 1000, "n_readable": 1000, "n_mask_usable": 1000, "n_heat_usable": n, "n_analysed": n, "n_clusters": 400}
+        flow.append(FlowRow(attribute=attribute, level=level, **counts, label_prevalence=prevalence, area_share={"lesion": area[k]}))
+        for method, shares in enumerate(undefined):
+            place = {"attribute": attribute, "level": level, "region": "lesion", "method": f"method{method}", "target": "predicted"}
+            heat.append(HeatRow(**place, n_images=400, n_clusters=400, undefined_share=shares[k]))
+        performance.append(PerformanceRow(attribute=attribute, level=level, metric="accuracy", estimate=accuracy[k], n_images=400))
+    return {"flow": tuple(flow), "heat": tuple(heat), "performance": tuple(performance), "attributes": (), "exclusions": ()}
+
+
+def said_of(parts, plan=OPEN):
+    """Code -> (state, detail) of the checks that compare levels."""
+    return {c.code: (c.state, c.detail) for c in data_checks(by_hand(), plan, parts) if c.code in COMPARING}
+
+
+def same_for(levels, **values):
+    given_ = {"analysed": 1.0, "area": 0.1, "benign": 0.4, "undefined": 0.0, "accuracy": 0.8, **values}
+    each = {name: (value,) * len(levels) for name, value in given_.items()}
+    return tables(levels, **(each | {"undefined": (each["undefined"],)}))
+
+
+def test_levels_that_are_all_equal_are_called_equal_and_none_is_set_against_itself():
+    for code, (state, detail) in said_of(same_for(["Ia", "IIb", "IIIc"])).items():
+        assert state == "passed", detail
+        assert not re.search(r"\b(Ia|IIb|IIIc)\b", detail), (code, detail)
+        assert "at most" not in detail
+        assert "largest ratio" not in detail
+
+
+def test_what_is_the_same_in_every_level_is_said_with_its_number():
+    said = {code: detail for code, (_, detail) in said_of(same_for(["Ia", "IIb"], analysed=0.97, undefined=0.021)).items()}
+    assert said["GA408"] == "Exclusions are alike across groups: 97% of the images could be analysed in every level shown."
+    assert said["GA409"] == "Region sizes are alike: each region covers the same part of the image in every level shown."
+    assert said["GA410"] == "The mix of labels is the same in every level shown."
+    assert said["GA411"] == "Undefined heat is equally frequent in every level shown: 2.1% of the heat maps."
+    assert said["GA413"] == "The model performs alike: accuracy is 80% in every level shown."
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
+def test_two_tied_levels_and_a_third_name_the_third_and_one_of_the_two(order):
+    names = ["Ia", "IIb", "IIIc"]
+    pick = [names[k] for k in order]
+    values = {"analysed": (0.99, 0.99, 0.97), "area": (0.11, 0.11, 0.1), "benign": (0.4, 0.4, 0.45), "accuracy": (0.8, 0.8, 0.75)}
+    moved = {name: tuple(v[k] for k in order) for name, v in values.items()}
+    said = said_of(tables(pick, undefined=(tuple((0.01, 0.01, 0.03)[k] for k in order),), **moved))
+    assert {state for state, _ in said.values()} == {"passed"}
+    for code, (_, detail) in said.items():
+        named = re.findall(r"\b(Ia|IIb|IIIc)\b", detail)
+        assert len(named) == 2, (code, detail)
+        assert named.count("IIIc") == 1, (code, detail)
+
+
+def test_one_level_alone_is_compared_with_nothing():
+    assert {state for state, _ in said_of(same_for(["Ia"])).values()} == {"not_applicable"}
+
+
+def test_two_methods_are_two_comparisons_of_undefined_heat():
+    """The same level has a share per method: they are no two groups."""
+    said = said_of(tables(["Ia", "IIb"], (1, 1), (0.1, 0.1), (0.4, 0.4), ((0.02, 0.02), (0.30, 0.30)), (0.8, 0.8)))
+    state, detail = said["GA411"]
+    assert state == "passed", detail
+    assert not re.search(r"\b(Ia|IIb)\b", detail), detail
+    state, detail = said_of(tables(["Ia", "IIb"], (1, 1), (0.1, 0.1), (0.4, 0.4), ((0.02, 0.02), (0.10, 0.30)), (0.8, 0.8)))["GA411"]
+    assert state == "issue"
+    assert detail == (
+        "Undefined heat differs between groups: 30.0% of the heat maps of tone = IIb are undefined, 10.0% of Ia (method1). "
+        "The shares compare those that are left."
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "values", "words"),
+    [
+        ("GA408", {"analysed": (0.998, 0.97)}, "97% of the images of tone = IIb could be analysed, 99.8% of Ia"),
+        ("GA413", {"accuracy": (0.996, 0.97)}, "accuracy is 97% in tone = IIb and 99.6% in Ia"),
+        ("GA413", {"accuracy": (0.004, 0.0)}, "accuracy is 0% in tone = IIb and 0.4% in Ia"),
+        ("GA411", {"undefined": ((0.0004, 0.0),)}, "0.04% of the heat maps of tone = Ia are undefined, 0.0% of IIb"),
+        ("GA410", {"benign": (0.9996, 0.95)}, "99.96% of tone = Ia"),
+    ],
+)  # fmt: skip
+def test_a_share_is_called_0_or_100_only_where_it_is(code, values, words):
+    given_ = {"analysed": (1, 1), "area": (0.1, 0.1), "benign": (0.4, 0.4), "undefined": ((0.0, 0.0),), "accuracy": (0.8, 0.8), **values}
+    state, detail = said_of(tables(["Ia", "IIb"], **given_))[code]
+    assert state == "passed"
+    assert words in detail
+
+
+def test_levels_that_differ_by_less_than_the_last_digit_are_called_the_same():
+    state, detail = said_of(tables(["Ia", "IIb"], (0.971, 0.969), (0.10001, 0.1), (0.401, 0.399), ((0.0201, 0.0199),), (0.802, 0.798)))["GA413"]
+    assert (state, detail) == ("passed", "The model performs alike: accuracy is 80% in every level shown.")
+    said = said_of(tables(["Ia", "IIb"], (0.971, 0.969), (0.10001, 0.1), (0.401, 0.399), ((0.0201, 0.0199),), (0.802, 0.798)))
+    for _, detail in said.values():
+        assert not re.search(r"\b(Ia|IIb)\b", detail), detail
+
+
+def test_the_largest_ratio_of_region_sizes_names_region_and_levels():
+    said = said_of(tables(["Ia", "IIb"], (1, 1), (0.12, 0.1), (0.4, 0.4), ((0.0, 0.0),), (0.8, 0.8)))
+    assert said["GA409"] == ("passed", "Region sizes are alike; farthest apart: lesion covers 12.0% of the image in tone = Ia and 10.0% in IIb.")
+
+
+def test_every_region_whose_size_differs_is_counted():
+    sizes = {f"region{k}": 0.05 for k in range(6)}
+    parts = same_for(["Ia", "IIb"])
+    flow = [r if r.level != "Ia" else r.model_copy(update={"area_share": {k: 2 * v for k, v in sizes.items()}}) for r in parts["flow"]]
+    flow = [r if r.level != "IIb" else r.model_copy(update={"area_share": sizes}) for r in flow]
+    state, detail = said_of(parts | {"flow": tuple(flow)})["GA409"]
+    assert state == "issue"
+    assert detail.count("covers") == 4
+    assert "; and 2 more regions)" in detail
+
+
+def test_labels_of_the_label_check_are_called_labels():
+    parts = same_for(["Ia", "IIb"])
+    mix = {"Ia": {"9": 0.2, "(other)": 0.8}, "IIb": {"9": 0.15, "(other)": 0.85}}
+    flow = tuple(r.model_copy(update={"label_prevalence": mix.get(r.level, {})}) for r in parts["flow"])
+    assert said_of(parts | {"flow": flow})["GA410"] == ("passed", "The mix of labels is alike; farthest apart: label 9 makes up 20% of tone = Ia and 15% of IIb.")
+    mix = {"Ia": {"9": 0.2, "(other)": 0.8}, "IIb": {"9": 0.5, "(other)": 0.5}}
+    flow = tuple(r.model_copy(update={"label_prevalence": {"(other)": mix[r.level]["(other)"]} if r.level in mix else {}}) for r in parts["flow"])
+    assert "the rarer labels together make up 80% of tone = Ia and 50% of IIb" in said_of(parts | {"flow": flow})["GA410"][1]
+
+
+NAMES = ["Ia", "IIb", "IIIc", "IVd", "Ve"]
+SHARES = st.sampled_from([0.0, 0.004, 0.5, 0.5004, 0.51, 0.62, 0.96, 0.996, 1.0])
+
+
+@st.composite
+def random_tables(draw):
+    levels = draw(st.lists(st.sampled_from(NAMES), unique=True, min_size=1, max_size=5))
+    values = {name: tuple(draw(st.lists(SHARES, min_size=len(levels), max_size=len(levels)))) for name in ("analysed", "area", "benign", "accuracy")}
+    undefined = tuple(tuple(draw(st.lists(SHARES, min_size=len(levels), max_size=len(levels)))) for _ in range(draw(st.integers(1, 2))))
+    return tables(levels, undefined=undefined, **values)
+
+
+def beside_itself(text, levels=NAMES):
+    """Levels named twice in one clause of a sentence; clauses end at semicolons and full stops, so that each compares one thing."""
+    found = []
+    for clause in re.split(r"[;.](?=\s|$)", text):
+        found += [level for level in levels if len(re.findall(rf"(?<![\w–-]){re.escape(level)}(?![\w–-])", clause)) > 1]
+    return found
+
+
+@given(random_tables())
+@settings(deadline=None, max_examples=200)
+def test_no_check_ever_sets_a_level_against_itself(parts):
+    for code, (_, detail) in said_of(parts).items():
+        assert beside_itself(detail) == [], (code, detail)
+        assert "at most" not in detail
+        assert not re.search(r"\b1[1-9]\d%|\b[2-9]\d\d%", detail), detail  # no share above 100 %
+
+
+def few_levels(seed):
+    """Random measurements with ties: one to three levels, of which some hold the same values, some are small, some unknown."""
+    rng = np.random.default_rng(seed)
+    meas = sample(int(rng.integers(30, 300)), rng, levels=tuple(NAMES[: rng.integers(1, 4)]), failing=rng.choice([0.0, 0.1]), cold=rng.choice([0.0, 0.2]))
+    images, table = meas.images.copy(), meas.table.copy()
+    images["subgroup.age"] = np.where(rng.random(len(images)) < rng.choice([0.0, 0.95]), 0.0, rng.integers(2015, 2021, len(images))).astype(str)
+    if rng.random() < 0.5:  # everybody's heat is the same
+        table["heat_share"] = np.where(table["heat_share"].notna(), 0.25, np.nan)
+    if rng.random() < 0.5:
+        table["area_share"] = np.where(table["area_share"].notna(), 0.1, np.nan)
+    if rng.random() < 0.3:
+        images.loc[images.index[:20], "subgroup.tone"] = None
+    return Measurements(table, images, None, meas.run)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_sentence_of_a_random_audit_sets_a_level_against_itself(seed):
+    rng = np.random.default_rng(1000 + seed)
+    ends = {"tone": {"order": NAMES[:3]}} if rng.random() < 0.5 else {}
+    margin = {"criteria": {"margin": 0.1}} if rng.random() < 0.5 else {}
+    plan = Plan(privacy={"min_cell": int(rng.choice([1, 11]))}, analysis={"permutations": 199}).updated(
+        subgroups=ends | {"age": {"kind": "continuous"}}, **margin
+    )
+    meas = few_levels(seed)
+    findings = analyze(meas, plan)
+    parts = describe(meas, plan, findings)
+    verdict = audit_verdict(findings, plan)
+    texts = [f.sentence for f in findings] + [c.detail for c in parts["checks"]] + list(parts["limits"])
+    texts += [verdict.headline, *verdict.sentences, *verdict.cannot_tell]
+    for text in texts:
+        assert beside_itself(text) == [], text
+        ends_named = re.search(r"from (.+?) (?:\(10th percentile\) )?to (.+?)(?: \(90th percentile\))?[:,]", text)
+        assert ends_named is None or ends_named[1] != ends_named[2], text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "names"),
+    [
+        (31.24, 72.36, ("P90 (72.4)", "P10 (31.2)")),
+        (2016, 2020, ("P90 (2020)", "P10 (2016)")),
+        (2015.3, 2026.1, ("P90 (2026)", "P10 (2015)")),
+        (0, 1, ("P90 (1)", "P10 (0)")),
+        (-3.21, 0.5, ("P90 (0.5)", "P10 (-3.21)")),
+        (1e-6, 3e-6, ("P90 (0.000003)", "P10 (0.000001)")),
+        (1200.0, 56789.0, ("P90 (56800)", "P10 (1200)")),
+        (100.0001, 100.0002, ("P90 (100.0002)", "P10 (100.0001)")),
+        (7, 7, ("P90", "P10")),
+    ],
+)
+def test_the_two_ends_of_a_slope_are_told_apart_and_written_out(low, high, names):
+    assert percentile_names(low, high) == names
+
+
+@pytest.mark.parametrize("within", [None, True])
+def test_an_attribute_of_one_value_between_its_percentiles_has_no_slope(within):
+    rng = np.random.default_rng(0)
+    age = np.where(np.arange(400) % 25 == 0, rng.uniform(1, 9, 400), 5.0)
+    found = disparity(rng.random(400), age, continuous=True, permutations=99, clusters=np.repeat(np.arange(100), 4), within=within)
+    assert found.contrasts
+    for c in found.contrasts:
+        assert (c.group, c.reference, c.reason) == ("P90", "P10", "the attribute has one value from its 10th to its 90th percentile")
+        assert np.isnan(c.estimate)
+
+
+# ── where no limit was set, no word and no band says so ─────────────────────────────────────────────────────────────
+
+
+def margins_and_none():
+    """A real audit with every kind of finding: decisive ones with a margin, exploratory ones and departures without."""
+    return analyze(measured(3, gap=0.08, absent=(0.1, 0.1, 0.3), undefined=(0.02, 0.02, 0.1)), a_plan())
+
+
+def document_of(findings, margin=0.05):
+    source = documents.met_document() if margin is not None else documents.no_criteria_document()
+    return source.model_copy(update={"findings": tuple(findings)})
+
+
+@pytest.fixture(scope="module")
+def judged():
+    return margins_and_none()
+
+
+@pytest.fixture(scope="module")
+def unjudged():
+    return analyze(measured(3, gap=0.08), a_plan(criteria=None))
+
+
+def drawn_forests(document, monkeypatch):
+    """Every forest plot of a document: (rows as they were drawn, the figure)."""
+    seen = []
+
+    def spy(rows, *rest):
+        figure = forest_plot(rows, *rest)
+        seen.append((list(rows), figure))
+        return figure
+
+    monkeypatch.setattr("gradaudit.report.heat.forest_plot", spy)
+    for block in SECTIONS.get("heat")(document):
+        if isinstance(block, Drawing):
+            block.draw()
+    return seen
+
+
+def band_at(axes, y):
+    """Left and right end of the band that lies behind a height of the figure; None where there is none."""
+    boxes = [patch.get_extents().transformed(axes.transData.inverted()) for patch in axes.patches]
+    found = [(round(b.x0, 6), round(b.x1, 6)) for b in boxes if min(b.y0, b.y1) <= y <= max(b.y0, b.y1)]
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+def rows_of_figure(rows, figure):
+    """Row -> (band behind it, its words), by the height at which its label stands."""
+    axes = figure.axes[0]
+    heights = []
+    for text in axes.texts:
+        if any(text.get_text() == short(row.label, 30) for row in rows):
+            heights.append(text.get_position()[1])
+    assert len(heights) == len(rows)
+    for row, y in zip(rows, sorted(heights), strict=True):
+        yield row, band_at(axes, y), [t.get_text() for t in axes.texts if t.get_position()[1] == y]
+
+
+def test_the_band_stands_behind_rows_with_a_margin_and_behind_no_other(judged, monkeypatch):
+    forests = drawn_forests(document_of(judged), monkeypatch)
+    decisive = [f for f in judged if f.code in ("GA101", "GA102", "GA103", "GA104")]
+    assert sum(len(rows) for rows, _ in forests) == len(decisive)
+    found = {True: 0, False: 0}
+    by_region = {region: [f for f in decisive if f.region == region] for region in dict.fromkeys(f.region for f in decisive)}
+    for (rows, figure), own in zip(forests, by_region.values(), strict=True):
+        own = sorted(own, key=lambda f: list(dict.fromkeys(g.attribute for g in own)).index(f.attribute))
+        for f, (row, band, words) in zip(own, rows_of_figure(rows, figure), strict=True):
+            assert row.verdict is f.verdict
+            assert band == (None if f.margin is None else (-100 * f.margin, 100 * f.margin)), f.anchor
+            assert f.margin is not None or "inconclusive" not in " ".join(words).lower()
+            found[f.margin is not None] += 1
+    assert min(found.values()) > 5, found
+
+
+def test_no_band_and_no_open_verdict_where_nobody_declared_a_margin(unjudged, monkeypatch):
+    document = document_of(unjudged, margin=None)
+    for rows, figure in drawn_forests(document, monkeypatch):
+        assert figure.axes[0].patches == [] or not list(figure.axes[0].patches)
+        assert not any("inconclusive" in text.get_text() for text in figure.axes[0].texts)
+        assert {band for _, band, _ in rows_of_figure(rows, figure)} == {None}
+    monkeypatch.undo()
+    for text in (render_html(document), render_markdown(document), render_fragment(document), to_json(document)):
+        shown = re.sub(r'<table id="verdict-words">.*?</table>', "", re.sub(r"<style>.*?</style>|<symbol.*?</symbol>", "", text, flags=re.S), flags=re.S)
+        assert "inconclusive" not in shown.lower()
+        assert "shaded band" not in shown
+    assert "no limit was set" in render_markdown(document)
+
+
+def test_a_finding_without_a_margin_is_shown_or_not_shown(judged, unjudged):
+    verdicts = {v for f in (*judged, *unjudged) if f.margin is None for v in [f.verdict]}
+    assert verdicts == {Verdict.SHOWN, Verdict.NOT_SHOWN, Verdict.NOT_ASSESSED}
+    assert not {f.verdict for f in judged if f.margin is not None} & {Verdict.SHOWN, Verdict.NOT_SHOWN}
+    for f in (*judged, *unjudged):
+        if f.margin is None:
+            assert "nconclusive" not in f.sentence
+            assert "margin" not in f.sentence
+    confirmed = [f for f in unjudged if f.test.family == "confirmatory" and f.verdict is Verdict.NOT_SHOWN]
+    assert confirmed
+    assert all("No disparity is shown" in f.sentence and "no limit was set" in f.sentence for f in confirmed)
+
+
+def test_tables_and_files_say_that_no_limit_was_set(judged):
+    document = document_of(judged)
+    lines = {line["anchor"]: line for line in csv.DictReader(io.StringIO(_files(document)["contrasts.csv"]))}
+    text = render_html(document)
+    for f in judged:
+        if f.margin is None and f.verdict in (Verdict.SHOWN, Verdict.NOT_SHOWN):
+            row_ = Page(re.search(rf'<tr id="{re.escape(anchor_id(f.anchor))}".*?</tr>', text, re.S).group()).text
+            assert "no limit was set" in row_, row_
+            assert "inconclusive" not in row_
+            assert lines[f.anchor]["verdict"] in ("disparity_shown", "disparity_not_shown")
+        elif f.margin is not None:
+            assert lines[f.anchor]["margin"] == repr(f.margin)
+
+
+def test_the_caption_says_which_rows_have_no_band(judged, unjudged):
+    def captions(document):
+        return [b.caption for b in SECTIONS.get("heat")(document) if isinstance(b, Drawing) and "difference between groups" in b.caption]
+
+    ruler, _, skin = captions(document_of(judged))
+    assert "The shaded band is the declared margin of ±5 points; where a row has none, no limit was set." in ruler
+    assert "No limit was set here, so no band is drawn." in skin
+    assert "band is the declared" not in skin
+    assert all("No limit was set here" in caption for caption in captions(document_of(unjudged, margin=None)))
+
+
+def test_the_picture_does_not_contradict_the_word(judged):
+    """Within and material are drawn as they are said; the other direction is not promised by the statistics of today."""
+    null = analyze(measured(1, patients=400, spread=0.25), a_plan())
+    seen = set()
+    for f in (*judged, *null):
+        shown = f.adjusted if f.adjusted.estimate is not None else f.raw
+        if f.margin is None or shown.low is None or shown.high is None:
+            continue
+        seen.add(f.verdict)
+        if f.verdict in (Verdict.EQUIVALENT, Verdict.WITHIN_MARGIN):
+            assert -f.margin < shown.low <= shown.high < f.margin, f.anchor
+        if f.verdict is Verdict.MATERIAL:
+            assert shown.low > f.margin or shown.high < -f.margin, f.anchor
+        if f.verdict in (Verdict.SIZE_UNCERTAIN, Verdict.WITHIN_MARGIN):
+            assert shown.low > 0 or shown.high < 0, f.anchor
+    assert {Verdict.EQUIVALENT, Verdict.MATERIAL} <= seen or {Verdict.EQUIVALENT, Verdict.SIZE_UNCERTAIN} <= seen
+
+
+def test_a_document_of_an_earlier_version_says_no_limit_was_set_too(tmp_path):
+    data = json.loads(to_json(documents.met_document()))
+    for finding in data["findings"][:2]:
+        finding |= {"verdict": "inconclusive", "margin": None}
+    (tmp_path / "r.json").write_text(json.dumps(data))
+    found = read_result(tmp_path / "r.json").findings
+    assert [f.verdict for f in found[:2]] == [Verdict.NOT_SHOWN] * 2
+    assert all(f.verdict is not Verdict.NOT_SHOWN for f in found[2:] if f.margin is not None)
+
+
+def test_a_departure_is_no_signed_number_on_the_axis_of_differences(judged, monkeypatch):
+    """With three levels one number would be left beside the line; it is no difference between groups, and W is never negative."""
+    bent = analyze(measured(0, bend=0.15, tone=(0.34, 0.33, 0.33)), a_plan())
+    found = [f for f in (*judged, *bent) if f.code == "GA104"]
+    assert {f.verdict for f in found} == {Verdict.SHOWN, Verdict.NOT_SHOWN}
+    for f in found:
+        assert f.raw.estimate is f.adjusted.estimate is f.adjusted.low is f.se is f.mde80 is f.clusters_needed is None
+        assert f.test.p_equivalence is None
+        assert f.test.statistic >= 0
+        assert f.test.df == 1 or f.attribute == "age"
+    for rows, _ in drawn_forests(document_of(bent), monkeypatch):
+        departures = [row for row in rows if row.label == "departure from trend"]
+        assert departures
+        assert all(row.estimate is row.low is row.raw is row.margin is None for row in departures)
+
+
+def test_the_statistic_of_a_departure_is_the_square_of_the_one_row_that_was_tested():
+    rng = np.random.default_rng(5)
+    level, value = np.repeat(np.array(["a", "b", "c"]), 60), rng.normal(size=180)
+    value[60:120] += 0.4
+    found = next(c for c in disparity(value, level, order=["a", "b", "c"], permutations=1999).contrasts if c.kind == "departure")
+    means, errors = zip(*((value[level == x].mean(), value[level == x].var(ddof=1) / 60) for x in "abc"), strict=True)
+    t = (means[0] - 2 * means[1] + means[2]) / np.sqrt(errors[0] + 4 * errors[1] + errors[2])
+    assert found.statistic == pytest.approx(t**2, rel=1e-6)
+    assert found.df == 1
+    assert found.p == pytest.approx(2 * special.stdtr(170, -abs(t)), abs=0.01)
+    assert np.isnan([found.estimate, found.se, found.ci_low, found.ci_high, found.critical, found.mde80, found.clusters_needed]).all()
+
+
+# ── left out, and not measured in one region ────────────────────────────────────────────────────────────────────────
+
+
+def document_with(meas, plan=OPEN):
+    parts = describe(meas, plan)
+    return documents.met_document().model_copy(update={name: parts[name] for name in ("flow", "exclusions", "heat", "regions", "attributes")})
+
+
+def listed_under(page, heading):
+    """Items of the list below a heading of the first section."""
+    first = page[page.index('id="verdict"') : page.index('id="scope"')]
+    found = re.search(rf"<h3>{heading}</h3><ul>(.*?)</ul>", first, re.S)
+    return [Page(item).text for item in re.findall(r"<li>(.*?)</li>", found.group(1), re.S)] if found else []
+
+
+def tables_of(document):
+    return {b.caption: b for b in SECTIONS.get("data_by_subgroup")(document) if isinstance(b, Table)}
+
+
+def numbers_in(table, column="Images"):
+    at = [c.label for c in table.columns].index(column)
+    return [int(r.cells[at].text.replace("\u202f", "")) for r in table.rows]
+
+
+LEFT, PARTS = "Images left out, and why", "Regions not measured in some images"
+
+
+def test_an_image_that_lacks_one_region_is_not_left_out():
+    meas = sample(200, np.random.default_rng(2), failing=0.0, cold=0.0)
+    lesion = meas.table["region"] == "lesion"
+    assert meas.table.loc[lesion, "heat_share"].notna().all()
+    absent = int(meas.table.loc[~lesion, "heat_share"].isna().sum())
+    assert absent > 20
+    document = document_with(meas)
+    page, text = render_html(document), render_markdown(document)
+    assert listed_under(page, LEFT) == ["No image was left out."]
+    assert listed_under(page, PARTS) == [f"ruler, {absent} images: the region is annotated and absent from this image"]
+    assert "Images left out, and why:\n\n- No image was left out.\n" in text
+    assert f"Regions not measured in some images:\n\n- ruler, {absent} images: the region is annotated" in text
+    assert "Images left out, by reason" not in page + text
+    assert "Excluded images" not in page + text
+    assert "Every image takes part for each region in which it has a heat share." in Page(page).text
+    (table,) = (t for caption, t in tables_of(document).items() if "without a heat share" in caption)
+    assert numbers_in(table) == [absent]
+
+
+def test_images_left_out_are_those_of_the_manifest_that_were_not_analysed():
+    """Unreadable, without heat, or without a heat share in any region; and per region everything adds up to the manifest."""
+    for seed in range(6):
+        meas = sample(150, np.random.default_rng(seed), failing=0.1, cold=0.1)
+        table = meas.table.copy()
+        gone = table["image_id"].isin(meas.images["image_id"].iloc[:: 7 + seed])
+        table.loc[gone & table["heat_share"].notna(), ["reason", "heat_share", "area_share"]] = ["missing_mask", np.nan, np.nan]
+        meas = Measurements(table, meas.images, None, meas.run)
+        with_share = table.groupby("image_id")["heat_share"].apply(lambda s: s.notna().any())
+        nowhere = int((~with_share).sum())
+        document = document_with(meas)
+        tables = tables_of(document)
+        assert sum(numbers_in(tables["Images left out, by reason"])) == nowhere == 150 - document.flow[0].n_analysed
+        assert tables["Images left out, by reason"].note == f"{nowhere} in all: 150 images are in the manifest, {150 - nowhere} were analysed."
+        left = listed_under(render_html(document), LEFT)
+        assert sum(int(item.split(" ")[0]) for item in left) == nowhere
+        whole = sum(e.count for e in document.exclusions if not e.region)
+        assert f"{nowhere - whole} images: no region of the image has a heat share" in left
+        regions = tables["Regions without a heat share, by reason"]
+        assert regions.note.startswith(f"For each region, these images and those with a heat share add up to the {150 - whole} that are readable and have a heat map.")
+        for region in ("lesion", "ruler"):
+            own = sum(n for r, n in zip(regions.rows, numbers_in(regions), strict=True) if r.cells[0].text == region)
+            share = next(h.n_images for h in document.heat if h.attribute == ALL and h.region == region)
+            assert own + share == 150 - whole
+
+
+def test_nothing_is_said_of_counts_that_are_withheld():
+    document = document_with(sample(200, np.random.default_rng(2), failing=0.0, cold=0.0))
+    hidden = document.flow[0].model_copy(update={"n_analysed": None, "suppressed": True})
+    for flow in ((hidden, *document.flow[1:]), document.flow[1:]):
+        page = render_html(document.model_copy(update={"flow": flow}))
+        assert listed_under(page, LEFT) == ["No image was left out for its file or its heat map; how many have no heat share in any region is not told."]
+        assert "in all:" not in Page(page).text
+
+
+def test_one_image_is_one_image_and_a_region_is_named_once():
+    (only,) = (e for e in document_with(by_hand()).exclusions if e.region)
+    document = document_with(by_hand())
+    page = render_html(document)
+    assert listed_under(page, LEFT) == [
+        "1 image: the heat map has no positive evidence", "1 image: the image file ends too early", "1 image: no region of the image has a heat share",
+    ]  # fmt: skip
+    assert listed_under(page, PARTS) == ["lesion, 1 image: the region is annotated and absent from this image"]
+    assert only.count == 1
+
+
+def test_where_every_region_is_measured_in_every_image_that_is_said():
+    meas = sample(60, np.random.default_rng(0), regions=("lesion",), failing=0.0, cold=0.0)
+    document = document_with(meas)
+    assert document.exclusions == ()
+    page = Page(render_html(document)).text
+    assert "No image was left out, and every region was measured in every image." in page
+    assert PARTS not in page
+
+
+def test_the_schema_says_what_an_exclusion_counts():
+    fields = json_schema()
+    said = fields["$defs"]["Exclusion"]["description"] + fields["properties"]["exclusions"]["description"]
+    for words in ("pair", "not left out", "n_manifest", "add up"):
+        assert words in said
+
+
+# ── other sentences that were not true ──────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_state_of_the_audit_claims_what_its_rule_looked_at():
+    """ "met" rests on comparisons of the heat share alone; "not met" also on images without a heat map."""
+    heat = [f for f in analyze(measured(1, patients=400, spread=0.25), a_plan()) if f.test.family == "confirmatory"]
+    assert audit_verdict(heat, a_plan()).state == "met"
+    assert any(f.outcome == "undefined" and f.verdict is Verdict.NOT_ASSESSED for f in heat)
+    assert AUDIT_STATE_MEANINGS["met"].startswith("Every decisive comparison of the heat share shows")
+    worse = [f if f.outcome != "undefined" else f.model_copy(update={"verdict": Verdict.MATERIAL}) for f in heat]
+    assert audit_verdict(worse, a_plan()).state == "not_met"
+    assert AUDIT_STATE_MEANINGS["not_met"] == "At least one decisive comparison shows a disparity between groups that goes beyond its declared margin."
+
+
+def test_a_coarse_region_is_counted_among_the_images_that_have_it():
+    meas = sample(400, np.random.default_rng(1), failing=0.0)
+    table = meas.table.copy()
+    there = (table["region"] == "ruler") & (table["area_share"] > 0)
+    table.loc[table.index[there][: there.sum() // 4], "reason"] = "mask_below_cell"
+    found = {c.code: c for c in describe(Measurements(table, meas.images, None, meas.run), OPEN)["checks"]}["GA412"]
+    assert found.state == "issue"
+    assert found.detail == (
+        "Regions are smaller than a cell of the heat map (ruler in 25% of the images that have it): heat there cannot be told from its surroundings."
+    )
+
+
+def test_clusters_that_hold_two_levels_are_counted_also_where_they_are_few():
+    meas = sample(900, np.random.default_rng(1), failing=0.0)
+    images = meas.images.copy()
+    several = images["cluster"].value_counts().index[0]
+    images.loc[images.index[images["cluster"] == several][0], "subgroup.tone"] = "other"
+    found = {c.code: c for c in describe(Measurements(meas.table, images, None, meas.run), OPEN)["checks"]}["GA404"]
+    assert found.state == "passed"
+    assert re.search(r"^Nearly every cluster has one level .*; levels vary for tone \(0\.\d+% of clusters\)\.$", found.detail)
+
+
+def test_one_withheld_level_gives_nobody_away():
+    rng = np.random.default_rng(0)
+    few = sample(8, rng, levels=("Ia",), per_cluster=1, failing=0.0, cold=0.0)
+    (line,) = (text for text in describe(few, Plan())["limits"] if text.startswith("tone: "))
+    assert line.startswith("tone: Ia is withheld, because it holds fewer than 11 images or clusters. To keep more")
+
+
+def test_label_shares_say_over_which_images_they_are_taken(rendered):
+    text = Page(rendered["shortcut"]).text
+    assert "Label shares and areas are taken over images with a heat share, confidence over readable images." in text
+    assert TERMS["Label"].meaning == "share of a group's images with a heat share that carry the label"
+
+
+def test_what_is_no_digest_is_not_called_one():
+    source = documents.met_document()
+    hexadecimal = "9b1c" * 16
+    run = source.run.model_copy(update={"digests": {"manifest": hexadecimal, "layer": "features.12", "batches": "16 of 256"}})
+    (facts,) = (b for b in SECTIONS.get("reproduction")(source.model_copy(update={"run": run})) if isinstance(b, Facts))
+    shown = dict(facts.rows)
+    assert shown["manifest digest"] == hexadecimal
+    assert shown["layer"] == "features.12"
+    assert shown["batches"] == "16 of 256"
+    assert not {"layer digest", "batches digest"} & set(shown)
+
+
+def test_a_setting_is_spelled_as_the_plan_spells_it():
+    source = documents.met_document()
+    said = source.performance[0].model_copy(update={"metric": "calibration_slope", "estimate": None, "reason": "no positive class: declare analysis.positive_class"})
+    text = Page(render_html(source.model_copy(update={"performance": (said,)}))).text
+    assert "declare analysis.positive_class" in text
+    assert "analysis.positive class" not in text
+    nothing = said.model_copy(update={"reason": ""})
+    cells = SECTIONS.get("performance")(source.model_copy(update={"performance": (nothing,)}))[1].table.rows[0].cells
+    assert (cells[-1].text, cells[-1].sub) == ("–", "")  # not "measured", which is what no reason means of a heat map
+
+
+def test_of_two_groups_each_is_compared_with_the_other():
+    source = documents.met_document()
+    two = source.attributes[1].model_copy(update={"name": "sex", "levels": ("female", "male"), "reference": "rest"})
+    three = source.attributes[0].model_copy(update={"reference": "rest"})
+    table = next(b for b in SECTIONS.get("scope")(source.model_copy(update={"attributes": (two, three)})) if isinstance(b, Table) and b.caption == "Groups")
+    assert [r.cells[3].text for r in table.rows] == ["the other", "all others"]
+
+
+def test_measures_are_named_in_titles_as_in_the_glossary():
+    source = documents.met_document()
+    names = {"auc": "AUC of a map, ruler", "mass_lift": "Lift, ruler", "relevance_rank_accuracy": "Rank accuracy, ruler", "pointing_game": "Pointing game, ruler"}
+    findings = tuple(source.findings[-1].model_copy(update={"outcome": outcome, "region": "ruler", "anchor": f"GA121-{outcome}"}) for outcome in names)
+    text = Page(render_html(source.model_copy(update={"findings": findings}))).text
+    for title in names.values():
+        assert title in text
+    assert "Auc" not in text
