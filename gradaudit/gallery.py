@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gradaudit.census import method_targets
 from gradaudit.config import Plan
 from gradaudit.records import AttributeFacts, GalleryItem, Measurements
 
@@ -59,7 +60,7 @@ def gallery_items(meas: Measurements, plan: Plan, picks: Mapping[str, tuple[str,
     index: dict[str, dict[str, Any]] = json.loads(index_path.read_text())
     images = meas.images.set_index("image_id", drop=False)
     shares = _shares_by_image(meas, plan)
-    grids = _heat_grids(meas, set(picks))
+    grids = _heat_grids(meas, plan, set(picks))
     items = []
     for image_id, labels in picks.items():
         if image_id in index and image_id in grids:
@@ -94,7 +95,8 @@ def _random_picks(cells: list[tuple[str, str, pd.DataFrame]], plan: Plan, most: 
 
 
 def _extremes(meas: Measurements, plan: Plan, cells: list[tuple[str, str, pd.DataFrame]]) -> list[tuple[str, str]]:
-    table = meas.table.loc[(meas.table["status"] == "ok") & meas.table["heat_share"].notna()]
+    table = _own_rows(meas, plan)
+    table = table.loc[(table["status"] == "ok") & table["heat_share"].notna()]
     picks: dict[tuple[str, str], None] = {}
     for region in [name for name in dict.fromkeys(meas.table["region"]) if plan.region_role(str(name)) != "neutral"]:
         shares = table.loc[table["region"] == region].drop_duplicates("image_id").set_index("image_id")["heat_share"]
@@ -110,18 +112,29 @@ def _cell_words(attribute: str, level: str, lead: str = ": ") -> str:
     return f"{lead}{attribute} = {level}" if attribute else ""
 
 
+def _own_rows(meas: Measurements, plan: Plan) -> pd.DataFrame:
+    """Rows of the plan's own method and target: a table may hold several, and an image has a heat share in each."""
+    method, target = method_targets(meas, plan)[0]
+    return meas.table.loc[(meas.table["method"].astype(str) == method) & (meas.table["target"].astype(str) == target)]
+
+
 def _shares_by_image(meas: Measurements, plan: Plan) -> dict[str, dict[str, float | None]]:
     shares: dict[str, dict[str, float | None]] = {}
-    first = meas.table.drop_duplicates(["image_id", "region"])
+    first = _own_rows(meas, plan).drop_duplicates(["image_id", "region"])
     for image_id, region, share in zip(first["image_id"], first["region"], first["heat_share"], strict=True):
         shares.setdefault(str(image_id), {})[str(region)] = None if pd.isna(share) else round(float(share), 4)
     return shares
 
 
-def _heat_grids(meas: Measurements, wanted: set[str]) -> dict[str, tuple[tuple[float, ...], ...]]:
+def _heat_grids(meas: Measurements, plan: Plan, wanted: set[str]) -> dict[str, tuple[tuple[float, ...], ...]]:
+    """The map of each wanted image: of the plan's own target where the maps name several."""
     if meas.maps is None:
         return {}
-    rows = meas.maps.loc[(meas.maps["kind"] == "heat") & meas.maps["image_id"].isin(wanted)].drop_duplicates("image_id")
+    rows = meas.maps.loc[(meas.maps["kind"] == "heat") & meas.maps["image_id"].isin(wanted)]
+    own = rows["name"].astype(str) == method_targets(meas, plan)[0][1]
+    if own.any():
+        rows = rows.loc[own]
+    rows = rows.drop_duplicates("image_id")
     grids = {}
     for row in rows.itertuples():
         heat = np.frombuffer(row.values, dtype=np.float32) if isinstance(row.values, bytes) else np.empty(0)

@@ -227,7 +227,7 @@ def _comparable_labels(meas: Measurements, plan: Plan, parts: Parts) -> State:
 
 def _comparable_undefined(meas: Measurements, plan: Plan, parts: Parts) -> State:
     margin = plan.criteria.undefined_margin if plan.criteria else 0.05
-    rows = [r for r in parts["heat"] if r.undefined_share is not None and r.attribute != ALL]
+    rows = [r for r in parts["heat"] if r.undefined_share is not None and r.attribute != ALL and r.level != UNKNOWN]
     spreads = []
     for place in dict.fromkeys((r.region, r.method, r.target) for r in rows):  # a level has one share for each of them
         spread = _widest([(r, r.undefined_share) for r in rows if (r.region, r.method, r.target) == place])
