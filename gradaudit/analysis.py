@@ -9,7 +9,7 @@ the exploratory rest (Benjamini-Hochberg), gives verdicts, withholds small cells
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from gradaudit import stats
-from gradaudit.analysed_rows import attribute_kind
+from gradaudit.analysed_rows import attribute_kind, sort_levels
 from gradaudit.between import CROSS
 from gradaudit.census import Census, level_groups, method_targets, take_census
 from gradaudit.config import Plan, SubgroupPlan
@@ -75,14 +75,13 @@ class Draft:
 
 @dataclass(frozen=True)
 class Study:
-    """Measurements of one method and target with the plan's settings; every comparison of them is made once."""
+    """Measurements of one method and target with the plan's settings."""
 
     census: Census
     plan: Plan
     table: pd.DataFrame
     attributes: tuple[Attribute, ...]
     primary: bool
-    _made: dict[Any, Disparity] = field(default_factory=dict)
 
     @property
     def images(self) -> pd.DataFrame:
@@ -142,21 +141,21 @@ class Study:
         return self.images[f"meta.{name}"].astype(object).to_numpy()
 
     def compare(
-        self, a: Attribute, key: str, values: Floats, region: str | None, *, confirmatory: bool, adjust: bool = True, margin: float | None = None
+        self, a: Attribute, values: Floats, region: str | None, *, confirmatory: bool, adjust: bool = True, margin: float | None = None
     ) -> Disparity:
-        """Disparity of one outcome (named ``key``) over one attribute; ``region`` brings its size as a covariate."""
-        name = (a.name, key, region, confirmatory, adjust, margin)
-        if name not in self._made:
-            settings = self.plan.analysis
-            count = settings.permutations if confirmatory else min(settings.permutations, EXPLORATORY_PERMUTATIONS)
-            area = self.census.area[:, self.census.regions.index(region)] if region is not None else None
-            self._made[name] = disparity(
-                values, a.values, area_share=area if adjust else None, klass=self.klass if adjust and region is not None else None,
-                covariates=self.covariates(a.name) if adjust else None, clusters=self.census.cluster, pairs=self.pairs, reference=a.reference,
-                order=a.order, continuous=a.kind == "continuous", margin=margin, alpha=settings.alpha, permutations=count,
-                seed=self.plan.run.seed, within=a.within, family=self.family_size if confirmatory else None, omnibus=False,
-            )  # fmt: skip
-        return self._made[name]
+        """Disparity of one outcome, one value per image, over one attribute; ``region`` brings its size as a covariate.
+
+        Nothing is remembered: no outcome is compared twice, and a memory keyed by names once gave one region's numbers to another.
+        """
+        settings = self.plan.analysis
+        count = settings.permutations if confirmatory else min(settings.permutations, EXPLORATORY_PERMUTATIONS)
+        area = self.census.area[:, self.census.regions.index(region)] if region is not None else None
+        return disparity(
+            values, a.values, area_share=area if adjust else None, klass=self.klass if adjust and region is not None else None,
+            covariates=self.covariates(a.name) if adjust else None, clusters=self.census.cluster, pairs=self.pairs, reference=a.reference,
+            order=a.order, continuous=a.kind == "continuous", margin=margin, alpha=settings.alpha, permutations=count,
+            seed=self.plan.run.seed, within=a.within, family=self.family_size if confirmatory else None, omnibus=False,
+        )  # fmt: skip
 
     def drafts(
         self, code: str, outcome: str, values: Floats, region: str, *, confirmatory: bool, margin: float | None = None, sized: bool = True
@@ -167,15 +166,17 @@ class Study:
             shared: dict[str, Any] = {
                       "code": code, "attribute": a.name, "region": region, "outcome": outcome, "confirmatory": confirmatory, "margin": margin,
                       "method": self.census.method, "target": self.census.target, "role": self.role(region) if region else ""}  # fmt: skip
-            key = f"{code} {outcome}"
-            found = self.compare(a, key, values, where, confirmatory=confirmatory, margin=margin)
-            raw = found if not found.adjusted_for else self.compare(a, f"{key} raw", values, where, confirmatory=False, adjust=False)
+            found = self.compare(a, values, where, confirmatory=confirmatory, margin=margin)
+            raw = found if not found.adjusted_for else self.compare(a, values, where, confirmatory=False, adjust=False)
             plain = {(c.kind, c.group, c.reference): c for c in raw.contrasts}
             notes = (*found.notes, *_missing(found, a))
             if not found.contrasts:
                 yield Draft(**shared, contrast=_nothing_to_compare(found, a), raw=None, adjusted_for=(), notes=notes)
             for c in found.contrasts:
                 yield Draft(**shared, contrast=c, raw=plain.get((c.kind, c.group, c.reference)), adjusted_for=found.adjusted_for, notes=notes)
+            for level in _left_out(found, a) if found.contrasts else ():
+                nobody = Contrast("level", level, a.reference, 0, 0, 0, 0, reason="no usable image")
+                yield Draft(**shared, contrast=nobody, raw=None, adjusted_for=(), notes=found.notes)
 
     @cached_property
     def heat(self) -> tuple[Draft, ...]:
@@ -199,6 +200,15 @@ def _numbers_or_text(column: pd.Series[Any]) -> pd.Series[Any]:
 def _missing(found: Disparity, a: Attribute) -> tuple[str, ...]:
     empty = [level for level in a.order or () if found.levels.get(level, (0, 0))[0] == 0]
     return (f"no usable image in {', '.join(empty)}",) if empty else ()
+
+
+def _left_out(found: Disparity, a: Attribute) -> list[str]:
+    """Levels that the plan or the manifest names and of which no image entered: a comparison without a number, but a comparison."""
+    if a.kind == "continuous":
+        return []
+    named = dict.fromkeys([*(a.order or ()), *sort_levels([str(level) for level in a.values if level is not None])])
+    compared = {level for c in found.contrasts for level in (c.group, c.reference)}
+    return [level for level in named if found.levels.get(level, (0, 0))[0] == 0 and level not in compared]
 
 
 def _nothing_to_compare(found: Disparity, a: Attribute) -> Contrast:
@@ -274,9 +284,10 @@ def undefined_heat(study: Study) -> list[Draft]:
 def region_absent(study: Study) -> list[Draft]:
     out: list[Draft] = []
     for r, region in enumerate(study.census.regions):
-        reason = study.census.reason[:, r].astype(str)
-        looked_for = np.isfinite(study.census.area[:, r]) | np.isin(reason, _ABSENT)
-        absent = np.where(looked_for, np.isin(reason, _ABSENT) / 1.0, np.nan)
+        area, reason = study.census.area[:, r], study.census.reason[:, r].astype(str)
+        empty = np.isin(reason, _ABSENT) | np.equal(area, 0)  # where heat is undefined, the reason tells that and not the empty mask
+        looked_for = np.isfinite(area) | empty
+        absent = np.where(looked_for, empty / 1.0, np.nan)
         if 0 < np.nansum(absent) < np.count_nonzero(looked_for):
             found = study.drafts("GA112", "absent", absent, region, confirmatory=False, sized=False)
             out += [d for d in found if d.contrast.kind == "level"]
@@ -436,7 +447,8 @@ def audit_verdict(findings: Sequence[Finding], plan: Plan) -> AuditVerdict:
     """The verdict of the whole audit over the confirmatory findings.
 
     not_met : a material disparity is shown.  met : every comparison of the heat share lies within the margin (the
-    union of all is tested by testing each: no correction needed).  insufficient : neither.  none_declared : no margin.
+    union of all is tested by testing each: no correction needed); one that is withheld or not assessed does not.
+    insufficient : neither.  none_declared : no margin.
     """
     decisive = [f for f in findings if f.test.family == "confirmatory"]
     heat = [f for f in decisive if f.outcome == "heat_share"]
@@ -547,7 +559,7 @@ class _Withheld:
         counts = (c.n_images, c.n_clusters, c.n_images_reference, c.n_clusters_reference)
         if c.kind not in ("level", "additivity"):
             return "all" if any(is_small(n, self.min_cell) for n in counts) else ""
-        if any(is_small(n, self.min_cell) for n in counts):
+        if any(is_small(n, self.min_cell) for n in counts) or (not c.n_images and self._is_hidden(d, c.group)):
             return "all"
         if d.small_table or any(self._is_hidden(d, level) for level in (c.group, c.reference)):
             return "counts"
@@ -567,7 +579,7 @@ class _Withheld:
 
 
 def _judged(drafts: Sequence[Draft], withheld: _Withheld, plan: Plan) -> list[Draft]:
-    """Adjust within families and give verdicts. Findings that are withheld whole belong to no family: nobody reads them."""
+    """Adjust within families and give verdicts.  Findings that are withheld whole have no p to adjust: nobody reads them."""
     shown = [withheld.of_draft(d) != "all" for d in drafts]
     p, near = np.full(len(drafts), np.nan), np.full(len(drafts), np.nan)
     decided = np.array([d.confirmatory and s for d, s in zip(drafts, shown, strict=True)], dtype=bool)
@@ -590,8 +602,9 @@ def _finding(d: Draft, withheld: str) -> Finding:
         code=d.code, anchor=d.anchor, question=QUESTIONS.card(d.code).summary, attribute=d.attribute, group=c.group, reference=c.reference,
         region=d.region, role=d.role, method=d.method, target=d.target, outcome=d.outcome, margin=d.margin, adjusted_for=d.adjusted_for,
     )  # fmt: skip
-    if withheld == "all":
-        return base.model_copy(update={"suppressed": True, "reason": "small_cell", "n_withheld": True})
+    if withheld == "all":  # a decisive comparison keeps its family: no verdict is given as if it had not been asked
+        family = TestResult(family="confirmatory" if d.confirmatory else "")
+        return base.model_copy(update={"suppressed": True, "reason": "small_cell", "n_withheld": True, "test": family})
     full = base.model_copy(update=_numbers(d))
     if not withheld:
         return full
@@ -616,9 +629,9 @@ def _numbers(d: Draft) -> dict[str, Any]:
     name = TEST_NAMES.get(c.method, "")
     if c.kind in JOINT and name:
         name = "permuted Wald" if c.method == "permutation" else "Wald F"
+    others = (0, 0) if c.kind == "additivity" else (c.n_images_reference, c.n_clusters_reference)  # a prediction has no images of its own
     return {
-        "n_images": c.n_images, "n_clusters": c.n_clusters,
-        "n_images_reference": c.n_images_reference, "n_clusters_reference": c.n_clusters_reference,
+        "n_images": c.n_images, "n_clusters": c.n_clusters, "n_images_reference": others[0], "n_clusters_reference": others[1],
         "mean": _interval(c.mean), "mean_reference": _interval(c.mean_reference),
         "raw": plain, "adjusted": own if d.adjusted_for else Interval(), "se": _or_none(c.se),
         "effect": Effect(

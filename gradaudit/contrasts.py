@@ -23,8 +23,8 @@ from gradaudit.stats import Floats, Ints
 
 Bools = NDArray[np.bool_]
 Kind = Literal["level", "trend", "continuous", "departure", "nonlinear", "additivity"]
-JOINT: tuple[Kind, ...] = ("departure", "nonlinear")
-"""Kinds that are tested as a whole and have no estimate."""
+JOINT = ("departure", "nonlinear")
+"""Kinds without an estimate: several rows, or one whose sign and scale mean nothing, are tested together against zero."""
 TEST_NAMES = {
     "permutation": "studentised permutation t",
     "sign flip": "studentised sign-flip t",
@@ -206,8 +206,13 @@ class _Fitted:
         return np.asarray(self.y - (self.columns - self.centre) @ self.fit.slopes(self.y))
 
     @cached_property
+    def rankable(self) -> Floats:
+        """Adjusted values without their last digits: what is a tie by construction must not be told apart by rounding."""
+        return np.asarray(np.round(self.adjusted, 12))
+
+    @cached_property
     def ranks(self) -> Floats:
-        return np.asarray(rankdata(self.adjusted))
+        return np.asarray(rankdata(self.rankable))
 
     @cached_property
     def spread(self) -> float:
@@ -217,7 +222,7 @@ class _Fitted:
     def cliffs_delta(self, a: Bools, b: Bools) -> float:
         """Cliff's delta of adjusted values; two sides that are everybody share one ranking."""
         if not (a | b).all():
-            return float(stats.cliffs_delta(self.adjusted[a], self.adjusted[b]))
+            return float(stats.cliffs_delta(self.rankable[a], self.rankable[b]))
         n, m = int(a.sum()), int(b.sum())
         return float(2 * (self.ranks[a].sum() - n * (n + 1) / 2) / (n * m) - 1)
 
@@ -243,11 +248,11 @@ def estimate_all(
     for h, (a, b), ok, draw in zip(hypotheses, model.spans, solid, drawn, strict=True):
         if not ok:
             out.append(_separated(h, model, ask))
-        elif b - a > 1:
-            out.append(_joint(h.contrast, model, slice(a, b), next(left) if draw else None))
+        elif b - a > 1 or h.contrast.kind in JOINT:
+            alone = reference[:, a] ** 2 if draw and b - a == 1 else None  # with one row, Wald's statistic is t squared
+            out.append(_joint(h.contrast, model, slice(a, b), next(left) if draw and alone is None else alone))
         else:
             tested = _tested(h.contrast, model, a, reference[:, a] if draw else None, ask, flip)
-            tested = _as_joint(tested) if h.contrast.kind in JOINT else tested
             out.append(_with_effects(tested, model, h) if h.sides is not None else tested)
     return _max_t(out, reference, model, ask) if ask.correction == "max-t" and all(drawn) else out
 
@@ -373,14 +378,6 @@ def _joint(contrast: Contrast, model: _Fitted, rows: slice, draws: Floats | None
     return replace(
         contrast, statistic=value, df=float(q), p=p, method="t" if draws is None else "permutation", permutations=0 if draws is None else len(draws)
     )
-
-
-def _as_joint(contrast: Contrast) -> Contrast:
-    """A joint test that has one row left: W is the square of its t, p is the same, and what the row estimates is no difference of groups."""
-    return replace(
-        contrast, statistic=contrast.statistic**2, df=1.0 if np.isfinite(contrast.statistic) else np.nan, estimate=np.nan, se=np.nan,
-        critical=np.nan, ci_low=np.nan, ci_high=np.nan, p_equivalence=np.nan, mde80=np.nan, clusters_needed=np.nan,
-    )  # fmt: skip
 
 
 def _with_effects(contrast: Contrast, model: _Fitted, hypothesis: Hypothesis) -> Contrast:

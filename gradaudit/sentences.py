@@ -275,8 +275,9 @@ def _tally(decisive: Sequence[Finding]) -> str:
     if not heat:
         return "No comparison of the heat share in a declared region was possible."
     parts = []
-    for verdicts, one, several in _TALLIES:
-        n = sum(f.verdict in verdicts for f in heat)
+    tallies = [(sum(f.verdict in verdicts and not f.suppressed for f in heat), *words) for verdicts, *words in _TALLIES]
+    tallies.append((sum(f.suppressed for f in heat), f"is {_TOO_SMALL}", f"are {_TOO_SMALL}"))
+    for n, one, several in tallies:
         if n == len(heat):
             return f"{_all(n, 'decisive ').capitalize()} of the heat share {one if n == 1 else several}."
         if n:
@@ -294,6 +295,7 @@ _TALLIES = (
     ({Verdict.NOT_ASSESSED}, "is not assessed", "are not assessed"),
 )
 """Verdicts that are counted together, and what is said of one such comparison and of several."""
+_TOO_SMALL = "withheld, because a group is too small to be shown"
 
 
 def _all(n: int, which: str = "") -> str:
@@ -322,8 +324,11 @@ def headline(state: AuditState, decisive: Sequence[Finding]) -> str:
         if not heat:
             return "no comparison of the heat share was possible"
         open_ = sum(f.verdict not in (Verdict.EQUIVALENT, Verdict.WITHIN_MARGIN) for f in heat)
+        hidden = sum(f.suppressed for f in heat)
         which = f"{_all(n)} of the heat share" if open_ == n else f"{open_} of {n} comparisons of the heat share"
-        return f"{which} {'stays' if open_ == 1 else 'stay'} open"
+        if hidden == open_:
+            return f"{which} {'is' if open_ == 1 else 'are'} {_TOO_SMALL}"
+        return f"{which} {'stays' if open_ == 1 else 'stay'} open" + (f", {hidden} of them {_TOO_SMALL}" if hidden else "")
     return _headline_of(told[0])
 
 
@@ -338,6 +343,10 @@ def _headline_of(f: Finding) -> str:
     return f"{_measure(f)} is {amount} {'higher' if size > 0 else 'lower'} for {_within(_subject(f))} than for {_other(f)}"
 
 
+def _listed(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 def what_cannot_be_told(decisive: Sequence[Finding], plan: Plan) -> tuple[str, ...]:
     """What this audit cannot tell: the general lines, then those of these data."""
     lines = [
@@ -348,11 +357,11 @@ def what_cannot_be_told(decisive: Sequence[Finding], plan: Plan) -> tuple[str, .
         {f"{_words(f.attribute)} {f.group}" for f in decisive if f.verdict is Verdict.NOT_ASSESSED and f.code == "GA101" and not f.suppressed}
     )
     if gone:
-        shown = ", ".join(gone[:5]) + (f" and {len(gone) - 5} more" if len(gone) > 5 else "")
-        lines.append(f"Nothing can be said about {shown} in at least one declared region: see the reasons beside each comparison.")
+        lines.append(f"Nothing can be said about {_listed(gone)} in at least one declared region: see the reasons beside each comparison.")
     hidden = sorted({f"{_words(f.attribute)} {f.group}" for f in decisive if f.suppressed})
     if hidden:
-        lines.append(f"Withheld, because a group is too small to be shown: {', '.join(hidden[:5])}.")
+        verdict = " What is not shown cannot be called met." if plan.criteria is not None else ""
+        lines.append(f"Withheld, because a group is too small to be shown: {_listed(hidden)}.{verdict}")
     unsure = [f for f in decisive if any("the verdict could change" in note for note in f.notes)]
     if unsure:
         verdicts = "verdict" if len(unsure) == 1 else "verdicts"

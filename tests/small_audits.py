@@ -6,7 +6,12 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image
+
+from gradaudit.config import Plan
+from gradaudit.records import Measurements
+from gradaudit.storage import Shard, open_run, shard_tables
 
 FACTORY = '''
 """A tiny network: class "warm" where the picture holds more red than blue; its evidence is the coloured square."""
@@ -97,3 +102,25 @@ def write_audit(folder: Path, images: int = 48, seed: int = 0) -> Path:
         writer.writeheader()
         writer.writerows(rows)
     return path
+
+
+def store_run(meas: Measurements, plan: Plan, folder: Path) -> Path:
+    """Write measurements that were made up in a test as a run folder of one shard, with the record that a report needs."""
+    model = {"source": "made up", "digest": "0" * 64, "layer": "none", "classes": sorted(set(meas.images["predicted"].dropna()))}
+    data = {"name": "made up", "digest": "0" * 64, "cluster_declared": True}
+    record = {
+        "identity": {"manifest": "made up"}, "rows": len(meas.images), "shard_size": len(meas.images), "model": model, "data": data,
+        "plan": plan.model_dump(mode="json"),
+    }  # fmt: skip
+    run = open_run(folder, record)
+    rows = [[] if part is None else part.to_dict("records") for part in (meas.images, meas.table, meas.maps)]
+    run.commit(Shard(0, 0, len(meas.images)), shard_tables(*rows))
+    return folder
+
+
+def without_clusters(meas: Measurements, attribute: str, level: str, kept: int) -> Measurements:
+    """The same measurements with ``kept`` clusters of one level left."""
+    of_level = meas.images.loc[meas.images[f"subgroup.{attribute}"] == level, "cluster"]
+    gone = meas.images["cluster"].isin(pd.unique(of_level)[kept:])
+    rows = ~meas.table["image_id"].isin(meas.images.loc[gone, "image_id"])
+    return Measurements(meas.table[rows].reset_index(drop=True), meas.images[~gone].reset_index(drop=True))

@@ -7,10 +7,12 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
-from gradaudit.analysis import QUESTIONS, analyze, audit_verdict
+from gradaudit.analysis import QUESTIONS, Attribute, Study, analyze, audit_verdict
+from gradaudit.census import take_census
 from gradaudit.config import build_plan
 from gradaudit.errors import InputError, PlanError
 from gradaudit.records import Measurements, Verdict
+from tests.small_audits import store_run, without_clusters
 
 BANNED = re.compile(r"\b(un)?bias(ed)?\b|\bfair(ness)?\b|\bdebiased\b|\bcompliant\b", re.IGNORECASE)
 PLAN = {
@@ -132,6 +134,57 @@ def test_undefined_heat_is_an_outcome_of_its_own(planted, null):
 def test_region_absent_is_an_outcome_of_its_own(planted, null):
     assert of(planted, "GA112", region="ruler", group="V-VI")[0].verdict is Verdict.SHOWN
     assert not of(null, "GA112")
+
+
+def test_every_region_has_its_own_share_of_images_without_it():
+    """Three regions that are missing at three rates: each finding's means are those of its own region, counted here by pandas."""
+    meas = measured(11, absent=(0.1, 0.1, 0.6))
+    rng = np.random.default_rng(11)
+    for region, rates in (("lesion", (0.5, 0.3, 0.1)), ("skin", (0.85, 0.8, 0.9))):
+        rows = np.flatnonzero(meas.table["region"] == region)
+        level = meas.images["subgroup.tone"].map({"I-II": 0, "III-IV": 1, "V-VI": 2}).to_numpy(int)
+        gone = rows[rng.random(len(rows)) < np.take(rates, level)]
+        meas.table.loc[gone, ["heat_share", "area_share", *METRICS]] = np.nan
+        meas.table.loc[gone, "reason"] = "empty_mask"
+    found = of(analyze(meas, a_plan(privacy={"min_cell": 1})), "GA112")
+    joined = meas.table.assign(absent=(meas.table["reason"] == "empty_mask") / 1.0).merge(meas.images[["image_id", "cluster", "subgroup.tone"]])
+    patients = joined.groupby(["region", "subgroup.tone", "cluster"])["absent"].mean()
+    seen = [f for f in found if f.attribute == "tone"]
+    assert {(f.region, f.group) for f in seen} == {(region, level) for region in ("ruler", "lesion", "skin") for level in ("I-II", "III-IV", "V-VI")}
+    for f in seen:
+        own = patients[f.region]
+        assert f.mean.estimate == pytest.approx(own[f.group].mean(), abs=1e-12), (f.region, f.group)
+        assert f.mean_reference.estimate == pytest.approx(own.drop(f.group).mean(), abs=1e-12), (f.region, f.group)
+        assert f.raw.estimate == pytest.approx(f.mean.estimate - f.mean_reference.estimate, abs=1e-12)
+
+
+def test_a_region_is_absent_whether_or_not_the_heat_is_defined():
+    """Where a map has no heat the row's reason says so; that the region's mask is empty stands in its area alone."""
+    meas = measured(13, absent=(0.2, 0.2, 0.5))
+    empty = (meas.table["reason"] == "empty_mask").to_numpy()
+    meas.table.loc[empty, "area_share"] = 0.0
+    cold = meas.table["image_id"].isin(meas.images["image_id"].iloc[::3]).to_numpy()
+    meas.table.loc[cold, ["heat_share", *METRICS]] = np.nan
+    meas.table.loc[cold, "status"], meas.table.loc[cold, "reason"] = "no_positive_evidence", "zero_heat"
+    joined = meas.table.assign(absent=empty / 1.0).merge(meas.images[["image_id", "cluster", "subgroup.tone"]])
+    patients = joined[joined["region"] == "ruler"].groupby(["subgroup.tone", "cluster"])["absent"].mean()
+    found = of(analyze(meas, a_plan(privacy={"min_cell": 1})), "GA112", region="ruler", attribute="tone")
+    assert len(found) == 3
+    for f in found:
+        assert f.mean.estimate == pytest.approx(patients[f.group].mean(), abs=1e-12)
+
+
+def test_two_outcomes_of_one_name_are_compared_each_by_itself():
+    """Whatever a question calls its outcomes, and whether or not it says a region: other values, other numbers."""
+    meas, plan = measured(12, patients=60), a_plan()
+    tone = meas.images["subgroup.tone"].to_numpy(object)
+    study = Study(take_census(meas, plan), plan, meas.table, (Attribute("tone", "categorical", tone, None, "rest", None),), primary=True)
+    drawn = np.random.default_rng(12).random((2, len(tone)))
+    for values in drawn:
+        for d in study.drafts("GA199", "anything", values, "", confirmatory=False, sized=False):
+            patients = pd.Series(values).groupby([tone, meas.images["cluster"]]).mean()
+            assert d.contrast.mean[0] == pytest.approx(patients[d.contrast.group].mean(), abs=1e-12)
+            assert d.raw.mean[0] == pytest.approx(patients[d.contrast.group].mean(), abs=1e-12)
 
 
 def test_secondary_measures_are_signals(planted, null):
@@ -319,6 +372,90 @@ def test_without_a_smallest_cell_everything_is_shown():
     found = analyze(measured(8, patients=200, tone=(0.6, 0.37, 0.03)), a_plan(privacy={"min_cell": 1}))
     assert not any(f.suppressed or f.n_withheld for f in found)
     assert of(found, "GA101", group="V-VI", region="ruler")[0].n_clusters > 0
+
+
+# ── met, although something was left out ────────────────────────────────────────────────────────────────────────────
+
+NO_ORDER = {"tone": {"reference": "rest"}}
+
+
+@pytest.fixture(scope="module")
+def small_group():
+    """A shortcut in V-VI, of whom ten patients are left; every other comparison is within the margin."""
+    meas = without_clusters(measured(1, patients=700, spread=0.25, gap=0.3), "tone", "V-VI", 10)
+    plan = a_plan(subgroups=NO_ORDER)
+    return meas, plan, analyze(meas, plan)
+
+
+def test_a_group_that_is_withheld_keeps_the_verdict_open(small_group):
+    _, plan, found = small_group
+    hidden = [f for f in found if f.suppressed and f.code == "GA101" and f.region in ("ruler", "lesion")]
+    assert {(f.group, f.test.family, f.verdict) for f in hidden} == {("V-VI", "confirmatory", Verdict.NOT_ASSESSED)}
+    others = [f for f in found if f.test.family == "confirmatory" and f.outcome == "heat_share" and not f.suppressed]
+    assert {f.verdict for f in others} <= {Verdict.EQUIVALENT, Verdict.WITHIN_MARGIN}
+    verdict = audit_verdict(found, plan)
+    assert verdict.state == "insufficient"
+    n = len(hidden) + len(others)
+    assert verdict.headline == f"2 of {n} comparisons of the heat share are withheld, because a group is too small to be shown"
+    assert any(f"Of {n} decisive comparisons" in line and "2 are withheld" in line for line in verdict.sentences)
+    assert any("Tone V-VI" in line and "cannot be called met" in line for line in verdict.cannot_tell)
+
+
+def test_a_group_that_is_withheld_is_named_without_any_of_its_numbers(small_group):
+    _, _, found = small_group
+    blank = {"n_images", "n_clusters", "n_images_reference", "n_clusters_reference"}
+    hidden = [f for f in found if f.suppressed]
+    assert hidden
+    for f in hidden:
+        told = f.model_dump(exclude={"margin"})
+        numbers = [told.pop(name) for name in sorted(blank)]
+        assert numbers == [0] * 4
+        for part in (told, told["test"], *(told[name] for name in ("mean", "mean_reference", "raw", "adjusted", "effect"))):
+            assert not [v for v in part.values() if isinstance(v, int | float) and not isinstance(v, bool)], f.anchor
+    shown = {f.test.p for f in found if f.test.family == "confirmatory"}
+    assert len(shown - {None}) > 1
+
+
+def test_a_withheld_group_with_the_shortcut_does_not_pass_the_gate(small_group, tmp_path, run_command):
+    meas, plan, _ = small_group
+    run = store_run(meas, plan, tmp_path / "run")
+    code, out, err = run_command("analyze", run)
+    assert code == 3, err
+    assert out.startswith("insufficient evidence")
+
+
+@pytest.mark.parametrize("order", [NO_ORDER, PLAN["subgroups"]], ids=["no order", "ordered"])
+@pytest.mark.parametrize(("reason", "status"), [("not_annotated", "ok"), ("zero_heat", "no_positive_evidence")])
+def test_a_group_without_any_usable_image_keeps_the_verdict_open(order, reason, status):
+    meas = measured(1, patients=500, spread=0.25)
+    gone = meas.table["image_id"].isin(meas.images.loc[meas.images["subgroup.tone"] == "V-VI", "image_id"])
+    gone &= (meas.table["region"] == "ruler") | (status != "ok")
+    meas.table.loc[gone, ["heat_share", *METRICS]] = np.nan
+    meas.table.loc[gone, ["status", "reason"]] = status, reason
+    if status == "ok":
+        meas.table.loc[gone, "area_share"] = np.nan
+    plan = a_plan(subgroups=order)
+    found = analyze(meas, plan)
+    missing = of(found, "GA101", region="ruler", group="V-VI")
+    assert [(f.verdict, f.reason, f.test.family, f.n_images) for f in missing] == [(Verdict.NOT_ASSESSED, "no usable image", "confirmatory", 0)]
+    assert "not assessed, no usable image" in missing[0].sentence
+    others = [f for f in found if f.test.family == "confirmatory" and f.outcome == "heat_share" and f.group != "V-VI"]
+    assert {f.verdict for f in others} <= {Verdict.EQUIVALENT, Verdict.WITHIN_MARGIN}
+    verdict = audit_verdict(found, plan)
+    assert verdict.state in ("insufficient", "not_met")
+    assert (verdict.state == "not_met") == (status != "ok")  # heat that is undefined in one group alone is a disparity of its own
+    assert any("Tone V-VI" in line for line in verdict.cannot_tell)
+
+
+def test_no_decisive_comparison_without_a_number_leaves_the_criteria_met(null):
+    """Every reason for which a comparison has no number, put on one finding after the other of an audit that is met."""
+    assert audit_verdict(null, a_plan()).state == "met"
+    decisive = [k for k, f in enumerate(null) if f.test.family == "confirmatory" and f.outcome == "heat_share"]
+    for k in decisive:
+        for change in ({"suppressed": True}, {"reason": "no usable image"}, {"reason": "fewer than 10 clusters on one side (4)"}):
+            changed = list(null)
+            changed[k] = null[k].model_copy(update={"verdict": Verdict.NOT_ASSESSED, **change})
+            assert audit_verdict(changed, a_plan()).state == "insufficient"
 
 
 # ── words ───────────────────────────────────────────────────────────────────────────────────────────────────────────

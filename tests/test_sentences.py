@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gradaudit.config import Plan
+from gradaudit.config import CriteriaPlan, Plan
 from gradaudit.records import Finding, Interval, TestResult, Verdict
 from gradaudit.sentences import headline, sentence, summary_sentences, what_cannot_be_told
 
@@ -208,6 +208,30 @@ def test_the_headline_of_the_worst_finding(kind, changes, expected):
 )  # fmt: skip
 def test_headlines_count_in_good_english(state, verdicts, expected):
     assert headline(state, [_example(v) for v in verdicts]) == expected
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "hidden", "expected"),
+    [
+        ([], 1, "the only comparison of the heat share is withheld, because a group is too small to be shown"),
+        ([Verdict.EQUIVALENT] * 8, 1, "1 of 9 comparisons of the heat share is withheld, because a group is too small to be shown"),
+        ([Verdict.EQUIVALENT] * 7, 2, "2 of 9 comparisons of the heat share are withheld, because a group is too small to be shown"),
+        (
+            [Verdict.EQUIVALENT] * 7 + [Verdict.INCONCLUSIVE], 1,
+            "2 of 9 comparisons of the heat share stay open, 1 of them withheld, because a group is too small to be shown",
+        ),
+        ([Verdict.NOT_ASSESSED], 1, "both comparisons of the heat share stay open, 1 of them withheld, because a group is too small to be shown"),
+    ],
+)  # fmt: skip
+def test_a_headline_says_what_is_withheld(verdicts, hidden, expected):
+    withheld = _example(Verdict.NOT_ASSESSED, suppressed=True, n_images=0)
+    decisive = [*(_example(v) for v in verdicts), *[withheld] * hidden]
+    assert headline("insufficient", decisive) == expected
+    tally = next(line for line in summary_sentences(decisive, ())[1] if "decisive" in line)
+    _text_is_sound(tally)
+    assert re.search(rf"{hidden} (is|are) withheld|The only .* is withheld", tally)
+    told = what_cannot_be_told(decisive, Plan(criteria=CriteriaPlan(margin=0.1)))
+    assert "Withheld, because a group is too small to be shown: Skin tone V–VI. What is not shown cannot be called met." in told
 
 
 def test_the_tally_names_every_verdict_once():

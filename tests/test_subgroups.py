@@ -11,7 +11,7 @@ from scipy.special import expit
 from statsmodels.regression.linear_model import OLS
 
 from gradaudit import contrasts, stats
-from gradaudit.analysed_rows import AnalysedRows, attribute_kind, sort_levels, with_columns
+from gradaudit.analysed_rows import AnalysedRows, attribute_kind, sort_levels, usable_rows, with_columns
 from gradaudit.errors import InputError
 from gradaudit.records import Verdict
 from gradaudit.subgroups import disparity, intersections
@@ -151,6 +151,45 @@ def test_ordered_levels_have_a_slope_and_a_departure():
     assert slope.estimate == pytest.approx(3 * np.polyfit(level, value, 1)[0], rel=1e-9)
     bent = disparity(value + 0.1 * (level == 1), np.array(list("abcd"))[level], order=list("abcd"), permutations=199)
     assert [next(c.p for c in f.contrasts if c.kind == "departure") < 0.05 for f in (found, bent)] == [False, True]
+
+
+@pytest.mark.parametrize("count", [3, 4, 5])
+@pytest.mark.parametrize("patients", [90, 4000], ids=["permuted", "Student's t"])
+def test_a_departure_is_a_joint_test_however_few_levels_there_are(count, patients):
+    """Beside a line three levels leave one number, whose sign and scale are arbitrary: W is given, no difference and no margin."""
+    rng = np.random.default_rng(count)
+    level, names = rng.integers(0, count, patients), np.array(list("abcde"))
+    value = rng.random(patients) + 0.05 * (level == 1)
+    found = disparity(value, names[level], order=list("abcde")[:count], margin=0.1, permutations=199)
+    bend = next(c for c in found.contrasts if c.kind == "departure")
+    assert np.isnan([bend.estimate, bend.se, bend.ci_low, bend.ci_high, bend.p_equivalence, bend.mde80, bend.clusters_needed]).all()
+    fit = OLS(value, np.eye(count)[level]).fit(cov_type="HC2")
+    beside = np.linalg.svd(np.vander(np.arange(count), 2).T)[2][2:]
+    assert bend.statistic == pytest.approx(float(fit.wald_test(beside, use_f=False, scalar=True).statistic), rel=1e-9)
+    assert bend.df == count - 2
+    slope = next(c for c in found.contrasts if c.kind == "trend")
+    assert np.isfinite([slope.estimate, slope.mde80, slope.p_equivalence]).all()
+
+
+@pytest.mark.parametrize("seed", [9, 11, 31, 32])
+def test_ties_stay_ties_after_adjustment(seed):
+    """A third of the patients have all heat in a region of one size: their adjusted values are equal, and rounding must not rank them."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(60, 140))
+    group, klass = rng.choice(list("abc"), n), rng.integers(0, 2, n)
+    area, value = rng.uniform(0.05, 0.4, n), rng.random(n)
+    same = rng.random(n) < 0.3
+    area[same], value[same], klass[same] = 0.3, 1.0, 1
+    found = disparity(value, group, area_share=area, klass=klass, permutations=99)
+    ask = contrasts.Settings("rest", None, False, None, 0.05, 99, 0, None, None, "patient", "holm", False, False, False)
+    rows = usable_rows(value, group, area, klass, None, None, None, ask)
+    x = np.column_stack([np.eye(3)[rows.codes], rows.z])
+    adjusted = value - rows.z @ OLS(value, x).fit().params[3:]
+    assert np.ptp(adjusted[same]) < 1e-12
+    for c in found.contrasts:
+        own = group == c.group
+        signs = np.sign(np.round(adjusted[own][:, None] - adjusted[~own][None], 10))
+        assert c.cliffs_delta == pytest.approx(signs.mean(), abs=1e-12)
 
 
 @pytest.mark.parametrize(

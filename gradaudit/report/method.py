@@ -64,7 +64,10 @@ def families(document: ResultDocument) -> Block:
         card = find_card(document, "statistic", name)
         link = f"#{card_anchor('statistic', name)}" if card else ""
         rows.append(row(word.capitalize(), count(numbers[family]), Cell(card.get("label", plain(name)), link=link), worded))
-    note = "Within the decisive family, p and p of equivalence are adjusted apart. Comparisons that are withheld belong to no family."
+    note = (
+        "Within the decisive family, p and p of equivalence are adjusted apart. A decisive comparison that is withheld is one of the family "
+        "and has no p; other comparisons that are withheld belong to none."
+    )
     return Table("Families for multiplicity", columns("Family", ("Comparisons", ""), "p adjusted by", "Worded"), tuple(rows), note)
 
 
