@@ -156,12 +156,13 @@ def guard(mode_share: float, n: int, n_other: int, counted: str = "clusters on o
     smaller = min(n, n_other)
     if smaller < MIN_PATIENTS:
         return f"fewer than {MIN_PATIENTS} {counted} ({smaller})", False, False
-    off_mode = smaller * (1 - mode_share)
-    if off_mode < 1e-9:
+    off_mode = round(smaller * (1 - mode_share), 9)  # five of 25 are 5 clusters, and not the 4.999999999999999 of 25 * (1 - 0.8)
+    if off_mode == 0:
         return "every value is the same", False, False
     if off_mode < MIN_OFF_MODE:
+        below = int(10 * off_mode) / 10  # 4.96 is not called 5.0
         return (
-            f"nearly every value is the same (only {off_mode:.1f} clusters of the smaller side expected to differ, {MIN_OFF_MODE:.0f} needed)",
+            f"nearly every value is the same (only {below:.1f} clusters of the smaller side expected to differ, {MIN_OFF_MODE:.0f} needed)",
             False,
             False,
         )

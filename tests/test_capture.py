@@ -412,6 +412,45 @@ def test_a_stem_is_never_chosen_silently():
     assert capture(net, "stem", images(), PREDICTED).grid == (8, 8)  # by name it is allowed
 
 
+class Ladder(nn.Module):
+    """``grids`` convolutions, then linear layers: ``weighted`` layers with weights in all."""
+
+    def __init__(self, grids, weighted):
+        super().__init__()
+        self.grids = nn.Sequential(nn.Conv2d(3, 4, 4, 4), *(nn.Conv2d(4, 4, 1) for _ in range(grids - 1)))
+        self.rest = nn.Sequential(*(nn.Linear(256, 256) for _ in range(weighted - grids - 1)), nn.Linear(256, 5))
+
+    def forward(self, x):
+        return self.rest(self.grids(x).flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("grids", "weighted", "stem"), [(1, 7, False), (1, 8, True), (2, 8, False), (2, 9, True), (3, 16, True), (4, 16, False), (4, 17, True)]
+)
+def test_a_stem_ends_before_a_quarter_of_eight_or_more_weighted_layers(grids, weighted, stem):
+    net = seeded(Ladder, grids=grids, weighted=weighted)
+    if stem:
+        with pytest.raises(LayerError, match=f"is layer {grids} of {weighted} with weights"):
+            choose_layer(net, images())
+    else:
+        assert choose_layer(net, images()).name == "grids"
+
+
+@pytest.mark.parametrize(("classes", "name"), [(5, "relu"), (3, "relu"), (2, "classifier")])
+def test_a_map_of_class_scores_is_no_layer_to_explain(classes, name):
+    """One channel per class, of which each image's score reads one; of two classes, two traced images would read both channels of any layer."""
+
+    class Convolutional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.features, self.relu, self.classifier = nn.Conv2d(3, 7, 4, 4), nn.ReLU(), nn.Conv2d(7, classes, 1)
+
+        def forward(self, x):
+            return self.classifier(self.relu(self.features(x))).mean((2, 3))
+
+    assert choose_layer(seeded(Convolutional), images()).name == name
+
+
 def test_a_network_without_a_grid_is_refused_with_its_candidates():
     net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 4))
     with pytest.raises(LayerError, match="no layer gives a grid"):

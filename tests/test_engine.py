@@ -274,14 +274,17 @@ def test_status_of_every_kind():
         def forward(self, x):
             return self.layer(x).mean((2, 3)).repeat(1, 2)
 
-    x = torch.zeros(6, 1, 4, 4)
+    x = torch.zeros(8, 1, 4, 4)
     x[0, 0, 1, 1] = 1  # ok
     x[1, 0, 1, 1] = -1  # no positive evidence
     x[2] = 3.0  # flat, positive
     x[4, 0, 0, 0] = float("nan")
     x[5] = -2.0
+    x[6:] = 3.0
+    x[6, 0, 1, 1] *= 1 + 5e-6  # small as it is, it varies
+    x[7, 0, 1, 1] *= 1 + 5e-7  # as much as rounding makes of a constant
     found = explain(Classifier.wrap(Known(), "layer"), x, 1)
-    assert found.status == ("ok", "no_positive_evidence", "flat", "flat", "non_finite", "flat")
+    assert found.status == ("ok", "no_positive_evidence", "flat", "flat", "non_finite", "flat", "ok", "flat")
     torch.testing.assert_close(found.raw[:4], x[:4, 0] / 16)
 
 

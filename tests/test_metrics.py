@@ -129,6 +129,25 @@ def test_heat_that_is_not_finite_or_zero_is_undefined_with_a_reason():
     assert {code for row in reasons(heat, masks, 9) for code in row} <= set(REASONS)
 
 
+def test_a_region_of_one_cell_and_a_pixel_half_covered_count():
+    heat, masks = np.ones((1, 4, 4), np.float32), np.zeros((1, 4, 4, 4), np.float32)
+    masks[0, 0, 0, :] = 1  # four whole pixels
+    masks[0, 1, 0, :] = 0.999
+    masks[0, 2, 0, 0] = 0.5  # one pixel, half of it
+    masks[0, 3] = 0.5  # every pixel, half of each
+    assert reasons(heat, masks, cell_area=4.0) == [["", "mask_below_cell", "mask_below_cell", "full_mask"]]
+    assert reasons(heat, masks) == [["", "", "", "full_mask"]]
+    masks[0, 2, 0, 0] = 0.499
+    assert reasons(heat, masks)[0][2] == "mask_below_cell"  # no pixel is inside, so nothing can be ranked
+
+
+def test_zero_and_negative_zero_are_one_value():
+    heat = np.array([[[-0.0, 0.0], [0.0, 1.0]]], np.float32)
+    mask = np.array([[[[1, 0], [0, 0]]]], np.float32)
+    close(METRICS.get("auc")(heat, mask)[0, 0], (0.5 + 0.5 + 0) / 3)
+    close(METRICS.get("relevance_rank_accuracy")(heat, 1 - mask)[0, 0], (1 + 2 * 2 / 3) / 3)
+
+
 def test_small_and_negative_zero_values_rank_as_they_are():
     heat = np.array([[[1e-42, -0.0], [0.0, 3e-42]]], np.float32)
     mask = np.array([[[[1, 0], [0, 1]]]], np.float32)
@@ -150,7 +169,7 @@ def test_more_regions_than_one_sort_holds():
 
 
 @pytest.mark.parametrize(
-    ("grid", "size"), [((7, 7), (224, 224)), ((14, 10), (225, 161)), ((7, 5), (97, 64)), ((1, 3), (8, 9)), ((8, 8), (8, 8)), ((9, 9), (5, 4))]
+    ("grid", "size"), [((7, 7), (224, 224)), ((14, 10), (225, 161)), ((7, 5), (97, 64)), ((1, 3), (8, 9)), ((2, 2), (9, 16)), ((8, 8), (8, 8)), ((9, 9), (5, 4))]
 )
 def test_upsampling_equals_torch_and_opencv(grid, size):
     cam = np.random.default_rng(0).standard_normal((2, *grid)).astype(np.float32)
@@ -160,6 +179,13 @@ def test_upsampling_equals_torch_and_opencv(grid, size):
     close(upsample(torch.from_numpy(cam), size).numpy(), ours, 1e-12)
     if min(size[0] - grid[0], size[1] - grid[1]) >= 0:
         close(ours, np.stack([cv2.resize(c, size[::-1], interpolation=cv2.INTER_LINEAR) for c in cam]), 2e-6)
+
+
+def test_upsampling_of_two_cells_in_closed_form():
+    """Centres of four pixels lie at −1/4, 1/4, 3/4 and 5/4 of the way between the centres of two cells; the border is continued."""
+    np.testing.assert_array_equal(upsampling_matrix(4, 2), [[1, 0], [0.75, 0.25], [0.25, 0.75], [0, 1]])
+    np.testing.assert_array_equal(upsampling_matrix(2, 2), np.eye(2))
+    np.testing.assert_allclose(upsample(np.array([[0.0, 1.0], [2.0, 3.0]]), (4, 4))[1], [0.5, 0.75, 1.25, 1.5])
 
 
 @settings(max_examples=25, deadline=None)

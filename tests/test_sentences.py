@@ -94,6 +94,56 @@ def test_sentences_of_what_is_not_assessed_withheld_or_explored():
     assert "points" not in sentence(lift)
 
 
+# ── numbers where they change their form ──
+
+
+@pytest.mark.parametrize(
+    ("mean", "text"),
+    [
+        (Interval(estimate=0.02, low=-0.01, high=0.05), "2.0 % of the heat falls on ruler (95 % CI 0.0–5.0, n = 212)"),
+        (Interval(estimate=0.97, low=0.92, high=1.02), "97 % of the heat falls on ruler (95 % CI 92–100, n = 212)"),
+    ],
+)
+def test_a_mean_share_and_its_interval_stay_between_0_and_100_percent(mean, text):
+    assert sentence(_example(Verdict.SHOWN, mean=mean)).startswith(f"Skin tone V–VI: {text}; ")
+
+
+def test_the_interval_of_a_mean_ratio_is_not_cut():
+    lift = _example(Verdict.SHOWN, outcome="mass_lift", code="GA121", mean=Interval(estimate=1.4, low=0.9, high=1.9))
+    assert "(95 % CI 0.90–1.90, n = 212)" in sentence(lift)
+
+
+@pytest.mark.parametrize(("size", "said"), [(0.1, "+10 points (+6 to +14)"), (0.064, "+6.4 points (+2.4 to +10.4)"), (-0.096, "−9.6 points (−13.6 to −5.6)")])
+def test_differences_under_ten_points_have_a_decimal(size, said):
+    found = _example(Verdict.SHOWN, adjusted=Interval(estimate=size, low=size - 0.04, high=size + 0.04))
+    assert f"at equal region size {said}." in sentence(found)
+
+
+@pytest.mark.parametrize(("p", "said"), [(0.000999, "p < 0.001"), (0.001, "p = 0.001"), (0.0096, "p = 0.010")])
+def test_p_is_said_down_to_a_thousandth(p, said):
+    assert f"(adjusted {said})" in sentence(_example(Verdict.SHOWN, test=TestResult(p_adjusted=p, family="confirmatory")))
+
+
+@pytest.mark.parametrize(("needed", "told"), [(212, False), (213, True)])
+def test_only_a_group_that_is_too_small_is_told_how_large_to_be(needed, told):
+    assert ("clusters in the group" in sentence(_example(Verdict.INCONCLUSIVE, clusters_needed=needed))) == told
+
+
+@pytest.mark.parametrize(("role", "size", "adverse"), [("avoid", 0.17, True), ("avoid", -0.17, False), ("attend", -0.17, True), ("attend", 0.17, False), ("", 0.17, False)])
+def test_the_adverse_side_is_heat_where_it_does_not_belong_or_none_where_it_does(role, size, adverse):
+    found = _example(Verdict.MATERIAL, role=role, adjusted=Interval(estimate=size, low=size - 0.05, high=size + 0.05))
+    assert ("the group has the adverse side of it" in sentence(found)) == adverse
+
+
+def test_a_summary_has_three_to_five_sentences():
+    worst = [_example(Verdict.MATERIAL, sentence=f"Finding {k}.", adjusted=Interval(estimate=0.3 - k / 100)) for k in range(6)]
+    undefined = _example(Verdict.SHOWN, code="GA111", outcome="undefined", sentence="Undefined.")
+    told, lines = summary_sentences([*worst, undefined], ())
+    assert [f.sentence for f in told] == ["Finding 0.", "Finding 1.", "Finding 2."]
+    assert lines == ("Finding 0.", "Finding 1.", "Finding 2.", "All 6 decisive comparisons of the heat share lie beyond the margin.", "Undefined.")
+    assert len(summary_sentences([_example(Verdict.EQUIVALENT, sentence="One.")], ())[1]) == 3
+
+
 # ── every kind with every verdict ───────────────────────────────────────────────────────────────────────────────────
 
 DECISIONS = {

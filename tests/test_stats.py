@@ -1,5 +1,7 @@
 """The statistics against slow replicas: dense matrices, refitted permutations, other libraries."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -97,6 +99,10 @@ def test_a_row_fitted_exactly_has_no_share_in_the_error():
     assert np.isfinite(stats.hc2(fit, fit.residuals(np.arange(21.0)), fit.row_weights(np.array([-1.0, 1.0]))[:, None])).all()
 
 
+def test_a_row_of_high_leverage_keeps_its_share_in_the_error():
+    np.testing.assert_allclose(stats.leverage_factor(np.array([0.0, 0.5, 0.95, 0.999, 1.0])), [1.0, 2.0, 20.0, 1000.0, 0.0])
+
+
 @pytest.mark.parametrize("flip", [False, True])
 def test_permuted_t_equals_refitting_every_permutation(flip):
     codes, covariates, y = a_design(4, n=40, levels=2, z=2)
@@ -112,6 +118,45 @@ def test_permuted_t_equals_refitting_every_permutation(flip):
         drawn = residual * draws[b] if flip else residual[draws[b]]
         again = dense_contrast(x, np.r_[on, 0.0, 0.0], y - residual + drawn)
         assert found[b, 0] == pytest.approx(abs(again[0] - estimate) / again[1], rel=1e-9)
+
+
+def test_an_error_that_is_small_beside_one_outlier_is_no_zero():
+    """Where the outlier is permuted into the third level, the other two differ by a t like any other."""
+    codes, covariates, y = a_design(8, n=30, z=0)
+    residual = stats.design(codes, covariates).residuals(y)
+    residual[0] += 1e5
+    fit, on = stats.design(codes, covariates), np.array([1.0, -1.0, 0.0])
+    found, _ = stats.reference_t(fit, residual, fit.row_weights(on)[:, None], 25, seed=1)
+    draws = np.concatenate(list(stats._draws(30, 25, 1, False, 25)))
+    expected = [scipy_stats.ttest_ind(residual[order][codes == 0], residual[order][codes == 1], equal_var=False).statistic for order in draws]
+    np.testing.assert_allclose(found[:, 0], np.abs(expected), rtol=1e-6)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_every_permutation_and_every_pattern_of_signs_is_as_likely(flip):
+    """|t*| over many draws against the distribution over all of them: 720 orders of six rows, 64 patterns of their signs."""
+    residual = np.array([1.0, 2.0, 4.0, 8.0, 16.0, 33.0])
+    residual -= residual.mean()
+    codes = np.zeros(6, dtype=int) if flip else np.array([0, 0, 0, 1, 1, 1])
+    fit = stats.design(codes, np.empty((6, 0)))
+    all_draws = [residual * s for s in itertools.product((1, -1), repeat=6)] if flip else [residual[list(o)] for o in itertools.permutations(range(6))]
+    if flip:
+        every = [abs(np.mean(e)) / (np.std(e, ddof=1) / np.sqrt(6)) for e in all_draws]
+    else:
+        every = [abs(np.mean(e[:3]) - np.mean(e[3:])) / np.sqrt((np.var(e[:3], ddof=1) + np.var(e[3:], ddof=1)) / 3) for e in all_draws]
+    found, _ = stats.reference_t(fit, residual, fit.row_weights(np.ones(1) if flip else np.array([1.0, -1.0]))[:, None], 40_000, seed=3, flip=flip)
+    levels = np.unique(np.round(every, 9))
+    expected, seen = (np.array([np.mean(np.abs(np.asarray(t) - level) < 1e-6) for level in levels]) for t in (every, found[:, 0]))
+    assert expected.sum() == pytest.approx(1)
+    error = np.sqrt(expected * (1 - expected) / 40_000)
+    assert np.abs(seen - expected).max() < 4 * error.max(), (seen, expected)
+
+
+def test_joint_statistic_of_correlated_differences_in_closed_form():
+    """Two differences of 1 with unit variance and correlation r: W = 2 / (1 + r); with r = 1 there is no W."""
+    correlated = np.array([[[1.0, r], [r, 1.0]] for r in (0.0, 0.5, 0.999, 1.0)])
+    found = stats.wald(np.array([[1.0, 1.0], [1.0, 1.0], [1.0, 1.0], [1.0, 2.0]]), correlated)
+    np.testing.assert_allclose(found, [2.0, 2 / 1.5, 2 / 1.999, np.inf], rtol=1e-9)
 
 
 def test_joint_statistic_equals_the_dense_wald_statistic():
@@ -160,6 +205,31 @@ def test_p_and_interval_never_disagree(reference, t, alpha):
     assert (stats.p_value(t, draws) <= alpha) == (not inside) or abs(t - q) <= 1e-8 * q
 
 
+@pytest.mark.parametrize(
+    ("t", "p"), [(0.0, 1.0), (2.5, 3 / 5), (3.0, 3 / 5), (-3.0, 3 / 5), (3.0 * (1 + 1e-12), 3 / 5), (3.0 * (1 + 1e-6), 2 / 5), (4.5, 1 / 5)]
+)
+def test_p_counts_the_statistic_itself_and_every_tie(t, p):
+    assert stats.p_value(t, np.array([4.0, 1.0, 3.0, 2.0])) == pytest.approx(p)
+
+
+@pytest.mark.parametrize(
+    ("permutations", "alpha", "q"),
+    [(19, 0.05, 19.0), (18, 0.05, np.inf), (99, 0.05, 95.0), (99, 0.29, 71.0), (99, 0.07, 93.0), (199, 0.05, 190.0), (198, 0.05, 190.0)],
+)
+def test_critical_value_is_the_alpha_b_plus_one_th_largest(permutations, alpha, q):
+    """Of |t*| = 1, 2 … B; 0.29 times 100 is 28.999999999999996 in floating point and 29 here."""
+    assert stats.critical_value(np.random.default_rng(0).permutation(permutations) + 1.0, alpha) == q
+
+
+@pytest.mark.parametrize(
+    ("estimate", "se", "statistic"),
+    [(0.03, 0.01, 2.0), (-0.03, 0.01, 2.0), (0.0, 0.02, 2.5), (0.05, 0.01, None), (0.07, 0.01, None), (-0.07, 0.01, None), (0.03, 0.0, None)],
+)
+def test_only_an_estimate_inside_the_margin_can_be_equivalent(estimate, se, statistic):
+    found = stats.equivalence_statistic(estimate, se, 0.05)
+    assert found is None if statistic is None else found == pytest.approx(statistic)
+
+
 def test_too_few_permutations_for_alpha_give_an_endless_interval():
     assert stats.critical_value(np.arange(10.0), 0.05) == np.inf
 
@@ -188,6 +258,13 @@ def test_corrections_do_not_count_what_is_unknown():
         (np.nan, np.nan, np.nan, np.nan, 0.05, Verdict.NOT_ASSESSED),
         (0.01, np.nan, 0.06, 0.12, None, Verdict.SHOWN),
         (0.30, np.nan, -0.02, 0.12, None, Verdict.NOT_SHOWN),
+        # on the boundaries: alpha itself is a verdict, the margin itself is not beyond it
+        (0.05, 1.0, 0.06, 0.12, 0.05, Verdict.MATERIAL),
+        (0.0501, 1.0, 0.06, 0.12, 0.05, Verdict.INCONCLUSIVE),
+        (0.01, 1.0, 0.05, 0.12, 0.05, Verdict.SIZE_UNCERTAIN),
+        (0.01, 1.0, -0.12, -0.05, 0.05, Verdict.SIZE_UNCERTAIN),
+        (0.30, 0.05, -0.02, 0.04, 0.05, Verdict.EQUIVALENT),
+        (0.30, 0.0501, -0.02, 0.04, 0.05, Verdict.INCONCLUSIVE),
     ],
 )
 def test_verdicts(p, near, low, high, margin, verdict):
@@ -203,6 +280,34 @@ def test_spline_is_straight_outside_and_smooth_inside():
     outside = (x[1:-1] < -2.01) | (x[1:-1] > 2.01)
     assert np.abs(second[outside]).max() < 1e-6
     assert np.abs(np.diff(second, axis=0)).max() < 0.01  # the second derivative has no jump
+
+
+def test_spline_is_harrells_equation_at_the_5_35_65_and_95_percent_points():
+    """Equation 2.25 written out, with points that lie between two values (linear interpolation)."""
+    x = np.array([0.0, 1.0, 2.5, 4.0, 7.0, 7.5, 9.0, 12.0, 20.0, 33.0])
+
+    def point(share):
+        place = share * (len(x) - 1)
+        below = int(place)
+        return x[below] + (place - below) * (x[below + 1] - x[below])
+
+    t1, t2, t3, t4 = (point(share) for share in (0.05, 0.35, 0.65, 0.95))
+
+    def third_power(v, t):
+        return (v - t) ** 3 if v > t else 0.0
+
+    expected = [
+        [v, *(
+            (third_power(v, t) - third_power(v, t3) * (t4 - t) / (t4 - t3) + third_power(v, t4) * (t3 - t) / (t4 - t3)) / (t4 - t1) ** 2
+            for t in (t1, t2)
+        )]
+        for v in x
+    ]  # fmt: skip
+    np.testing.assert_allclose(stats.spline_basis(x), expected, rtol=1e-12)
+
+
+def test_logit_moves_only_what_has_none():
+    np.testing.assert_allclose(stats.logit(np.array([0.0, 1e-5, 0.25, 1.0])), [-np.log(1e6 - 1), -np.log(1e5 - 1), -np.log(3), np.log(1e6 - 1)])
 
 
 def test_spline_of_few_values_is_a_line_and_of_a_constant_nothing():
@@ -240,6 +345,21 @@ def test_shrinkage_pulls_uncertain_cells_further_and_keeps_two():
     np.testing.assert_array_equal(stats.shrunken(d[:2], se[:2]), d[:2])
 
 
+def test_shrinkage_in_closed_form():
+    """DerSimonian-Laird by hand: weights 100, 100, 25; mean 0.2; Q = 1 + 0 + 4; tau² = (5 − 2) / (225 − 20625/225) = 0.0225."""
+    pulled = stats.shrunken(np.array([0.1, 0.2, 0.6]), np.array([0.1, 0.1, 0.2]))
+    np.testing.assert_allclose(pulled, [0.2 - 0.1 * 0.0225 / 0.0325, 0.2, 0.2 + 0.4 * 0.0225 / 0.0625])
+    np.testing.assert_allclose(stats.shrunken(np.array([0.19, 0.2, 0.22]), np.array([0.1, 0.1, 0.2])), (19 + 20 + 5.5) / 225)  # Q < 2: all alike
+
+
+def test_a_ratio_known_within_a_large_factor_keeps_its_interval():
+    for half, known in ((1.0, True), (49.0, True), (51.0, False)):
+        ratio, low, high = stats.ratio_of_means(np.array([0.3, 0.2]), np.diag([(half / 2 * 0.3) ** 2, 0.0]), 2.0)
+        assert ratio == pytest.approx(1.5)
+        assert (low, high) == (pytest.approx((1.5 * np.exp(-half), 1.5 * np.exp(half))) if known else pytest.approx((np.nan, np.nan), nan_ok=True))
+    assert np.isnan(stats.ratio_of_means(np.array([0.3, 0.2]), np.eye(2), np.inf)).all()
+
+
 def test_max_t_is_never_below_the_single_p():
     rng = np.random.default_rng(7)
     reference = np.abs(rng.normal(size=(499, 4)))
@@ -258,9 +378,18 @@ def test_detectable_difference_has_eighty_percent_power():
     assert power == pytest.approx(0.80, abs=0.01)
 
 
+def test_detectable_difference_in_closed_form():
+    t = scipy_stats.t.ppf
+    assert stats.detectable_difference(0.02, 30.0) == pytest.approx(0.02 * (t(0.975, 30) + t(0.8, 30)))
+    assert stats.detectable_difference(0.02, 30.0, alpha=0.1) == pytest.approx(0.02 * (t(0.95, 30) + t(0.8, 30)))
+    assert stats.detectable_difference(0.02, 0.3) == pytest.approx(0.02 * (t(0.975, 1) + t(0.8, 1)))  # never fewer than one degree of freedom
+
+
 def test_mode_share():
     assert stats.mode_share(np.array([0, 0, 0, 1.0])) == 0.75
     assert stats.mode_share(np.array([0.1 + 0.2, 0.3])) == 1.0
+    assert stats.mode_share(np.array([0.1234, 0.1235, 0.1236, 0.12341])) == 0.25
+    assert stats.mode_share(np.array([1e-11, 2e-11, 0.0])) == pytest.approx(1 / 3)
     assert np.isnan(stats.mode_share(np.empty(0)))
 
 

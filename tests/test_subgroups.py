@@ -61,6 +61,46 @@ def test_adjusted_contrast_equals_statsmodels_on_patient_means():
         assert (c.estimate, c.se) == pytest.approx((theirs.effect.item(), theirs.sd.item()), rel=1e-9)
 
 
+@pytest.mark.parametrize("analytic", [False, True])
+def test_p_interval_and_equivalence_come_from_one_distribution(analytic):
+    """Two groups of single images, by hand: the permuted |t*| of the pooled residuals, or Student's t."""
+    rng = np.random.default_rng(21)
+    value, group = rng.beta(2, 5, 60), np.array(["a"] * 25 + ["b"] * 35)
+    c = disparity(value, group, margin=0.12, permutations=499, seed=4, analytic=analytic).contrasts[0]
+    a, b = value[:25], value[25:]
+    estimate, se = a.mean() - b.mean(), np.sqrt(a.var(ddof=1) / 25 + b.var(ddof=1) / 35)
+    near = (0.12 - abs(estimate)) / se
+    welch = scipy_stats.ttest_ind(a, b, equal_var=False)
+    if analytic:
+        p, p_near, q = 2 * scipy_stats.t.sf(abs(estimate / se), c.df), 2 * scipy_stats.t.sf(near, c.df), scipy_stats.t.ppf(0.975, c.df)
+    else:
+        order = np.lexsort((value, group))
+        residual = np.r_[a - a.mean(), b - b.mean()][order]
+        fit = stats.design(np.repeat([0, 1], [25, 35]), np.empty((60, 0)))
+        t = stats.reference_t(fit, residual, fit.row_weights(np.array([1.0, -1.0]))[:, None], 499, 4)[0][:, 0]
+        p, p_near, q = (1 + np.sum(t >= abs(estimate / se))) / 500, (1 + np.sum(t >= near)) / 500, np.sort(t)[-25]
+    assert (c.estimate, c.se, c.statistic) == pytest.approx((estimate, se, welch.statistic), rel=1e-9)
+    assert (c.p, c.p_equivalence, c.critical) == pytest.approx((p, p_near, q), rel=1e-9)
+    assert (c.ci_low, c.ci_high) == pytest.approx((estimate - q * se, estimate + q * se), rel=1e-9)
+    assert c.method == ("t" if analytic else "permutation")
+    assert c.mde80 == pytest.approx((scipy_stats.t.ppf(0.975, c.df) + scipy_stats.t.ppf(0.8, c.df)) * se)
+    assert c.clusters_needed == np.ceil(25 * (c.mde80 / 0.12) ** 2)
+
+
+def test_standardised_difference_and_omnibus_equal_statsmodels():
+    d = clustered(22, patients=120)
+    found = disparity(d["value"], d["group"], area_share=d["area"], clusters=d["cluster"], reference="a", permutations=99, analytic=True)
+    basis = stats.spline_basis(stats.logit(d["area"].to_numpy()))
+    names = [f"s{j}" for j in range(basis.shape[1])]
+    how = {"value": "mean", "group": "first", **dict.fromkeys(names, "mean")}
+    patients = d.assign(**dict(zip(names, basis.T, strict=True))).groupby("cluster").agg(how)
+    fit = OLS(patients["value"], pd.get_dummies(patients["group"], dtype=float).join(patients[names])).fit(cov_type="HC2", use_t=True)
+    for c in found.contrasts:
+        assert c.standardised_difference == pytest.approx(c.estimate / np.sqrt(fit.mse_resid), rel=1e-9)
+    theirs = fit.f_test("a = b, b = c")
+    assert found.omnibus == pytest.approx({"statistic": 2 * float(theirs.fvalue), "df": 2.0, "p": float(theirs.pvalue)}, rel=1e-8)
+
+
 def test_rest_is_weighted_by_patients():
     d = clustered(1)
     found = disparity(d["value"], d["group"], clusters=d["cluster"], permutations=99)
@@ -111,6 +151,23 @@ def test_sampled_reference_agrees_with_the_whole_one(monkeypatch):
     assert sampled.critical == pytest.approx(whole.critical, rel=0.06)
 
 
+@pytest.mark.parametrize(("sizes", "drawn"), [((15, 2485, 1500), (15, 2485, 1500)), ((15, 2985, 1500), (15, 2485, 1500)), ((3000, 3000), (2000, 2000))])
+def test_the_reference_comes_from_four_thousand_patients_and_all_of_the_small_levels(sizes, drawn, monkeypatch):
+    seen, reference = [], stats.reference_t
+
+    def watched(fit, *arguments, **settings):
+        seen.append(tuple(int(n) for n in fit.counts))
+        return reference(fit, *arguments, **settings)
+
+    monkeypatch.setattr(stats, "reference_t", watched)
+    rng = np.random.default_rng(23)
+    values = np.where(rng.random(sum(sizes)) < 0.99, 0.0, rng.random(sum(sizes)))  # so few differ that Student's t will not do
+    values[: sizes[0]] = rng.random(sizes[0])
+    monkeypatch.setattr(contrasts, "ANALYTIC_PATIENTS", 10**6)
+    disparity(values, np.repeat([f"level {k}" for k in range(len(sizes))], sizes), permutations=99)
+    assert set(seen) == {drawn}
+
+
 def test_image_unit_equals_weighted_least_squares():
     d = clustered(7)
     found = disparity(d["value"], d["group"], area_share=d["area"], clusters=d["cluster"], reference="a", unit="image", permutations=99)
@@ -131,6 +188,15 @@ def test_max_t_uses_the_dependence_and_keeps_to_large_groups():
     small = clustered(8)
     few = [disparity(small["value"], small["group"], clusters=small["cluster"], correction=m, permutations=499) for m in ("holm", "max-t")]
     np.testing.assert_array_equal(few[0].table["p_adjusted"], few[1].table["p_adjusted"])
+
+
+@pytest.mark.parametrize(("smallest", "used"), [(39, False), (40, True)])
+def test_max_t_where_every_level_has_forty_patients(smallest, used):
+    rng = np.random.default_rng(24)
+    group = np.repeat(["a", "b", "c"], [60, 50, smallest])
+    value = rng.random(len(group)) + 0.1 * (group == "a")
+    holm, max_t = (disparity(value, group, correction=how, permutations=499).table["p_adjusted"].to_numpy() for how in ("holm", "max-t"))
+    assert np.array_equal(holm, max_t) != used
 
 
 # ── shapes of comparison ────────────────────────────────────────────────────────────────────────────────────────────
@@ -206,6 +272,19 @@ def test_a_line_needs_patients_at_both_its_ends(sizes, withheld):
     assert np.isnan(trend.p) == withheld
     if withheld:
         assert "clusters that hold one end of the line" in trend.reason
+
+
+def test_slopes_inside_patients_leave_out_who_hardly_varies():
+    """Three images each at −s, 0, s: own slopes, the mean of them, from P10 to P90 of all images; s² is 1 but for two patients."""
+    rng = np.random.default_rng(25)
+    spread = np.array([1.0] * 12 + [np.sqrt(0.26), np.sqrt(0.24)])
+    x = np.outer(spread, [-1.0, 0.0, 1.0]) + rng.random((14, 1))
+    y = 0.2 + 0.1 * x + 0.1 * rng.random(x.shape)
+    found = disparity(y.ravel(), x.ravel(), clusters=np.repeat(np.arange(14), 3), continuous=True, within=True, permutations=99).contrasts[0]
+    slopes = [np.polyfit(a, b, 1)[0] for a, b in zip(x[:13], y[:13], strict=True)]
+    assert found.n_clusters == 13
+    assert found.notes == ("differences within 13 clusters",)
+    assert found.estimate == pytest.approx(np.mean(slopes) * np.subtract(*np.quantile(x, [0.9, 0.1])), rel=1e-9)
 
 
 def test_continuous_attribute_is_quoted_from_p10_to_p90_and_a_bend_is_seen():
@@ -295,6 +374,80 @@ def test_guards(n, zeros, reason, provisional):
     assert (c.verdict is Verdict.NOT_ASSESSED) == bool(reason)
 
 
+@pytest.mark.parametrize(
+    ("mode_share", "n", "n_other", "reason", "provisional", "analytic"),
+    [
+        (0.0, 9, 300, "fewer than 10", False, False),
+        (0.0, 300, 9, "fewer than 10", False, False),
+        (0.0, 10, 300, "", True, False),
+        (0.0, 19, 300, "", True, False),
+        (0.0, 20, 300, "", False, False),
+        (0.75, 20, 300, "", False, False),  # five of twenty differ from the commonest value
+        (0.76, 20, 300, "only 4.8 clusters", False, False),
+        (0.80, 25, 300, "", False, False),  # 25 · (1 − 0.8) is 4.999999999999999 in floating point
+        (0.0, 199, 300, "", False, False),
+        (0.0, 200, 300, "", False, True),
+        (0.80, 200, 300, "", False, True),  # 40 of 200, 39.99999999999999 in floating point
+        (0.805, 200, 300, "", False, False),
+    ],
+)
+def test_guards_stand_where_they_are_declared(mode_share, n, n_other, reason, provisional, analytic):
+    found = contrasts.guard(mode_share, n, n_other)
+    assert reason in found[0]
+    assert (bool(found[0]), *found[1:]) == (bool(reason), provisional, analytic)
+
+
+def test_five_clusters_off_the_commonest_value_are_five():
+    """Ten of fifty differ, five of the smaller side's 25: said to be "only 5.0 … 5 needed" where 1 − 0.8 is a hair too small."""
+    value = np.zeros(50)
+    value[:5], value[25:30] = np.arange(1, 6) / 10, np.arange(1, 6) / 9
+    assert disparity(value, ["a"] * 25 + ["b"] * 25, permutations=99).contrasts[0].reason == ""
+    value[29] = 0.0
+    few = disparity(value, ["a"] * 25 + ["b"] * 25, permutations=99).contrasts[0]
+    assert "only 4.5 clusters of the smaller side expected to differ, 5 needed" in few.reason
+    assert "only 4.9 clusters" in contrasts.guard(1 - 4.96 / 20, 20, 20)[0]  # never "5.0 where 5 are needed"
+
+
+def test_students_t_needs_degrees_of_freedom_and_not_patients_alone():
+    """Forty of 400 patients hold nearly all of the slope: 200 on either half, under 100 degrees of freedom."""
+    rng = np.random.default_rng(26)
+    x = np.r_[rng.random(360), 20 + 10 * rng.random(40)]
+    slope = disparity(rng.random(400), x, continuous=True, permutations=99).contrasts[0]
+    assert 20 < slope.df < 100
+    assert slope.method == "permutation"
+    even = disparity(rng.random(400), rng.random(400), continuous=True, permutations=99).contrasts[0]
+    assert (even.df > 100, even.method) == (True, "t")
+
+
+@pytest.mark.parametrize(("columns", "withheld"), [(13, False), (14, True)])
+def test_five_degrees_of_freedom_are_left_for_the_error(columns, withheld):
+    rng = np.random.default_rng(27)
+    covariates = pd.DataFrame({f"x{j}": rng.random(20) for j in range(columns)})
+    c = disparity(rng.random(20), ["a", "b"] * 10, covariates=covariates, permutations=99).contrasts[0]
+    assert (c.reason == "too few clusters for the covariates") == withheld
+    assert np.isnan(c.p) == withheld
+
+
+def test_complete_separation_has_agresti_and_caffos_interval():
+    """30 of 30 against 0 of 40, one patient of each value added to both sides: 31/32 against 1/42."""
+    c = disparity([1.0] * 30 + [0.0] * 40, ["a"] * 30 + ["b"] * 40, margin=0.05, permutations=99).contrasts[0]
+    se = np.sqrt(31 / 32 * 1 / 32 / 32 + 1 / 42 * 41 / 42 / 42)
+    assert (c.estimate, c.se, c.critical) == pytest.approx((1.0, se, 1.959963985))
+    assert (c.ci_low, c.ci_high) == pytest.approx((31 / 32 - 1 / 42 - 1.959963985 * se, 31 / 32 - 1 / 42 + 1.959963985 * se))
+    assert c.p_equivalence == 1.0
+    wide = disparity([0.3] * 30 + [0.1] * 40, ["a"] * 30 + ["b"] * 40, permutations=99).contrasts[0]
+    assert (wide.estimate, wide.se, wide.ci_low) == pytest.approx((0.2 * c.estimate, 0.2 * c.se, 0.2 * c.ci_low))
+
+
+def test_joint_tests_stand_alone_and_have_no_size():
+    def one(kind, p):
+        return contrasts.Contrast(kind, "g", "r", 50, 50, 50, 50, estimate=0.2, ci_low=0.1, ci_high=0.3, p=p, p_equivalence=1.0)
+
+    judged = contrasts.judge([one("level", 0.02), one("level", 0.03), one("departure", 0.04), one("nonlinear", 0.045)], 0.05, 0.05)
+    assert [c.p_adjusted for c in judged] == pytest.approx([0.04, 0.04, 0.04, 0.045])
+    assert [c.verdict for c in judged] == [Verdict.MATERIAL, Verdict.MATERIAL, Verdict.SHOWN, Verdict.SHOWN]
+
+
 def test_complete_separation_is_shown_and_not_withheld():
     c = disparity([1.0] * 30 + [0.0] * 40, ["a"] * 30 + ["b"] * 40, margin=0.05, permutations=99).contrasts[0]
     assert c.method == "Fisher"
@@ -323,6 +476,21 @@ def test_sizes_that_hardly_overlap_are_restricted_and_said():
     c = disparity(d["value"], d["group"], area_share=apart, clusters=d["cluster"], permutations=199).contrasts[0]
     assert c.verdict is Verdict.NOT_ASSESSED
     assert "overlap too little" in c.reason
+
+
+@pytest.mark.parametrize(("inside", "restricted"), [(16, False), (15, True)])
+def test_four_of_five_patients_must_have_a_size_that_the_other_side_reaches(inside, restricted):
+    """Twenty patients against 300; who is restricted, is so to the 1-99 % ranges of both sides."""
+    rng = np.random.default_rng(28)
+    size = np.r_[np.linspace(-2, -1, inside), np.linspace(2, 3, 20 - inside), rng.uniform(-3, 0, 300)]
+    small = np.arange(320) < 20
+    c = disparity(rng.random(320), np.where(small, "few", "many"), area_share=expit(size), permutations=99).contrasts[0]
+    assert bool(c.notes) == restricted
+    if restricted:
+        ranges = [np.quantile(size[side], [0.01, 0.99]) for side in (small, ~small)]
+        both = (size >= max(r[0] for r in ranges)) & (size <= min(r[1] for r in ranges))
+        assert f"among the {np.sum(both & small)} and {np.sum(both & ~small)} clusters" in c.notes[0]
+        assert (c.n_clusters, c.n_clusters_reference) == (20, 300)
 
 
 def test_what_is_left_out_is_counted_by_reason():
@@ -415,12 +583,35 @@ def test_interval_excludes_zero_exactly_where_p_says_so():
 def test_permutations_grow_with_the_family():
     d = rows_of("V01")
     assert disparity(d["value"], d["group"], permutations=99, family=66).contrasts[0].permutations == 5280
+    six = np.repeat(list("abcdef"), 20)
+    values = np.random.default_rng(0).random(120)
+    assert [c.permutations for c in disparity(values, six, permutations=99).contrasts] == [480] * 6
+    assert [c.permutations for c in disparity(values, six, permutations=99, family=7).contrasts] == [560] * 6
+    assert [c.permutations for c in disparity(values, six, permutations=999).contrasts] == [999] * 6
 
 
 def test_class_is_crossed_with_size_where_patients_suffice():
     d = rows_of("V12")
-    z = {n: with_columns(rows, pd.Series(k), None).z.shape[1] for n, rows, k in ((n, *_rows(d, n)) for n in (60, 200))}
-    assert z == {60: 4, 200: 7}
+    z = {n: with_columns(rows, pd.Series(k), None).z.shape[1] for n, rows, k in ((n, *_rows(d, n)) for n in (60, 139, 140, 200))}
+    assert z == {60: 4, 139: 4, 140: 7, 200: 7}  # twenty patients for each of 2 · 4 − 1 columns
+
+
+@pytest.mark.parametrize(("sizes", "columns"), [((60, 20, 20, 19), 3), ((60, 20, 19, 19), 2), ((60, 19, 19, 19), 1), ((60, 60), 1), ((19, 19), 1)])
+def test_classes_of_under_twenty_patients_are_pooled(sizes, columns):
+    """Indicators against the most frequent class; what is pooled shares one."""
+    n = sum(sizes)
+    rows = AnalysedRows(np.zeros(n), np.zeros(n, dtype=int), np.zeros(n), np.arange(n), np.arange(n), None, np.empty((n, 0)), ("0",), {})
+    z = with_columns(rows, pd.Series(np.repeat(list("abcd")[: len(sizes)], sizes)), None).z
+    assert z.shape[1] == columns
+    assert z.sum(axis=0).tolist() == [*(float(m) for m in sizes[1:] if m >= 20), *([float(sum(m for m in sizes[1:] if m < 20))] if sizes[-1] < 20 else [])]
+
+
+@pytest.mark.parametrize(("mixed", "unit"), [(1, "cluster"), (2, "difference within cluster"), (3, "difference within cluster")])
+def test_half_of_the_clusters_decide_where_differences_are_taken(mixed, unit):
+    """Four clusters of two images, some of them with both levels, beside twenty clusters of one image."""
+    group = ["a", "b"] * mixed + ["a", "a", "b", "b", "a", "a"][: 2 * (4 - mixed)] + ["a", "b"] * 10
+    clusters = np.r_[np.repeat(np.arange(4), 2), np.arange(4, 24)]
+    assert disparity(np.random.default_rng(0).random(28), group, clusters=clusters, permutations=99).unit == unit
 
 
 def _rows(d, n):
@@ -433,6 +624,7 @@ def _rows(d, n):
 def test_kinds_and_order_of_levels():
     assert attribute_kind(pd.Series(["1", "2"] * 9)) == "categorical"
     assert attribute_kind(pd.Series([str(x) for x in range(30)])) == "continuous"
+    assert [attribute_kind(pd.Series([str(x) for x in range(n)])) for n in (10, 11)] == ["categorical", "continuous"]
     assert attribute_kind(pd.Series(["1", "2"]), kind="continuous") == "continuous"
     assert attribute_kind(pd.Series(["a", "b"]), order=["b", "a"]) == "ordered"
     assert sort_levels(["10", "9", "2"]) == ["2", "9", "10"]
