@@ -23,7 +23,7 @@ from gradaudit.stats import Floats, Ints
 
 Bools = NDArray[np.bool_]
 Kind = Literal["level", "trend", "continuous", "departure", "nonlinear", "additivity"]
-JOINT = ("departure", "nonlinear")
+JOINT: tuple[Kind, ...] = ("departure", "nonlinear")
 """Kinds without an estimate: several rows, or one whose sign and scale mean nothing, are tested together against zero."""
 TEST_NAMES = {
     "permutation": "studentised permutation t",
