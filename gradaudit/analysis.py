@@ -25,6 +25,7 @@ from gradaudit.config import Plan, SubgroupPlan
 from gradaudit.contrasts import EXPLORATORY_PERMUTATIONS, JOINT, TEST_NAMES, Contrast
 from gradaudit.description import suppressed_cells, suppressed_levels
 from gradaudit.errors import InputError
+from gradaudit.performance import refuse_foreign_labels
 from gradaudit.privacy import UNKNOWN, is_small
 from gradaudit.records import AuditState, AuditVerdict, Effect, Finding, Interval, Measurements, TestResult, Verdict
 from gradaudit.registry import Family
@@ -419,12 +420,14 @@ def analyze(meas: Measurements | pd.DataFrame, plan: Plan | None = None, images:
     Confirmatory: heat share in the declared regions by every attribute, and the rate of undefined heat; Holm.
     Everything else is exploratory: Benjamini-Hochberg, worded as a signal.  Cells below ``privacy.min_cell`` are withheld.
 
-    Errors: ``InputError`` for missing columns; ``PlanError`` where the plan names what was not measured (see ``refuse_unmeasured``).
+    Errors: ``InputError`` for missing columns; ``PlanError`` where the plan names what was not measured (see ``refuse_unmeasured``);
+    ``ManifestError`` where no label is a class of the model.
     """
     named, plan = plan, plan or Plan()
     meas = meas if isinstance(meas, Measurements) else _measurements(meas, images)
     if named is not None and len(meas.images):
         refuse_unmeasured(named, measured_names(meas, named))
+    refuse_foreign_labels(meas)
     if not len(meas.images) or not len(meas.table):
         return []
     attributes = _attributes(meas, plan)

@@ -139,6 +139,7 @@ def report(
     _check_output(run, output)
     table = _checked_manifest(manifest, plan)
     classifier = _loaded_model(plan, root)
+    _say_foreign_labels(table, classifier)
     with _progress("measuring") as progress:
         result = audit(table, classifier, plan, run, fresh=fresh, strict=strict, progress=progress, command=_command_line())
     _say_what_is_missing(result.measurements)
@@ -170,6 +171,7 @@ def measure(
     run = _checked_run(run or _default_run(manifest, config))
     table = _checked_manifest(manifest, plan)
     classifier = _loaded_model(plan, root)
+    _say_foreign_labels(table, classifier)
     with _progress("measuring") as progress:
         meas = measure_with_gallery(table, classifier, plan, run, fresh=fresh, strict=strict, progress=progress, command=_command_line())
     _say_what_is_missing(meas)
@@ -431,6 +433,18 @@ def _silence(stream: Any) -> None:
         target = os.open(os.devnull, os.O_WRONLY)
         os.dup2(target, stream.fileno())
         os.close(target)
+
+
+def _say_foreign_labels(table: Manifest, classifier: Classifier) -> None:
+    """Some labels that are no class of the model, before measuring; where none is one, ``measure`` refuses them."""
+    from gradaudit.labels import class_words, foreign_labels, foreign_words, is_label
+
+    labels = [sample.label for sample in table.samples]
+    foreign, given = foreign_labels(labels, classifier.classes), sum(map(is_label, labels))
+    count = sum(map(len, foreign.values()))
+    if 0 < count < given:
+        words = f"{foreign_words(foreign, classifier.classes, table.lines)}. Classes: {class_words(classifier.classes)}"
+        stderr.print(f"[yellow]note:[/] {count} of {given} labels are no class of the model and have no part in performance: {escape(words)}")
 
 
 def _say_what_is_missing(meas: Measurements | None) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from gradaudit.config import Plan
 from gradaudit.contrasts import MIN_PATIENTS, PROVISIONAL
-from gradaudit.performance import ALL
+from gradaudit.performance import ALL, classes_of, labels_without_class
 from gradaudit.privacy import OTHER_LABELS, UNKNOWN, Parts
 from gradaudit.records import AttributeFacts, CheckOutcome, FlowRow, Measurements
 
@@ -158,9 +158,17 @@ def _known_labels(meas: Measurements, plan: Plan, parts: Parts) -> State:
     missing = int(label.isna().sum()) if len(label) else 0
     if len(label) and missing == len(label):
         return "not_applicable", "The manifest has no labels: model performance is not reported."
+    foreign, found = labels_without_class(meas), []
     if missing:
-        return "issue", f"The label of {missing} of {len(label)} images is unknown: they have heat, and no part in performance."
-    return "passed", "Every image has a label."
+        found.append(f"The label of {missing} of {len(label)} images is unknown")
+    if foreign:
+        count = sum(map(len, foreign.values()))
+        found.append(f"{count} of {len(label)} images have a label that is no class of the model ({_listed([*map(repr, foreign)])})")
+    if found:
+        heat = "no heat, as the target is their label, and" if "label" in plan.explain.target.split(":") else "heat, and"
+        classes = f"; the model's classes are {_listed(classes_of(meas))}" if foreign and classes_of(meas) else ""
+        return "issue", f"{'; '.join(found)}: they have {heat} no part in performance{classes}."
+    return "passed", "Every image has a label that is a class of the model."
 
 
 def _balanced_exclusion(meas: Measurements, plan: Plan, parts: Parts) -> State:

@@ -49,6 +49,7 @@ class Manifest:
     ``table``: id, image, label, cluster, ``subgroup.*``, ``region.*``, then the other columns; text, NaN where unknown.
     ``samples``: one per row, in order.  ``region_names``: columns, then the plan's derived regions.
     ``root``: folder of relative paths.  ``digest``: SHA-256 of the file's bytes.  ``warnings``: what deserves a look.
+    ``lines``: of each sample, its row as ``Problem.rows`` counts them.
     """
 
     path: Path
@@ -60,6 +61,7 @@ class Manifest:
     cluster_declared: bool
     digest: str
     warnings: tuple[Problem, ...] = ()
+    lines: tuple[int, ...] = ()
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -171,7 +173,7 @@ def _manifest(draft: _Draft, digest: str, warnings: Sequence[Problem]) -> Manife
     return Manifest(
         path=draft.path, root=draft.root, table=pd.DataFrame(known),
         samples=samples, attributes=attributes, region_names=(*regions, *derived), cluster_declared=declared, digest=digest,
-        warnings=tuple(warnings),
+        warnings=tuple(warnings), lines=tuple(draft.lines),
     )  # fmt: skip
 
 
@@ -414,7 +416,9 @@ def _check_labels(draft: _Draft) -> Iterator[Problem]:
         odd = [i for i, cell in enumerate(labels) if cell and cell not in known]
         if odd:
             shown = ", ".join(classes[:8]) + (", ..." if len(classes) > 8 else "")
-            yield draft.problem("unknown_label", odd, "label", _near(labels[odd[0]], classes), expected=shown)
+            counts = Counter(labels[i] for i in odd).most_common()
+            found = ", ".join(f"{label!r} in {count:,} row{'s' * (count != 1)}" for label, count in counts[:8]) + ", ..." * (len(counts) > 8)
+            yield draft.problem("unknown_label", odd, "label", _near(labels[odd[0]], classes), expected=shown, found=found)
     else:
         yield from _spellings(draft, "label")
     choices = list(classes or dict.fromkeys(filter(None, labels)))

@@ -36,6 +36,7 @@ from gradaudit.capture import choose_layer
 from gradaudit.config import PreprocessPlan
 from gradaudit.errors import GradauditError, LayerError, MissingExtraError, ModelError, in_words
 from gradaudit.images import Preprocess, Size
+from gradaudit.labels import class_index
 from gradaudit.layouts import Inputs
 from gradaudit.model_files import FILES, NO_MODELS, BuiltModel, ModelRequest, load_huggingface
 from gradaudit.operators import declare_missing_operators, import_torchvision
@@ -98,12 +99,7 @@ class Classifier:
 
     def class_index(self, label: str) -> int | None:
         """Output index of a label: a class name, or an index as text; None if it is neither."""
-        text = label.strip()
-        if self.classes is not None and text in self.classes:
-            return self.classes.index(text)
-        if text.isascii() and text.isdigit() and (self.classes is None or int(text) < len(self.classes)):
-            return int(text)
-        return None
+        return class_index(label, self.classes)
 
     def class_name(self, index: int) -> str:
         """Name of an output, or its index as text where the model names none."""

@@ -13,7 +13,7 @@ ROOT = PACKAGE.parent
 # Floor by floor, from the ground up; a room may import rooms of lower floors, and on its own floor those to its left.
 FLOORS = (
     ("errors", "registry", "records", "config"),
-    ("metrics", "derivations", "regions", "rules", "tables", "paths", "image_list", "starting_plan", "manifest", "stats", "storage", "unmeasured", "dermoscopy"),
+    ("metrics", "derivations", "regions", "rules", "tables", "labels", "paths", "image_list", "starting_plan", "manifest", "stats", "storage", "unmeasured", "dermoscopy"),
     (
         "images", "batches", "layouts", "capture", "targets", "cams", "perturbation", "pixels", "concepts", "operators", "weights", "model_files", "output_activation", "models", "demo_network",
         "contrasts", "analysed_rows", "between", "within", "subgroups", "overlays", "report.figures", "report.blocks",
