@@ -457,8 +457,8 @@ def test_headlines_count_comparisons_of_the_heat_share_alone():
 
 
 def test_what_cannot_be_told_names_five_counts_the_rest_and_keeps_what_is_withheld_apart():
-    def line(start, decisive, plan=Plan()):
-        return next((text for text in what_cannot_be_told(decisive, plan) if text.startswith(start)), "")
+    def line(start, decisive, plan=None):
+        return next((text for text in what_cannot_be_told(decisive, plan or Plan()) if text.startswith(start)), "")
 
     def groups(n, verdict=Verdict.NOT_ASSESSED, **changes):
         return [_example(verdict, group=f"g{k}", **changes) for k in range(n)]
