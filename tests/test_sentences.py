@@ -354,6 +354,11 @@ def test_the_worst_verdict_is_told_first_whatever_its_place():
     assert both[:3] == ("A.", "B.", "C.")
 
 
+def test_the_tally_of_comparisons_without_a_limit_leaves_none_open():
+    pair = [("A.", _example(Verdict.SHOWN)), ("B.", _example(Verdict.NOT_SHOWN))]
+    assert _lines(pair)[2] == "Of 2 decisive comparisons of the heat share, 1 shows a disparity that no limit judges and 1 shows no disparity."
+
+
 def test_of_equal_verdicts_the_heat_share_the_adverse_side_a_group_and_the_larger_difference_come_first():
     def first(a, b):
         one, other = (_lines(pair)[0] for pair in ([("A.", a), ("B.", b)], [("B.", b), ("A.", a)]))

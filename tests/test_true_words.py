@@ -27,6 +27,7 @@ from gradaudit.report.blocks import Drawing, Facts, Table, anchor_id
 from gradaudit.report.figures import forest_plot, short
 from gradaudit.report.glossary import TERMS
 from gradaudit.report.sections import SECTIONS
+from gradaudit.report.wording import comparison
 from gradaudit.subgroups import disparity
 
 pytestmark = pytest.mark.xdist_group("report")
@@ -638,3 +639,14 @@ def test_measures_are_named_in_titles_as_in_the_glossary():
     for title in names.values():
         assert title in text
     assert "Auc" not in text
+
+
+def test_a_cell_beside_its_prediction_is_no_trend(judged):
+    """Its prediction has no images; that makes two attributes no line."""
+    found = [f for f in judged if f.reference == "additive prediction"]
+    assert found
+    assert all(comparison(f) == f"{f.group} against additive prediction" for f in found)
+    slopes = [f for f in judged if f.code in ("GA102", "GA103")] + [f for f in judged if f.code == "GA111" and f.reference in ("I-II", "P10")]
+    assert slopes
+    assert all(comparison(f).startswith("trend") for f in slopes)
+    assert not [f for f in judged if f.code in ("GA101", "GA112", "GA131") and comparison(f).startswith("trend")]

@@ -62,7 +62,7 @@ TERMS: dict[str, Term] = {
     "Standardised": _term("", "statistic.standardised_difference"),
     "Cliff's δ": _term("", "statistic.cliffs_delta"),
     "Test": _term("the test that p comes from, and its family: confirmatory (decisive) or exploratory"),
-    "Statistic": _term("the value that was tested: estimate divided by its standard error", "statistic.hc2"),
+    "Statistic": _term("value that was tested: estimate divided by its standard error; of a departure, Wald's W", "statistic.hc2", "statistic.wald"),
     "df": _term("", "statistic.bell_mccaffrey"),
     "Adjusted for": _term("what the adjusted difference holds equal", "statistic.spline_basis"),
     # distributions

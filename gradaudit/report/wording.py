@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from gradaudit.records import REASONS, Finding, Interval, ResultDocument
 from gradaudit.report.blocks import WITHHELD, anchor_id, count, decimal
 from gradaudit.report.figures import svg_markup
+from gradaudit.sentences import is_slope
 
 ALL = "(all)"
 """Attribute and level of rows over every image."""
@@ -141,19 +142,13 @@ def unmeasured_words(document: ResultDocument) -> tuple[str, ...]:
     return tuple(f"{e.region}, {images_words(e.count)}: {e.meaning}" for e in document.exclusions if e.region)
 
 
-def _is_trend(finding: Finding) -> bool:
-    """A slope over ordered levels has two end levels and no group of its own to compare with."""
-    slope = finding.reference not in ("", "rest") and not finding.n_clusters_reference and not finding.n_withheld
-    return finding.code == "GA102" or (slope and finding.code != "GA104")
-
-
 def comparison(finding: Finding) -> str:
     """First cell of a contrast's row: who is compared with whom, or the two ends of a trend."""
     if finding.code == "GA104":
         return "departure from trend"
     if finding.code == "GA103":
         return f"trend, {finding.reference} to {finding.group}" if finding.group and finding.reference else "trend"
-    if _is_trend(finding):
+    if finding.code == "GA102" or is_slope(finding):
         return f"trend, {finding.reference} to {finding.group}"
     reference = "all others" if finding.reference == "rest" else finding.reference
     return f"{finding.group} against {reference}" if reference else finding.group
