@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 # Many short processes follow: each would compile everything again where the surroundings forbid bytecode files.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: report test extras lint reports objects digits benchmarks clean
+.PHONY: report test extras lint reports objects digits benchmarks mutants clean
 
 # pip takes the CPU build of torch where one lies on the machine; constraints.txt pins the tested pair.
 # Bytecode is compiled when a module is first imported: most of what is installed never is, and compiling all takes a minute.
@@ -62,6 +62,11 @@ lint: $(VENV)/test.stamp
 
 benchmarks: $(VENV)/test.stamp
 	$(BIN)/python benchmarks/engine.py
+
+# Do the tests notice a wrong constant or rule?  Writes reports/mutants.md; SINCE=main looks only at files changed since a revision.
+mutants: $(VENV)/test.stamp
+	$(PIP) -e '.[test,dev]'
+	$(BIN)/python benchmarks/mutants.py $(if $(SINCE),--since $(SINCE))
 
 clean:
 	rm -rf $(VENV) runs data_manifests/*/build

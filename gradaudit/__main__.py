@@ -1,5 +1,5 @@
 """``python -m gradaudit``."""
 
-from gradaudit.cli import main
+from gradaudit.cli.entry import main
 
 main()

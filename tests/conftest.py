@@ -29,12 +29,12 @@ def rendered():
 def run_command(monkeypatch, capsys):
     """Run the entry point as the console script does; returns (exit code, stdout, stderr)."""
 
-    from gradaudit import cli
+    from gradaudit.cli import entry
 
     def run(*arguments):
         monkeypatch.setattr("sys.argv", ["gradaudit", *map(str, arguments)])
         try:
-            cli.main()
+            entry.main()
             code = 0
         except SystemExit as stop:
             code = stop.code or 0

@@ -134,3 +134,177 @@ def without_clusters(meas: Measurements, attribute: str, level: str, kept: int) 
     return Measurements(
         meas.table[rows].reset_index(drop=True), meas.images[~gone].reset_index(drop=True)
     )
+
+
+MIXED_PLAN = """
+[model]
+source = "factory:network.py:build"
+classes = ["warm", "cold"]
+
+[preprocess]
+resize = 36
+crop = 32
+mean = [0.0, 0.0, 0.0]
+std = [1.0, 1.0, 1.0]
+
+[regions.lesion]
+role = "attend"
+[regions.ruler]
+role = "avoid"
+
+[subgroups.tone]
+order = ["I-II", "III-IV", "V-VI"]
+
+[criteria]
+margin = 0.1
+
+[analysis]
+permutations = 199
+positive_class = "warm"
+
+[privacy]
+min_cell = 1
+
+[run]
+batch_size = 32
+shard_size = 100
+workers = 0
+device = "cpu"
+"""
+MIXED_SIDE = 36
+MIXED_REGIONS = ("lesion", "ruler", "ink", "hair")
+
+
+def write_mixed_audit(folder: Path, patients: int = 150, seed: int = 0) -> Path:
+    """An audit in which everything happens that tables count: unknown levels and labels, mistakes, maps without heat, odd masks.
+
+    Patients with one to three images, three attributes (site: categorical; tone: ordered; age: continuous), four regions.  Evidence is
+    colour: red for "warm", blue for "cold", and the network sees it everywhere; the ruler is brighter and the ink larger in tone V-VI.
+    Grey pictures have a flat map, faint blue ones no positive evidence (the network is biased to "warm").  ``spoil_mixed_audit`` then
+    damages files, which must exist while the manifest is checked.  Returns the manifest's path.
+    """
+    rng = np.random.default_rng(seed)
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    (folder / "network.py").write_text(
+        FACTORY.replace(
+            "module.head.bias.zero_()", "module.head.bias.copy_(torch.tensor([0.3, 0.0]))"
+        )
+    )
+    (folder / "audit.toml").write_text(MIXED_PLAN)
+    rows: list[dict[str, str]] = []
+    for patient in range(patients):
+        tone = int(rng.choice(3, p=(0.42, 0.32, 0.26)))
+        facts = {
+            "subgroup.site": str(
+                rng.choice(["arm", "back", "leg", "neck", ""], p=(0.33, 0.29, 0.27, 0.03, 0.08))
+            ),
+            "subgroup.tone": ("I-II", "III-IV", "V-VI")[tone] if rng.random() > 0.05 else "",
+            "subgroup.age": f"{rng.normal(50, 14):.1f}" if rng.random() > 0.06 else "",
+        }
+        for _ in range(int(rng.integers(1, 4))):
+            name, warm = f"{len(rows):03d}", bool(rng.random() < 0.5)
+            kind = str(
+                rng.choice(
+                    ["grey", "faint", "plain"], p=(0.03 + 0.03 * tone, 0.06, 0.91 - 0.03 * tone)
+                )
+            )
+            pixels, boxes = _mixed_picture(rng, warm, tone, kind)
+            Image.fromarray(pixels).save(folder / "images" / f"{name}.png")
+            site = (
+                str(rng.choice(["arm", "back", "leg"]))
+                if facts["subgroup.site"] and rng.random() < 0.04
+                else facts["subgroup.site"]
+            )
+            label = (
+                ("cold", "warm")[int(warm != (rng.random() < 0.15))] if rng.random() > 0.03 else ""
+            )
+            regions = {
+                f"region.{region}": _mixed_region(
+                    rng, folder, name, region, tone, kind != "plain", box
+                )
+                for region, box in boxes.items()
+            }
+            rows.append({
+                "image": f"images/{name}.png", "label": label, "cluster": f"patient-{patient}", **facts, "subgroup.site": site,
+                "camera": str(rng.choice(["a", "b", "c"])), **regions,
+            })  # fmt: skip
+    path = folder / "manifest.csv"
+    pd.DataFrame(rows).to_csv(path, index=False)
+    return path
+
+
+def _mixed_picture(
+    rng: np.random.Generator, warm: bool, tone: int, kind: str
+) -> tuple[np.ndarray, dict[str, tuple[int, int, int, int]]]:
+    """Pixels, and x, y, width and height of each region."""
+    pixels = np.full((MIXED_SIDE, MIXED_SIDE, 3), 102)
+
+    def tint(x: int, y: int, w: int, h: int, amount: float, sign: int) -> None:
+        pixels[y : y + h, x : x + w] += np.array([1, 0, -1]) * sign * round(amount)
+
+    def box(
+        x: tuple[int, int], y: tuple[int, int], w: tuple[int, int], h: tuple[int, int]
+    ) -> tuple[int, int, int, int]:
+        return tuple(int(rng.integers(*ends)) for ends in (x, y, w, h))  # type: ignore[return-value]
+
+    ink = (5, 13) if tone == 2 else (3, 10)
+    boxes = {
+        "lesion": box((4, 14), (4, 14), (6, 14), (6, 14)), "ruler": box((3, 8), (24, 30), (8, 26), (2, 5)),
+        "ink": box((18, 22), (3, 20), ink, ink), "hair": box((2, 24), (2, 12), (2, 9), (8, 20)),
+    }  # fmt: skip
+    if kind == "faint":
+        tint(0, 0, MIXED_SIDE, MIXED_SIDE, 13, -1)
+        pixels[: MIXED_SIDE // 2, :, 2] += 1
+    if kind == "plain":
+        for region, most in (("lesion", 76), ("ruler", 26 + 38 * tone), ("ink", 51), ("hair", 38)):
+            tint(*boxes[region], rng.uniform(5, most), 1 if warm else -1)
+        for _ in range(6):
+            tint(
+                *box((0, 30), (0, 30), (5, 6), (5, 6)),
+                rng.uniform(0, 64),
+                1 if rng.random() < 0.5 else -1,
+            )
+    return pixels.clip(0, 255).astype(np.uint8), boxes
+
+
+def _mixed_region(
+    rng: np.random.Generator, folder: Path, name: str, region: str, tone: int, cold: bool, box: tuple[int, int, int, int]
+) -> str:  # fmt: skip
+    """A cell of the manifest: the region where it is, or absent, unknown, cropped away, everywhere, or smaller than a cell of the map."""
+    x, y, w, h = box
+    absent = {"lesion": 0.05, "ruler": 0.25 - 0.08 * tone, "ink": 0.5 - 0.15 * tone, "hair": 0.15}[
+        region
+    ]
+    odd_size = (
+        0.0 if region == "ink" and tone < 2 else 1.0
+    )  # else inks of every size would be found in every tone
+    ends = np.cumsum([max(absent, 0.3 * cold), 0.05, 0.02, 0.02 * odd_size, 0.05 * odd_size])
+    if region == "hair":
+        mask = np.zeros((MIXED_SIDE, MIXED_SIDE), np.uint8)
+        mask[y : y + h, x : x + w] = 255
+        Image.fromarray(mask).save(folder / "masks" / f"{name}.png")
+    there = (
+        f"masks/{name}.png"
+        if region == "hair"
+        else f"box:{x},{y},{min(x + w, MIXED_SIDE)},{min(y + h, MIXED_SIDE)}"
+    )
+    odd = ("absent", "", f"box:0,0,1,{MIXED_SIDE}", "whole", f"box:{x},{y},{x + 2},{y + 2}", there)
+    return odd[int(np.searchsorted(ends, rng.random()))]
+
+
+def spoil_mixed_audit(folder: Path, seed: int = 1) -> None:
+    """After the manifest was checked: twelve images cut off or gone; every ninth mask gone, no picture, or of another shape."""
+    images = sorted((folder / "images").iterdir())
+    for k, i in enumerate(np.random.default_rng(seed).choice(len(images), 12, replace=False)):
+        if k % 2:
+            images[i].write_bytes(images[i].read_bytes()[:120])
+        else:
+            images[i].unlink()
+    for k, path in enumerate(sorted((folder / "masks").iterdir())[::9]):
+        if k % 3 == 0:
+            path.unlink()
+        elif k % 3 == 1:
+            path.write_bytes(b"no mask")
+        else:
+            Image.new("L", (50, 20)).save(path)

@@ -139,6 +139,20 @@ def test_imports_of_an_extra_stand_inside_functions():
         assert not imports_of(top) & optional, path
 
 
+def test_the_readme_installs_what_exists():
+    text = (PACKAGE.parent / "README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^    pip install (.*?)(?:\s+#.*)?$", text, re.MULTILINE)
+    assert commands
+    for command in commands:
+        assert re.fullmatch(r"-c constraints\.txt ('\.\[[a-z,]+\]'|\.)", command), (
+            f"no index has gradaudit, a checkout has: {command}"
+        )
+        named = re.findall(r"[a-z]+", command.partition("[")[2])
+        assert set(named) <= set(PROJECT["optional-dependencies"])
+    described = set(re.findall(r"`\[([a-z]+)\]`", text))
+    assert described == set(PROJECT["optional-dependencies"]) - NOT_AT_RUN_TIME
+
+
 def test_imports_are_found_wherever_they_stand():
     text = "import a.b\nfrom c import d\nif TYPE_CHECKING:\n    import e\ndef f():\n    import PIL.Image\n    importlib.import_module('g_h.i')\n    imported_extra('j', 'x')\n"
     assert imports_of(text) == {"a", "c", "pillow", "g-h", "j"}

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from gradaudit.performance.table import classes_of, labels_without_class
 from gradaudit.plan import Plan
 from gradaudit.records import ALL, OTHER_LABELS, UNKNOWN, Measurements, Parts
 from gradaudit.result_schema import AttributeFacts, CheckOutcome, FlowRow
@@ -224,12 +225,27 @@ def _known_labels(meas: Measurements, plan: Plan, parts: Parts) -> State:
     missing = int(label.isna().sum()) if len(label) else 0
     if len(label) and missing == len(label):
         return "not_applicable", "The manifest has no labels: model performance is not reported."
+    foreign, found = labels_without_class(meas), []
     if missing:
-        return (
-            "issue",
-            f"The label of {missing} of {len(label)} images is unknown: they have heat, and no part in performance.",
+        found.append(f"The label of {missing} of {len(label)} images is unknown")
+    if foreign:
+        count = sum(map(len, foreign.values()))
+        found.append(
+            f"{count} of {len(label)} images have a label that is no class of the model ({_listed([*map(repr, foreign)])})"
         )
-    return "passed", "Every image has a label."
+    if found:
+        heat = (
+            "no heat, as the target is their label, and"
+            if "label" in plan.explain.target.split(":")
+            else "heat, and"
+        )
+        classes = (
+            f"; the model's classes are {_listed(classes_of(meas))}"
+            if foreign and classes_of(meas)
+            else ""
+        )
+        return "issue", f"{'; '.join(found)}: they have {heat} no part in performance{classes}."
+    return "passed", "Every image has a label that is a class of the model."
 
 
 def _balanced_exclusion(meas: Measurements, plan: Plan, parts: Parts) -> State:
@@ -325,7 +341,11 @@ def _comparable_labels(meas: Measurements, plan: Plan, parts: Parts) -> State:
 
 def _comparable_undefined(meas: Measurements, plan: Plan, parts: Parts) -> State:
     margin = plan.criteria.undefined_margin if plan.criteria else 0.05
-    rows = [r for r in parts["heat"] if r.undefined_share is not None and r.attribute != ALL]
+    rows = [
+        r
+        for r in parts["heat"]
+        if r.undefined_share is not None and r.attribute != ALL and r.level != UNKNOWN
+    ]
     spreads = []
     for place in dict.fromkeys(
         (r.region, r.method, r.target) for r in rows

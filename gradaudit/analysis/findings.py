@@ -23,6 +23,7 @@ from gradaudit.disclosure.decision import suppressed_cells, suppressed_levels
 from gradaudit.disclosure.suppression import is_small
 from gradaudit.errors import InputError
 from gradaudit.manifest.unmeasured import refuse_unmeasured
+from gradaudit.performance.table import refuse_foreign_labels
 from gradaudit.plan import Plan, SubgroupPlan
 from gradaudit.records import UNKNOWN, Effect, Finding, Interval, Measurements, TestResult, Verdict
 from gradaudit.stats import decision, multiplicity
@@ -51,12 +52,13 @@ def analyze(
     ``privacy.min_cell`` are withheld.
 
     Errors: ``InputError`` for missing columns; ``PlanError`` where the plan names what was not
-    measured (see ``refuse_unmeasured``).
+    measured (see ``refuse_unmeasured``); ``ManifestError`` where no label is a class of the model.
     """
     named, plan = plan, plan or Plan()
     meas = meas if isinstance(meas, Measurements) else _measurements(meas, images)
     if named is not None and len(meas.images):
         refuse_unmeasured(named, measured_names(meas, named))
+    refuse_foreign_labels(meas)
     if not len(meas.images) or not len(meas.table):
         return []
     attributes = _attributes(meas, plan)

@@ -315,11 +315,7 @@ def summary_sentences(
     chosen = (worst or told)[: _LONGEST_SUMMARY - 2]
     lines = [f.sentence for f in chosen]
     lines.append(_tally(decisive))
-    undefined = [
-        f
-        for f in decisive
-        if f.code == "GA111" and f.verdict not in (Verdict.NOT_ASSESSED, Verdict.EQUIVALENT)
-    ]
+    undefined = [f for f in told if f.code == "GA111" and f.verdict is not Verdict.EQUIVALENT]
     signals = sum(f.test.family == "exploratory" and f.verdict is Verdict.SHOWN for f in findings)
     explored = sum(
         f.test.family == "exploratory" and f.verdict is not Verdict.NOT_ASSESSED for f in findings

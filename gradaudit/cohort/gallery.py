@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gradaudit.cohort.population import method_targets
 from gradaudit.plan import Plan
 from gradaudit.records import Measurements
 from gradaudit.result_schema import AttributeFacts, GalleryItem
@@ -74,7 +75,7 @@ def gallery_items(
     index: dict[str, dict[str, Any]] = json.loads(index_path.read_text())
     images = meas.images.set_index("image_id", drop=False)
     shares = _shares_by_image(meas, plan)
-    grids = _heat_grids(meas, set(picks))
+    grids = _heat_grids(meas, plan, set(picks))
     items = []
     for image_id, labels in picks.items():
         if image_id in index and image_id in grids:
@@ -127,7 +128,8 @@ def _random_picks(
 def _extremes(
     meas: Measurements, plan: Plan, cells: list[tuple[str, str, pd.DataFrame]]
 ) -> list[tuple[str, str]]:
-    table = meas.table.loc[(meas.table["status"] == "ok") & meas.table["heat_share"].notna()]
+    table = _own_rows(meas, plan)
+    table = table.loc[(table["status"] == "ok") & table["heat_share"].notna()]
     picks: dict[tuple[str, str], None] = {}
     for region in [
         name
@@ -158,9 +160,19 @@ def _cell_words(attribute: str, level: str, lead: str = ": ") -> str:
     return f"{lead}{attribute} = {level}" if attribute else ""
 
 
+def _own_rows(meas: Measurements, plan: Plan) -> pd.DataFrame:
+    """Rows of the plan's own method and target: a table may hold several, and an image has a heat
+    share in each.
+    """
+    method, target = method_targets(meas, plan)[0]
+    return meas.table.loc[
+        (meas.table["method"].astype(str) == method) & (meas.table["target"].astype(str) == target)
+    ]
+
+
 def _shares_by_image(meas: Measurements, plan: Plan) -> dict[str, dict[str, float | None]]:
     shares: dict[str, dict[str, float | None]] = {}
-    first = meas.table.drop_duplicates(["image_id", "region"])
+    first = _own_rows(meas, plan).drop_duplicates(["image_id", "region"])
     for image_id, region, share in zip(
         first["image_id"], first["region"], first["heat_share"], strict=True
     ):
@@ -170,12 +182,17 @@ def _shares_by_image(meas: Measurements, plan: Plan) -> dict[str, dict[str, floa
     return shares
 
 
-def _heat_grids(meas: Measurements, wanted: set[str]) -> dict[str, tuple[tuple[float, ...], ...]]:
+def _heat_grids(
+    meas: Measurements, plan: Plan, wanted: set[str]
+) -> dict[str, tuple[tuple[float, ...], ...]]:
+    """The map of each wanted image: of the plan's own target where the maps name several."""
     if meas.maps is None:
         return {}
-    rows = meas.maps.loc[
-        (meas.maps["kind"] == "heat") & meas.maps["image_id"].isin(wanted)
-    ].drop_duplicates("image_id")
+    rows = meas.maps.loc[(meas.maps["kind"] == "heat") & meas.maps["image_id"].isin(wanted)]
+    own = rows["name"].astype(str) == method_targets(meas, plan)[0][1]
+    if own.any():
+        rows = rows.loc[own]
+    rows = rows.drop_duplicates("image_id")
     grids = {}
     for row in rows.itertuples():
         heat = (

@@ -29,7 +29,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from gradaudit.demos import dermoscopy_network
-from gradaudit.demos.dermoscopy_images import REGION_VALUES, Lesion, Scene, render
+from gradaudit.demos.dermoscopy_images import REGION_VALUES, render
+from gradaudit.demos.dermoscopy_scene import Lesion, Scene
 from gradaudit.errors import InputError, RunError
 from gradaudit.runs.folder import local_path
 

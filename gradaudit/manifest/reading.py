@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from gradaudit.manifest.draft import PARTS, ManifestDraft, spelling_hint
+from gradaudit.manifest.file_checks import region_sources
 from gradaudit.manifest.file_paths import absent_files
 from gradaudit.manifest.plan_suggestion import suggest_plan
 from gradaudit.manifest.rules import RULES, as_problem, manifest_error, render_problems
@@ -26,13 +28,7 @@ from gradaudit.manifest.table_formats import (
     known_text,
     read_table,
 )
-from gradaudit.manifest.validation import (
-    CHECKS,
-    PARTS,
-    ManifestDraft,
-    region_sources,
-    spelling_hint,
-)
+from gradaudit.manifest.validation import CHECKS
 from gradaudit.plan import Plan
 from gradaudit.records import Problem, Sample
 from gradaudit.regions.text import RegionSource, is_url
@@ -50,7 +46,8 @@ class Manifest:
     ``table``: id, image, label, cluster, ``subgroup.*``, ``region.*``, then the other columns;
     text, NaN where unknown. ``samples``: one per row, in order.  ``region_names``: columns, then
     the plan's derived regions. ``root``: folder of relative paths.  ``digest``: SHA-256 of the
-    file's bytes.  ``warnings``: what deserves a look.
+    file's bytes.  ``warnings``: what deserves a look. ``lines``: of each sample, its row as
+    ``Problem.rows`` counts them.
     """
 
     path: Path
@@ -62,6 +59,7 @@ class Manifest:
     cluster_declared: bool
     digest: str
     warnings: tuple[Problem, ...] = ()
+    lines: tuple[int, ...] = ()
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -197,6 +195,7 @@ def _manifest(draft: ManifestDraft, digest: str, warnings: Sequence[Problem]) ->
         cluster_declared=declared,
         digest=digest,
         warnings=tuple(warnings),
+        lines=tuple(draft.lines),
     )
 
 

@@ -131,7 +131,7 @@ RULES: dict[str, Rule] = {
     "empty_id": Rule("The id is empty.", "Give every row an id, or delete the column."),
     "duplicate_id": Rule("The id stands in several rows.", "Give every row its own id."),
     # labels, clusters, attributes
-    "unknown_label": Rule("The label is none of the plan's classes ({expected}).", "Correct the label, or [model] classes."),
+    "unknown_label": Rule("The label is none of the plan's classes ({expected}): {found}.", "Correct the label, or [model] classes."),
     "empty_cluster": Rule(
         "The cluster is empty; the image counts as independent of all others.",
         "Write the patient (or lesion, vehicle, ...).",

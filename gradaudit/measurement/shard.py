@@ -18,6 +18,7 @@ import torch
 
 from gradaudit.attribution.layer_choice import resolve_layer
 from gradaudit.errors import GradauditError, ImageError, ManifestError, PlanError
+from gradaudit.labels import is_label, refuse_foreign
 from gradaudit.manifest.reading import Manifest
 from gradaudit.manifest.unmeasured import Measured, refuse_unmeasured
 from gradaudit.measurement.acceleration import Acceleration, accelerated
@@ -61,10 +62,10 @@ def measure(
 
     returns : ``Measurements``, rows in manifest order; the same table whether or not the run was
         interrupted.
-    Errors: ``PlanError`` where the plan names what the manifest, as it was read, does not hold;
-    ``RunError`` where the folder belongs to another manifest, model or plan; ``ModelError`` where
-    the network cannot be explained, or gives probabilities in the place of logits.  A single image
-    that fails is a row with its reason.
+    Errors: ``ManifestError`` where no label is a class of the model; ``PlanError`` where the plan
+    names what the manifest, as it was read, does not hold; ``RunError`` where the folder belongs to
+    another manifest, model or plan; ``ModelError`` where the network cannot be explained, or gives
+    probabilities in the place of logits.  A single image that fails is a row with its reason.
     """
     plan = plan or Plan()
     if len(manifest) == 0:
@@ -72,6 +73,7 @@ def measure(
     if run is not None:
         local_path(run, "The run folder")
     refuse_unmeasured(plan, _measurable(manifest, plan))
+    _refuse_labels(manifest, classifier, plan)
     classifier = on_device(classifier, plan.run.device)
     first = _first_images(manifest, classifier, plan)
     classifier = with_logits(classifier, first)
@@ -154,6 +156,19 @@ def _measured_shards(
         if chunk[-1].index == shard.stop - 1:
             yield shard, shard_tables(images, regions, maps)
             images, regions, maps = [], [], []
+
+
+def _refuse_labels(manifest: Manifest, classifier: Classifier, plan: Plan) -> None:
+    """Before hours of work: labels of which none is a class, or a target that needs labels where
+    there are none.
+    """
+    labels = [sample.label for sample in manifest.samples]
+    if "label" in plan.explain.target.split(":") and not any(map(is_label, labels)):
+        raise ManifestError(
+            f"The target {plan.explain.target!r} explains the class of each image's label, and no image has a label in {manifest.path}. "
+            "Add the column 'label', or explain the predicted class: [explain] target = \"predicted\"."
+        )
+    refuse_foreign(labels, classifier.classes, str(manifest.path), manifest.lines)
 
 
 def _measurable(manifest: Manifest, plan: Plan) -> Measured:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from gradaudit.errors import LayerError, ModelError
 from gradaudit.images.decoding import Size
 from gradaudit.images.preprocessing import Preprocess
+from gradaudit.labels import class_index
 from gradaudit.models.weights import TORCHSCRIPT
 
 # ── the classifier ────────────────────────────────────────────────────────────────────────────────
@@ -75,16 +76,7 @@ class Classifier:
 
     def class_index(self, label: str) -> int | None:
         """Output index of a label: a class name, or an index as text; None if it is neither."""
-        text = label.strip()
-        if self.classes is not None and text in self.classes:
-            return self.classes.index(text)
-        if (
-            text.isascii()
-            and text.isdigit()
-            and (self.classes is None or int(text) < len(self.classes))
-        ):
-            return int(text)
-        return None
+        return class_index(label, self.classes)
 
     def class_name(self, index: int) -> str:
         """Name of an output, or its index as text where the model names none."""

@@ -15,6 +15,7 @@ with another map, so the network is refused with what to do.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -38,14 +39,15 @@ _KEEPS_VALUES = {
 }  # fmt: skip
 """Operations of autograd's graph that move values or leave some out, and change none."""
 
+_LINEAR = (nn.Linear, nn.modules.conv._ConvNd)
 _IMAGES = 4
-_NEAR = (0.5, -1.0, 2.0)  # times the images: rows that sum to one there too do so by construction
-_FAR = (
-    1e2,
-    -1e2,
-    1e6,
-    -1e6,
-)  # times the images: a logit leaves [0, 1] there, unless it is bounded by construction
+_MULTIPLES = (
+    -1.0,
+    0.5,
+    2.0,
+    # of the last linear layer's output: logits become the same multiples, an activation's outputs do not
+)
+_LARGE_MULTIPLES = (-1e3, 1e3)  # there logits leave [0, 1], unless they are bounded by construction
 _SAME = 1e-5  # between outputs of two passes, and of a row's sum to one, in float32
 _SAME_IN_HALF = 2e-2
 
@@ -59,10 +61,10 @@ def without_activation(
     inputs : real, preprocessed images on the module's device; the first few are used    output :
         key of the scores in the module's output
     Taken off: a module at the end, see the top of this file.  Refused: a softmax, sigmoid or their
-    logarithms by a function at the end, told by autograd's graph; rows that sum to one on every
-    input tried; a single output that never leaves [0, 1], on inputs a million times as large
-    neither.  Several outputs that never leave it are noted only: similarities do so too, and which
-    is highest stays the same. Logits that happen to lie in [0, 1] are none of these. Errors:
+    logarithms by a function at the end, told by autograd's graph; rows that sum to one, and a
+    single output in [0, 1], that do so whatever multiple the last linear layer gives. Several
+    outputs that stay in [0, 1] are noted only: similarities do so too, and which is highest stays
+    the same. Logits that happen to lie in [0, 1], or to sum to one, are none of these. Errors:
     ``ModelError`` for a network that is refused; what the network itself raises.
     """
     rows = batch_size(inputs)
@@ -70,11 +72,12 @@ def without_activation(
     scores = _scores(module, few, output)
     if scores is None or not may_be_activated(scores):
         return module, ()
+    layer = _last_linear_layer(module, few, output)
     name = _last_activation(module, few)
     if name:
         activation, copied = module.get_submodule(name), _copy_without(module, name)
         given, logits = (
-            torch.cat(_scores_of_multiples(network, few, output, (1.0, *_NEAR)))
+            torch.cat(_scores_of_multiples(network, few, output, layer, (1.0, *_MULTIPLES)))
             for network in (module, copied)
         )
         if _is_activation_of(activation, logits, given):
@@ -83,7 +86,13 @@ def without_activation(
     if function:
         found = f"The network ends in a {function} that cannot be taken off: it is no module, or one that runs elsewhere too"
         raise ModelError(_REFUSED.format(found, _hint(function)))
-    return module, _told_by_values(module, few, output, scores)
+    if scores.ndim > 2:
+        return module, ()
+    small, large = (
+        _scores_of_multiples(module, few, output, layer, factors)
+        for factors in (_MULTIPLES, _LARGE_MULTIPLES)
+    )
+    return module, _told_by_values([scores, *small], [scores, *large] if layer is not None else [])
 
 
 _REFUSED = (
@@ -102,17 +111,67 @@ def _name_of(module: nn.Module) -> str:
     return next((name for kind, name in ACTIVATIONS.items() if isinstance(module, kind)), "")
 
 
-def _scores(module: nn.Module, inputs: Inputs, output: str | int | None) -> Tensor | None:
-    """The tensor of scores for a few inputs in float32, or None where the output holds none
-    (detections).
+def _scores(
+    module: nn.Module,
+    inputs: Inputs,
+    output: str | int | None,
+    layer: nn.Module | None = None,
+    factor: float = 1.0,
+) -> Tensor | None:
+    """The tensor of scores for a few inputs, or None where the output holds none (detections).
+
+    layer, factor : the layer's output, or the images where there is no layer, times the factor
     """
-    with borrowed(module), torch.no_grad():
+    if layer is None and factor != 1:
+        picture = first_tensor(inputs)
+        inputs = map_tensors(lambda t: t * factor if t is picture else t, inputs)
+    with borrowed(module) as stack, torch.no_grad():
+        if layer is not None:
+            stack.callback(
+                layer.register_forward_hook(lambda _, args, given: given * factor).remove
+            )
         found = call(module, inputs)
     try:
         scores = first_tensor(found, output)
     except TargetError:
         return None
     return scores if scores.is_floating_point() and scores.numel() else None
+
+
+def _scores_of_multiples(
+    module: nn.Module,
+    inputs: Inputs,
+    output: str | int | None,
+    layer: nn.Module | None,
+    factors: tuple[float, ...],
+) -> list[Tensor]:
+    """The scores of the same images for each factor; what is not finite there lies in no range and
+    sums to nothing.
+    """
+    found = (_scores(module, inputs, output, layer, factor) for factor in factors)
+    return [scores for scores in found if scores is not None]
+
+
+def _last_linear_layer(
+    module: nn.Module, inputs: Inputs, output: str | int | None
+) -> nn.Module | None:
+    """The last linear or convolutional layer that the scores depend on, or None where they depend
+    on none.
+    """
+    ran: list[nn.Module] = []
+    with borrowed(module) as stack, torch.no_grad():
+        for submodule in module.modules():
+            if isinstance(submodule, _LINEAR) and submodule is not module:
+                stack.callback(
+                    submodule.register_forward_hook(lambda layer, *_: ran.append(layer)).remove
+                )
+        call(module, inputs)
+    scores = _scores(module, inputs, output)
+    for layer in dict.fromkeys(reversed(ran)):
+        other = _scores(module, inputs, output, layer, _MULTIPLES[0])
+        if scores is not None and other is not None and not torch.equal(other, scores):
+            return layer
+    return None
 
 
 def _tolerance(scores: Tensor) -> float:
@@ -214,64 +273,32 @@ def _last_function(module: nn.Module, inputs: Inputs, output: str | int | None) 
 # ── what the values alone tell ────────────────────────────────────────────────────────────────────
 
 
-def _told_by_values(
-    module: nn.Module, inputs: Inputs, output: str | int | None, scores: Tensor
-) -> tuple[str, ...]:
+def _told_by_values(scores: Sequence[Tensor], far: Sequence[Tensor]) -> tuple[str, ...]:
     """A note, or nothing.  Errors: ``ModelError`` for rows that sum to one, and for a single output
     that never leaves [0, 1].
+
+    scores, far : of the images, with multiples and with large multiples of what the last linear
+        layer gives; no ``far`` where there is no
+    such layer: large multiples of the images do not tell, since a network that normalises its
+    features gives the same scores for them
     """
-    if scores.ndim > 2:
+    single = scores[0].ndim == 1 or scores[0].shape[1] == 1
+    for sums_to_one, words in (
+        (_is_distribution, "rows"),
+        (_is_log_distribution, "rows' exponentials"),
+    ):
+        if not single and all(map(sums_to_one, scores)):
+            found = f"The network's outputs are probabilities, or logarithms of them: its {words} sum to one, whatever its last layer gives"
+            raise ModelError(_REFUSED.format(found, ""))
+    if not far or not all(((part >= 0) & (part <= 1)).all() for part in far):
         return ()
-    single = scores.ndim == 1 or scores.shape[1] == 1
-    if not single:
-        for sums_to_one, words in (
-            (_is_distribution, "rows"),
-            (_is_log_distribution, "rows' exponentials"),
-        ):
-            if sums_to_one(scores) and all(
-                sums_to_one(other) for other in _scores_of_multiples(module, inputs, output, _NEAR)
-            ):
-                found = f"The network's outputs are probabilities, or logarithms of them: its {words} sum to one on every input tried"
-                raise ModelError(_REFUSED.format(found, ""))
-    if not _never_leaves_the_unit_interval(module, inputs, output, scores):
-        return ()
-    found = f"stayed within [0, 1] on {len(scores)} images, and on the same images up to a million times as large"
+    found = f"stayed within [0, 1] on {len(scores[0])} images, even where its last layer gives a thousand times as much"
     if single:
         found = f"The network's single output {found}, and above 0 means class 1, which every image would be"
         raise ModelError(_REFUSED.format(found, ""))
     return (
         f"the network's outputs {found}: if they are probabilities and no logits, return the logits in its forward",
     )
-
-
-def _never_leaves_the_unit_interval(
-    module: nn.Module, inputs: Inputs, output: str | int | None, scores: Tensor
-) -> bool:
-    """Constant scores do not count: they tell nothing of where others would lie."""
-    if not ((scores >= 0) & (scores <= 1)).all():
-        return False
-    values = torch.cat(
-        [other.flatten() for other in (scores, *_scores_of_multiples(module, inputs, output, _FAR))]
-    )
-    return bool(((values >= 0) & (values <= 1)).all()) and bool(
-        values.max() - values.min() > _tolerance(scores)
-    )
-
-
-def _scores_of_multiples(
-    module: nn.Module, inputs: Inputs, output: str | int | None, factors: tuple[float, ...]
-) -> list[Tensor]:
-    """The scores of the same images times each factor; what is not finite there lies in no range
-    and sums to nothing.
-    """
-    found = (_scores(module, _multiple(inputs, factor), output) for factor in factors)
-    return [scores for scores in found if scores is not None]
-
-
-def _multiple(inputs: Inputs, factor: float) -> Inputs:
-    picture = first_tensor(inputs)
-    multiple: Inputs = map_tensors(lambda t: t * factor if t is picture else t, inputs)
-    return multiple
 
 
 def _is_distribution(scores: Tensor) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gradaudit.labels import class_index, foreign_labels, refuse_foreign
 from gradaudit.performance.differences import by_cluster, difference_tests, mover_difference
 from gradaudit.performance.metrics import FIGURES, Array, Figure, Predictions
 from gradaudit.plan import Plan
@@ -77,8 +78,9 @@ def positive_class(classes: tuple[str, ...], plan: Plan) -> tuple[str | None, st
     """
     declared = plan.analysis.positive_class
     if declared is not None:
-        if declared in classes:
-            return declared, ""
+        index = class_index(declared, classes) if classes else None
+        if index is not None:
+            return classes[index], ""
         return (
             None,
             f"analysis.positive_class = {declared!r} is not a class here ({', '.join(classes[:6])})",
@@ -173,10 +175,11 @@ def predictions(meas: Measurements, plan: Plan) -> tuple[Predictions, Array]:
     images = meas.images
     classes = classes_of(meas)
     code = {name: k for k, name in enumerate(classes)}
-    code |= {
-        str(k): k for k in range(len(classes)) if str(k) not in code
-    }  # labels may be written as class numbers
-    label = images["label"].map(code).to_numpy(dtype=float, na_value=np.nan)
+    names = _names_for_labels(meas)
+    meant = {
+        text: _label_code(str(text), names, code) for text in images["label"].dropna().unique()
+    }
+    label = images["label"].map(meant).to_numpy(dtype=float, na_value=np.nan)
     predicted = images["predicted"].map(code).to_numpy(dtype=float, na_value=np.nan)
     rows = np.flatnonzero(
         (images["status"] == "ok").to_numpy(dtype=bool)
@@ -222,7 +225,41 @@ def classes_of(meas: Measurements) -> tuple[str, ...]:
     found = (
         pd.concat([meas.images["label"], meas.images["predicted"]]).dropna().astype(str).unique()
     )
+    if "model" in meas.run:  # outputs without names are called by their numbers
+        return tuple(
+            map(
+                str,
+                sorted({index for text in found if (index := class_index(text, None)) is not None}),
+            )
+        )
     return tuple(sorted(found))
+
+
+def _label_code(label: str, names: tuple[str, ...] | None, code: Mapping[str, int]) -> int | None:
+    """Place of the class that a label means."""
+    index = class_index(label, names)
+    return None if index is None else code[str(index) if names is None else names[index]]
+
+
+def _names_for_labels(meas: Measurements) -> tuple[str, ...] | None:
+    """Class names that labels can bear; None where the model's outputs have none, and are so many
+    that they have no columns either.
+    """
+    unnamed = "model" in meas.run and not meas.run["model"].get("classes")
+    with_columns = any(str(column).startswith("probability.") for column in meas.images.columns)
+    return None if unnamed and not with_columns else classes_of(meas)
+
+
+def labels_without_class(meas: Measurements) -> dict[str, list[int]]:
+    """Label that is no class of the model -> rows of ``meas.images`` that have no part in
+    performance for that reason.
+    """
+    return foreign_labels(list(meas.images["label"]), _names_for_labels(meas))
+
+
+def refuse_foreign_labels(meas: Measurements) -> None:
+    """Errors: ``ManifestError`` where there are labels, and none is a class of the model."""
+    refuse_foreign(list(meas.images["label"]), _names_for_labels(meas), "the measured images")
 
 
 def _row(

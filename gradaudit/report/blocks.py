@@ -20,7 +20,7 @@ from urllib.parse import quote
 import tomli_w
 
 from gradaudit.records import VERDICT_WORDS, Finding, Interval, Verdict
-from gradaudit.report.figures.panels import signed
+from gradaudit.report.figures.canvas import signed
 from gradaudit.result_schema import GalleryItem, ResultDocument
 
 MISSING = "–"

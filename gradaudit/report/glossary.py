@@ -111,7 +111,9 @@ TERMS: dict[str, Term] = {
         "the test that p comes from, and its family: confirmatory (decisive) or exploratory"
     ),
     "Statistic": _term(
-        "the value that was tested: estimate divided by its standard error", "statistic.hc2"
+        "value that was tested: estimate divided by its standard error; of a departure, Wald's W",
+        "statistic.hc2",
+        "statistic.wald",
     ),
     "df": _term("", "statistic.bell_mccaffrey"),
     "Adjusted for": _term("what the adjusted difference holds equal", "statistic.spline_basis"),

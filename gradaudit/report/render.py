@@ -20,7 +20,7 @@ from markupsafe import Markup
 
 from gradaudit.errors import InputError
 from gradaudit.report.blocks import Block, Drawing, Heading, Table, VerdictPanel, count
-from gradaudit.report.figures.panels import PALETTE
+from gradaudit.report.figures.canvas import PALETTE
 from gradaudit.report.sections import overview
 from gradaudit.report.sections.findings import contrast_blocks
 from gradaudit.report.sections.overview import SECTIONS

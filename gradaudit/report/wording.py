@@ -7,9 +7,10 @@ from typing import Any, TypeVar
 
 from matplotlib.figure import Figure
 
+from gradaudit.analysis.sentences import is_slope
 from gradaudit.records import REASONS, Finding, Interval
 from gradaudit.report.blocks import WITHHELD, anchor_id, count, decimal
-from gradaudit.report.figures.panels import svg_markup
+from gradaudit.report.figures.canvas import svg_markup
 from gradaudit.result_schema import ResultDocument
 
 ALL = "(all)"
@@ -159,16 +160,6 @@ def unmeasured_words(document: ResultDocument) -> tuple[str, ...]:
     )
 
 
-def _is_trend(finding: Finding) -> bool:
-    """A slope over ordered levels has two end levels and no group of its own to compare with."""
-    slope = (
-        finding.reference not in ("", "rest")
-        and not finding.n_clusters_reference
-        and not finding.n_withheld
-    )
-    return finding.code == "GA102" or (slope and finding.code != "GA104")
-
-
 def comparison(finding: Finding) -> str:
     """First cell of a contrast's row: who is compared with whom, or the two ends of a trend."""
     if finding.code == "GA104":
@@ -179,7 +170,7 @@ def comparison(finding: Finding) -> str:
             if finding.group and finding.reference
             else "trend"
         )
-    if _is_trend(finding):
+    if finding.code == "GA102" or is_slope(finding):
         return f"trend, {finding.reference} to {finding.group}"
     reference = "all others" if finding.reference == "rest" else finding.reference
     return f"{finding.group} against {reference}" if reference else finding.group

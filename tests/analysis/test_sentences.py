@@ -456,6 +456,240 @@ def test_what_is_open_in_one_region_is_not_called_open_in_every_region():
     assert "in at least one declared region" in line
 
 
+# ── who is named, in which order, and how numbers are written ───────────────────────────────────────────────────────
+
+
+def _lines(decisive, findings=()):
+    return summary_sentences(
+        [f.model_copy(update={"sentence": name}) for name, f in decisive], findings
+    )[1]
+
+
+def test_the_worst_verdict_is_told_first_whatever_its_place():
+    order = [
+        Verdict.MATERIAL, Verdict.SIZE_UNCERTAIN, Verdict.SHOWN, Verdict.INCONCLUSIVE, Verdict.NOT_SHOWN, Verdict.WITHIN_MARGIN, Verdict.EQUIVALENT,
+    ]  # fmt: skip
+    for worse, better in itertools.pairwise(order):
+        small, large = Interval(estimate=0.02), Interval(estimate=0.30)
+        pair = [
+            ("Better.", _example(better, adjusted=large)),
+            ("Worse.", _example(worse, adjusted=small)),
+        ]
+        assert _lines(pair)[0] == "Worse.", (worse, better)
+    both = _lines(
+        [
+            ("B.", _example(Verdict.EQUIVALENT)),
+            ("A.", _example(Verdict.WITHIN_MARGIN)),
+            ("C.", _example(Verdict.EQUIVALENT)),
+        ]
+    )
+    assert both[:3] == ("A.", "B.", "C.")
+
+
+def test_the_tally_of_comparisons_without_a_limit_leaves_none_open():
+    pair = [("A.", _example(Verdict.SHOWN)), ("B.", _example(Verdict.NOT_SHOWN))]
+    assert (
+        _lines(pair)[2]
+        == "Of 2 decisive comparisons of the heat share, 1 shows a disparity that no limit judges and 1 shows no disparity."
+    )
+
+
+def test_of_equal_verdicts_the_heat_share_the_adverse_side_a_group_and_the_larger_difference_come_first():
+    def first(a, b):
+        one, other = (_lines(pair)[0] for pair in ([("A.", a), ("B.", b)], [("B.", b), ("A.", a)]))
+        assert one == other
+        return one
+
+    base = _example(Verdict.MATERIAL)
+    large, small = Interval(estimate=0.4), Interval(estimate=0.2)
+    undefined = base.model_copy(update={"code": "GA111", "outcome": "undefined", "adjusted": large})
+    assert first(base, undefined) == "A."
+    assert (
+        first(base, base.model_copy(update={"adjusted": Interval(estimate=-0.4)})) == "A."
+    )  # more heat on what should have none
+    attended = base.model_copy(update={"role": "attend", "adjusted": Interval(estimate=-0.2)})
+    assert (
+        first(attended, base.model_copy(update={"role": "attend", "adjusted": large})) == "A."
+    )  # less heat on what should have it
+    neutral = base.model_copy(update={"role": "neutral"})
+    assert first(neutral, neutral.model_copy(update={"code": "GA102", "adjusted": large})) == "A."
+    assert (
+        first(
+            neutral.model_copy(update={"adjusted": Interval(estimate=-0.4)}),
+            neutral.model_copy(update={"adjusted": small}),
+        )
+        == "A."
+    )
+    slope = base.model_copy(update={"code": "GA102"})
+    assert "adverse" not in sentence(slope)  # everybody is the group of a slope
+    nothing = base.model_copy(update={"adjusted": Interval(estimate=0.0, low=0.0, high=0.0)})
+    assert "adverse" not in sentence(nothing)
+
+
+def test_the_worst_of_undefined_heat_is_told_where_the_heat_share_fills_the_summary():
+    heat = [
+        (f"Heat {k}.", _example(Verdict.MATERIAL, adjusted=Interval(estimate=0.5 - 0.1 * k)))
+        for k in range(4)
+    ]
+    undefined = {
+        "code": "GA111",
+        "outcome": "undefined",
+        "adjusted": Interval(),
+        "adjusted_for": (),
+    }
+    mild, bad = (
+        _example(Verdict.WITHIN_MARGIN, **undefined),
+        _example(Verdict.MATERIAL, **undefined),
+    )
+    tally = "All 4 decisive comparisons of the heat share lie beyond the margin."
+    assert _lines([*heat, ("Mild.", mild), ("Bad.", bad)]) == (
+        "Heat 0.",
+        "Heat 1.",
+        "Heat 2.",
+        tally,
+        "Bad.",
+    )
+    assert _lines([heat[0], ("Bad.", bad)]) == (
+        "Heat 0.",
+        "Bad.",
+        "The only decisive comparison of the heat share lies beyond the margin.",
+    )
+
+
+def test_three_to_five_sentences_and_nothing_that_is_withheld():
+    def count(n, verdict=Verdict.MATERIAL, findings=()):
+        return len(_lines([(f"{k}.", _example(verdict)) for k in range(n)], findings))
+
+    explored = [_example(Verdict.SHOWN, test=TestResult(p_adjusted=0.01, family="exploratory"))]
+    assert [count(n) for n in (0, 1, 2, 3, 9)] == [3, 3, 3, 4, 4]
+    assert [count(n, findings=explored) for n in (0, 1, 2, 3, 9)] == [3, 3, 4, 5, 5]
+    hidden = _example(Verdict.MATERIAL, suppressed=True)
+    lines = _lines(
+        [
+            ("Hidden.", hidden),
+            ("Shown.", _example(Verdict.EQUIVALENT)),
+            ("Also.", _example(Verdict.EQUIVALENT)),
+        ]
+    )
+    assert "Hidden." not in lines
+    open_ = [
+        (f"Open {k}.", _example(Verdict.NOT_ASSESSED, code="GA111", outcome="undefined"))
+        for k in range(5)
+    ]
+    assert _lines(open_) == (
+        "No comparison of the heat share in a declared region was possible.",
+        "Open 0.",
+        "Open 1.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"mean": Interval(estimate=0.1)}, "10 % of the heat falls on ruler"),
+        ({"mean": Interval(estimate=0.0994)}, "9.9 % of the heat falls on ruler"),
+        ({"adjusted": Interval(estimate=0.1, low=0.06, high=0.14)}, "at equal region size +10 points (+6 to +14)"),
+        ({"adjusted": Interval(estimate=0.0994, low=0.06, high=0.14)}, "at equal region size +9.9 points (+6.0 to +14.0)"),
+        ({"adjusted": Interval(estimate=-0.0004, low=-0.03, high=0.0003)}, "at equal region size 0.0 points (−3.0 to 0.0)"),
+        ({"outcome": "mass_lift", "adjusted": Interval(estimate=0.125, low=-0.004, high=0.254)}, "at equal region size +0.12 (0.00 to +0.25)"),
+        ({"outcome": "mass_lift", "mean": Interval(estimate=1.254, low=1.1, high=1.4)}, "mean mass lift on ruler 1.25 (95 % CI 1.10–1.40"),
+        ({"adjusted": Interval()}, "a difference of +19 points (+14 to +24)."),
+        ({"n_withheld": True, "n_images": 0, "n_clusters": 0}, "(95 % CI 26–36, n withheld)"),
+    ],
+)  # fmt: skip
+def test_numbers_are_written_with_the_digits_that_they_have(changes, words):
+    assert words in sentence(_example(Verdict.MATERIAL, **changes))
+
+
+@pytest.mark.parametrize(("low", "high", "said"), [
+    (0.0, 0.09, "changes by +4.0 points (0.0 to +9.0)"), (0.001, 0.09, "rises by 4.0 points (0.1 to 9.0)"),
+    (-0.09, -0.001, "falls by 4.0 points (0.1 to 9.0)"), (-0.09, 0.0, "changes by −4.0 points (−9.0 to 0.0)"),
+])  # fmt: skip
+def test_a_slope_rises_or_falls_only_where_its_interval_leaves_zero(low, high, said):
+    estimate = 0.04 if high > 0 else -0.04
+    f = _example(
+        Verdict.MATERIAL,
+        **{**KINDS["trend"], "adjusted": Interval(estimate=estimate, low=low, high=high)},
+    )
+    assert said in sentence(f)
+
+
+def test_the_level_of_the_interval_is_the_plan_s():
+    assert "(90 % CI 26–36" in sentence(_example(Verdict.MATERIAL), alpha=0.1)
+    assert "(99.5 % CI 26–36" in sentence(_example(Verdict.MATERIAL), alpha=0.005)
+
+
+def test_margins_and_detectable_differences_have_three_digits():
+    said = sentence(_example(Verdict.INCONCLUSIVE, mde80=0.01234, margin=0.125))
+    assert "a difference of 1.23 points in 80 %" in said
+    assert "to show one of 12.5 points takes about 300 clusters" in said
+    assert "neither a disparity nor its absence is shown." in sentence(
+        _example(Verdict.INCONCLUSIVE, mde80=None)
+    )
+    assert sentence(_example(Verdict.NOT_SHOWN, mde80=None)).endswith(
+        "No disparity is shown (adjusted p = 0.004); no limit was set."
+    )
+
+
+def test_slopes_are_told_by_their_ends_and_groups_by_their_name():
+    trend = _example(Verdict.MATERIAL, **{**KINDS["trend"], "n_clusters_reference": 3})
+    assert sentence(trend).startswith("Skin tone, from I–II to V–VI:")
+    rest = _example(
+        Verdict.MATERIAL, reference="rest", n_clusters_reference=0, n_images_reference=0
+    )
+    assert sentence(rest).startswith("Skin tone V–VI: ")
+    hidden = _example(Verdict.NOT_ASSESSED, n_withheld=True, n_images=0, mean=Interval())
+    assert sentence(hidden).endswith("(n withheld).")
+
+
+def test_headlines_count_comparisons_of_the_heat_share_alone():
+    undefined = _example(Verdict.NOT_SHOWN, code="GA111", outcome="undefined")
+    assert (
+        headline("met", [_example(Verdict.EQUIVALENT), undefined])
+        == "the only comparison of the heat share lies within the declared margin"
+    )
+    assert (
+        headline("none_declared", [_example(Verdict.NOT_SHOWN), undefined])
+        == "no disparity is shown in the only comparison of the heat share"
+    )
+    assert (
+        headline("insufficient", [_example(Verdict.INCONCLUSIVE), undefined])
+        == "the only comparison of the heat share stays open"
+    )
+
+
+def test_what_cannot_be_told_names_five_counts_the_rest_and_keeps_what_is_withheld_apart():
+    def line(start, decisive, plan=None):
+        return next(
+            (
+                text
+                for text in what_cannot_be_told(decisive, plan or Plan())
+                if text.startswith(start)
+            ),
+            "",
+        )
+
+    def groups(n, verdict=Verdict.NOT_ASSESSED, **changes):
+        return [_example(verdict, group=f"g{k}", **changes) for k in range(n)]
+
+    names = [f"Skin tone g{k}" for k in range(5)]
+    assert f"about {', '.join(names)} in at least" in line("Nothing can", groups(5))
+    assert f"about {', '.join(names)} and 2 more in at least" in line("Nothing can", groups(7))
+    assert line("Nothing can", groups(2, suppressed=True)) == ""
+    assert line("Nothing can", groups(2, code="GA111")) == ""
+    assert line("Nothing can", groups(2, Verdict.EQUIVALENT)) == ""
+    assert f"to be shown: {', '.join(names)} and 1 more." in line(
+        "Withheld", groups(6, suppressed=True)
+    )
+    assert line("Withheld", groups(6)) == ""
+    declared = Plan().updated(criteria={"margin": 0.1})
+    assert (
+        line("Without a declared margin", [])
+        == "Without a declared margin, no difference can be called important or unimportant."
+    )
+    assert line("Without a declared margin", [], declared) == ""
+
+
 # ── words ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 import gradaudit as ga
-from gradaudit import cli
+from gradaudit.cli import app, plans
 from gradaudit.plan import build_plan
 from tests.small_audits import write_audit
 
@@ -148,7 +148,7 @@ def test_init_writes_a_plan_and_spares_an_existing_one(tmp_path, run_command):
 
 
 def test_help_names_every_command():
-    text = CliRunner().invoke(cli.app, ["--help"]).output
+    text = CliRunner().invoke(app.app, ["--help"]).output
     for command in (
         "report",
         "measure",
@@ -163,17 +163,17 @@ def test_help_names_every_command():
 
 
 def test_the_default_run_folder_is_named_after_the_data(tmp_path):
-    assert str(cli._default_run(tmp_path / "isic" / "manifest.csv", None)) == "runs/isic"
+    assert str(plans.default_run(tmp_path / "isic" / "manifest.csv", None)) == "runs/isic"
     assert (
         str(
-            cli._default_run(
+            plans.default_run(
                 tmp_path / "digits" / "build" / "manifest.csv", tmp_path / "digits" / "audit.toml"
             )
         )
         == "runs/digits"
     )
     assert (
-        str(cli._default_run(tmp_path / "ham.csv", tmp_path / "strict.toml")) == "runs/ham-strict"
+        str(plans.default_run(tmp_path / "ham.csv", tmp_path / "strict.toml")) == "runs/ham-strict"
     )
 
 
@@ -184,8 +184,8 @@ def test_ctrl_c_says_what_is_kept(tmp_path, run_command, monkeypatch, command, s
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_checked_manifest", interrupted)
-    monkeypatch.setattr(cli, "_plan_with_flags", interrupted)
+    monkeypatch.setattr(plans, "_checked_manifest", interrupted)
+    monkeypatch.setattr(plans, "_plan_with_flags", interrupted)
     code, _, err = run_command(command, write_audit(tmp_path, images=3))
     assert code == 130
     assert said in " ".join(err.split())
@@ -227,7 +227,7 @@ def measured_run(tmp_path_factory):
     manifest = write_audit(folder, images=24)
     assert (
         CliRunner()
-        .invoke(cli.app, ["measure", str(manifest), "--run", str(folder / "run")])
+        .invoke(app.app, ["measure", str(manifest), "--run", str(folder / "run")])
         .exit_code
         == 0
     )
@@ -362,7 +362,9 @@ def test_what_is_written_needs_a_local_path_and_that_is_said_before_any_work(
 ):
     folder, run = measured_run
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "_loaded_model", lambda *_: pytest.fail("the model was loaded first"))
+    monkeypatch.setattr(
+        plans, "_loaded_model", lambda *_: pytest.fail("the model was loaded first")
+    )
     places = {
         "manifest": folder / "manifest.csv",
         "run": run,
@@ -567,7 +569,9 @@ def test_where_no_report_could_be_written_nothing_is_measured(
     tmp_path, run_command, monkeypatch, measured_run, output, said
 ):
     folder, run = measured_run
-    monkeypatch.setattr(cli, "_loaded_model", lambda *_: pytest.fail("the model was loaded first"))
+    monkeypatch.setattr(
+        plans, "_loaded_model", lambda *_: pytest.fail("the model was loaded first")
+    )
     monkeypatch.setattr(
         "gradaudit.result.build_result", lambda *_: pytest.fail("the run was analysed first")
     )
@@ -584,7 +588,9 @@ def test_a_run_that_is_a_file_is_said_before_the_model_is_loaded(
     tmp_path, run_command, monkeypatch
 ):
     manifest = write_audit(tmp_path, images=3)
-    monkeypatch.setattr(cli, "_loaded_model", lambda *_: pytest.fail("the model was loaded first"))
+    monkeypatch.setattr(
+        plans, "_loaded_model", lambda *_: pytest.fail("the model was loaded first")
+    )
     for command in ("report", "measure"):
         code, out, err = run_command(command, manifest, "--run", manifest)
         assert (code, out) == (2, "")
@@ -615,7 +621,7 @@ def test_a_wrong_command_is_2(run_command, arguments):
 def test_debug_is_documented_and_no_part_of_what_the_command_means(
     run_command, measured_run, tmp_path
 ):
-    assert "--debug" in CliRunner().invoke(cli.app, ["--help"]).output
+    assert "--debug" in CliRunner().invoke(app.app, ["--help"]).output
     assert (
         run_command("analyze", measured_run[1], "--debug", "--output", tmp_path / "report.html")[0]
         == 3

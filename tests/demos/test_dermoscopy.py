@@ -25,7 +25,8 @@ from gradaudit.demos.dermoscopy import (
     write_audit_set,
     write_demo,
 )
-from gradaudit.demos.dermoscopy_images import REGION_VALUES, TONES, Lesion, Rendered, Scene, render
+from gradaudit.demos.dermoscopy_images import REGION_VALUES, TONES, Rendered, render
+from gradaudit.demos.dermoscopy_scene import Lesion, Scene
 from gradaudit.errors import InputError, RunError
 from gradaudit.manifest.reading import read_manifest
 from gradaudit.measurement.shard import measure

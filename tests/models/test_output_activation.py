@@ -101,6 +101,7 @@ REFUSED = {
     "a softmax written by hand": (lambda: WithFunction(lambda z: z.exp() / z.exp().sum(1, keepdim=True)), "rows sum to one"),
     "the logarithm of a softmax": (lambda: WithFunction(lambda z: z.softmax(1).log()), "exponentials sum to one"),
     "a sigmoid written by hand": (lambda: WithFunction(lambda z: 1 / (1 + torch.exp(-z)), 1), "single output stayed"),
+    "a sigmoid written by hand, squeezed": (lambda: WithFunction(lambda z: 1 / (1 + torch.exp(-z[:, 0])), 1), "single output stayed"),
     "one probability of a softmax": (lambda: WithFunction(lambda z: z.softmax(1)[:, 1]), "softmax"),
     "softmax in a function without gradient": (lambda: WithFunction(lambda z: z.detach().softmax(1)), "rows sum to one"),
 }  # fmt: skip
@@ -338,6 +339,30 @@ def test_multi_label_outputs_say_how_they_are_read(audit):
 # ── false alarms ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+class Normalised(GapNet):
+    """Features of a fixed length, as behind a LayerNorm: its logits are bounded, whatever the image."""
+
+    def forward(self, x):
+        features = functional.normalize(
+            self.relu2(self.conv2(self.relu1(self.conv1(x)))).mean((2, 3))
+        )
+        return 0.5 + self.fc(features) / 20
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_bounded_logits_between_0_and_1_are_left_alone(outputs, tmp_path):
+    from test_models import exported
+
+    module = seeded(Normalised, classes=outputs)
+    exported(tmp_path, module, (3, 32, 32))
+    far = torch.cat([module(images(4) * factor) for factor in (1.0, -1e2, 1e6, -1e6)])
+    assert ((far > 0) & (far < 1)).all(), "no multiple of an image tells them from probabilities"
+    for clf in (Classifier.wrap(module), ga.load_classifier("net.pt2", root=tmp_path)):
+        found = with_logits(clf, images(4))
+        assert found.module is clf.module
+        assert found.notes == clf.notes
+
+
 def tiny_logits(outputs: int, shift: float = 0.5, scale: float = 1e-3) -> nn.Module:
     net = seeded(GapNet, classes=outputs)
     net.fc.weight.data.mul_(scale)
@@ -408,6 +433,19 @@ def test_maps_of_classes_and_detections_pass():
     clf = with_logits(Classifier.wrap(with_maps), images(2))
     torch.testing.assert_close(clf.module(images(2)), with_maps[:2](images(2)))
 
+    class Coverage(nn.Module):
+        """A map of one channel between 0 and 1: no decision between two classes rests on its sign."""
+
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 1, 3)
+
+        def forward(self, x):
+            return 1 / (1 + torch.exp(-self.conv(x)))
+
+    coverage = seeded(Coverage)
+    assert with_logits(Classifier.wrap(coverage), images(2)).module is coverage
+
     class Detector(nn.Module):
         def forward(self, x):
             return [
@@ -466,6 +504,40 @@ def test_onnx_files(tmp_path, ending, after):
         )
         onnx.save(model, tmp_path / "net.onnx")
     batch = images(5, 16, width=20)
-    clf = with_logits(ga.load_classifier("net.onnx", root=tmp_path), batch)
+    loaded = ga.load_classifier("net.onnx", root=tmp_path)
+    assert any("was taken off" in note for note in loaded.notes) == (not after)
+    clf = with_logits(loaded, batch)
     torch.testing.assert_close(clf.module(batch), reference(batch), rtol=1e-5, atol=1e-6)
     assert any("was taken off" in note for note in clf.notes)
+
+
+@pytest.fixture
+def keras(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    module = pytest.importorskip("keras", reason="the extra [keras] is not installed")
+    if module.config.backend() != "torch":
+        pytest.skip(f"keras already runs on {module.config.backend()} in this process")
+    module.utils.set_random_seed(0)
+    return module
+
+
+@pytest.mark.filterwarnings("ignore")  # between Keras and NumPy
+@pytest.mark.parametrize("activation", ["softmax", "log_softmax", "sigmoid", "log_sigmoid"])
+def test_keras_files(keras, tmp_path, activation):
+    layers = keras.layers
+    body = [layers.Conv2D(4, 3), layers.ReLU(), layers.GlobalAveragePooling2D(), layers.Dense(3)]
+    plain = keras.Sequential([layers.Input((16, 20, 3)), *body])
+    keras.Sequential([layers.Input((16, 20, 3)), *body, layers.Activation(activation)]).save(
+        tmp_path / "net.keras"
+    )
+    keras.Sequential(
+        [layers.Input((16, 20, 3)), *body, layers.Activation(activation), layers.Reshape((3,))]
+    ).save(tmp_path / "shaped.keras")
+    batch = images(2, 16, width=20)
+    clf = with_logits(ga.load_classifier("net.keras", root=tmp_path), batch)
+    torch.testing.assert_close(
+        clf.module(batch), plain(batch.permute(0, 2, 3, 1)), rtol=1e-5, atol=1e-6
+    )
+    assert any("was taken off" in note for note in clf.notes)
+    with pytest.raises(ModelError, match=f"ends in a {activation.replace('_', '-')}"):
+        with_logits(ga.load_classifier("shaped.keras", root=tmp_path), batch)

@@ -24,21 +24,10 @@ from gradaudit.records import Verdict
 from gradaudit.report import blocks as block_types
 from gradaudit.report import read_result, write_report
 from gradaudit.report.blocks import csv_text, data_files, p_value, percent, plan_toml, points
-from gradaudit.report.figures.panels import (
-    PALETTE,
-    VERDICT_MARKS,
-    ForestRow,
-    Lane,
-    MapTile,
-    Panel,
-    bilinear,
-    distribution_plot,
-    forest_plot,
-    heat_overlay,
-    mean_map_plot,
-    signed,
-    svg_markup,
-)
+from gradaudit.report.figures.canvas import PALETTE, VERDICT_MARKS, signed, svg_markup
+from gradaudit.report.figures.distributions import Lane, Panel, distribution_plot
+from gradaudit.report.figures.forest import ForestRow, forest_plot
+from gradaudit.report.figures.heat_maps import MapTile, bilinear, heat_overlay, mean_map_plot
 from gradaudit.report.render import (
     json_schema,
     render_fragment,

@@ -23,7 +23,8 @@ from gradaudit.plan import Plan
 from gradaudit.records import ALL, Measurements, Verdict
 from gradaudit.report import read_result
 from gradaudit.report.blocks import Drawing, Facts, Table, anchor_id
-from gradaudit.report.figures.panels import forest_plot, short
+from gradaudit.report.figures.canvas import short
+from gradaudit.report.figures.forest import forest_plot
 from gradaudit.report.glossary import TERMS
 from gradaudit.report.render import (
     json_schema,
@@ -33,6 +34,7 @@ from gradaudit.report.render import (
     to_json,
 )
 from gradaudit.report.sections.overview import SECTIONS
+from gradaudit.report.wording import comparison
 from gradaudit.result_schema import AUDIT_STATE_MEANINGS, FlowRow, HeatRow, PerformanceRow
 from gradaudit.subgroups.between_clusters import percentile_names
 from gradaudit.subgroups.comparison import disparity
@@ -998,3 +1000,20 @@ def test_measures_are_named_in_titles_as_in_the_glossary():
     for title in names.values():
         assert title in text
     assert "Auc" not in text
+
+
+def test_a_cell_beside_its_prediction_is_no_trend(judged):
+    """Its prediction has no images; that makes two attributes no line."""
+    found = [f for f in judged if f.reference == "additive prediction"]
+    assert found
+    assert all(comparison(f) == f"{f.group} against additive prediction" for f in found)
+    slopes = [f for f in judged if f.code in ("GA102", "GA103")] + [
+        f for f in judged if f.code == "GA111" and f.reference in ("I-II", "P10")
+    ]
+    assert slopes
+    assert all(comparison(f).startswith("trend") for f in slopes)
+    assert not [
+        f
+        for f in judged
+        if f.code in ("GA101", "GA112", "GA131") and comparison(f).startswith("trend")
+    ]

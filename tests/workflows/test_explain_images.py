@@ -18,7 +18,6 @@ from torch import nn
 from typer.testing import CliRunner
 
 import gradaudit as ga
-from gradaudit import cli
 from gradaudit.attribution.concepts import (
     ChannelName,
     Neuron,
@@ -27,11 +26,13 @@ from gradaudit.attribution.concepts import (
     neuron_lines,
 )
 from gradaudit.attribution.methods import CAMS
+from gradaudit.cli import app
 from gradaudit.errors import GradauditError, InputError, ModelError, PlanError
 from gradaudit.images.decoding import decode_image
 from gradaudit.images.preprocessing import Preprocess, preprocess_image
 from gradaudit.plan import Plan
-from gradaudit.workflows.explain_images import chosen_methods, explain_images
+from gradaudit.workflows.explain_images import explain_images
+from gradaudit.workflows.explanation_session import chosen_methods
 from gradaudit.workflows.image_files import distinct_names, find_images
 from gradaudit.workflows.layer_table import list_layers
 from gradaudit.workflows.overlays import STATUS_WORDS, WEIGHT, display_heat, overlay, worded
@@ -156,7 +157,7 @@ def test_a_plan_explains_an_image_as_its_audit_measured_it(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     assert (
         CliRunner()
-        .invoke(cli.app, ["explain", "audit/images", "--config", "audit/audit.toml", "-o", "out"])
+        .invoke(app.app, ["explain", "audit/images", "--config", "audit/audit.toml", "-o", "out"])
         .exit_code
         == 0
     )
@@ -705,7 +706,7 @@ def test_layers_mark_the_one_that_the_plan_names(audit, run_command):
 
 
 def test_help_says_what_happens_to_unreadable_files():
-    text = " ".join(CliRunner().invoke(cli.app, ["explain", "--help"]).output.split())
+    text = " ".join(CliRunner().invoke(app.app, ["explain", "--help"]).output.split())
     assert "What cannot be read is named with its reason" in text
     assert "It is 2 where no image could be read" in text
 

@@ -33,15 +33,9 @@ from gradaudit.report.blocks import (
     row,
     verdict_cell,
 )
-from gradaudit.report.figures.panels import (
-    ForestRow,
-    Lane,
-    MapTile,
-    Panel,
-    distribution_plot,
-    forest_plot,
-    mean_map_plot,
-)
+from gradaudit.report.figures.distributions import Lane, Panel, distribution_plot
+from gradaudit.report.figures.forest import ForestRow, forest_plot
+from gradaudit.report.figures.heat_maps import MapTile, mean_map_plot
 from gradaudit.report.glossary import meaning
 from gradaudit.report.wording import (
     by_attribute,

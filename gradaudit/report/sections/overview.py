@@ -35,7 +35,7 @@ from gradaudit.report.blocks import (
     plan_toml,
     row,
 )
-from gradaudit.report.figures.panels import heat_overlay
+from gradaudit.report.figures.heat_maps import heat_overlay
 from gradaudit.report.glossary import glossary_blocks
 from gradaudit.report.sections.data import (
     attribute_table,

@@ -26,7 +26,7 @@ from gradaudit.report.blocks import (
     signed_decimal,
     span,
 )
-from gradaudit.report.figures.panels import IntervalPanel, IntervalRow, interval_plot
+from gradaudit.report.figures.intervals import IntervalPanel, IntervalRow, interval_plot
 from gradaudit.report.wording import (
     by_attribute,
     drawn,

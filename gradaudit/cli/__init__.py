@@ -1,0 +1,16 @@
+"""The command line: arguments become calls.  Progress and problems go to stderr; stdout has the
+summary alone.
+
+Exit codes: 0 criteria met, or none declared; 1 criteria not met; 2 usage, configuration or data
+error, or an error of the user's own code; 3 insufficient evidence (``--allow-insufficient`` maps it
+to 0); 70 an error of gradaudit itself; 130 interrupted.
+"""
+
+from gradaudit.cli import (
+    audit_commands,
+    data_commands,
+    model_commands,
+)  # importing a module registers its commands
+from gradaudit.cli.entry import main
+
+__all__ = ["audit_commands", "data_commands", "main", "model_commands"]

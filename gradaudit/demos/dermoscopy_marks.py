@@ -1,0 +1,122 @@
+"""What lies on the skin and is no part of it: hairs, ink, a ruler."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from gradaudit.demos.dermoscopy_scene import Scene
+from gradaudit.demos.dermoscopy_textures import Field, mixture, noise_field, smooth_step
+
+INK = np.array([0.38, 0.24, 0.58], np.float32)
+PAPER = np.array([0.93, 0.92, 0.88], np.float32)
+
+
+def draw_hairs(rgb: Field, scene: Scene, rng: np.random.Generator) -> Field:
+    """Bent hairs with a lit side; drawn at three times the size, so that they are smooth."""
+    size, scale = rgb.shape[1], 3
+    count = int(rng.poisson(14 * scene.hair))
+    canvas = Image.new("L", (size * scale, size * scale), 0)
+    pen = ImageDraw.Draw(canvas)
+    grain = rng.uniform(0, math.pi)
+    for _ in range(count):
+        angle = grain + rng.normal(0, 0.45)
+        middle, length = rng.uniform(-0.1, 1.1, 2), rng.uniform(0.25, 0.8)
+        ends = middle + np.outer([-0.5, 0.5], [math.cos(angle), math.sin(angle)]) * length
+        bend = middle + rng.normal(0, 0.07, 2)
+        t = np.linspace(0, 1, 18)[:, None]
+        curve = (1 - t) ** 2 * ends[0] + 2 * t * (1 - t) * bend + t**2 * ends[1]
+        width = round(rng.uniform(0.7, 1.5) * scale * size / 192)
+        pen.line(
+            [tuple(p) for p in curve * size * scale],
+            fill=int(rng.integers(170, 255)),
+            width=max(1, width),
+            joint="curve",
+        )
+    cover = np.asarray(canvas.resize((size, size), Image.Resampling.BOX), np.float32) / 255
+    fair = scene.tone in ("I", "II") and rng.uniform() < 0.4
+    colour = np.array([0.42, 0.30, 0.18] if fair else [0.10, 0.07, 0.06], np.float32)
+    rgb = mixture(rgb, colour[:, None, None], np.float32(0.85) * cover)
+    return np.asarray(rgb + 0.05 * np.roll(cover, 1, (0, 1)) * (1 - cover), np.float32)
+
+
+def draw_ink(
+    rgb: Field, rng: np.random.Generator, depth: Field, x: Field, y: Field
+) -> tuple[Field, Field]:
+    """Gentian-violet pen: dots around the lesion, or an arc along it."""
+    size = x.shape[0]
+    rub = np.clip(0.80 + 0.22 * noise_field(rng, size, 0.05), 0.25, 1)
+    cover = np.zeros_like(depth)
+    if rng.uniform() < 0.5:
+        for angle in rng.uniform(0, 2 * math.pi) + np.arange(int(rng.integers(2, 5))) * rng.uniform(
+            1.0, 1.6
+        ):
+            reach = rng.uniform(0.68, 0.86)
+            distance = np.hypot(
+                x - reach * math.cos(angle), y - reach * math.sin(angle)
+            ) + 0.012 * noise_field(rng, size, 0.06)
+            cover = np.maximum(cover, smooth_step((rng.uniform(0.05, 0.085) - distance) / 0.012))
+    else:
+        turn = (np.arctan2(y, x) - rng.uniform(-math.pi, math.pi) + math.pi) % (
+            2 * math.pi
+        ) - math.pi
+        off = rng.uniform(0.022, 0.036) - np.abs(
+            -depth - rng.uniform(0.14, 0.22) + 0.015 * noise_field(rng, size, 0.12)
+        )
+        cover = smooth_step(off / 0.010) * smooth_step(
+            (rng.uniform(0.6, 1.3) - np.abs(turn)) / 0.03
+        )
+    return mixture(
+        rgb, rgb * INK[:, None, None] * np.float32(1.25), np.asarray(0.9 * cover * rub, np.float32)
+    ), cover
+
+
+def draw_ruler(rgb: Field, rng: np.random.Generator, width: float) -> tuple[Field, Field]:
+    """A strip of scale along one side: ticks each half millimetre, numbers at the centimetres,
+    paper or clear plastic.
+    """
+    size, scale = rgb.shape[1], 2
+    tall, long = max(6, round(width * size * scale)), round(1.7 * size * scale)
+    strip = Image.new("L", (long, tall), 0)
+    pen, step = ImageDraw.Draw(strip), max(3.0, 0.021 * size * scale)
+    font = ImageFont.load_default(max(6.0, 0.42 * tall))
+    start = rng.uniform(0, 10 * step)
+    for i in range(int(long / step)):
+        at = start + i * step
+        length = tall * (0.52 if i % 10 == 0 else 0.40 if i % 5 == 0 else 0.26)
+        pen.line([(at, 0), (at, length)], fill=255, width=max(1, round(0.26 * step)))
+        if i % 10 == 0:
+            pen.text((at + 0.4 * step, tall * 0.46), str(1 + i // 10), fill=255, font=font)
+    marks, cover = _place(strip, rng, size, scale, tall)
+    white = rng.uniform(0.80, 0.95) if rng.uniform() < 0.7 else rng.uniform(0.40, 0.60)
+    tint = (PAPER * rng.normal(1, 0.02, 3).astype(np.float32))[:, None, None] * (
+        0.96 + 0.02 * noise_field(rng, size, 0.3)
+    )
+    rgb = mixture(rgb, tint, white * cover)
+    return mixture(rgb, np.float32(0.08), 0.9 * marks), cover
+
+
+def _place(
+    strip: Image.Image, rng: np.random.Generator, size: int, scale: int, tall: int
+) -> tuple[Field, Field]:
+    """The strip laid near a random side of the image, a little askew: (marks, coverage), both (S,
+    S) in [0, 1].
+    """
+    side = size * scale
+    angle = math.radians(90 * int(rng.integers(0, 4)) + rng.normal(0, 5))
+    reach = (
+        0.5 * side - tall / 2 - rng.uniform(0.02, 0.09) * side
+    )  # from the image's centre to the strip's middle line
+    shift = rng.uniform(-0.1, 0.1) * side
+    cos, sin, half = math.cos(angle), math.sin(angle), side / 2
+    along = (cos, sin, -half * (cos + sin) + strip.width / 2 + shift)
+    across = (-sin, cos, half * (sin - cos) - reach + tall / 2)
+    planes = []
+    for picture in (strip, Image.new("L", strip.size, 255)):
+        laid = picture.transform(
+            (side, side), Image.Transform.AFFINE, (*along, *across), Image.Resampling.BILINEAR
+        )
+        planes.append(np.asarray(laid.reduce(scale), np.float32) / 255)
+    return planes[0], planes[1]

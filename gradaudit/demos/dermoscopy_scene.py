@@ -1,0 +1,42 @@
+"""What one rendered picture shows: the lesion, and everything around it, as numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """Features of one lesion, each 0 (typically benign) to 1 (typically malignant), after the ABCD
+    rule.
+
+    Source of the rule: Nachbar et al. 1994, J Am Acad Dermatol 30(4), 551-559.
+    """
+
+    asymmetry: float
+    border: float
+    colours: float
+
+    @property
+    def score(self) -> float:
+        """Weighted mean of the features, 0 to 1; the label is drawn from it, never from what
+        surrounds the lesion.
+        """
+        return 0.35 * self.asymmetry + 0.25 * self.border + 0.40 * self.colours
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything that decides one image; equal scenes give equal pixels.
+
+    ``tone`` a key of ``TONES``; ``ruler_size`` the width of the ruler as a share of the image side.
+    """
+
+    tone: str
+    lesion: Lesion
+    ruler: bool
+    ink: bool
+    hair: float
+    circle: bool
+    seed: int
+    ruler_size: float = 0.13

@@ -1,0 +1,335 @@
+"""Checks of columns: names, ids, labels, levels, clusters, and what the plan says of them."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+
+from gradaudit.manifest.draft import (
+    CONTROL,
+    PARTS,
+    ManifestDraft,
+    nearest_names,
+    repeated_cells,
+    spelling_hint,
+    spellings_of,
+)
+from gradaudit.manifest.file_paths import IMAGE_TYPES
+from gradaudit.manifest.plan_suggestion import COLUMN_WORDS
+from gradaudit.manifest.rules import as_problem
+from gradaudit.manifest.table_formats import as_number
+from gradaudit.plan import SubgroupPlan
+from gradaudit.records import Problem
+from gradaudit.regions.derived import derivation_faults
+
+UNBUILT_ATTRIBUTES = frozenset({"ita", "brightness", "resolution"})
+"""Attributes that could be measured from the images, and are not yet: without a column of their
+name they would be compared nowhere.
+"""
+MANY_LEVELS = 30
+RESERVED_LEVELS = frozenset({"rest", "(unknown)", "(suppressed)"})
+
+
+# ── checks: each yields the problems of one part ──────────────────────────────────────────────────
+
+
+def check_columns(draft: ManifestDraft) -> Iterator[Problem]:
+    if "image" not in draft.table and "image" not in draft.unfilled:
+        words = {column.casefold(): column for column in reversed(draft.raw)}
+        near = next((words[word] for word in COLUMN_WORDS["image"] if word in words), None)
+        hint = f" (did you mean {near!r}?)" if near else spelling_hint("image", draft.raw)
+        if any(name.lower().endswith(IMAGE_TYPES) for name in draft.raw):
+            hint = " (the first line looks like data, and should be a header)"
+        yield as_problem(
+            "no_image_column",
+            example=f"found: {', '.join(map(repr, list(draft.raw)[:12]))}",
+            hint=hint,
+        )
+    mapping = draft.plan.columns.model_dump(exclude_defaults=True)
+    for column in draft.raw:
+        if not mapping and column not in draft.table and (near := _misspelt(column)):
+            yield as_problem("misspelt_column", column=column, near=near)
+    for column in draft.table:
+        kind, _, name = column.partition(".")
+        if kind in ("subgroup", "region") and (
+            not name.strip()
+            or CONTROL.search(name)
+            or (kind == "region" and name in ("whole", "absent"))
+        ):
+            yield as_problem("bad_name", column=column)
+    for part in ("label", "cluster"):
+        free = {
+            column.casefold(): column
+            for column in reversed(draft.raw)
+            if column not in draft.table and column not in mapping.values()
+        }
+        near = next(
+            (
+                free[word]
+                for word in (
+                    *COLUMN_WORDS[part],
+                    *difflib.get_close_matches(part, free, cutoff=0.8),
+                )
+                if word in free
+            ),
+            None,
+        )
+        if near and part not in draft.table and part not in draft.unfilled:
+            yield as_problem("likely_column", column=near, part=part)
+
+
+def _misspelt(column: str) -> str | None:
+    """ "subgroup.sex" for subgrup.sex, Subgroup_sex, subgroups:sex; None for names that are
+    something else (religion.x).
+    """
+    for mark in ".:_-/ ":
+        prefix, found, name = column.partition(mark)
+        folded = prefix.casefold().replace("_", "").replace("-", "")
+        for kind in ("subgroup", "region"):
+            same = folded in (kind, kind + "s")
+            close = (
+                folded[:3] == kind[:3]
+                and not folded.startswith(kind)
+                and difflib.SequenceMatcher(None, folded, kind).ratio() >= 0.8
+            )
+            if found and name.strip() and (same or close):
+                return f"{kind}.{name.strip()}"
+    return None
+
+
+def check_plan(draft: ManifestDraft) -> Iterator[Problem]:
+    plan, attributes, regions = draft.plan, draft.names("subgroup."), draft.names("region.")
+    derived = {
+        name: region.derive for name, region in plan.regions.items() if region.derive is not None
+    }
+    for name in plan.subgroups:
+        if f"subgroup.{name}" not in (*draft.table, *draft.unfilled):
+            rule = "unbuilt_attribute" if name in UNBUILT_ATTRIBUTES else "plan_subgroup"
+            yield as_problem(
+                rule, column=f"subgroup.{name}", name=name, hint=spelling_hint(name, attributes)
+            )
+    for name in plan.regions:
+        if f"region.{name}" not in (*draft.table, *draft.unfilled) and name not in derived:
+            yield as_problem(
+                "plan_region", column=f"region.{name}", name=name, hint=spelling_hint(name, regions)
+            )
+    for _, rule, text in derivation_faults(
+        derived, {*regions, *(set(plan.regions) - set(derived))}
+    ):
+        yield as_problem(rule, example=text)
+    carried = {
+        column
+        for column in draft.raw
+        if column not in PARTS and not column.startswith(("subgroup.", "region."))
+    }
+    columns = carried | {
+        *attributes,
+        *(f"subgroup.{name}" for name in attributes),
+        *({"label", "cluster"} & {*draft.table}),
+    }
+    for name in plan.analysis.covariates:
+        if name not in columns:
+            yield as_problem(
+                "plan_covariate", example=repr(name), hint=spelling_hint(name, columns)
+            )
+    if plan.analysis.pairs is not None and plan.analysis.pairs not in carried:
+        yield as_problem(
+            "plan_pairs",
+            example=repr(plan.analysis.pairs),
+            hint=spelling_hint(plan.analysis.pairs, carried),
+        )
+    yield from _check_roles(draft, regions, derived)
+    if not attributes and not plan.subgroups and not draft.unfilled:
+        yield as_problem("no_attribute")
+    if not regions and not plan.regions and not draft.unfilled:
+        yield as_problem("no_region")
+
+
+def _check_roles(
+    draft: ManifestDraft, regions: Sequence[str], derived: Collection[str]
+) -> Iterator[Problem]:
+    plan = draft.plan
+    for name in plan.analysis.regions:
+        if name not in regions and name not in plan.regions:
+            yield as_problem(
+                "plan_confirmatory",
+                example=repr(name),
+                hint=spelling_hint(name, [*regions, *derived]),
+            )
+        elif plan.region_role(name) == "neutral":
+            yield as_problem("neutral_confirmatory", example=repr(name), name=name)
+    if (
+        plan.criteria
+        and not plan.analysis.regions
+        and all(region.role == "neutral" for region in plan.regions.values())
+    ):
+        yield as_problem("no_role")
+
+
+def check_ids(draft: ManifestDraft) -> Iterator[Problem]:
+    ids = draft.table.get("id", [])
+    empty = [i for i, cell in enumerate(ids) if not cell]
+    if empty:
+        yield draft.problem("empty_id", empty, "id")
+    repeated = repeated_cells({i: cell for i, cell in enumerate(ids) if cell})
+    if repeated:
+        yield draft.problem(
+            "duplicate_id",
+            [i for rows in repeated for i in rows],
+            "id",
+            f"also in row {draft.lines[repeated[0][1]]}",
+        )
+    for column, cells in draft.table.items():
+        if not column.startswith("region."):
+            odd = (
+                [i for i, cell in enumerate(cells) if CONTROL.search(cell)]
+                if CONTROL.search("".join(cells))
+                else []
+            )
+            if odd:
+                yield draft.problem("control_characters", odd, column)
+
+
+def check_labels(draft: ManifestDraft) -> Iterator[Problem]:
+    labels, classes = draft.table.get("label", []), draft.plan.model.classes
+    positive = draft.plan.analysis.positive_class
+    if classes:
+        known = {*classes, *map(str, range(len(classes)))}
+        odd = [i for i, cell in enumerate(labels) if cell and cell not in known]
+        if odd:
+            shown = ", ".join(classes[:8]) + (", ..." if len(classes) > 8 else "")
+            counts = Counter(labels[i] for i in odd).most_common()
+            found = ", ".join(
+                f"{label!r} in {count:,} row{'s' * (count != 1)}" for label, count in counts[:8]
+            ) + ", ..." * (len(counts) > 8)
+            yield draft.problem(
+                "unknown_label",
+                odd,
+                "label",
+                nearest_names(labels[odd[0]], classes),
+                expected=shown,
+                found=found,
+            )
+    else:
+        yield from spellings_of(draft, "label")
+    choices = list(classes or dict.fromkeys(filter(None, labels)))
+    if (
+        positive is not None
+        and choices
+        and positive not in choices
+        and not (classes and positive.isdigit() and int(positive) < len(classes))
+    ):
+        yield as_problem(
+            "plan_positive_class",
+            example=repr(positive),
+            hint=spelling_hint(positive, choices),
+            expected=", ".join(choices[:8]),
+        )
+
+
+def check_attributes(draft: ManifestDraft) -> Iterator[Problem]:
+    for name in draft.names("subgroup."):
+        column, setting = f"subgroup.{name}", draft.plan.subgroups.get(name, SubgroupPlan())
+        cells = draft.table[column]
+        levels = Counter(cell for cell in cells if cell)
+        if setting.order and setting.kind == "continuous":
+            yield as_problem("plan_order_numeric", column=column)
+        if not levels:
+            yield as_problem("unknown_throughout", column=column)
+        elif setting.kind == "continuous":
+            yield from _check_numbers(draft, column)
+        else:
+            yield from _check_levels(draft, column, levels, setting)
+            yield from _check_clusters_of(draft, column, setting)
+        if len(levels) == 1:
+            yield as_problem(
+                "one_level",
+                column=column,
+                example=f"{next(iter(levels))!r} in {levels.total():,} rows",
+            )
+
+
+def _check_numbers(draft: ManifestDraft, column: str) -> Iterator[Problem]:
+    numbers = {i: as_number(cell) for i, cell in enumerate(draft.table[column]) if cell}
+    odd = [i for i, number in numbers.items() if number is None]
+    if odd:
+        decimal = (
+            "use a decimal point" if re.fullmatch(r"-?\d+,\d+", draft.table[column][odd[0]]) else ""
+        )
+        yield draft.problem("not_a_number", odd, column, decimal)
+    infinite = [
+        i for i, number in numbers.items() if number is not None and not math.isfinite(number)
+    ]
+    if infinite:
+        yield draft.problem("not_finite", infinite, column)
+
+
+def _check_levels(
+    draft: ManifestDraft, column: str, levels: Counter[str], setting: SubgroupPlan
+) -> Iterator[Problem]:
+    cells, order = draft.table[column], setting.order
+    reserved = [i for i, cell in enumerate(cells) if cell in RESERVED_LEVELS]
+    if reserved:
+        yield draft.problem("reserved_level", reserved, column)
+    if order:
+        odd = [i for i, cell in enumerate(cells) if cell and cell not in order]
+        if odd:
+            yield draft.problem(
+                "unknown_level",
+                odd,
+                column,
+                nearest_names(cells[odd[0]], order),
+                expected=", ".join(order),
+            )
+        for level in order:
+            if level not in levels:
+                yield as_problem("unused_level", column=column, example=repr(level))
+    else:
+        yield from spellings_of(draft, column)
+        if len(levels) > MANY_LEVELS:
+            yield as_problem(
+                "many_levels",
+                column=column,
+                levels=len(levels),
+                name=column.removeprefix("subgroup."),
+            )
+    if setting.reference != "rest" and setting.reference not in levels:
+        yield as_problem(
+            "plan_reference",
+            column=column,
+            example=repr(setting.reference),
+            hint=spelling_hint(setting.reference, levels),
+        )
+
+
+def _check_clusters_of(
+    draft: ManifestDraft, column: str, setting: SubgroupPlan
+) -> Iterator[Problem]:
+    if setting.within or "cluster" not in draft.table:
+        return
+    pairs = {
+        pair for pair in zip(draft.table["cluster"], draft.table[column], strict=True) if all(pair)
+    }
+    several = {
+        cluster for cluster, count in Counter(cluster for cluster, _ in pairs).items() if count > 1
+    }
+    rows = [i for i, cluster in enumerate(draft.table["cluster"]) if cluster in several]
+    if rows:
+        cluster = draft.table["cluster"][rows[0]]
+        found = ", ".join(sorted(repr(cell) for other, cell in pairs if other == cluster))
+        remark = f"cluster {cluster!r} has {found}; {len(several):,} such clusters"
+        yield draft.problem(
+            "spread_attribute", rows, column, remark, name=column.removeprefix("subgroup.")
+        )
+
+
+def check_clusters(draft: ManifestDraft) -> Iterator[Problem]:
+    clusters = draft.table.get("cluster", [])
+    empty = [i for i, cell in enumerate(clusters) if not cell]
+    if empty:
+        yield draft.problem("empty_cluster", empty, "cluster")
+    if len(clusters) > 1 and len(set(clusters)) == 1 and clusters[0]:
+        yield as_problem("single_cluster", column="cluster", example=repr(clusters[0]))

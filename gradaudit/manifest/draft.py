@@ -1,0 +1,108 @@
+"""A manifest while it is being checked: its cells as text, its plan, and the questions that several
+checks ask of them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gradaudit.manifest.rules import as_problem
+from gradaudit.manifest.table_formats import Columns, as_number
+from gradaudit.plan import Plan
+from gradaudit.records import Problem
+
+PARTS = ("image", "label", "cluster", "id")
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200b\ufeff\ufffd]")
+
+
+@dataclass(frozen=True)
+class ManifestDraft:
+    """A table on its way to a manifest: ``raw`` as it stands in the file, ``table`` in gradaudit's
+    columns, "" is unknown.
+
+    ``unfilled``: columns that the plan maps to nothing that exists; said once, and not again by
+    every other check.
+    """
+
+    path: Path
+    plan: Plan
+    raw: Columns
+    table: Columns
+    lines: Sequence[int]
+    unfilled: frozenset[str] = frozenset()
+
+    @property
+    def root(self) -> Path:
+        return self.path.parent
+
+    def names(self, prefix: str) -> list[str]:
+        return [column.removeprefix(prefix) for column in self.table if column.startswith(prefix)]
+
+    def problem(
+        self, rule: str, where: Sequence[int], column: str, remark: str = "", **facts: object
+    ) -> Problem:
+        """A problem of the cells ``where`` (positions) of ``column``, with the first one as the
+        example.
+        """
+        cell = self.table[column][where[0]] if column in self.table else ""
+        shown = repr(cell if len(cell) <= 80 else cell[:77] + "...")
+        example = f"row {self.lines[where[0]]}: {shown}" + (f" ({remark})" if remark else "")
+        return as_problem(
+            rule, (self.lines[i] for i in where), column, example, root=self.root, **facts
+        )
+
+
+def nearest_names(name: str, known: Iterable[str]) -> str:
+    """A question after something known that is close, whatever the case of letters; "" if nothing
+    is.
+    """
+    folded = {other.casefold(): other for other in known}
+    near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.7)
+    return f"did you mean {folded[near[0]]!r}?" if near else ""
+
+
+def spelling_hint(name: str, known: Iterable[str]) -> str:
+    near = nearest_names(name, known)
+    return f" ({near})" if near else ""
+
+
+def repeated_cells(cells: Mapping[int, str]) -> list[list[int]]:
+    if len(set(cells.values())) == len(cells):
+        return []
+    same: dict[str, list[int]] = defaultdict(list)
+    for i, cell in cells.items():
+        same[cell].append(i)
+    return [rows for rows in same.values() if len(rows) > 1]
+
+
+def spellings_of(draft: ManifestDraft, column: str) -> Iterator[Problem]:
+    """Levels that differ in letter case, spaces, dashes or number format only; the rarer spellings
+    are the rows.
+    """
+    counts = Counter(cell for cell in draft.table.get(column, []) if cell)
+    same: dict[str, list[str]] = defaultdict(list)
+    for cell, _ in counts.most_common():
+        same[plain_spelling(cell)].append(cell)
+    rarer = {cell for cells in same.values() for cell in cells[1:]}
+    rows = [i for i, cell in enumerate(draft.table.get(column, [])) if cell in rarer]
+    if rows:
+        found = same[plain_spelling(draft.table[column][rows[0]])]
+        remark = ", ".join(
+            f"{cell!r} in {counts[cell]:,} row{'s' * (counts[cell] != 1)}" for cell in found
+        )
+        yield draft.problem(
+            "level_spellings", rows, column, remark, name=column.partition(".")[2] or "..."
+        )
+
+
+def plain_spelling(cell: str) -> str:
+    number = as_number(cell)
+    if number is not None:
+        return str(number)
+    return re.sub(r"[\s_\-\u2010-\u2015]+", " ", unicodedata.normalize("NFKC", cell).casefold())

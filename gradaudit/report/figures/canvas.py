@@ -1,0 +1,230 @@
+"""What all figures share: colours, sizes, axes, labels, and the way from a drawing to SVG markup."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from html import escape
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from gradaudit.records import Verdict
+
+WIDTH = 760.0
+"""Width of every figure in SVG user units, about the width of the report's column in CSS pixels."""
+ROW = 27.0
+"""Height of a row of the forest plot."""
+
+PALETTE: dict[str, tuple[str, str]] = {
+    "paper": ("#ffffff", "#15181c"),
+    "raised": ("#f6f7f9", "#1d2126"),
+    "ink": ("#1c2024", "#e7eaee"),
+    "muted": ("#59616d", "#a6afbb"),
+    "rule": ("#d8dce2", "#363d46"),
+    "band": ("#e9edf2", "#272d35"),
+    "bar": ("#a9b7c6", "#5b6a7b"),
+    "link": ("#0b5a9d", "#8ac2f7"),
+    "vermillion": ("#b54300", "#ff9b61"),
+    "blue": ("#0062a3", "#79bdf2"),
+    "green": ("#006b4c", "#4ecda2"),
+    "amber": ("#7d5a00", "#e0bd4f"),
+    "purple": ("#85366c", "#e79fcb"),
+}
+"""Colour name -> (light, dark), after Okabe and Ito (2008), darkened or lightened to contrast 4.5:1
+with the paper.
+"""
+
+INK, MUTED, RULE, BAND, BAR, PAPER = (
+    PALETTE[name][0] for name in ("ink", "muted", "rule", "band", "bar", "paper")
+)
+
+STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "gradaudit",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 10.5,
+    "text.parse_math": False,  # a "$" in a label is a "$"
+    "text.usetex": False,
+    "text.color": INK,
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": MUTED,
+    "axes.unicode_minus": True,
+    "xtick.color": MUTED,
+    "axes.linewidth": 0.8,
+    "path.simplify": False,
+}
+
+VERDICT_MARKS: dict[Verdict, tuple[str, str, bool, str]] = {
+    Verdict.MATERIAL: ("D", "vermillion", True, "material"),
+    Verdict.SIZE_UNCERTAIN: ("D", "vermillion", False, "size uncertain"),
+    Verdict.WITHIN_MARGIN: ("s", "blue", True, "within margin"),
+    Verdict.EQUIVALENT: ("o", "green", True, "equivalent"),
+    Verdict.INCONCLUSIVE: ("o", "amber", False, "inconclusive"),
+    Verdict.NOT_ASSESSED: ("", "muted", False, "not assessed"),
+    Verdict.SHOWN: ("^", "purple", True, "shown"),
+    Verdict.NOT_SHOWN: ("^", "purple", False, "not shown"),
+}
+"""Verdict -> (marker, colour, filled, short word); no two share marker, filling and colour."""
+
+
+# ── SVG and pixels ────────────────────────────────────────────────────────────────────────────────
+
+
+def svg_markup(figure: Figure, anchor: str, title: str, description: str) -> str:
+    """The figure as inline ``<svg>``: no ids but ``anchor``-prefixed ones, no date, no font or
+    colour of its own.
+    """
+    buffer = io.StringIO()
+    with drawing_style():
+        figure.savefig(
+            buffer,
+            format="svg",
+            transparent=True,
+            metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")),
+        )
+    body = buffer.getvalue()
+    body = body[body.index("<svg") :]
+    body = re.sub(
+        r"<metadata>.*?</metadata>|<style type=\"text/css\">.*?</style>|<defs>\s*</defs>",
+        "",
+        body,
+        flags=re.S,
+    )
+    body = re.sub(r"<defs>\s*</defs>", "", body)
+    body = re.sub(
+        r"<g id=(\"[^\"]*\"|'[^']*')", "<g", body
+    )  # matplotlib's group names would repeat between figures
+    body = re.sub(
+        r'(<image [^>]*?) id="[^"]*"', r"\1", body
+    )  # two equal maps would share one, and nothing refers to it
+    body = re.sub(r"\bid=\"([A-Za-z0-9_.]+)\"", rf'id="{anchor}-\1"', body)
+    body = re.sub(r"(xlink:href=\"#|url\(#)", rf"\g<1>{anchor}-", body).replace(
+        "xlink:href", "href"
+    )
+    body = body.replace(
+        "image-rendering:crisp-edges;image-rendering:pixelated", "image-rendering:auto"
+    )
+    body = body.replace(
+        "font-family: 'DejaVu Sans', sans-serif", "font-family: var(--sans, sans-serif)"
+    )
+    for name, (light, _) in PALETTE.items():
+        body = re.sub(rf"(?<=[a-z]: ){light}\b", f"var(--{name}, {light})", body)
+    body = re.sub(r"\s*\n\s*", " ", body).replace("> <", "><")
+    body = re.sub(r'<g><path d="[^"]*" style="fill: none"/></g>', "", body)  # empty backgrounds
+    body = re.sub(
+        r' d="[^"]*"',
+        lambda path: re.sub(
+            r"\d+\.\d{2,}", lambda number: f"{float(number.group()):.1f}", path.group()
+        ),
+        body,
+    )
+    view = re.search(r'viewBox="0 0 ([0-9.]+) ([0-9.]+)"', body)
+    size = f"0 0 {view.group(1)} {view.group(2)}" if view else f"0 0 {WIDTH} {WIDTH}"
+    opening = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{size}" role="img" aria-labelledby="{anchor}-t {anchor}-d">'
+        f'<title id="{anchor}-t">{escape(title)}</title><desc id="{anchor}-d">{escape(description)}</desc>'
+    )
+    return opening + body[body.index(">") + 1 :].strip()
+
+
+def short(text: str, limit: int) -> str:
+    """One line of at most ``limit`` characters, without control characters; the tables carry the
+    whole text.
+    """
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
+
+
+# ── parts ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def drawing_style() -> Iterator[None]:
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        # Text stays text: the reader's browser has the glyph that matplotlib's own font lacks.
+        warnings.filterwarnings(
+            "ignore", message=r"Glyph .* missing from font", category=UserWarning
+        )
+        yield
+
+
+def new_figure(height: float) -> Figure:
+    return Figure(figsize=(WIDTH / 72, height / 72), dpi=72, facecolor="none")
+
+
+def new_axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    total = figure.get_figheight() * 72
+    axes = figure.add_axes(
+        (left / WIDTH, 1 - (top + height) / total, width / WIDTH, height / total)
+    )
+    axes.set_facecolor("none")
+    return axes
+
+
+def only_x_axis(axes: Axes, label: str) -> None:
+    axes.set_yticks([])
+    for side in ("left", "right", "top"):
+        axes.spines[side].set_visible(False)
+    axes.xaxis.set_major_locator(
+        MaxNLocator(nbins=5 if axes.get_position().width * WIDTH > 160 else 4, steps=[1, 2, 5, 10])
+    )
+    axes.tick_params(axis="x", length=3, labelsize=9.5, color=RULE)
+    axes.set_xlabel(label, fontsize=9.5)
+
+
+def panel_grid(panels: int, height: float, per_row: int) -> tuple[Figure, list[tuple[Axes, bool]]]:
+    """A figure with ``panels`` axes in rows; the flag says whether an axes is the first of its row
+    (carries labels).
+    """
+    columns = min(panels, per_row)
+    rows = -(-panels // columns)
+    left, gap = 132.0, 30.0
+    width = (WIDTH - left - gap * columns) / columns
+    figure = new_figure(rows * (height + 64))
+    places = []
+    for index in range(panels):
+        row, column = divmod(index, columns)
+        axes = new_axes(
+            figure, left + column * (width + gap), row * (height + 64) + 26, width, height
+        )
+        places.append((axes, column == 0))
+    return figure, places
+
+
+def lane_label(axes: Axes, y: float, label: str, n: str) -> None:
+    across = axes.get_yaxis_transform()
+    pixels = axes.get_position().width * WIDTH
+    axes.text(
+        -10 / pixels,
+        y - (6 if n else 0),
+        short(label, 18),
+        ha="right",
+        va="center",
+        transform=across,
+    )
+    if n:
+        axes.text(
+            -10 / pixels,
+            y + 8,
+            n,
+            ha="right",
+            va="center",
+            fontsize=9,
+            color=MUTED,
+            transform=across,
+        )
+
+
+def signed(value: float, digits: int = 1) -> str:
+    """A difference of shares in points, with its sign: "+19.0", "−3.2", "0.0"."""
+    rounded = round(100 * value, digits) + 0.0
+    sign = "+" if rounded > 0 else "−" if rounded < 0 else ""
+    return f"{sign}{abs(rounded):.{digits}f}"

@@ -1,0 +1,149 @@
+"""One classifier with the methods that are asked of it: layers found once, failures kept with their
+reasons.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from gradaudit.attribution.explanation import Explanation, explain
+from gradaudit.attribution.layer_choice import resolve_layer
+from gradaudit.attribution.methods import CAMS, NO_LAYER
+from gradaudit.errors import GradauditError, ImageError, InputError
+from gradaudit.measurement.devices import device_of
+from gradaudit.models.classifier import Classifier
+from gradaudit.models.sources import with_logits
+from gradaudit.plan import Plan
+
+NO_LAYER_FOUND = "none could be chosen"
+
+
+# ── which methods ─────────────────────────────────────────────────────────────────────────────────
+
+
+def chosen_methods(text: str) -> tuple[str, ...]:
+    """Method names from ``gradcam,layercam`` or ``all``, each once; also import paths
+    ``package.module:function``.
+
+    Errors: ``InputError`` naming every unknown method, with its nearest names.
+    """
+    names = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if "all" in names:
+        return CAMS.names()
+    unknown = [name for name in names if name not in CAMS and ":" not in name]
+    if unknown or not names:
+        hints = [f"{name!r}{_near(name)}" for name in unknown] or ["none was given"]
+        raise InputError(
+            f"--method: {len(unknown)} unknown: {'; '.join(hints)}. There are all, {', '.join(CAMS)}."
+        )
+    for name in names:
+        CAMS.get(name)
+    return tuple(names)
+
+
+def _near(name: str) -> str:
+    near = difflib.get_close_matches(
+        name.lower().replace("-", "").replace("_", ""), CAMS.names(), n=3
+    )
+    return f" (did you mean {' or '.join(near)}?)" if near else ""
+
+
+@dataclass
+class ExplainSession:
+    """A classifier at work on batches: its layer once known, why it has none, and the methods that
+    gave up, with their reasons.
+    """
+
+    classifier: Classifier
+    plan: Plan
+    methods: tuple[str, ...]
+    layer_reason: str = ""
+    refused: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        return (
+            None
+            if self.plan.run.precision == "float32"
+            else getattr(torch, self.plan.run.precision)
+        )
+
+    def needs_layer(self, method: str) -> bool:
+        return not CAMS.card(method).needs.startswith(NO_LAYER)
+
+    def settle_outputs(self, images: Tensor) -> None:
+        """See on the first images that the network gives logits.  Errors: ``ModelError`` of
+        ``with_logits``.
+        """
+        self.classifier = with_logits(self.classifier, images.to(device_of(self.classifier)))
+
+    def settle_layer(self, images: Tensor, wanted: Sequence[str]) -> None:
+        """Choose the layer on the first images; where there is none, the ``wanted`` methods are
+        refused with the reason.
+        """
+        if self.layer_reason or not wanted:
+            return
+        try:
+            self.classifier, self.layer_reason = resolve_layer(
+                self.classifier, images[:1].to(device_of(self.classifier))
+            )
+        except (
+            Exception
+        ) as error:  # a network is foreign code: what it raises is shown as the reason
+            self.refused |= {method: words_of(error, images) for method in wanted}
+            self.layer_reason = NO_LAYER_FOUND
+
+    def explained(self, images: Tensor, method: str) -> list[Explanation | str]:
+        """One explanation per image, or the reason why there is none; a reason that is not one
+        image's refuses the method for good.
+        """
+        try:
+            found = explain(
+                self.classifier,
+                images,
+                self.plan.explain.target,
+                method,
+                self.plan.explain.sign,
+                dtype=self.dtype,
+            )
+            if found.raw.ndim != 3:
+                raise InputError(
+                    f"the target {self.plan.explain.target!r} gives {found.raw.shape[1]} maps per image; explain draws one"
+                )
+        except ImageError as error:  # memory: this image's own trouble, once it is alone
+            return (
+                [str(error)]
+                if len(images) == 1
+                else [
+                    row
+                    for n in range(len(images))
+                    for row in self.explained(images[n : n + 1], method)
+                ]
+            )
+        except (
+            Exception
+        ) as error:  # a network is foreign code: what it raises is shown as the reason
+            self.refused[method] = words_of(error, images)
+            return [self.refused[method]] * len(images)
+        return [
+            replace(
+                found,
+                raw=found.raw[n : n + 1].cpu(),
+                score=found.score[n : n + 1],
+                outputs=found.outputs[n : n + 1],
+                status=(found.status[n],),
+            )
+            for n in range(len(found))
+        ]
+
+
+def words_of(error: Exception, images: Tensor) -> str:
+    if isinstance(error, GradauditError):
+        return str(error)
+    shape = "x".join(map(str, images.shape[1:]))
+    return f"the network fails on an input of {shape} ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no words'})"
