@@ -218,6 +218,9 @@ class TestResult(Record):
     permutations: int | None = None
 
 
+SLOPES = ("GA102", "GA103", "GA104")
+
+
 class Finding(Record):
     """One contrast (or trend) of one outcome in one region, with its verdict and its sentence.
 
@@ -275,6 +278,12 @@ class Finding(Record):
         ):
             return {**data, "verdict": Verdict.NOT_SHOWN}
         return data
+
+    @property
+    def is_slope(self) -> bool:
+        """Whether it has two ends and no group of its own; everybody counts as the group then."""
+        ends = self.reference not in ("", "rest", "additive prediction")
+        return ends and (self.code in SLOPES or not (self.n_clusters_reference or self.n_withheld))
 
 
 CROSS = " × "

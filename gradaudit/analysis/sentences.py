@@ -27,7 +27,6 @@ _SHARE_OUTCOMES = (
 """Outcomes between 0 and 1, told in % and points; all others as they are."""
 _CORRECT = "in correctly classified images"
 _CROSS = " × "
-_SLOPES = ("GA102", "GA103", "GA104")
 _SEVERITY = {
     Verdict.MATERIAL: 0, Verdict.SIZE_UNCERTAIN: 1, Verdict.SHOWN: 2, Verdict.INCONCLUSIVE: 3, Verdict.NOT_SHOWN: 4, Verdict.NOT_ASSESSED: 5,
     Verdict.WITHIN_MARGIN: 6, Verdict.EQUIVALENT: 7,
@@ -57,21 +56,13 @@ def _subject(f: Finding) -> str:
     """ "Skin tone V–VI"; of a slope "Age, from 31 (10th percentile) to 72 (90th percentile)"; of a
     cell "Sex male and site head".
     """
-    if is_slope(f):
+    if f.is_slope:
         return f"{_words(f.attribute)}, from {_end(f.reference)} to {_end(f.group)}"
     names, levels = f.attribute.split(_CROSS), f.group.split(_CROSS)
     if len(names) != len(levels):
         return f"{_words(f.attribute)} {f.group}"
     first, *others = (f"{_words(name)} {level}" for name, level in zip(names, levels, strict=True))
     return " and ".join([first, *map(_within, others)])
-
-
-def is_slope(f: Finding) -> bool:
-    """A trend has two ends and no group of its own to compare with; everybody is counted as the
-    group.
-    """
-    ends = f.reference not in ("", "rest", "additive prediction")
-    return ends and (f.code in _SLOPES or not (f.n_clusters_reference or f.n_withheld))
 
 
 def _end(name: str) -> str:
@@ -439,7 +430,7 @@ def _headline_of(f: Finding) -> str:
     if size is None:
         return f"{_measure(f)} differs between {_within(_subject(f))} and {_other(f)}"
     amount = _difference(f, Interval(estimate=abs(size))).replace("+", "")
-    if is_slope(f):
+    if f.is_slope:
         return f"{_measure(f)} {'rises' if size > 0 else 'falls'} by {amount} from {name} {_end(f.reference)} to {_end(f.group)}"
     return f"{_measure(f)} is {amount} {'higher' if size > 0 else 'lower'} for {_within(_subject(f))} than for {_other(f)}"
 

@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 from matplotlib.figure import Figure
 
-from gradaudit.analysis.sentences import is_slope
 from gradaudit.records import REASONS, Finding, Interval
 from gradaudit.report.blocks import WITHHELD, anchor_id, count, decimal
 from gradaudit.report.figures.canvas import svg_markup
@@ -170,7 +169,7 @@ def comparison(finding: Finding) -> str:
             if finding.group and finding.reference
             else "trend"
         )
-    if finding.code == "GA102" or is_slope(finding):
+    if finding.code == "GA102" or finding.is_slope:
         return f"trend, {finding.reference} to {finding.group}"
     reference = "all others" if finding.reference == "rest" else finding.reference
     return f"{finding.group} against {reference}" if reference else finding.group
