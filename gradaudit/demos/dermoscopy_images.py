@@ -171,27 +171,9 @@ def _pigment(
     x: Field,
     y: Field,
 ) -> Field:
-    """The lesion's own densities over the skin: base, network, globules, blotches, veil,
-    regression.
-    """
+    """The lesion over the skin: base, network, globules, blotches, veil, regression."""
     lesion, size = scene.lesion, x.shape[0]
-    pattern = rng.choice(["network", "globules", "plain"], p=[0.5, 0.25, 0.25])
-    melanin = (
-        rng.uniform(0.45, 0.75)
-        + 0.09 * noise_field(rng, size, 0.3)
-        + 0.05 * noise_field(rng, size, 0.07)
-    )
-    melanin += rng.uniform(-0.1, 0.35) * np.clip(depth / 0.4, 0, 1)
-    if pattern != "globules" or lesion.colours > 0.5:
-        fade = np.clip(0.75 + (0.2 + 0.5 * lesion.border) * noise_field(rng, size, 0.35), 0, 1.2)
-        melanin += (
-            rng.uniform(0.35, 0.6)
-            * (1.0 if pattern == "network" else 0.4)
-            * fade
-            * network_field(rng, size, lesion.border > 0.45)
-        )
-    if pattern == "globules" or lesion.border > 0.55:
-        melanin += _globules(rng, depth, lesion, x, y)
+    melanin = _pattern(lesion, rng, depth, x, y)
     blood = rng.uniform(0.05, 0.25) + 0.06 * noise_field(rng, size, 0.25)
     veil, pale = np.zeros_like(depth), np.zeros_like(depth)
     for kind, cover in _blotches(lesion, rng, x, y):
@@ -201,17 +183,29 @@ def _pigment(
         pale = np.maximum(pale, cover * (kind == "pale"))
     melanin, blood = inside * np.clip(melanin, 0.05, 2.4), inside * np.clip(blood, 0, 1.4)
     rgb = np.asarray(skin * np.exp(-_density(melanin, blood)), np.float32)
-    film = VEIL[:, None, None] * (
-        float(skin.mean()) ** 0.8 * (0.90 + 0.10 * noise_field(rng, size, 0.1))
-    )
-    rgb = mixture(
-        rgb, film, veil * inside * np.clip(0.58 + 0.16 * noise_field(rng, size, 0.16), 0.2, 0.85)
-    )
-    return mixture(
-        rgb,
-        skin * 1.08 + 0.02,
-        pale * inside * np.clip(0.62 + 0.18 * noise_field(rng, size, 0.12), 0.2, 0.9),
-    )
+    grain = 0.90 + 0.10 * noise_field(rng, size, 0.1)
+    film = VEIL[:, None, None] * (float(skin.mean()) ** 0.8 * grain)
+    thick = np.clip(0.58 + 0.16 * noise_field(rng, size, 0.16), 0.2, 0.85)
+    rgb = mixture(rgb, film, veil * inside * thick)
+    faded = np.clip(0.62 + 0.18 * noise_field(rng, size, 0.12), 0.2, 0.9)
+    return mixture(rgb, skin * 1.08 + 0.02, pale * inside * faded)
+
+
+def _pattern(lesion: Lesion, rng: np.random.Generator, depth: Field, x: Field, y: Field) -> Field:
+    """Density of melanin before the border cuts it: an even base with network, globules or neither."""
+    size = x.shape[0]
+    pattern = rng.choice(["network", "globules", "plain"], p=[0.5, 0.25, 0.25])
+    base = rng.uniform(0.45, 0.75)
+    melanin = base + 0.09 * noise_field(rng, size, 0.3) + 0.05 * noise_field(rng, size, 0.07)
+    melanin += rng.uniform(-0.1, 0.35) * np.clip(depth / 0.4, 0, 1)
+    if pattern != "globules" or lesion.colours > 0.5:
+        uneven = (0.2 + 0.5 * lesion.border) * noise_field(rng, size, 0.35)
+        fade = np.clip(0.75 + uneven, 0, 1.2)
+        weight = rng.uniform(0.35, 0.6) * (1.0 if pattern == "network" else 0.4)
+        melanin += weight * fade * network_field(rng, size, lesion.border > 0.45)
+    if pattern == "globules" or lesion.border > 0.55:
+        melanin += _globules(rng, depth, lesion, x, y)
+    return melanin
 
 
 def _globules(rng: np.random.Generator, depth: Field, lesion: Lesion, x: Field, y: Field) -> Field:

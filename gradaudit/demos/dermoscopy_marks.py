@@ -22,24 +22,25 @@ def draw_hairs(rgb: Field, scene: Scene, rng: np.random.Generator) -> Field:
     pen = ImageDraw.Draw(canvas)
     grain = rng.uniform(0, math.pi)
     for _ in range(count):
-        angle = grain + rng.normal(0, 0.45)
-        middle, length = rng.uniform(-0.1, 1.1, 2), rng.uniform(0.25, 0.8)
-        ends = middle + np.outer([-0.5, 0.5], [math.cos(angle), math.sin(angle)]) * length
-        bend = middle + rng.normal(0, 0.07, 2)
-        t = np.linspace(0, 1, 18)[:, None]
-        curve = (1 - t) ** 2 * ends[0] + 2 * t * (1 - t) * bend + t**2 * ends[1]
+        curve = _bent_line(rng, grain) * size * scale
         width = round(rng.uniform(0.7, 1.5) * scale * size / 192)
-        pen.line(
-            [tuple(p) for p in curve * size * scale],
-            fill=int(rng.integers(170, 255)),
-            width=max(1, width),
-            joint="curve",
-        )
+        shade = int(rng.integers(170, 255))
+        pen.line([tuple(p) for p in curve], fill=shade, width=max(1, width), joint="curve")
     cover = np.asarray(canvas.resize((size, size), Image.Resampling.BOX), np.float32) / 255
     fair = scene.tone in ("I", "II") and rng.uniform() < 0.4
     colour = np.array([0.42, 0.30, 0.18] if fair else [0.10, 0.07, 0.06], np.float32)
     rgb = mixture(rgb, colour[:, None, None], np.float32(0.85) * cover)
     return np.asarray(rgb + 0.05 * np.roll(cover, 1, (0, 1)) * (1 - cover), np.float32)
+
+
+def _bent_line(rng: np.random.Generator, grain: float) -> Field:
+    """Eighteen points (18, 2) of a curve that lies near the direction ``grain``, in image widths."""
+    angle = grain + rng.normal(0, 0.45)
+    middle, length = rng.uniform(-0.1, 1.1, 2), rng.uniform(0.25, 0.8)
+    ends = middle + np.outer([-0.5, 0.5], [math.cos(angle), math.sin(angle)]) * length
+    bend = middle + rng.normal(0, 0.07, 2)
+    t = np.linspace(0, 1, 18)[:, None]
+    return np.asarray((1 - t) ** 2 * ends[0] + 2 * t * (1 - t) * bend + t**2 * ends[1])
 
 
 def draw_ink(

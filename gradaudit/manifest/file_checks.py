@@ -28,51 +28,55 @@ def check_images(draft: ManifestDraft) -> Iterator[Problem]:
     given = {i: cell for i, cell in enumerate(images) if cell}
     problems, broken = check_files(draft, "image", given, "missing_image", "image_is_folder")
     yield from problems
-    other = [
+    yield from _check_image_types(draft, given, broken)
+    absolute = [i for i, cell in given.items() if cell[0] in "/\\" or cell[1:2] == ":"]
+    if absolute:
+        yield draft.problem("absolute_path", absolute, "image")
+    yield from _check_repeated_images(draft, given)
+
+
+def _check_image_types(
+    draft: ManifestDraft, given: Mapping[int, str], broken: set[int]
+) -> Iterator[Problem]:
+    """Files of no image type, and types whose package is not installed."""
+    odd = [
         i
         for i, cell in given.items()
-        if not cell.endswith(IMAGE_TYPES) and not cell.lower().endswith(IMAGE_TYPES)
+        if not cell.lower().endswith(IMAGE_TYPES)
+        and i not in broken
+        and not is_picture(cell, draft.root)
     ]
-    odd = [i for i in other if i not in broken and not is_picture(given[i], draft.root)]
     if odd:
         yield draft.problem("image_type", odd, "image")
     dicom = [i for i, cell in given.items() if cell.lower().endswith((".dcm", ".dicom"))]
     if dicom and not is_installed("pydicom"):
-        yield draft.problem(
-            "missing_package",
-            dicom,
-            "image",
-            why="DICOM needs pydicom",
-            package="'gradaudit[dicom]'",
-        )
-    absolute = [i for i, cell in given.items() if cell[0] in "/\\" or cell[1:2] == ":"]
-    if absolute:
-        yield draft.problem("absolute_path", absolute, "image")
-    repeated = repeated_cells(
-        {
-            i: os.path.normpath(cell)
-            if ("./" in cell or "//" in cell) and not is_url(cell)
-            else cell
-            for i, cell in given.items()
-        }
-    )
-    if (
-        "id" in draft.table
-    ):  # one cluster for all rows of an image already says that they depend on each other
-        clusters = draft.table.get("cluster", list(map(str, range(len(images)))))
+        why, package = "DICOM needs pydicom", "'gradaudit[dicom]'"
+        yield draft.problem("missing_package", dicom, "image", why=why, package=package)
+
+
+def _check_repeated_images(draft: ManifestDraft, given: Mapping[int, str]) -> Iterator[Problem]:
+    """Rows that name the same image, however its path is spelt.
+
+    With ids, rows of one cluster may share an image: that they depend on each other is said already.
+    """
+    repeated = repeated_cells({i: _plain_path(cell) for i, cell in given.items()})
+    if "id" in draft.table:
+        clusters = draft.table.get("cluster", list(map(str, range(len(draft.table["image"])))))
         repeated = [
             rows
             for rows in repeated
             if not clusters[rows[0]] or len({clusters[i] for i in rows}) > 1
         ]
     if repeated:
+        rule = "repeated_image" if "id" in draft.table else "duplicate_image"
         remark = f"also in row {draft.lines[repeated[0][1]]}"
-        yield draft.problem(
-            "repeated_image" if "id" in draft.table else "duplicate_image",
-            [i for rows in repeated for i in rows],
-            "image",
-            remark,
-        )
+        yield draft.problem(rule, [i for rows in repeated for i in rows], "image", remark)
+
+
+def _plain_path(cell: str) -> str:
+    if ("./" in cell or "//" in cell) and not is_url(cell):
+        return os.path.normpath(cell)
+    return cell
 
 
 def check_regions(draft: ManifestDraft) -> Iterator[Problem]:

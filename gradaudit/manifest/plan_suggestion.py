@@ -11,8 +11,9 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 
 from gradaudit.manifest.file_paths import IMAGE_TYPES, file_names
@@ -164,61 +165,78 @@ def _listed(values: Iterable[str], most: int = 6) -> str:
     return ", ".join(text[:30] for text in texts[:most]) + (", ..." if len(texts) > most else "")
 
 
-def _guess_files(raw: Columns, root: Path, used: set[str]) -> tuple[list[str], dict[str, str]]:
-    """Entries for the image (a column, or a template around an id), and for each region whose masks
-    lie near.
+@dataclass(frozen=True)
+class _Place:
+    """Where the images of a column lie: ``folder`` near the table, ``ending`` missing from the cells.
+
+    hits : how many of the rows tried have a file there; the folder is empty for URLs
     """
-    words = [
-        name
-        for word in (*COLUMN_WORDS["image"], *COLUMN_WORDS["id"])
-        for name in raw
-        if name.casefold() == word
-    ]
+
+    hits: int = 0
+    folder: str = ""
+    column: str = ""
+    ending: str = ""
+
+    @property
+    def template(self) -> str:
+        whole = f"{self.folder}/{{{self.column}}}{self.ending}"
+        return whole.removeprefix("./").removeprefix("/")
+
+
+def _guess_files(raw: Columns, root: Path, used: set[str]) -> tuple[list[str], dict[str, str]]:
+    """Entries for the image (a column, or a template around an id), and for the regions' masks."""
+    spoken = (*COLUMN_WORDS["image"], *COLUMN_WORDS["id"])
+    words = [name for word in spoken for name in raw if name.casefold() == word]
     folders = _folders_near(root)
-    best: tuple[int, str, str, str] = (0, "", "", "")
+    place = _best_place(raw, root, words, folders)
+    if not place.hits:
+        near = [name for name in words if name.casefold() in COLUMN_WORDS["image"]]
+        named = json.dumps(near[0] if near else "...")
+        why = "no image file was found near the table: name the column of paths"
+        return [f"# image = {named}  # {why}"], {}
+    used.add(place.column)
+    masks = _guess_masks(raw[place.column], place.column, root, folders, place.template)
+    why = _why_there(place, _tried(raw[place.column]), root, folders) if place.folder else ""
+    why = why or "it holds URLs"
+    if place.template != f"{{{place.column}}}":
+        return [_entry("image_template", place.template, why)], masks
+    return ([] if place.column == "image" else [_entry("image", place.column, why)]), masks
+
+
+def _best_place(
+    raw: Columns, root: Path, words: Sequence[str], folders: Mapping[str, frozenset[str]]
+) -> _Place:
+    """The column, folder and ending under which most of the rows tried have a file."""
+    best = _Place()
     for column in dict.fromkeys([*words, *raw]):
         tried = _tried(raw[column])
-        paths = sum(cell.lower().endswith(IMAGE_TYPES) for cell in tried) > len(tried) / 2
-        if (
-            len(set(tried)) < len(tried)
-            or _MASK_WORD.search(column)
-            or column.startswith(("region.", "subgroup."))
-        ):
+        own = _MASK_WORD.search(column) or column.startswith(("region.", "subgroup."))
+        if own or len(set(tried)) < len(tried):
             continue
+        paths = sum(cell.lower().endswith(IMAGE_TYPES) for cell in tried) > len(tried) / 2
         if paths and is_url(tried[0]):
-            best = max(best, (1, "", column, ""), key=itemgetter(0))
+            best = max(best, _Place(1, "", column, ""), key=attrgetter("hits"))
         for folder, names in folders.items():
+            if _MASK_WORD.search(folder):
+                continue
             for ending in ("",) if paths else IMAGE_TYPES:
                 hits = _hits(root, folder, names, tried, ending)
-                if hits > best[0] and not _MASK_WORD.search(folder):
-                    best = hits, folder, column, ending
-    hits, folder, column, ending = best
-    if not hits:
-        near = [name for name in words if name.casefold() in COLUMN_WORDS["image"]]
-        return [
-            f"# image = {json.dumps(near[0] if near else '...')}  # no image file was found near the table: name the column of paths"
-        ], {}
-    used.add(column)
-    template = f"{folder}/{{{column}}}{ending}".removeprefix("./").removeprefix("/")
-    masks = _guess_masks(raw[column], column, root, folders, template)
-    tried = _tried(raw[column])
-    elsewhere = {
-        place: _hits(root, place, names, tried, ending)
-        for place, names in folders.items()
-        if place != folder
-    }
-    more = ", ".join(
-        f"{count} in {place}"
-        for place, count in elsewhere.items()
-        if count and not _MASK_WORD.search(place) and hits < len(tried)
-    )
-    why = f"such files are there for {hits} of {len(tried)} rows tried" + (
-        f"; {more}: bring them into one folder" if more else ""
-    )
-    why = why if folder else "it holds URLs"
-    if template != f"{{{column}}}":
-        return [_entry("image_template", template, why)], masks
-    return ([] if column == "image" else [_entry("image", column, why)]), masks
+                if hits > best.hits:
+                    best = _Place(hits, folder, column, ending)
+    return best
+
+
+def _why_there(
+    place: _Place, tried: Sequence[str], root: Path, folders: Mapping[str, frozenset[str]]
+) -> str:
+    why = f"such files are there for {place.hits} of {len(tried)} rows tried"
+    elsewhere = []
+    for folder, names in folders.items():
+        if folder == place.folder or _MASK_WORD.search(folder) or place.hits >= len(tried):
+            continue
+        if count := _hits(root, folder, names, tried, place.ending):
+            elsewhere.append(f"{count} in {folder}")
+    return f"{why}; {', '.join(elsewhere)}: bring them into one folder" if elsewhere else why
 
 
 def _guess_masks(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import string
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
@@ -139,64 +139,69 @@ def read_manifest(path: str | Path, plan: Plan | None = None) -> Manifest:
 
 
 def _manifest(draft: ManifestDraft, digest: str, warnings: Sequence[Problem]) -> Manifest:
-    declared = "cluster" in draft.table
-    ids = draft.table["id"] if "id" in draft.table else draft.table["image"]
-    clusters = (
-        [given or f"image:{own}" for given, own in zip(draft.table["cluster"], ids, strict=True)]
-        if declared
-        else list(ids)
-    )
     attributes, regions = tuple(draft.names("subgroup.")), tuple(draft.names("region."))
-    labels = draft.table.get("label", [""] * len(ids))
-    columns: dict[str, list[str]] = {
-        "id": list(ids),
-        "image": draft.table["image"],
-        "label": labels,
-        "cluster": clusters,
-    }
-    columns |= {name: cells for name, cells in draft.table.items() if name not in columns}
-    columns |= {
-        name: [known_text(cell.strip()) for cell in cells]
-        for name, cells in draft.raw.items()
-        if name not in columns
-    }
-    known = {name: [cell or None for cell in cells] for name, cells in columns.items()}
-    groups = (
-        zip(*(known[f"subgroup.{name}"] for name in attributes), strict=True)
-        if attributes
-        else repeat(())
-    )
-    places = (
-        zip(*(known[f"region.{name}"] for name in regions), strict=True) if regions else repeat(())
-    )
-    rows = zip(
-        ids, draft.table["image"], known["label"], clusters, groups, places, strict=False
-    )  # repeat() has no end
-    samples = tuple(
-        Sample(
-            index,
-            own,
-            image,
-            label,
-            cluster,
-            dict(zip(attributes, levels, strict=True)),
-            {name: cell for name, cell in zip(regions, texts, strict=True) if cell},
-        )
-        for index, (own, image, label, cluster, levels, texts) in enumerate(rows)
-    )
+    known = _known_cells(draft)
     derived = [name for name, region in draft.plan.regions.items() if region.derive is not None]
     return Manifest(
         path=draft.path,
         root=draft.root,
         table=pd.DataFrame(known),
-        samples=samples,
+        samples=_samples(known, attributes, regions),
         attributes=attributes,
         region_names=(*regions, *derived),
-        cluster_declared=declared,
+        cluster_declared="cluster" in draft.table,
         digest=digest,
         warnings=tuple(warnings),
         lines=tuple(draft.lines),
     )
+
+
+def _known_cells(draft: ManifestDraft) -> dict[str, list[str | None]]:
+    """Every column, gradaudit's own first; an empty cell is None."""
+    images = draft.table["image"]
+    ids = draft.table.get("id", images)
+    columns: dict[str, list[str]] = {
+        "id": list(ids),
+        "image": images,
+        "label": draft.table.get("label", [""] * len(ids)),
+        "cluster": _clusters(draft.table.get("cluster"), ids),
+    }
+    columns |= {name: cells for name, cells in draft.table.items() if name not in columns}
+    for name, cells in draft.raw.items():
+        if name not in columns:
+            columns[name] = [known_text(cell.strip()) for cell in cells]
+    return {name: [cell or None for cell in cells] for name, cells in columns.items()}
+
+
+def _clusters(declared: Sequence[str] | None, ids: Sequence[str]) -> list[str]:
+    """The cluster of each row; where none is given, the image is its own."""
+    if declared is None:
+        return list(ids)
+    return [given or f"image:{own}" for given, own in zip(declared, ids, strict=True)]
+
+
+def _samples(
+    known: Mapping[str, list[str | None]], attributes: Sequence[str], regions: Sequence[str]
+) -> tuple[Sample, ...]:
+    count = len(known["image"])
+    groups = _rows_of([known[f"subgroup.{name}"] for name in attributes], count)
+    places = _rows_of([known[f"region.{name}"] for name in regions], count)
+    own = zip(known["id"], known["image"], known["label"], known["cluster"], strict=True)
+    samples = []
+    for index, ((id_, image, label, cluster), levels, texts) in enumerate(
+        zip(own, groups, places, strict=True)
+    ):
+        subgroups = dict(zip(attributes, levels, strict=True))
+        cells = {name: cell for name, cell in zip(regions, texts, strict=True) if cell}
+        samples.append(
+            Sample(index, id_ or "", image or "", label, cluster or "", subgroups, cells)
+        )
+    return tuple(samples)
+
+
+def _rows_of(columns: Sequence[list[str | None]], count: int) -> Iterable[tuple[str | None, ...]]:
+    """Row by row the cells of the columns; ``count`` empty rows where there is no column."""
+    return zip(*columns, strict=True) if columns else repeat((), count)
 
 
 # ── text to gradaudit's columns ───────────────────────────────────────────────────────────────────

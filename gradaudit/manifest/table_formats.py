@@ -105,46 +105,57 @@ def _read_delimited(
     data: bytes, path: Path, problems: list[Problem]
 ) -> tuple[Columns | None, list[int]]:
     text = _decoded(data, problems)
-    first = next((line for line in _lines(text[:100_000]) if line.strip()), "")
-    delimiter = (
-        "\t"
-        if path.suffix.lower() in (".tsv", ".tab")
-        else max(",;\t", key=lambda mark: (first.count(mark), mark == ","))
-    )
-    numbers, records = _records(text, delimiter, problems)
+    numbers, records = _records(text, _delimiter(text, path), problems)
     if not records:
         return {}, []
-    header = [name.strip() for name in records.pop(0)]
-    while (
-        header
-        and not header[-1]
-        and all(len(row) < len(header) or not row[len(header) - 1].strip() for row in records)
-    ):
-        header.pop()  # a separator at the end of every line
+    header = _header(records)
     names = _column_names(header, records, problems)
+    rows, lines = _whole_rows(numbers[1:], records, len(header), problems)
+    columns = map(list, zip(*rows, strict=True)) if rows else ([] for _ in names)
+    return dict(zip(names, columns, strict=True)), lines
+
+
+def _delimiter(text: str, path: Path) -> str:
+    """Tab by the file's name; else what the first line holds most of, a comma where they tie."""
+    if path.suffix.lower() in (".tsv", ".tab"):
+        return "\t"
+    first = next((line for line in _lines(text[:100_000]) if line.strip()), "")
+    return max(",;\t", key=lambda mark: (first.count(mark), mark == ","))
+
+
+def _header(records: list[list[str]]) -> list[str]:
+    """Takes the first record out; a separator at the end of every line names no column."""
+    header = [name.strip() for name in records.pop(0)]
+    while header and not header[-1]:
+        last = len(header) - 1
+        if any(len(row) > last and row[last].strip() for row in records):
+            break
+        header.pop()
+    return header
+
+
+def _whole_rows(
+    numbers: Sequence[int], records: Sequence[list[str]], width: int, problems: list[Problem]
+) -> tuple[list[list[str]], list[int]]:
+    """Rows of ``width`` cells with their lines; blank rows and rows of another width are problems."""
     rows, lines, ragged, blank = [], [], [], []
-    for line, row in zip(numbers[1:], records, strict=True):
-        while len(row) > len(header) and not row[-1].strip():
+    for line, row in zip(numbers, records, strict=True):
+        while len(row) > width and not row[-1].strip():
             row.pop()
-        if not row or (not row[0].strip() and not any(map(str.strip, row))):
+        if not any(map(str.strip, row)):
             blank.append(line)
-        elif len(row) != len(header):
+        elif len(row) != width:
             ragged.append((line, len(row)))
         else:
             rows.append(row)
             lines.append(line)
     if ragged:
         example = f"row {ragged[0][0]} has {ragged[0][1]} cells"
-        problems.append(
-            as_problem(
-                "ragged_row", [line for line, _ in ragged], example=example, expected=len(header)
-            )
-        )
+        wrong = [line for line, _ in ragged]
+        problems.append(as_problem("ragged_row", wrong, example=example, expected=width))
     if blank:
         problems.append(as_problem("blank_row", blank))
-    return dict(
-        zip(names, map(list, zip(*rows, strict=True)) if rows else ([] for _ in names), strict=True)
-    ), lines
+    return rows, lines
 
 
 def _records(

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gradaudit.errors import ManifestError
-from gradaudit.manifest import validation
+from gradaudit.manifest import file_checks
 from gradaudit.manifest.plan_suggestion import suggest_plan
 from gradaudit.manifest.reading import Manifest, read_manifest
 from gradaudit.manifest.rules import RULES, render_problems
@@ -734,7 +734,7 @@ def test_volumes_and_dicom_need_their_packages(
         (folder / name).touch()
     path = write(folder, "image,region.brain\na.dcm,v.nii.gz#3\n")
     assert "missing_package" not in {p.rule for p in problems_of(path)}
-    monkeypatch.setattr(validation, "is_installed", lambda package: False)
+    monkeypatch.setattr(file_checks, "is_installed", lambda package: False)
     found = [p for p in problems_of(path) if p.rule == "missing_package"]
     assert {p.column: re.search(r"gradaudit\[\w+\]", p.fix)[0] for p in found} == {
         "image": "gradaudit[dicom]",
