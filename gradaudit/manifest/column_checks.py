@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 
+from gradaudit.manifest.column_words import COLUMN_WORDS
 from gradaudit.manifest.draft import (
     CONTROL,
     PARTS,
@@ -18,7 +19,6 @@ from gradaudit.manifest.draft import (
     spellings_of,
 )
 from gradaudit.manifest.file_paths import IMAGE_TYPES
-from gradaudit.manifest.plan_suggestion import COLUMN_WORDS
 from gradaudit.manifest.rules import as_problem
 from gradaudit.manifest.table_formats import as_number
 from gradaudit.plan import SubgroupPlan

@@ -16,6 +16,16 @@ from itertools import islice
 from operator import attrgetter, itemgetter
 from pathlib import Path
 
+from gradaudit.manifest.column_words import (
+    ATTEND_WORD,
+    AVOID_WORD,
+    COLUMN_WORDS,
+    GROUP_WORD,
+    MASK_SUFFIXES,
+    MASK_WORD,
+    NOT_GROUPS,
+    ORDER_WORD,
+)
 from gradaudit.manifest.file_paths import IMAGE_TYPES, file_names
 from gradaudit.manifest.rules import as_problem, manifest_error
 from gradaudit.manifest.table_formats import (
@@ -29,60 +39,7 @@ from gradaudit.plan import build_plan
 from gradaudit.records import Problem
 from gradaudit.regions.text import MASK_TYPES, RegionTextError, is_url, parse_region
 
-COLUMN_WORDS = {
-    "image": ("image", "path", "file", "filename", "file_name", "filepath", "file_path", "image_path", "img", "img_path", "ddi_file"),
-    "label": ("label", "dx", "diagnosis", "target", "class", "benign_malignant", "malignant", "y", "ground_truth", "category"),
-    "cluster": (
-        "cluster", "patient_id", "patientid", "patient", "subject_id", "subject", "participant_id", "person_id", "lesion_id", "case_id", "study_id",
-        "video_id", "video", "vehicle_id", "vehicle", "animal_id",
-    ),
-    "id": ("id", "isic_id", "image_id", "image_name", "md5hash", "ddi_id", "sop_instance_uid", "uid", "name"),
-}  # fmt: skip
-"""Names under which existing tables keep each part, likeliest first."""
 FEW_LEVELS, TRIED_ROWS, FOLDERS_TRIED = 12, 40, 50
-_MASK_SUFFIXES = (
-    "",
-    "_segmentation",
-    "_Segmentation",
-    "_mask",
-    "-mask",
-    "_seg",
-    "_gt",
-    "_lesion",
-    "_label",
-)
-_MASK_WORD = re.compile("mask|seg|annot|ground.?truth|_gt|label", re.I)
-_GROUP_WORD = re.compile(
-    r"\b(sex|gender|age|race|ethnic\w*|ancestry|skin|fitzpatrick|phototype|tone|ita|site|location|localization|anatom|body|hospital|cent(er|re)"
-    r"|institution|scanner|device|camera|manufacturer|machine|view|insurance|language|country|continent|weather|daytime|light\w*)\b",
-    re.I,
-)
-_ORDER_WORD = re.compile(
-    "fitzpatrick|skin_?(tone|type)|phototype|monk|scale|stage|grade|severity", re.I
-)
-_NOT_GROUPS = frozenset(
-    {
-        "url",
-        "md5",
-        "width",
-        "height",
-        "split",
-        "fold",
-        "index",
-        "qc",
-        "license",
-        "copyright_license",
-        "attribution",
-    }
-)
-_ATTEND_WORD = re.compile(
-    r"\b(lesion|nodule|tumou?r|object|digit|face|organ|lungs?|opacity|polyp|cell|foreground)\b",
-    re.I,
-)
-_AVOID_WORD = re.compile(
-    r"\b(ruler|marker|text|hairs?|vignette|border|frame|margin|background|watermark|tag|tags|logo|bubbles?|gel)\b",
-    re.I,
-)
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200b\ufeff\ufffd]")
 
@@ -210,14 +167,14 @@ def _best_place(
     best = _Place()
     for column in dict.fromkeys([*words, *raw]):
         tried = _tried(raw[column])
-        own = _MASK_WORD.search(column) or column.startswith(("region.", "subgroup."))
+        own = MASK_WORD.search(column) or column.startswith(("region.", "subgroup."))
         if own or len(set(tried)) < len(tried):
             continue
         paths = sum(cell.lower().endswith(IMAGE_TYPES) for cell in tried) > len(tried) / 2
         if paths and is_url(tried[0]):
             best = max(best, _Place(1, "", column, ""), key=attrgetter("hits"))
         for folder, names in folders.items():
-            if _MASK_WORD.search(folder):
+            if MASK_WORD.search(folder):
                 continue
             for ending in ("",) if paths else IMAGE_TYPES:
                 hits = _hits(root, folder, names, tried, ending)
@@ -232,7 +189,7 @@ def _why_there(
     why = f"such files are there for {place.hits} of {len(tried)} rows tried"
     elsewhere = []
     for folder, names in folders.items():
-        if folder == place.folder or _MASK_WORD.search(folder) or place.hits >= len(tried):
+        if folder == place.folder or MASK_WORD.search(folder) or place.hits >= len(tried):
             continue
         if count := _hits(root, folder, names, tried, place.ending):
             elsewhere.append(f"{count} in {folder}")
@@ -249,11 +206,11 @@ def _guess_masks(
         endings = (
             [""]
             if whole
-            else [suffix + kind for suffix in _MASK_SUFFIXES for kind in MASK_TYPES]
+            else [suffix + kind for suffix in MASK_SUFFIXES for kind in MASK_TYPES]
             if names
             else []
         )
-        for ending in endings if _MASK_WORD.search(folder) else filter(_MASK_WORD.search, endings):
+        for ending in endings if MASK_WORD.search(folder) else filter(MASK_WORD.search, endings):
             hits = _hits(root, folder, names, tried, ending)
             template = f"{folder}/{{{column}}}{ending}".removeprefix("./")
             if hits and template != image:
@@ -277,7 +234,7 @@ def _guess_region_columns(raw: Columns, root: Path, used: set[str]) -> dict[str,
         kinds = Counter(map(_kind_of_region, tried))
         kind, hits = max(((kind, kinds[kind]) for kind in _SHAPES), key=itemgetter(1))
         words = f"{hits} of {len(tried)} rows tried hold {_SHAPES[kind]}"
-        if hits <= len(tried) / 2 and _MASK_WORD.search(column):
+        if hits <= len(tried) / 2 and MASK_WORD.search(column):
             hits = sum(
                 cell.lower().partition("#")[0].endswith(MASK_TYPES)
                 and (root / cell.partition("#")[0]).is_file()
@@ -393,11 +350,11 @@ def _guess_subgroups(raw: Columns, used: set[str]) -> tuple[list[str], list[str]
             column in used
             or column.startswith("region.")
             or len(levels) < 2
-            or (column.casefold() in _NOT_GROUPS and not native)
+            or (column.casefold() in NOT_GROUPS and not native)
         ):
             continue
         numeric = all(as_number(level) is not None for level in levels)
-        word = _GROUP_WORD.search(column.replace("_", " "))
+        word = GROUP_WORD.search(column.replace("_", " "))
         if len(levels) > FEW_LEVELS and not (numeric and (word or native)):
             continue
         name = (
@@ -409,7 +366,7 @@ def _guess_subgroups(raw: Columns, used: set[str]) -> tuple[list[str], list[str]
         if len(levels) > FEW_LEVELS:
             why = f"numbers from {min(map(float, levels)):g} to {max(map(float, levels)):g}"
             settings += ["", f"[subgroups.{_key(name)}]", _entry("kind", "continuous", why)]
-        elif _ORDER_WORD.search(column):
+        elif ORDER_WORD.search(column):
             order = sorted(
                 (level for level in levels if level.casefold() not in DOUBTFUL_WORDS), key=_rank
             )
@@ -449,9 +406,9 @@ def _guess_regions(names: Sequence[str]) -> list[str]:
     for name in names:
         role = (
             "attend"
-            if _ATTEND_WORD.search(name.replace("_", " "))
+            if ATTEND_WORD.search(name.replace("_", " "))
             else "avoid"
-            if _AVOID_WORD.search(name.replace("_", " "))
+            if AVOID_WORD.search(name.replace("_", " "))
             else "neutral"
         )
         why = (

@@ -45,12 +45,8 @@ from gradaudit.report.sections.data import (
     flow_blocks,
     region_table,
 )
-from gradaudit.report.sections.findings import (
-    contrast_blocks,
-    distribution_blocks,
-    map_blocks,
-    other_blocks,
-)
+from gradaudit.report.sections.findings import contrast_blocks, other_blocks
+from gradaudit.report.sections.heat import distribution_blocks, map_blocks
 from gradaudit.report.sections.method import (
     card_tables,
     families,
