@@ -49,39 +49,48 @@ def draw_ink(
     """Gentian-violet pen: dots around the lesion, or an arc along it."""
     size = x.shape[0]
     rub = np.clip(0.80 + 0.22 * noise_field(rng, size, 0.05), 0.25, 1)
+    cover = _dots(rng, depth, x, y) if rng.uniform() < 0.5 else _arc(rng, depth, x, y)
+    ink = rgb * INK[:, None, None] * np.float32(1.25)
+    return mixture(rgb, ink, np.asarray(0.9 * cover * rub, np.float32)), cover
+
+
+def _dots(rng: np.random.Generator, depth: Field, x: Field, y: Field) -> Field:
     cover = np.zeros_like(depth)
-    if rng.uniform() < 0.5:
-        for angle in rng.uniform(0, 2 * math.pi) + np.arange(int(rng.integers(2, 5))) * rng.uniform(
-            1.0, 1.6
-        ):
-            reach = rng.uniform(0.68, 0.86)
-            distance = np.hypot(
-                x - reach * math.cos(angle), y - reach * math.sin(angle)
-            ) + 0.012 * noise_field(rng, size, 0.06)
-            cover = np.maximum(cover, smooth_step((rng.uniform(0.05, 0.085) - distance) / 0.012))
-    else:
-        turn = (np.arctan2(y, x) - rng.uniform(-math.pi, math.pi) + math.pi) % (
-            2 * math.pi
-        ) - math.pi
-        off = rng.uniform(0.022, 0.036) - np.abs(
-            -depth - rng.uniform(0.14, 0.22) + 0.015 * noise_field(rng, size, 0.12)
-        )
-        cover = smooth_step(off / 0.010) * smooth_step(
-            (rng.uniform(0.6, 1.3) - np.abs(turn)) / 0.03
-        )
-    return mixture(
-        rgb, rgb * INK[:, None, None] * np.float32(1.25), np.asarray(0.9 * cover * rub, np.float32)
-    ), cover
+    first = rng.uniform(0, 2 * math.pi)
+    for angle in first + np.arange(int(rng.integers(2, 5))) * rng.uniform(1.0, 1.6):
+        reach = rng.uniform(0.68, 0.86)
+        distance = np.hypot(x - reach * math.cos(angle), y - reach * math.sin(angle))
+        uneven = distance + 0.012 * noise_field(rng, x.shape[0], 0.06)
+        cover = np.maximum(cover, smooth_step((rng.uniform(0.05, 0.085) - uneven) / 0.012))
+    return cover
+
+
+def _arc(rng: np.random.Generator, depth: Field, x: Field, y: Field) -> Field:
+    away = np.arctan2(y, x) - rng.uniform(-math.pi, math.pi)
+    turn = (away + math.pi) % (2 * math.pi) - math.pi
+    half = rng.uniform(0.022, 0.036)
+    line = -depth - rng.uniform(0.14, 0.22) + 0.015 * noise_field(rng, x.shape[0], 0.12)
+    along = (rng.uniform(0.6, 1.3) - np.abs(turn)) / 0.03
+    return smooth_step((half - np.abs(line)) / 0.010) * smooth_step(along)
 
 
 def draw_ruler(rgb: Field, rng: np.random.Generator, width: float) -> tuple[Field, Field]:
-    """A strip of scale along one side: ticks each half millimetre, numbers at the centimetres,
-    paper or clear plastic.
-    """
+    """A strip of scale along one side, of paper or clear plastic."""
     size, scale = rgb.shape[1], 2
-    tall, long = max(6, round(width * size * scale)), round(1.7 * size * scale)
+    tall = max(6, round(width * size * scale))
+    strip = _scale_strip(rng, round(1.7 * size * scale), tall, max(3.0, 0.021 * size * scale))
+    marks, cover = _place(strip, rng, size, scale, tall)
+    white = rng.uniform(0.80, 0.95) if rng.uniform() < 0.7 else rng.uniform(0.40, 0.60)
+    paper = PAPER * rng.normal(1, 0.02, 3).astype(np.float32)
+    tint = paper[:, None, None] * (0.96 + 0.02 * noise_field(rng, size, 0.3))
+    rgb = mixture(rgb, tint, white * cover)
+    return mixture(rgb, np.float32(0.08), 0.9 * marks), cover
+
+
+def _scale_strip(rng: np.random.Generator, long: int, tall: int, step: float) -> Image.Image:
+    """Ticks each half millimetre (``step`` pixels), numbers at the centimetres."""
     strip = Image.new("L", (long, tall), 0)
-    pen, step = ImageDraw.Draw(strip), max(3.0, 0.021 * size * scale)
+    pen = ImageDraw.Draw(strip)
     font = ImageFont.load_default(max(6.0, 0.42 * tall))
     start = rng.uniform(0, 10 * step)
     for i in range(int(long / step)):
@@ -90,13 +99,7 @@ def draw_ruler(rgb: Field, rng: np.random.Generator, width: float) -> tuple[Fiel
         pen.line([(at, 0), (at, length)], fill=255, width=max(1, round(0.26 * step)))
         if i % 10 == 0:
             pen.text((at + 0.4 * step, tall * 0.46), str(1 + i // 10), fill=255, font=font)
-    marks, cover = _place(strip, rng, size, scale, tall)
-    white = rng.uniform(0.80, 0.95) if rng.uniform() < 0.7 else rng.uniform(0.40, 0.60)
-    tint = (PAPER * rng.normal(1, 0.02, 3).astype(np.float32))[:, None, None] * (
-        0.96 + 0.02 * noise_field(rng, size, 0.3)
-    )
-    rgb = mixture(rgb, tint, white * cover)
-    return mixture(rgb, np.float32(0.08), 0.9 * marks), cover
+    return strip
 
 
 def _place(

@@ -38,47 +38,48 @@ RESERVED_LEVELS = frozenset({"rest", "(unknown)", "(suppressed)"})
 
 def check_columns(draft: ManifestDraft) -> Iterator[Problem]:
     if "image" not in draft.table and "image" not in draft.unfilled:
-        words = {column.casefold(): column for column in reversed(draft.raw)}
-        near = next((words[word] for word in COLUMN_WORDS["image"] if word in words), None)
-        hint = f" (did you mean {near!r}?)" if near else spelling_hint("image", draft.raw)
-        if any(name.lower().endswith(IMAGE_TYPES) for name in draft.raw):
-            hint = " (the first line looks like data, and should be a header)"
-        yield as_problem(
-            "no_image_column",
-            example=f"found: {', '.join(map(repr, list(draft.raw)[:12]))}",
-            hint=hint,
-        )
+        found = ", ".join(map(repr, list(draft.raw)[:12]))
+        yield as_problem("no_image_column", example=f"found: {found}", hint=_image_hint(draft))
     mapping = draft.plan.columns.model_dump(exclude_defaults=True)
     for column in draft.raw:
         if not mapping and column not in draft.table and (near := _misspelt(column)):
             yield as_problem("misspelt_column", column=column, near=near)
     for column in draft.table:
-        kind, _, name = column.partition(".")
-        if kind in ("subgroup", "region") and (
-            not name.strip()
-            or CONTROL.search(name)
-            or (kind == "region" and name in ("whole", "absent"))
-        ):
+        if _is_bad_name(column):
             yield as_problem("bad_name", column=column)
     for part in ("label", "cluster"):
-        free = {
-            column.casefold(): column
-            for column in reversed(draft.raw)
-            if column not in draft.table and column not in mapping.values()
-        }
-        near = next(
-            (
-                free[word]
-                for word in (
-                    *COLUMN_WORDS[part],
-                    *difflib.get_close_matches(part, free, cutoff=0.8),
-                )
-                if word in free
-            ),
-            None,
-        )
-        if near and part not in draft.table and part not in draft.unfilled:
+        if part in draft.table or part in draft.unfilled:
+            continue
+        if near := _likely_column(draft, part, set(map(str, mapping.values()))):
             yield as_problem("likely_column", column=near, part=part)
+
+
+def _image_hint(draft: ManifestDraft) -> str:
+    if any(name.lower().endswith(IMAGE_TYPES) for name in draft.raw):
+        return " (the first line looks like data, and should be a header)"
+    words = {column.casefold(): column for column in reversed(draft.raw)}
+    near = next((words[word] for word in COLUMN_WORDS["image"] if word in words), None)
+    return f" (did you mean {near!r}?)" if near else spelling_hint("image", draft.raw)
+
+
+def _is_bad_name(column: str) -> bool:
+    """Whether a group or region has no name, or one that would be taken for something else."""
+    kind, _, name = column.partition(".")
+    if kind not in ("subgroup", "region"):
+        return False
+    reserved = kind == "region" and name in ("whole", "absent")
+    return reserved or not name.strip() or CONTROL.search(name) is not None
+
+
+def _likely_column(draft: ManifestDraft, part: str, mapped: Collection[str]) -> str | None:
+    """The unused column whose name says, nearly or in other words, that it is ``part``."""
+    free = {
+        column.casefold(): column
+        for column in reversed(draft.raw)
+        if column not in draft.table and column not in mapped
+    }
+    words = (*COLUMN_WORDS[part], *difflib.get_close_matches(part, free, cutoff=0.8))
+    return next((free[word] for word in words if word in free), None)
 
 
 def _misspelt(column: str) -> str | None:
@@ -105,47 +106,55 @@ def check_plan(draft: ManifestDraft) -> Iterator[Problem]:
     derived = {
         name: region.derive for name, region in plan.regions.items() if region.derive is not None
     }
-    for name in plan.subgroups:
-        if f"subgroup.{name}" not in (*draft.table, *draft.unfilled):
-            rule = "unbuilt_attribute" if name in UNBUILT_ATTRIBUTES else "plan_subgroup"
-            yield as_problem(
-                rule, column=f"subgroup.{name}", name=name, hint=spelling_hint(name, attributes)
-            )
-    for name in plan.regions:
-        if f"region.{name}" not in (*draft.table, *draft.unfilled) and name not in derived:
-            yield as_problem(
-                "plan_region", column=f"region.{name}", name=name, hint=spelling_hint(name, regions)
-            )
-    for _, rule, text in derivation_faults(
-        derived, {*regions, *(set(plan.regions) - set(derived))}
-    ):
+    yield from _check_planned_columns(draft, attributes, regions, derived)
+    given = {*regions, *(set(plan.regions) - set(derived))}
+    for _, rule, text in derivation_faults(derived, given):
         yield as_problem(rule, example=text)
-    carried = {
-        column
-        for column in draft.raw
-        if column not in PARTS and not column.startswith(("subgroup.", "region."))
-    }
-    columns = carried | {
-        *attributes,
-        *(f"subgroup.{name}" for name in attributes),
-        *({"label", "cluster"} & {*draft.table}),
-    }
-    for name in plan.analysis.covariates:
-        if name not in columns:
-            yield as_problem(
-                "plan_covariate", example=repr(name), hint=spelling_hint(name, columns)
-            )
-    if plan.analysis.pairs is not None and plan.analysis.pairs not in carried:
-        yield as_problem(
-            "plan_pairs",
-            example=repr(plan.analysis.pairs),
-            hint=spelling_hint(plan.analysis.pairs, carried),
-        )
+    yield from _check_planned_analysis(draft, attributes)
     yield from _check_roles(draft, regions, derived)
     if not attributes and not plan.subgroups and not draft.unfilled:
         yield as_problem("no_attribute")
     if not regions and not plan.regions and not draft.unfilled:
         yield as_problem("no_region")
+
+
+def _check_planned_columns(
+    draft: ManifestDraft,
+    attributes: Sequence[str],
+    regions: Sequence[str],
+    derived: Collection[str],
+) -> Iterator[Problem]:
+    """Attributes and regions that the plan names and the table lacks."""
+    present = {*draft.table, *draft.unfilled}
+    for name in draft.plan.subgroups:
+        column = f"subgroup.{name}"
+        if column not in present:
+            rule = "unbuilt_attribute" if name in UNBUILT_ATTRIBUTES else "plan_subgroup"
+            yield as_problem(rule, column=column, name=name, hint=spelling_hint(name, attributes))
+    for name in draft.plan.regions:
+        column = f"region.{name}"
+        if column not in present and name not in derived:
+            hint = spelling_hint(name, regions)
+            yield as_problem("plan_region", column=column, name=name, hint=hint)
+
+
+def _check_planned_analysis(draft: ManifestDraft, attributes: Sequence[str]) -> Iterator[Problem]:
+    """Covariates and pairs that are no column."""
+    analysis = draft.plan.analysis
+    carried = {
+        column
+        for column in draft.raw
+        if column not in PARTS and not column.startswith(("subgroup.", "region."))
+    }
+    columns = carried | {*attributes, *(f"subgroup.{name}" for name in attributes)}
+    columns |= {"label", "cluster"} & {*draft.table}
+    for name in analysis.covariates:
+        if name not in columns:
+            hint = spelling_hint(name, columns)
+            yield as_problem("plan_covariate", example=repr(name), hint=hint)
+    if analysis.pairs is not None and analysis.pairs not in carried:
+        hint = spelling_hint(analysis.pairs, carried)
+        yield as_problem("plan_pairs", example=repr(analysis.pairs), hint=hint)
 
 
 def _check_roles(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import string
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
@@ -29,7 +29,7 @@ from gradaudit.manifest.table_formats import (
     read_table,
 )
 from gradaudit.manifest.validation import CHECKS
-from gradaudit.plan import Plan
+from gradaudit.plan import Plan, SubgroupPlan
 from gradaudit.records import Problem, Sample
 from gradaudit.regions.text import RegionSource, is_url
 
@@ -210,97 +210,95 @@ def _rows_of(columns: Sequence[list[str | None]], count: int) -> Iterable[tuple[
 def _arranged(
     path: Path, plan: Plan, raw: Columns, lines: Sequence[int], problems: list[Problem]
 ) -> ManifestDraft:
-    """Put the table's columns where the plan's ``[columns]``, or their own names, say they belong;
-    strip, and find the unknown.
+    """The table's columns where the plan's ``[columns]``, or their own names, say they belong.
+
+    Cells are stripped, and those that mean unknown are found.
     """
-    columns, count = plan.columns, len(lines)
-    mapped = {part: name for part in PARTS if (name := getattr(columns, part)) is not None}
-    mapped |= {f"subgroup.{name}": column for name, column in columns.subgroups.items()}
-    mapped |= {f"region.{name}": column for name, column in columns.regions.items()}
-    templates = {f"region.{name}": template for name, template in columns.region_templates.items()}
-    templates |= {"image": columns.image_template} if columns.image_template is not None else {}
+    mapped, templates = _declared_columns(plan)
     table = {
         name: cells
         for name, cells in raw.items()
         if name in PARTS or name.startswith(("subgroup.", "region."))
     }
     for part, column in mapped.items():
-        if column in raw:
-            table[part] = raw[column]
-        else:
-            problems.append(
-                as_problem(
-                    "plan_column",
-                    column=column,
-                    example=f"{part} = {column!r}",
-                    hint=spelling_hint(column, raw),
-                )
-            )
-            table[part] = []
+        if column not in raw:
+            example, hint = f"{part} = {column!r}", spelling_hint(column, raw)
+            problems.append(as_problem("plan_column", column=column, example=example, hint=hint))
+        table[part] = raw.get(column, [])
     for part, template in templates.items():
-        table[part] = _filled(template, raw, count, problems)
+        table[part] = _filled(template, raw, len(lines), problems)
     taken = [part for part in (*mapped, *templates) if part in raw and mapped.get(part) != part]
     problems.extend(as_problem("column_taken_twice", column=part) for part in taken)
-    used = {
-        part: _cleaned(part, cells, plan, lines, problems) for part, cells in table.items() if cells
-    }
-    draft = ManifestDraft(
-        path.resolve(),
-        plan,
-        raw,
-        used,
-        lines,
-        frozenset(part for part, cells in table.items() if not cells),
-    )
+    used = {}
+    for part, cells in table.items():
+        if cells:
+            used[part] = _cleaned(part, cells, plan, lines, problems)
+    unfilled = frozenset(part for part, cells in table.items() if not cells)
+    draft = ManifestDraft(path.resolve(), plan, raw, used, lines, unfilled)
     for part in templates:
         if part.startswith("region.") and part in used:
             problems.extend(_without_unmasked(draft, part))
     return draft
 
 
+def _declared_columns(plan: Plan) -> tuple[dict[str, str], dict[str, str]]:
+    """Which column, and which template, the plan names for each part of the manifest."""
+    columns = plan.columns
+    mapped = {part: name for part in PARTS if (name := getattr(columns, part)) is not None}
+    mapped |= {f"subgroup.{name}": column for name, column in columns.subgroups.items()}
+    mapped |= {f"region.{name}": column for name, column in columns.regions.items()}
+    templates = {f"region.{name}": template for name, template in columns.region_templates.items()}
+    if columns.image_template is not None:
+        templates["image"] = columns.image_template
+    return mapped, templates
+
+
 def _cleaned(
     part: str, cells: Sequence[str], plan: Plan, lines: Sequence[int], problems: list[Problem]
 ) -> list[str]:
-    """Cells without outer spaces, "" where they mean unknown; declared levels and classes always
-    mean themselves.
+    """Cells without outer spaces, "" where they mean unknown.
+
+    Declared levels and classes always mean themselves.
     """
     padded = {cell for cell in set(cells) if cell != cell.strip()}
     spaced = [i for i, cell in enumerate(cells) if cell in padded] if padded else []
     if spaced:
-        problems.append(
-            as_problem(
-                "spaces",
-                (lines[i] for i in spaced),
-                part,
-                f"row {lines[spaced[0]]}: {cells[spaced[0]][:80]!r}",
-            )
-        )
-    setting = (
-        plan.subgroups.get(part.removeprefix("subgroup.")) if part.startswith("subgroup.") else None
-    )
-    declared = frozenset(
-        (plan.model.classes or ()) if part == "label" else (setting and setting.order) or ()
-    )
+        example = f"row {lines[spaced[0]]}: {cells[spaced[0]][:80]!r}"
+        problems.append(as_problem("spaces", (lines[i] for i in spaced), part, example))
+    is_group = part.startswith("subgroup.")
+    setting = plan.subgroups.get(part.removeprefix("subgroup.")) if is_group else None
+    own = plan.model.classes if part == "label" else setting.order if setting else None
+    declared = frozenset(own or ())
     meaning = {cell: known_text(cell.strip(), declared) for cell in set(cells)}
     known = [meaning[cell] for cell in cells]
-    if not part.startswith("subgroup."):
-        return known
-    words = {
-        cell for cell in set(known) if cell.casefold() in DOUBTFUL_WORDS and cell not in declared
-    }
+    if is_group:
+        _judge_doubtful(part, known, setting, declared, lines, problems)
+    return known
+
+
+def _judge_doubtful(
+    part: str,
+    known: list[str],
+    setting: SubgroupPlan | None,
+    declared: Collection[str],
+    lines: Sequence[int],
+    problems: list[Problem],
+) -> None:
+    """Words such as "other" are told; where the levels are declared they become unknown, in place."""
+    words = {cell for cell in set(known) if cell.casefold() in DOUBTFUL_WORDS}
+    words -= set(declared)
     doubtful = [i for i, cell in enumerate(known) if cell in words] if words else []
     dropped = bool(setting and (setting.order or setting.kind == "continuous"))
     if dropped and not declared:
         doubtful = [i for i in doubtful if as_number(known[i]) is None]
-    if doubtful:
-        example = f"row {lines[doubtful[0]]}: {known[doubtful[0]]!r}"
-        read = "read as unknown" if dropped else "kept as a level"
-        problems.append(
-            as_problem("doubtful_word", (lines[i] for i in doubtful), part, example, read=read)
-        )
+    if not doubtful:
+        return
+    example = f"row {lines[doubtful[0]]}: {known[doubtful[0]]!r}"
+    read = "read as unknown" if dropped else "kept as a level"
+    rows = [lines[i] for i in doubtful]
+    problems.append(as_problem("doubtful_word", rows, part, example, read=read))
     for i in doubtful if dropped else ():
         known[i] = ""
-    return known
 
 
 def _filled(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -79,50 +80,33 @@ def _distribution_top(panel: Panel) -> float:
 
 
 def _distribution_lane(axes: Axes, y: float, lane: Lane, top: float) -> None:
+    """Histogram, quantiles under it, the mean as a triangle on it; ``y`` in points from the top."""
     axes.axhline(y + 32, color=RULE, linewidth=0.8, zorder=0)
     if lane.histogram and max(lane.histogram) > 0:
-        heights = np.asarray(lane.histogram, dtype=float) / max(lane.histogram) * 24
-        edges = np.linspace(0, 100, len(heights) + 1)
-        kept = edges[:-1] < top
-        axes.stairs(
-            y + 32 - heights[kept],
-            edges[: kept.sum() + 1],
-            baseline=y + 32,
-            fill=True,
-            facecolor=BAR,
-            edgecolor="none",
-        )
+        _histogram(axes, y + 32, lane.histogram, top)
     if len(lane.quantiles) == 5 and all(v is not None for v in lane.quantiles):
-        q = [100 * float(v or 0.0) for v in lane.quantiles]
-        axes.plot([q[0], q[4]], [y + 37, y + 37], color=MUTED, linewidth=1.0)
-        axes.plot([q[1], q[3]], [y + 37, y + 37], color=INK, linewidth=3.4, solid_capstyle="butt")
-        axes.plot(
-            [q[2]],
-            [y + 37],
-            marker="o",
-            markersize=5.5,
-            color=INK,
-            markerfacecolor=PAPER,
-            markeredgewidth=1.3,
-            linestyle="none",
-        )
+        _quantiles(axes, y + 37, [100 * float(v or 0.0) for v in lane.quantiles])
     if lane.mean is not None:
-        axes.plot(
-            [100 * lane.mean],
-            [y + 29],
-            marker="v",
-            markersize=5.5,
-            color=PALETTE["vermillion"][0],
-            linestyle="none",
-            zorder=4,
-        )
+        colour = PALETTE["vermillion"][0]
+        mark: dict[str, Any] = {"marker": "v", "markersize": 5.5, "linestyle": "none"}
+        axes.plot([100 * lane.mean], [y + 29], color=colour, zorder=4, **mark)
     if lane.note:
-        axes.text(
-            0.02,
-            y + 22,
-            short(lane.note, 40),
-            color=MUTED,
-            fontsize=9,
-            va="center",
-            transform=axes.get_yaxis_transform(),
-        )
+        across = axes.get_yaxis_transform()
+        words = short(lane.note, 40)
+        axes.text(0.02, y + 22, words, color=MUTED, fontsize=9, va="center", transform=across)
+
+
+def _histogram(axes: Axes, base: float, counts: Sequence[int], top: float) -> None:
+    heights = np.asarray(counts, dtype=float) / max(counts) * 24
+    edges = np.linspace(0, 100, len(heights) + 1)
+    kept = edges[:-1] < top
+    steps, ends = base - heights[kept], edges[: kept.sum() + 1]
+    axes.stairs(steps, ends, baseline=base, fill=True, facecolor=BAR, edgecolor="none")
+
+
+def _quantiles(axes: Axes, y: float, q: Sequence[float]) -> None:
+    """5 to 95 % thin, 25 to 75 % thick, the median as a ring."""
+    axes.plot([q[0], q[4]], [y, y], color=MUTED, linewidth=1.0)
+    axes.plot([q[1], q[3]], [y, y], color=INK, linewidth=3.4, solid_capstyle="butt")
+    ring: dict[str, Any] = {"marker": "o", "markersize": 5.5, "linestyle": "none"}
+    axes.plot([q[2]], [y], color=INK, markerfacecolor=PAPER, markeredgewidth=1.3, **ring)

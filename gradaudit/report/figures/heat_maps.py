@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -176,15 +177,30 @@ def _mean_map(
 def _map_legend(
     figure: Figure, left: float, top: float, names: Sequence[str], present: set[str]
 ) -> None:
+    _colour_bar(figure, left, top)
+    height = figure.get_figheight() * 72
+    strip = new_axes(figure, 0, height - 26, WIDTH, 22)
+    strip.set_axis_off()
+    strip.set_xlim(0, WIDTH)
+    strip.set_ylim(22, 0)
+    ground = matplotlib.colormaps["inferno"](0.15)
+    x = 0.0
+    for index, name in enumerate(names):
+        if name not in present:
+            continue
+        colour, dashes = REGION_LINES[index % len(REGION_LINES)]
+        strip.fill_between([x, x + 34], [3, 3], [19, 19], color=ground, linewidth=0)
+        strip.plot([x + 4, x + 30], [11, 11], color=colour, linestyle=dashes, linewidth=1.6)
+        strip.text(x + 40, 11, short(name, 22), va="center", fontsize=10)
+        x += 56 + 7 * min(len(name), 22)
+
+
+def _colour_bar(figure: Figure, left: float, top: float) -> None:
+    """An image of 64 steps: matplotlib's own colour bar would be 256 shapes."""
     bar = new_axes(figure, left, 22, 12, 110)
-    # An image of 64 steps: matplotlib's own colour bar would be 256 shapes.
-    bar.imshow(
-        np.linspace(1, 0, 64)[:, None],
-        cmap="inferno",
-        extent=(0, 1, 0, top),
-        aspect="auto",
-        interpolation="none",
-    )
+    steps = np.linspace(1, 0, 64)[:, None]
+    where: dict[str, Any] = {"extent": (0, 1, 0, top), "aspect": "auto"}
+    bar.imshow(steps, cmap="inferno", interpolation="none", **where)
     bar.set_xticks([])
     bar.yaxis.tick_right()
     bar.yaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
@@ -192,19 +208,3 @@ def _map_legend(
     bar.tick_params(labelsize=9, length=0, labelcolor=MUTED)
     for spine in bar.spines.values():
         spine.set_visible(False)
-    height = figure.get_figheight() * 72
-    strip = new_axes(figure, 0, height - 26, WIDTH, 22)
-    strip.set_axis_off()
-    strip.set_xlim(0, WIDTH)
-    strip.set_ylim(22, 0)
-    x = 0.0
-    for index, name in enumerate(names):
-        if name not in present:
-            continue
-        colour, dashes = REGION_LINES[index % len(REGION_LINES)]
-        strip.fill_between(
-            [x, x + 34], [3, 3], [19, 19], color=matplotlib.colormaps["inferno"](0.15), linewidth=0
-        )
-        strip.plot([x + 4, x + 30], [11, 11], color=colour, linestyle=dashes, linewidth=1.6)
-        strip.text(x + 40, 11, short(name, 22), va="center", fontsize=10)
-        x += 56 + 7 * min(len(name), 22)

@@ -245,12 +245,7 @@ def _verdict_word(f: Finding) -> Cell:
 
 def _more_on(document: ResultDocument, findings: Sequence[Finding]) -> Block:
     """The sentences, and the effect sizes and test details that the table has no room for."""
-    sentences = tuple(
-        " ".join(
-            filter(None, (f.sentence, *(note[:1].upper() + note[1:] + "." for note in f.notes)))
-        )
-        for f in findings
-    )
+    sentences = tuple(filter(None, map(_sentence_with_notes, findings)))
     heads = columns(
         "Comparison",
         ("Ratio", ""),
@@ -262,35 +257,33 @@ def _more_on(document: ResultDocument, findings: Sequence[Finding]) -> Block:
         ("Clusters needed", ""),
         "Adjusted for",
     )
-    rows = []
-    for f in findings:
-        effects = (
-            Cell(decimal(f.effect.ratio.estimate), sub=ratio_span(f.effect.ratio)),
-            decimal(f.effect.standardised_difference),
-        )
-        tested = (
-            decimal(f.test.statistic),
-            decimal(f.test.df, 1),
-            count(f.clusters_needed),
-            listed(f.adjusted_for) or MISSING,
-        )
-        test = Cell(
-            f.test.name or MISSING, sub=f.test.family, link=link_of_test(document, f.test.name)
-        )
-        cells = (*effects, decimal(f.effect.cliffs_delta), test, *tested)
-        rows.append(
-            row(
-                comparison(f),
-                *((WITHHELD,) * 8 if f.suppressed else cells),
-                group=plain(f.attribute),
-                muted=f.suppressed,
-            )
-        )
-    blocks: list[Block] = [Listing(tuple(filter(None, sentences)))] if any(sentences) else []
+    rows = tuple(_more_row(document, f) for f in findings)
+    blocks: list[Block] = [Listing(sentences)] if sentences else []
     return Details(
         "In sentences, with effect sizes and test details",
-        (*blocks, Table("Effect sizes and tests", heads, tuple(rows))),
+        (*blocks, Table("Effect sizes and tests", heads, rows)),
     )
+
+
+def _sentence_with_notes(f: Finding) -> str:
+    notes = (note[:1].upper() + note[1:] + "." for note in f.notes)
+    return " ".join(filter(None, (f.sentence, *notes)))
+
+
+def _more_row(document: ResultDocument, f: Finding) -> Row:
+    link = link_of_test(document, f.test.name)
+    cells: tuple[Cell | str, ...] = (
+        Cell(decimal(f.effect.ratio.estimate), sub=ratio_span(f.effect.ratio)),
+        decimal(f.effect.standardised_difference),
+        decimal(f.effect.cliffs_delta),
+        Cell(f.test.name or MISSING, sub=f.test.family, link=link),
+        decimal(f.test.statistic),
+        decimal(f.test.df, 1),
+        count(f.clusters_needed),
+        listed(f.adjusted_for) or MISSING,
+    )
+    shown = (WITHHELD,) * len(cells) if f.suppressed else cells
+    return row(comparison(f), *shown, group=plain(f.attribute), muted=f.suppressed)
 
 
 def other_blocks(document: ResultDocument) -> list[Block]:
