@@ -15,7 +15,7 @@ from skimage.measure import approximate_polygon, find_contours
 from gradaudit.errors import ImageError
 from gradaudit.images.preprocessing import Preprocess
 from gradaudit.manifest.reading import Manifest
-from gradaudit.measurement.batches import thumbnail
+from gradaudit.measurement.samples import thumbnail
 from gradaudit.plan import Plan
 from gradaudit.runs.folder import write_atomically
 

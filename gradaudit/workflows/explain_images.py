@@ -48,7 +48,7 @@ from gradaudit.images.decoding import decode_image
 from gradaudit.images.preprocessing import Preprocess, preprocess_image
 from gradaudit.measurement.batch_rows import probabilities
 from gradaudit.measurement.devices import Progress, device_of, on_device
-from gradaudit.measurement.prepare import versions
+from gradaudit.measurement.run_record import versions
 from gradaudit.models.classifier import Classifier
 from gradaudit.models.sources import with_logits
 from gradaudit.plan import Plan
