@@ -129,8 +129,9 @@ def iterate_batches(
 
 @dataclass(frozen=True)
 class _Failure:
-    """What went wrong in a worker, as text: an exception of another library may not survive the way
-    between processes.
+    """What went wrong in a worker, as text.
+
+    An exception of another library may not survive the way between processes.
     """
 
     kind: type[Exception]

@@ -131,8 +131,9 @@ def other_columns(manifest: Manifest) -> list[str]:
 
 
 def _first_images(manifest: Manifest, classifier: Classifier, plan: Plan) -> torch.Tensor:
-    """The readable images of the first batch that holds one, on the network's device: (1 to 4, C,
-    H, W).
+    """The readable images of the first batch that holds one, (1 to 4, C, H, W).
+
+    On the network's device.
     """
     size = min(plan.run.batch_size, 4)
     for start in range(0, len(manifest), size):

@@ -121,7 +121,10 @@ def thumbnail(
     region_names: Sequence[str],
     side: int,
 ) -> tuple[Image.Image, dict[str, FloatArray]]:
-    """What the network sees of one sample, before normalising: the picture with its longer side at
+    """What the network sees of one sample, as a picture, and its usable masks.
+
+    Before normalizing; the longer side is ``side``.
+
     ``side``, and its usable masks.
 
     returns : Pillow RGB; {region: (h, w) float32 coverage of the thumbnail's pixels}, without

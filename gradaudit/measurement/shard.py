@@ -211,8 +211,9 @@ def _refuse_failures(batch: ImageBatch) -> None:
 
 
 def _workers(plan: Plan, batches: int) -> int:
-    """Decoding processes: none for a handful of batches, where starting one costs more than it
-    saves; else all cores but one, at most 8.
+    """Decoding processes: all cores but one, at most 8; none for a handful of batches.
+
+    Starting a process then costs more than it saves.
     """
     if plan.run.workers != "auto":
         return min(plan.run.workers, batches)

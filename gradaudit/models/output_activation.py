@@ -1,7 +1,7 @@
 """The end of a network: a softmax or sigmoid there is taken off, or the network is refused, since a
 logit is what is explained.
 
-Probabilities are made from logits in one place here (``engine.probabilities``), so that a network
+Probabilities are made from logits in one place here (``measurement.batch_rows.probabilities``), so that a network
 which gives probabilities would be squashed twice: a single sigmoid above 0 always means class 1.
 And the gradient of a softmax mixes every other class into a map.
 
@@ -53,8 +53,9 @@ _SAME_IN_HALF = 2e-2
 def without_activation(
     module: nn.Module, inputs: Inputs, output: str | int | None = None
 ) -> tuple[nn.Module, tuple[str, ...]]:
-    """A network that gives logits, and what a reader must know: the module itself where nothing
-    says that it gives anything else.
+    """The network without an activation at its end, and what a reader must know of it.
+
+    The module itself where nothing says that it gives anything but logits.
 
     inputs : real, preprocessed images on the module's device; the first few are used    output :
         key of the scores in the module's output
@@ -103,9 +104,7 @@ def _name_of(module: nn.Module) -> str:
 
 
 def _scores(module: nn.Module, inputs: Inputs, output: str | int | None) -> Tensor | None:
-    """The tensor of scores for a few inputs in float32, or None where the output holds none
-    (detections).
-    """
+    """The scores for a few inputs in float32; None where the output holds none (detections)."""
     with borrowed(module), torch.no_grad():
         found = call(module, inputs)
     try:
@@ -120,8 +119,9 @@ def _tolerance(scores: Tensor) -> float:
 
 
 def may_be_activated(scores: Tensor) -> bool:
-    """All in [0, 1], as probabilities, or all at most 0, as their logarithms; always so where one
-    of ``ACTIVATIONS`` comes last.
+    """True where the scores could be probabilities, all in [0, 1], or logarithms, none above 0.
+
+    Also wherever one of ``ACTIVATIONS`` comes last.
     """
     margin = _tolerance(scores)
     return bool(((scores >= -margin) & (scores <= 1 + margin)).all() or (scores <= margin).all())
@@ -147,8 +147,9 @@ def _last_activation(module: nn.Module, inputs: Inputs) -> str:
 
 
 def _copy_without(module: nn.Module, name: str) -> nn.Module:
-    """The network with ``nn.Identity`` in the place of one module: new are the modules around it
-    alone, and weights are shared by all.
+    """The network with ``nn.Identity`` in the place of one module; all weights are shared.
+
+    Only the modules around it are new.
     """
     *ancestors, last = name.split(".")
     copied = around = _twin(module)
@@ -161,9 +162,7 @@ def _copy_without(module: nn.Module, name: str) -> nn.Module:
 
 
 def _twin(module: nn.Module) -> nn.Module:
-    """A second module on the same parameters and buffers, with lists of children and hooks of its
-    own.
-    """
+    """A second module on the same parameters and buffers, with its own children and hooks."""
     twin: nn.Module = object.__new__(type(module))
     twin.__dict__.update(
         {
@@ -175,8 +174,9 @@ def _twin(module: nn.Module) -> nn.Module:
 
 
 def _is_activation_of(activation: nn.Module, logits: Tensor, scores: Tensor) -> bool:
-    """Does the activation make the network's scores of these logits?  Not where it runs elsewhere
-    too, or more comes after it.
+    """True where the activation of these logits gives the network's scores.
+
+    Not where it also runs elsewhere, or more comes after it.
 
     Far more exactly than the scores differ among themselves: the softmax of two logits near one
     half is near one half as well.
@@ -195,8 +195,9 @@ def _is_activation_of(activation: nn.Module, logits: Tensor, scores: Tensor) -> 
 
 
 def _last_function(module: nn.Module, inputs: Inputs, output: str | int | None) -> str:
-    """The activation that autograd's graph of the scores ends in, or "": also behind views of its
-    result, in a module as in a function.
+    """The activation that autograd's graph of the scores ends in, or "".
+
+    Found in modules and functions alike, also behind views of its result.
     """
     with borrowed(module), torch.enable_grad():
         given = map_tensors(
@@ -217,8 +218,9 @@ def _last_function(module: nn.Module, inputs: Inputs, output: str | int | None) 
 def _told_by_values(
     module: nn.Module, inputs: Inputs, output: str | int | None, scores: Tensor
 ) -> tuple[str, ...]:
-    """A note, or nothing.  Errors: ``ModelError`` for rows that sum to one, and for a single output
-    that never leaves [0, 1].
+    """A note, or nothing.
+
+    Errors: ``ModelError`` for rows that sum to one, and for one output that never leaves [0, 1].
     """
     if scores.ndim > 2:
         return ()
@@ -261,8 +263,9 @@ def _never_leaves_the_unit_interval(
 def _scores_of_multiples(
     module: nn.Module, inputs: Inputs, output: str | int | None, factors: tuple[float, ...]
 ) -> list[Tensor]:
-    """The scores of the same images times each factor; what is not finite there lies in no range
-    and sums to nothing.
+    """The scores of the same images times each factor.
+
+    What is not finite there lies in no range and sums to nothing.
     """
     found = (_scores(module, _multiple(inputs, factor), output) for factor in factors)
     return [scores for scores in found if scores is not None]
@@ -275,8 +278,9 @@ def _multiple(inputs: Inputs, factor: float) -> Inputs:
 
 
 def _is_distribution(scores: Tensor) -> bool:
-    """Rows that sum to one far more exactly than they differ from even shares: small logits around
-    1/C do not.
+    """True for rows that sum to one far more exactly than they differ from even shares.
+
+    Small logits around 1/C do not.
     """
     values, margin = scores.double(), 10 * _tolerance(scores)
     uneven = float((values - 1 / values.shape[1]).abs().max())

@@ -35,7 +35,8 @@ from gradaudit.attribution.concepts import (
 from gradaudit.attribution.explanation import Explanation, explain
 from gradaudit.attribution.layer_choice import resolve_layer
 from gradaudit.attribution.methods import CAMS, NO_LAYER, SCORES, WEIGHTS, contributions
-from gradaudit.attribution.targets import TargetContext, class_logits, resolve_target
+from gradaudit.attribution.scores import class_logits
+from gradaudit.attribution.targets import TargetContext, resolve_target
 from gradaudit.errors import (
     GradauditError,
     ImageError,
