@@ -23,7 +23,7 @@ from torch import nn
 from gradaudit.attribution.capture import capture
 from gradaudit.attribution.explanation import explain
 from gradaudit.attribution.methods import first_component
-from gradaudit.attribution.targets import ClassScore
+from gradaudit.attribution.scores import ClassScore
 from gradaudit.measurement.acceleration import accelerated
 from gradaudit.models.classifier import Classifier
 from gradaudit.models.torchvision_compat import import_torchvision

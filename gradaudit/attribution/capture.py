@@ -1,27 +1,31 @@
-"""The only module with hooks: one pass through a network, and the network back exactly as it was.
+"""One pass through a network, cut at one layer; the network is given back exactly as it was.
 
-``capture`` runs the trunk without a graph, cuts it at one layer and lets autograd record only what
-follows (the head). ``Capture`` holds what the methods read: activations, gradients, scores, and the
-means to replay the head.
+``capture`` runs what lies before the layer (the trunk) without a graph and lets autograd record
+only what follows it (the head).  ``Capture`` holds what the methods read: activations, gradients,
+scores, and the means to run the head again on other activations.
 """
 
 from __future__ import annotations
 
-import difflib
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map
 
-from gradaudit.attribution.layer_layout import Layout, layout_of, normalises_last_axis
-from gradaudit.errors import ForwardError, LayerError, TargetError
+from gradaudit.attribution.layer_layout import (
+    Layout,
+    find_layer,
+    layout_of,
+    normalizes_last_axis,
+)
+from gradaudit.attribution.scores import HALF, Score, as_scores, checked_scores
+from gradaudit.errors import ForwardError, LayerError
 from gradaudit.models.borrowing import borrowed
 from gradaudit.models.inputs_outputs import (
     Inputs,
@@ -30,29 +34,16 @@ from gradaudit.models.inputs_outputs import (
     first_tensor,
     is_out_of_memory,
     map_tensors,
+    replaced,
 )
-
-_HALF = (torch.float16, torch.bfloat16)
-
-
-class Score(Protocol):
-    """The explained score: the module's output -> (N,) or (N, K).
-
-    ``fixed`` pins what depends on the unperturbed output (which class is predicted); ``row``
-    narrows to one image.
-    """
-
-    def __call__(self, output: Any) -> Tensor: ...
-    def fixed(self, output: Any) -> Score: ...
-    def row(self, index: int) -> Score: ...
-
 
 # ── the cut ───────────────────────────────────────────────────────────────────────────────────────
 
 
 class _Float32(TorchFunctionMode):
-    """Runs the head in float32 although its weights are half precision (or inference tensors),
-    without touching them.
+    """Runs the head in float32 although its weights are half precision or inference tensors.
+
+    The weights themselves are not touched.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -66,7 +57,7 @@ class _Float32(TorchFunctionMode):
 
 
 def _widened(tensor: Tensor) -> Tensor:
-    if tensor.dtype in _HALF:
+    if tensor.dtype in HALF:
         return tensor.float()
     return tensor.clone() if tensor.is_inference() else tensor
 
@@ -90,22 +81,17 @@ class _Cut:
         tensor = first_tensor(output)
         for kind in ("cpu", "cuda"):
             torch.set_autocast_enabled(kind, False)
-        if tensor.dtype in _HALF or self.widen:
+        if tensor.dtype in HALF or self.widen:
             self.stack.enter_context(_Float32())
-        record = tensor.detach().float() if tensor.dtype in _HALF else tensor.detach()
+        record = tensor.detach().float() if tensor.dtype in HALF else tensor.detach()
         self.leaf = record.clone().requires_grad_()
         torch.set_grad_enabled(True)
-        return _replaced(output, tensor, self.leaf.clone())
-
-
-def _replaced(output: Any, old: Tensor, new: Tensor) -> Any:
-    return new if output is old else tree_map(lambda leaf: new if leaf is old else leaf, output)
+        return replaced(output, tensor, self.leaf.clone())
 
 
 @dataclass(frozen=True)
 class Capture:
-    """One pass: what a method reads to make a map. P positions of the layer's grid, K scores per
-    image.
+    """What a method reads to make a map: one pass, P positions of the layer's grid, K scores.
 
     ``activations`` (N, C, P) and ``gradients`` (N, K, C, P) of the layer, ``scores`` (N, K),
     ``output`` the module's own output without graph, ``single`` whether one score per image was
@@ -153,17 +139,16 @@ class Capture:
             return as_scores(self.pinned.row(index)(call(self.module, inputs))).detach()
 
     def head(self, activations: Tensor, index: int) -> Tensor:
-        """Scores (M, K) of image ``index`` with the layer's activations (M, C, P) put in place of
-        its own; only the head runs.
+        """Scores (M, K) of image ``index`` with other activations (M, C, P) in the layer.
+
+        Only the head runs.
         """
         assert self.layout is not None
         original = self.original[index : index + 1]
         return self._replay(self.layout.output(activations.to(original.dtype), original), index)
 
     def curvature(self) -> Tensor:
-        """Hessian of each score times the activations, (N, K, C, P); zeros where the head is linear
-        in them.
-        """
+        """Hessian of each score times the activations, (N, K, C, P); zero for a linear head."""
         assert self.layout is not None
         with borrowed(self.module):
             target = find_layer(self.module, self.layer)
@@ -207,9 +192,7 @@ class Capture:
 
 
 def _with_images(inputs: Inputs, images: Tensor) -> Inputs:
-    """Inputs of one image with its image tensor replaced by M images, every other tensor repeated
-    to match.
-    """
+    """The inputs of one image for M altered ones (M, C, H, W); other tensors repeat to fit."""
     picture = first_tensor(inputs)
 
     def widened(t: Tensor) -> Tensor:
@@ -217,21 +200,6 @@ def _with_images(inputs: Inputs, images: Tensor) -> Inputs:
 
     replaced: Inputs = map_tensors(lambda t: images if t is picture else widened(t), inputs)
     return replaced
-
-
-def checked_scores(scores: Tensor, rows: int) -> Tensor:
-    """The scores, or ``TargetError`` where they are not one row per image."""
-    if scores.ndim not in (1, 2) or len(scores) != rows or not scores.is_floating_point():
-        raise TargetError(
-            f"The target gave {scores.dtype} scores of shape {tuple(scores.shape)}; expected floats ({rows},) or ({rows}, K)."
-        )
-    return scores
-
-
-def as_scores(scores: Tensor) -> Tensor:
-    """(N,) or (N, K) scores as (N, K) float32 (float64 stays)."""
-    scores = scores.float() if scores.dtype in _HALF else scores
-    return scores[:, None] if scores.ndim == 1 else scores
 
 
 def capture(
@@ -288,123 +256,6 @@ def capture_scores(module: nn.Module, inputs: Inputs, score: Score) -> Capture:
         return Capture(module, inputs, score, output, as_scores(scores), single=scores.ndim == 1)
 
 
-@dataclass(frozen=True)
-class InputPass:
-    """Gradients of (N, K) scores with respect to the image tensor, (N, K, C, H, W), and to watched
-    layers' outputs by name.
-    """
-
-    gradients: Tensor
-    watched: Mapping[str, Tensor]
-    rectifiers: int
-
-
-def input_gradients(
-    module: nn.Module,
-    inputs: Inputs,
-    score: Score,
-    *,
-    rule: Literal["", "guided", "deconvnet"] = "",
-    watch: Sequence[str] = (),
-) -> InputPass:
-    """One pass with a graph through the whole network; ``rule`` changes how gradients pass ReLUs,
-    in modules and in functions alike.
-
-    guided : the gradient passes where both it and the input are positive    deconvnet : where the
-        gradient is positive
-    ``rectifiers`` counts the ReLUs met under a rule.  Errors: ``LayerError`` where the score does
-    not depend on the image.
-    """
-    images = first_tensor(inputs).detach().clone().requires_grad_()
-    mode, outputs = _RectifierRule(rule), {name: torch.empty(0) for name in watch}
-    with borrowed(module) as stack, torch.enable_grad():
-        if rule:
-            stack.enter_context(mode)
-        with (
-            ExitStack() as hooks
-        ):  # gone before the gradient is taken, for which a checkpointed block runs once more
-            for name in watch:
-                hooks.callback(
-                    find_layer(module, name).register_forward_hook(_watcher(outputs, name)).remove
-                )
-            output = call(
-                module, map_tensors(lambda t: images if t is first_tensor(inputs) else t, inputs)
-            )
-        scores = as_scores(checked_scores(score(output), len(images)))
-        wanted = [images, *outputs.values()]
-        parts = [
-            torch.autograd.grad(scores[:, k].sum(), wanted, retain_graph=True, allow_unused=True)
-            for k in range(scores.shape[1])
-        ]
-    found = [
-        torch.stack([torch.zeros_like(w) if g is None else g for g in grads], 1)
-        for w, grads in zip(wanted, zip(*parts, strict=True), strict=True)
-    ]
-    return InputPass(
-        found[0].detach(),
-        dict(zip(watch, (g.detach() for g in found[1:]), strict=True)),
-        mode.count,
-    )
-
-
-def _watcher(outputs: dict[str, Tensor], name: str) -> Callable[[nn.Module, Any, Any], Any]:
-    def hook(module: nn.Module, args: Any, output: Any) -> Any:
-        if outputs[name].numel():
-            raise LayerError(
-                f"The layer {name!r} runs twice or more in one forward pass, so its gradient is not defined."
-            )
-        outputs[name] = first_tensor(output)
-        return _replaced(
-            output, outputs[name], outputs[name].clone()
-        )  # an in-place operation after the layer must not change the record
-
-    return hook
-
-
-class _RectifierRule(TorchFunctionMode):
-    """Gives every ReLU another backward rule for the length of a pass; nothing in the module is
-    touched.
-    """
-
-    def __init__(self, rule: str) -> None:
-        super().__init__()
-        self.rule, self.count = rule, 0
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__name__", "") in ("relu", "relu_") and self.rule:
-            self.count += 1
-            return _Rectifier.apply(args[0], self.rule)  # type: ignore[no-untyped-call]
-        return func(*args, **(kwargs or {}))
-
-
-class _Rectifier(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, rule: str) -> Tensor:
-        ctx.rule = rule
-        ctx.save_for_backward(values > 0)
-        return values.clamp_min(0)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        passed = gradient.clamp_min(0)
-        return (passed * ctx.saved_tensors[0] if ctx.rule == "guided" else passed), None
-
-
-def find_layer(module: nn.Module, layer: str) -> nn.Module:
-    """The submodule called ``layer``; ``LayerError`` names the nearest ones."""
-    layers = dict(module.named_modules())
-    if layer in layers and layer:
-        found: nn.Module = layers[layer]
-        return found
-    near = (
-        difflib.get_close_matches(layer, list(layers), n=5)
-        or [name for name in layers if name][-5:]
-    )
-    raise LayerError(
-        f"The model has no layer {layer!r}; near names: {', '.join(near)}. `gradaudit layers` lists all that can be explained."
-    )
-
-
 def _forward_from(
     module: nn.Module,
     target: nn.Module,
@@ -436,7 +287,7 @@ def _forward_from(
 
 def _layout_or_error(leaf: Tensor, inputs: Inputs, layer: str, target: nn.Module) -> Layout:
     size = tuple(first_tensor(inputs).shape[2:])
-    layout = layout_of(leaf.shape, size, normalises_last_axis(target))
+    layout = layout_of(leaf.shape, size, normalizes_last_axis(target))
     if layout is None:
         raise LayerError(
             f"The layer {layer!r} gives {tuple(leaf.shape)}, which holds no grid of positions larger than 1x1 for an input of {size}. "
@@ -446,8 +297,9 @@ def _layout_or_error(leaf: Tensor, inputs: Inputs, layer: str, target: nn.Module
 
 
 def head_gradients(scores: Tensor, leaf: Tensor, layer: str, create_graph: bool = False) -> Tensor:
-    """d score[n, k] / d leaf[n] as (N, K, *leaf.shape[1:]): all K in one sweep, one by one where an
-    operator refuses.
+    """d score[n, k] / d leaf[n] as (N, K, *leaf.shape[1:]).
+
+    All K in one sweep, or one by one where an operator of the network refuses that.
     """
     count = scores.shape[1]
     if not scores.requires_grad:
@@ -502,9 +354,7 @@ def _reached(gradient: Tensor | None, layer: str) -> Tensor:
 
 @dataclass(frozen=True)
 class _Trunk:
-    """Outputs of everything that ran before the layer, so that a replay computes nothing but the
-    head.
-    """
+    """What ran before the layer, with its outputs, so that a replay computes only the head."""
 
     layer: nn.Module
     rows: int
@@ -512,7 +362,10 @@ class _Trunk:
     outputs: Mapping[nn.Module, list[Any]]
 
     def patch(self, stack: ExitStack, output: Tensor, index: int, dense: bool) -> None:
-        """Until the stack unwinds, modules before the layer answer with their record of image
+        """Let recorded outputs of image ``index`` stand in for modules until the stack unwinds.
+
+        Modules before the layer answer with their record, the layer itself with ``output``.
+
         ``index``, the layer with ``output``.
         """
 
@@ -533,7 +386,7 @@ class _Trunk:
 
 
 def _answer(stack: ExitStack, module: nn.Module, outputs: list[Any]) -> None:
-    """The module's next calls return ``outputs`` one after the other, later ones run as ever."""
+    """The module's next calls return ``outputs`` in turn; later calls run it again."""
     waiting, forward, own = iter(outputs), module.forward, module.__dict__.get("forward")
     nothing = object()
 

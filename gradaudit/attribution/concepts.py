@@ -1,7 +1,7 @@
 """What a layer holds, in words: concepts with the classes they speak for, and the channels that
 carried a decision with their names.
 
-Deep feature factorisation writes the activations of a batch, positions by channels, as non-negative
+Deep feature factorization writes the activations of a batch, positions by channels, as non-negative
 parts: heat of each concept at each position times the concept's channels.  Nothing in it depends on
 a target; it shows what the layer can tell apart, not what the score used.
 
@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gradaudit.attribution.capture import Capture, capture
-from gradaudit.attribution.targets import FunctionScore, TargetContext, class_logits, resolve_target
+from gradaudit.attribution.scores import FunctionScore, class_logits
+from gradaudit.attribution.targets import TargetContext, resolve_target
 from gradaudit.errors import InputError
 from gradaudit.metrics.upsampling import upsample
 from gradaudit.models.inputs_outputs import Inputs
@@ -30,8 +31,9 @@ from gradaudit.models.inputs_outputs import Inputs
 
 @dataclass(frozen=True)
 class Concepts:
-    """Concepts of a batch: ``heat`` (N, k, h, w) >= 0, ``channels`` (k, C) >= 0, ``scores`` (k,
-    classes) of each concept alone.
+    """Concepts of a batch: where each one lies, its channels, and its class scores alone.
+
+    ``heat`` (N, k, h, w) >= 0, ``channels`` (k, C) >= 0, ``scores`` (k, classes).
 
     ``explained``: share of the squared activations that the concepts reproduce, 0 to 1.
     """
@@ -47,11 +49,12 @@ class Concepts:
         return ranked
 
 
-def factorise(
+def factorize(
     captured: Capture, concepts: int = 5, seed: int = 0, iterations: int = 500
 ) -> Concepts:
-    """Non-negative factorisation of a capture's rectified activations into concepts, and the class
-    scores of each concept alone.
+    """Factorize a capture's rectified activations into concepts, with the class scores of each.
+
+    The factorization is non-negative.
 
     A concept's scores are the head's logits when every position holds the concept's channels at
     their mean strength, minus the logits of a silent layer.
@@ -107,7 +110,7 @@ def discover(
     """Concepts of a layer over a batch of images."""
     score = resolve_target(lambda result: class_logits(result, output), TargetContext())
     assert isinstance(score, FunctionScore)
-    return factorise(capture(module, layer, images, score), concepts, seed)
+    return factorize(capture(module, layer, images, score), concepts, seed)
 
 
 # ── which channels carried the decision ───────────────────────────────────────────────────────────
@@ -115,8 +118,7 @@ def discover(
 
 @dataclass(frozen=True)
 class Neuron:
-    """One channel of the explained layer: its share of the map's total, and the classes that it
-    drives.
+    """One channel of the explained layer: its share of the map, and the classes that it drives.
 
     ``share`` is in [-1, 1], negative where the channel opposes the score, NaN where no channel
     contributes. ``classes``: those whose logits rise when the channel alone is active, best first,
@@ -137,10 +139,11 @@ def important_neurons(
     classes: int = 3,
     output: str | int | None = None,
 ) -> list[Neuron]:
-    """The channels that carried (positive share) or opposed (negative) one image's score, largest
-    first.
+    """The channels that spoke for one image's score, or against it, largest share first.
 
-    contributed : (N, K, C, P) of ``cams.contributions``; the share is the channel's sum over the
+    A positive share carried the score, a negative one opposed it.
+
+    contributed : (N, K, C, P) of ``methods.contributions``; the share is the channel's sum over the
         sum of all absolute channel sums.
     A channel's classes are those whose logits rise most when it alone is at its mean strength (head
     replay), against a silent layer.
@@ -234,8 +237,7 @@ def names_by_region(
     kept: float = 0.05,
     least: float = 0.04,
 ) -> list[ChannelName | None]:
-    """Per channel the region that its strongest positions overlap best, with their intersection
-    over union.
+    """Per channel the region that its strongest positions overlap best, and how well (IoU).
 
     maps : (N, C, h, w) activations on the layer's grid    masks : (N, R, H, W) in [0, 1]    regions
         : R words
@@ -272,8 +274,7 @@ def neuron_lines(
     class_name: Callable[[int], str],
     answers: Sequence[ChannelName | None],
 ) -> list[str]:
-    """One image's channels as text: first those that speak for the score, then those against, each
-    with its share and names.
+    """One image's channels as text, with share and names: for the score, then against.
 
     answers : per channel of the layer, from ``names_by_group`` or ``names_by_region``
     """

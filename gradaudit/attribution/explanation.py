@@ -17,9 +17,17 @@ from gradaudit.attribution import (
     perturbation_methods,  # noqa: F401  (they register their methods)
     pixel_methods,  # noqa: F401  (they register their methods)
 )
-from gradaudit.attribution.capture import Capture, Score, capture, capture_scores
+from gradaudit.attribution.capture import Capture, capture, capture_scores
 from gradaudit.attribution.layer_choice import resolve_layer
-from gradaudit.attribution.methods import CAMS, NO_LAYER, SCORES, components, contributions
+from gradaudit.attribution.methods import (
+    CAMS,
+    NO_LAYER,
+    SCORES,
+    Method,
+    components,
+    contributions,
+)
+from gradaudit.attribution.scores import Score
 from gradaudit.attribution.targets import TargetContext, narrowed, resolve_target
 from gradaudit.errors import ImageError, InputError, TargetError
 from gradaudit.metrics.upsampling import upsample
@@ -36,14 +44,11 @@ from gradaudit.models.sources import with_logits
 
 # a map whose range is below this fraction of its largest absolute value is rounding noise around a constant
 _FLAT = 1e-6
-_MOST_CLASS_COLUMNS = 20
-_MOST_STORED_CELLS = 64
-_PIXELS_AT_ONCE = 250_000  # of masks measured together
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Raw maps of a batch, signed and unnormalised.
+    """Raw maps of a batch, signed and unnormalized.
 
     raw : (N, h, w) float32, or (N, K, h, w) where K targets per image were asked for (``sign``
         already applied); (N, d, h, w) and (N, K, d, h, w) of volumes
@@ -65,12 +70,11 @@ class Explanation:
     dtype: str = "float32"
 
     def heat(self) -> Tensor:
-        """The positive evidence, ReLU(raw), unnormalised: what region metrics read."""
+        """The positive evidence, ReLU(raw), unnormalized: what region metrics read."""
         return self.raw.clamp_min(0)
 
     def upsample(self, size: tuple[int, int] | None = None) -> Tensor:
-        """Raw maps at (H, W) (default: the input's size), bilinear with half-pixel centres,
-        float32.
+        """Raw maps at (H, W), by default the input's size: float32, bilinear, half-pixel centers.
 
         Errors: ``InputError`` for maps of volumes, and for a size that is not (H, W).
         """
@@ -82,9 +86,7 @@ class Explanation:
         return result
 
     def refuse_volumes(self, where: str) -> None:
-        """``InputError`` where the input had other than two axes: its maps have a depth, which no
-        resizing of pictures may leave as it is.
-        """
+        """``InputError`` for maps of volumes, whose depth no resizing of pictures may keep."""
         if len(self.input_size) != 2:
             cells, pixels = (
                 "x".join(map(str, shape))
@@ -121,7 +123,7 @@ def explain(
         preprocessed, or a tuple or mapping of tensors
     target : text ("predicted", "label", "class:NAME", ...), class ids (N,) or (N, K), a tuple
         ("contrast", "a", "b"), or a callable
-        from the model's output to (N,) or (N, K)    method : a name in ``cams.CAMS``    sign : -1
+        from the model's output to (N,) or (N, K)    method : a name in ``methods.CAMS``    sign : -1
         for the evidence against
     labels : (N,) class ids, for the target "label"    chunk : most images in one pass; out of
         memory halves it and goes on
@@ -134,9 +136,9 @@ def explain(
     Errors: ``InputError``, ``LayerError``, ``TargetError``; ``ModelError`` when the model itself
     fails, or gives probabilities.
     """
-    clf = clf if isinstance(clf, Classifier) else Classifier(unwrap(clf))
     if sign not in (1, -1):
         raise InputError(f"sign: expected 1 (evidence for) or -1 (evidence against); got {sign!r}.")
+    clf = clf if isinstance(clf, Classifier) else Classifier(unwrap(clf))
     images = _on_device(clf.module, _checked(images))
     clf = replace(clf, gives_logits=clf.gives_logits or _reads_output_as_it_is(target))
     function = CAMS.get(method)
@@ -145,54 +147,16 @@ def explain(
         given = clf
         clf, _ = resolve_layer(clf, images)
         _warn_of_change(given, clf)
-    count = batch_size(images)
     wanted = ("negated", target) if sign == -1 else target
     ids = None if labels is None else torch.as_tensor(labels).long()
-
-    def mapped(inputs: Inputs, score: Score) -> tuple[Tensor, Capture]:
-        captured = (
-            capture(clf.module, clf.layer, inputs, score, autocast=dtype)
-            if needs_layer
-            else capture_scores(clf.module, inputs, score)
-        )
-        return captured.on_grid(components(contributions(method, captured))) if eigen else function(
-            captured
-        ), captured
-
-    def work(rows: slice) -> tuple[Tensor, Tensor, Tensor]:
-        context = TargetContext(None if ids is None else ids[rows], clf.class_index, clf.output)
-        score = SCORES.get(method, _same)(resolve_target(narrowed(wanted, rows, count), context))
-        part = map_tensors(lambda t: t[rows] if t.ndim and len(t) == count else t, images)
-        maps, captured = mapped(part, score)
-        if aug:
-            maps = (maps + mapped(_mirrored(part), captured.pinned)[0].flip(-1)) / 2
-        maps, scores = maps.float(), captured.scores.float() * sign
-        if captured.single:
-            maps, scores = maps[:, 0], scores[:, 0]
-        return maps, scores, _output_tensor(captured, clf.output)
-
-    raw, score, outputs = (
-        torch.cat(parts) for parts in zip(*_backed_off(work, count, chunk), strict=True)
-    )
-    if not clf.gives_logits and may_be_activated(
-        outputs
-    ):  # looked at on the way: a classifier with a named layer costs no pass of its own
+    work = _Work(clf, images, wanted, method, function, needs_layer, sign, ids, dtype, aug, eigen)
+    raw, score, outputs = work.all_rows(chunk)
+    # what came out tells whether the network gives logits, so that looking costs no pass of its own
+    if not clf.gives_logits and may_be_activated(outputs):
         settled = with_logits(clf, images)
         _warn_of_change(clf, settled)
         if settled.module is not clf.module:
-            return explain(
-                settled,
-                images,
-                target,
-                method,
-                sign,
-                labels,
-                chunk=chunk,
-                dtype=dtype,
-                aug=aug,
-                eigen=eigen,
-            )
-    size = tuple(first_tensor(images).shape[2:])
+            raw, score, outputs = replace(work, clf=settled).all_rows(chunk)
     return Explanation(
         raw,
         score,
@@ -200,15 +164,70 @@ def explain(
         _statuses(raw, score),
         clf.layer if needs_layer else "",
         method,
-        size,
-        str(dtype or torch.float32)[6:],
+        tuple(first_tensor(images).shape[2:]),
+        str(dtype or torch.float32).removeprefix("torch."),
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """One call of ``explain``, checked: which maps are made of which images, by which network."""
+
+    clf: Classifier
+    images: Inputs
+    target: Any
+    method: str
+    function: Method
+    needs_layer: bool
+    sign: int
+    labels: Tensor | None
+    dtype: torch.dtype | None
+    aug: bool
+    eigen: bool
+
+    @property
+    def count(self) -> int:
+        return batch_size(self.images)
+
+    def all_rows(self, chunk: int | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Raw maps, scores and outputs of every image, in as many passes as memory asks for."""
+        parts = _backed_off(self.rows, self.count, chunk)
+        maps, scores, outputs = (torch.cat(part) for part in zip(*parts, strict=True))
+        return maps, scores, outputs
+
+    def rows(self, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Raw maps, scores and outputs of consecutive images, from one pass."""
+        part = map_tensors(lambda t: t[rows] if t.ndim and len(t) == self.count else t, self.images)
+        captured = self.captured(part, self.score(rows))
+        maps = self.maps(captured)
+        if self.aug:
+            mirrored = self.maps(self.captured(_mirrored(part), captured.pinned))
+            maps = (maps + mirrored.flip(-1)) / 2
+        maps, scores = maps.float(), captured.scores.float() * self.sign
+        if captured.single:
+            maps, scores = maps[:, 0], scores[:, 0]
+        return maps, scores, _output_tensor(captured, self.clf.output)
+
+    def score(self, rows: slice) -> Score:
+        labels = None if self.labels is None else self.labels[rows]
+        context = TargetContext(labels, self.clf.class_index, self.clf.output)
+        score = resolve_target(narrowed(self.target, rows, self.count), context)
+        return SCORES.get(self.method, _same)(score)
+
+    def captured(self, inputs: Inputs, score: Score) -> Capture:
+        if self.needs_layer:
+            return capture(self.clf.module, self.clf.layer, inputs, score, autocast=self.dtype)
+        return capture_scores(self.clf.module, inputs, score)
+
+    def maps(self, captured: Capture) -> Tensor:
+        """(N, K, *grid): the method's map, or the first principal component of what it sums."""
+        if self.eigen:
+            return captured.on_grid(components(contributions(self.method, captured)))
+        return self.function(captured)
+
+
 def _reads_output_as_it_is(target: Any) -> bool:
-    """Scores that the user takes from the module's own output, whatever it is: a callable, or a
-    comparison with a reference embedding.
-    """
+    """True for a target that reads the module's own output: a callable, or a similarity."""
     if isinstance(target, tuple) and target and isinstance(target[0], str):
         return target[0] == "similarity" or (
             target[0] == "negated" and len(target) > 1 and _reads_output_as_it_is(target[1])
@@ -242,8 +261,9 @@ def _output_tensor(captured: Capture, key: str | int | None) -> Tensor:
 
 
 def fuse(explanations: Sequence[Explanation], how: str = "mean") -> Explanation:
-    """Maps of several layers of the same images as one, on the finest grid: the positive part of
-    each, divided by its own maximum.
+    """Maps of several layers of the same images as one, on the finest grid.
+
+    Of each map the positive part counts, divided by its own maximum.
 
     how : "mean", "max" or "product".  Layers have no common unit, so each is scaled to [0, 1]
         first; the result has none either.
@@ -306,8 +326,7 @@ def _on_device(module: nn.Module, images: Inputs) -> Inputs:
 def _backed_off(
     work: Callable[[slice], tuple[Tensor, ...]], count: int, chunk: int | None
 ) -> list[tuple[Tensor, ...]]:
-    """``work`` over consecutive rows; when memory runs out the rest goes on in chunks of half the
-    size.
+    """``work`` over consecutive rows; where memory runs out, the rest goes on in half the size.
 
     Errors: ``ImageError`` with the reason ``out_of_memory`` when one image alone does not fit.
     """
@@ -333,8 +352,9 @@ def _backed_off(
 
 
 def _statuses(raw: Tensor, score: Tensor) -> tuple[Any, ...]:
-    """Per map: non_finite, flat (a constant, zero included), no_positive_evidence (nothing above
-    0), or ok.
+    """Per map: ok, or why it shows nothing.
+
+    ``non_finite``, ``flat`` (a constant, also 0) or ``no_positive_evidence`` (nothing above 0).
     """
     cells = raw.flatten(score.ndim)
     finite = cells.isfinite().all(-1) & score.isfinite()

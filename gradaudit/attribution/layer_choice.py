@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gradaudit.attribution.capture import _replaced
-from gradaudit.attribution.layer_layout import Layout, layout_of, normalises_last_axis
+from gradaudit.attribution.layer_layout import Layout, layout_of, normalizes_last_axis
 from gradaudit.errors import LayerError, TargetError
 from gradaudit.models.borrowing import borrowed
 from gradaudit.models.classifier import Classifier, check_layer
-from gradaudit.models.inputs_outputs import Inputs, call, first_tensor, map_tensors
+from gradaudit.models.inputs_outputs import Inputs, call, first_tensor, map_tensors, replaced
 from gradaudit.models.sources import with_logits
 
 # ── choosing a layer ──────────────────────────────────────────────────────────────────────────────
@@ -22,9 +21,7 @@ from gradaudit.models.sources import with_logits
 
 @dataclass(frozen=True)
 class Candidate:
-    """A layer with a grid: ``reached`` says whether the gradient at its positions is anywhere
-    different from zero.
-    """
+    """A layer with a grid; ``reached``: its gradient is not zero at every position."""
 
     name: str
     layout: Layout
@@ -63,8 +60,9 @@ _STEM_SHARE = 0.25
 
 
 def choose_layer(module: nn.Module, inputs: Inputs, output: str | int | None = None) -> LayerChoice:
-    """The last layer that has a grid larger than 1x1 and a spatial gradient that is not exactly
-    zero, from one traced batch.
+    """The last layer with a grid larger than 1x1 and a gradient that differs from zero somewhere.
+
+    Found by tracing one batch.
 
     Left aside: pooling, dropout, layers inside attention, layers that run twice, and maps of class
     scores (one channel per class). Of a detector only the backbone counts: its pyramid and heads
@@ -114,8 +112,9 @@ def _is_detection(output: Any) -> bool:
 
 
 def _in_one_level_backbone(parts: Sequence[str]) -> bool:
-    """A layer of a detector's backbone; not the backbone as a whole, which gives several levels,
-    nor what makes further levels.
+    """True for a layer inside a detector's backbone that holds one resolution.
+
+    The backbone as a whole gives several, as do the parts called ``fpn`` and ``extra``.
     """
     return (
         "backbone" in parts
@@ -125,8 +124,9 @@ def _in_one_level_backbone(parts: Sequence[str]) -> bool:
 
 
 def _traced_scores(output: Any, key: str | int | None) -> Tensor:
-    """(N, C) scores to differentiate: class scores, averaged over maps, or the sum of a detector's
-    scores.
+    """(N, C) scores to differentiate.
+
+    Class scores, averaged over maps; of a detector the sum of all scores.
     """
     if key is None and _is_detection(output):
         return torch.stack([entry["scores"].float().sum() for entry in output])[:, None]
@@ -139,8 +139,7 @@ def _traced_scores(output: Any, key: str | int | None) -> Tensor:
 
 
 def _tracer(trace: _Trace, name: str) -> Callable[[nn.Module, Any, Any], Any]:
-    """Forward hook: hands on a clone of the layer's tensor and records that clone, so that only
-    what is read from the layer's output counts.
+    """Forward hook: records a clone of the layer's tensor and hands that clone on.
 
     The layer's own tensor may also reach the score past its output: a wrapper that returns hidden
     states beside a pooled vector made from them is read for the vector alone.
@@ -160,7 +159,7 @@ def _tracer(trace: _Trace, name: str) -> Callable[[nn.Module, Any, Any], Any]:
             if any(True for _ in module.parameters(recurse=False)):
                 trace.weighted.append(name)
         return (
-            output if tensor is None or handed_on is None else _replaced(output, tensor, handed_on)
+            output if tensor is None or handed_on is None else replaced(output, tensor, handed_on)
         )
 
     return hook
@@ -194,7 +193,7 @@ def _candidates(
         ):
             continue
         layout = (
-            layout_of(tensor.shape, size, normalises_last_axis(names[name]))
+            layout_of(tensor.shape, size, normalizes_last_axis(names[name]))
             if tensor.ndim >= 3
             else None
         )
@@ -259,8 +258,7 @@ def _listed(candidates: Sequence[Candidate]) -> str:
 
 
 def resolve_layer(classifier: Classifier, images: Inputs) -> tuple[Classifier, str]:
-    """The classifier with a concrete layer, and why that one; its network gives logits
-    (``with_logits``).
+    """The classifier with a concrete layer, giving logits (``with_logits``), and why that layer.
 
     images : (N, C, H, W) real, preprocessed images on the model's device; one is enough
 

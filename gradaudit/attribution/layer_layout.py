@@ -4,12 +4,16 @@ grid in a layer's output.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+
+from gradaudit.errors import LayerError
 
 _MOST_PREFIX_TOKENS = (
     16  # class, distillation and register tokens before the patches; the largest known model has 9
@@ -21,8 +25,9 @@ _MOST_PREFIX_TOKENS = (
 
 @dataclass(frozen=True)
 class Layout:
-    """How a layer's output holds a spatial grid; ``prefix`` counts the class and register tokens
-    before the patches.
+    """How a layer's output holds a grid of positions.
+
+    ``prefix`` counts the class and register tokens before the patches.
     """
 
     kind: Literal["nchw", "nhwc", "tokens"]
@@ -38,8 +43,9 @@ class Layout:
         return flat.transpose(1, 2)
 
     def output(self, positions: Tensor, original: Tensor) -> Tensor:
-        """The layer's output with other values at its positions; inverse of ``positions``, prefix
-        tokens from ``original``.
+        """The layer's output with other values at its positions: the inverse of ``positions``.
+
+        Prefix tokens come from ``original``.
         """
         if self.kind == "nchw":
             return positions.reshape(len(positions), *original.shape[1:])
@@ -52,11 +58,12 @@ class Layout:
 def layout_of(
     shape: Sequence[int], size: Sequence[int], channels_last: bool = False
 ) -> Layout | None:
-    """Read a layer's output shape against the input's (H, W) or (D, H, W); ``None`` where no grid
-    larger than 1x1 fits.
+    """The layout of a layer's output for an input (H, W) or (D, H, W); None where none fits.
+
+    Only grids larger than 1x1 count.
 
     A grid fits when it keeps the input's aspect to within one cell. Where both orders of axes fit
-    (e.g. 64x64x64), channels come first unless ``channels_last`` says that the layer normalises or
+    (e.g. 64x64x64), channels come first unless ``channels_last`` says that the layer normalizes or
     maps its last axis.
     """
     if len(shape) == len(size) + 2:
@@ -106,5 +113,31 @@ def _token_layout(tokens: int, channels: int, size: Sequence[int]) -> Layout | N
     return None
 
 
-def normalises_last_axis(module: nn.Module) -> bool:
+def normalizes_last_axis(module: nn.Module) -> bool:
     return isinstance(module, (nn.Linear, nn.LayerNorm)) and "2d" not in type(module).__name__
+
+
+def find_layer(module: nn.Module, layer: str) -> nn.Module:
+    """The submodule called ``layer``; ``LayerError`` names the nearest ones."""
+    layers = dict(module.named_modules())
+    if layer in layers and layer:
+        found: nn.Module = layers[layer]
+        return found
+    near = (
+        difflib.get_close_matches(layer, list(layers), n=5)
+        or [name for name in layers if name][-5:]
+    )
+    raise LayerError(
+        f"The model has no layer {layer!r}; near names: {', '.join(near)}. `gradaudit layers` lists all that can be explained."
+    )
+
+
+def enlarged(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Maps (N, K, *grid) at the size of the image, (H, W) or (D, H, W), in their own dtype.
+
+    The rule of ``metrics.upsampling.upsample``, by which everything is measured; a test holds the
+    two together.  This second kernel stays because some methods enlarge every channel's map on the
+    device, where float64 is slow or missing, and because it knows volumes.
+    """
+    mode = "bilinear" if len(size) == 2 else "trilinear"
+    return functional.interpolate(maps, size=tuple(size), mode=mode, align_corners=False)

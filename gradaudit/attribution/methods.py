@@ -1,11 +1,12 @@
-"""Family CAMS: a capture becomes a heat map, signed and unnormalised.
+"""Family CAMS: a capture becomes a heat map, signed and unnormalized.
 
 A method takes a ``Capture`` and returns (N, K, *grid).  Methods that weight channels are written as
 their weights alone, (N, K, C) or (N, K, C, P) for P positions, and ``weighting`` makes the map
 ``sum_c w A`` of them; the weights are kept for neuron importance and for the ``eigen`` smoothing.
 Written once per formula: A is (N, C, P), the gradients g are (N, K, C, P).
 
-The gradient methods are here; ``perturbation`` and ``pixels`` register theirs in the same family.
+The gradient methods are here; ``pixel_methods`` and ``perturbation_methods`` register theirs in
+the same family.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from gradaudit.attribution.capture import Capture, Score
-from gradaudit.attribution.targets import finer_score
+from gradaudit.attribution.capture import Capture
+from gradaudit.attribution.scores import Score, finer_score
 from gradaudit.errors import InputError, LayerError
 from gradaudit.registry import Family
 
@@ -83,9 +84,9 @@ _ONE_PASS = "one forward pass and the gradient of the head"
     caveat="averaging the gradient can place heat where the score did not use it; hirescam does not",
 )
 def gradcam(capture: Capture) -> Tensor:
-    """Mean over positions of the score's gradient, (N, K, C).  Source: Selvaraju et al. 2020, eq.
+    """Mean over positions of the score's gradient, (N, K, C).
 
-    1.
+    Source: Selvaraju et al. 2020, eq. 1
     """
     return capture.gradients.mean(-1)
 
@@ -101,8 +102,9 @@ def gradcam(capture: Capture) -> Tensor:
     caveat="made for activations >= 0; take a layer after a ReLU",
 )
 def gradcam_plus_plus(capture: Capture) -> Tensor:
-    """sum_p alpha relu(g), (N, K, C), with alpha = g^2 / (2 g^2 + S g^3) = 1 / (2 + S g), S = sum_p
-    A.
+    """sum_p alpha relu(g), (N, K, C), with alpha = g^2 / (2 g^2 + S g^3) = 1 / (2 + S g).
+
+    S = sum_p A.
 
     Dividing by g^2 first is the paper's formula exactly, and keeps small gradients from
     underflowing.  The derivatives are those of exp(score), whose common factor exp(score) scales
@@ -130,9 +132,9 @@ def gradcam_plus_plus(capture: Capture) -> Tensor:
     caveat="the weight of a channel whose activations sum to nearly zero is unstable; take a layer after a ReLU",
 )
 def xgradcam(capture: Capture) -> Tensor:
-    """sum_p g A / sum_p A, (N, K, C), 0 for channels that sum to zero.  Source: Fu et al.
+    """sum_p g A / sum_p A, (N, K, C), 0 for channels that sum to zero.
 
-    2020, eq. 8.
+    Source: Fu et al. 2020, eq. 8
     """
     total = capture.activations.sum(-1)[:, None]
     gains = (capture.gradients * capture.activations[:, None]).sum(-1)
@@ -154,8 +156,9 @@ def xgradcam(capture: Capture) -> Tensor:
     caveat="equals Grad-CAM times the number of positions; refused on any other head",
 )
 def cam(capture: Capture) -> Tensor:
-    """The linear weights w, (N, K, C): behind average pooling over P positions the gradient is w /
-    P at every position.
+    """The linear weights w of the head, (N, K, C).
+
+    Behind average pooling over P positions, the gradient is w / P at every position.
 
     Errors: ``LayerError`` where the head is not average pooling and a linear map.
     Source: Zhou et al. 2016, eq. 2
@@ -185,8 +188,9 @@ def cam(capture: Capture) -> Tensor:
     caveat="equals Grad-CAM where the head is piecewise linear",
 )
 def shapleycam(capture: Capture) -> Tensor:
-    """Mean over positions of g - H A / 2, (N, K, C): the second-order estimate of each channel's
-    Shapley value.  Source: Cai 2025.
+    """Mean over positions of g - H A / 2, (N, K, C): a channel's Shapley value to second order.
+
+    Source: Cai 2025
     """
     return (capture.gradients - 0.5 * capture.curvature()).mean(-1)
 
@@ -202,8 +206,9 @@ def shapleycam(capture: Capture) -> Tensor:
     caveat="shows what separates the class from its look-alikes, not all evidence for it; with two classes it is the contrast of both",
 )
 def finercam(capture: Capture) -> Tensor:
-    """Grad-CAM weights of the contrast score that ``SCORES`` puts in the target's place.  Source:
-    Zhang et al. 2025.
+    """Grad-CAM weights of the contrast score that ``SCORES`` puts in the target's place.
+
+    Source: Zhang et al. 2025
     """
     return gradcam(capture)
 
@@ -267,8 +272,9 @@ def elementwise(capture: Capture) -> Tensor:
     caveat="the same for every class; the sign of a component is arbitrary: it is turned so that it grows with the mean activation",
 )
 def eigencam(capture: Capture) -> Tensor:
-    """Projection of the centred activations on their first principal direction, (N, K, *grid), the
-    same for every k.
+    """Centered activations projected on their first principal direction, (N, K, *grid).
+
+    The same for every k.
     """
     return capture.on_grid(
         first_component(capture.activations)[:, None].expand(-1, capture.scores.shape[1], -1)
@@ -295,10 +301,11 @@ def components(terms: Tensor) -> Tensor:
 
 
 def first_component(terms: Tensor) -> Tensor:
-    """Scores of the P positions of (N, C, P) on the first principal direction of the channels, (N,
-    P).
+    """Scores of the P positions of (N, C, P) on the first principal direction of the channels.
 
-    Through the smaller Gram matrix (P x P, or C x C), in float64: centred X = U S V^T, the result
+    returns : (N, P)
+
+    Through the smaller Gram matrix (P x P, or C x C), in float64: centered X = U S V^T, the result
     is X v1 = u1 s1; a full SVD of C channels is never made.  Turned so that it grows with the sum
     over channels; zeros where all positions are equal.
     """
@@ -318,7 +325,7 @@ def _first_scores(x: Tensor) -> Tensor:
         gram = x.T @ x
         gram = (
             gram - gram.mean(0) - gram.mean(1, keepdim=True) + gram.mean()
-        )  # the Gram matrix of the centred columns
+        )  # the Gram matrix of the centered columns
         values, vectors = torch.linalg.eigh(gram)
         scores = vectors[:, -1] * values[-1].clamp_min(0).sqrt()
     total = x.sum(0)
@@ -342,8 +349,9 @@ def _turned(scores: Tensor, reference: Tensor) -> Tensor:
     caveat="the same for every class; turned so that it grows with the mean activation",
 )
 def kpcacam(capture: Capture) -> Tensor:
-    """Scores on the first kernel principal component, (N, K, *grid): kernel tanh(<x, y> / C + 1) of
-    the centred activations, double-centred.
+    """Scores on the first kernel principal component, (N, K, *grid).
+
+    Kernel tanh(<x, y> / C + 1) of the centered activations, double-centered.
     """
     x = capture.activations.double().transpose(1, 2)
     x = x - x.mean(1, keepdim=True)

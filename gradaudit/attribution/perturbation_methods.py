@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from gradaudit.attribution.capture import Capture
+from gradaudit.attribution.layer_layout import enlarged
 from gradaudit.attribution.methods import CAMS, NO_LAYER, weighting
 from gradaudit.models.inputs_outputs import first_tensor
 
@@ -32,8 +32,9 @@ CHUNK = 32
     caveat="the sign of every weight turns where the score is negative, as in the paper's formula",
 )
 def ablationcam(capture: Capture) -> Tensor:
-    """(y - y_c) / y, (N, K, C), with y_c the score without channel c; 0 where y is 0.  Source:
-    Desai and Ramaswamy 2020, eq. 5.
+    """(y - y_c) / y, (N, K, C), with y_c the score without channel c; 0 where y is 0.
+
+    Source: Desai and Ramaswamy 2020, eq. 5
     """
     drops = torch.stack([_without_each_channel(capture, n) for n in range(len(capture.scores))])
     scores = capture.scores[..., None]
@@ -45,8 +46,9 @@ def ablationcam(capture: Capture) -> Tensor:
 
 
 def _without_each_channel(capture: Capture, index: int) -> Tensor:
-    """Scores (K, C) of one image with channel c of the layer set to zero; silent channels need no
-    replay.
+    """Scores (K, C) of one image with channel c of the layer set to zero.
+
+    A channel that is zero already needs no replay.
     """
     own = capture.activations[index]
     drops = capture.scores[index][:, None].repeat(1, len(own))
@@ -69,8 +71,9 @@ def _without_each_channel(capture: Capture, index: int) -> Tensor:
     caveat="the softmax makes every weight positive: nothing can count against",
 )
 def scorecam(capture: Capture) -> Tensor:
-    """softmax over the channels of the score of x * norm(upsampled A_c), (N, K, C); constant
-    channels have the weight 0.
+    """softmax over the channels of the score of x * norm(upsampled A_c), (N, K, C).
+
+    Constant channels have the weight 0.
 
     The paper's baseline score f(x_b) is the same for every channel, so the softmax removes it.
     Source: Wang et al. 2020, algorithm 1
@@ -90,7 +93,7 @@ def _through_each_channel(capture: Capture, index: int) -> Tensor:
         device=maps.device,
     )
     for part in torch.split(varied, CHUNK):
-        full = _upsampled(maps[part], picture.shape[2:])
+        full = enlarged(maps[part][:, None], picture.shape[2:])[:, 0]
         floor, ceiling = (
             bound.reshape(-1, *[1] * (full.ndim - 1))
             for bound in (full.flatten(1).amin(1), full.flatten(1).amax(1))
@@ -98,13 +101,6 @@ def _through_each_channel(capture: Capture, index: int) -> Tensor:
         seen = (full - floor) / (ceiling - floor).clamp_min(torch.finfo(full.dtype).tiny)
         scores[:, part] = capture.evaluate(picture * seen[:, None].to(picture.dtype), index).T
     return scores.softmax(1) if len(varied) else torch.zeros_like(scores)
-
-
-def _upsampled(maps: Tensor, size: torch.Size) -> Tensor:
-    mode = "bilinear" if len(size) == 2 else "trilinear"
-    return functional.interpolate(maps[:, None], size=tuple(size), mode=mode, align_corners=False)[
-        :, 0
-    ]
 
 
 # ── parts of the image ────────────────────────────────────────────────────────────────────────────
@@ -120,8 +116,9 @@ def _upsampled(maps: Tensor, size: torch.Size) -> Tensor:
     caveat="a patch is itself an unusual image; evidence wider than the patch is missed",
 )
 def occlusion(capture: Capture) -> Tensor:
-    """Patches of an eighth of the side, moved by half a patch; the covering value 0 is the mean
-    colour of normalised images.
+    """Patches of an eighth of the side, moved by half a patch, are covered by 0.
+
+    0 is the mean color of normalized images.
     """
     sides = first_tensor(capture.inputs).shape[2:]
     window = tuple(max(1, side // 8) for side in sides)
@@ -131,9 +128,7 @@ def occlusion(capture: Capture) -> Tensor:
 def occluded(
     capture: Capture, window: tuple[int, ...], stride: tuple[int, ...], baseline: float = 0.0
 ) -> Tensor:
-    """Occlusion with patches of ``window`` pixels at steps of ``stride``, (N, K, *size of the
-    image).
-    """
+    """Occlusion with patches of ``window`` pixels at steps of ``stride``, (N, K, *image size)."""
     images = first_tensor(capture.inputs)
     size = tuple(images.shape[2:])
     places = list(_places(size, window, stride))
@@ -184,8 +179,9 @@ def _places(
     caveat="an estimate with sampling noise; the mean score is subtracted, so that the constant part of the score is no heat",
 )
 def rise(capture: Capture) -> Tensor:
-    """1,000 masks of 7 cells a side, kept with probability one half, upsampled and shifted at
-    random; fixed seed.
+    """1,000 random masks of 7 cells a side, each cell kept with probability 1/2; fixed seed.
+
+    Masks are upsampled and shifted at random.
     """
     return random_masks(capture)
 
@@ -210,13 +206,14 @@ def random_masks(
 
 
 def rise_masks(count: int, size: tuple[int, ...], cells: int, keep: float, seed: int) -> Tensor:
-    """(count, *size) masks in [0, 1]: a coarse random grid, upsampled to one cell more than the
-    image and cropped at random.
+    """(count, *size) masks in [0, 1]: a coarse random grid, upsampled, cropped at random.
+
+    It is upsampled to one cell more than the image, so that there is room to shift.
     """
     generator = torch.Generator().manual_seed(seed)
     coarse = (torch.rand(count, *(cells for _ in size), generator=generator) < keep).float()
     steps = [-(-side // cells) for side in size]
-    full = _upsampled(coarse, torch.Size([(cells + 1) * step for step in steps]))
+    full = enlarged(coarse[:, None], [(cells + 1) * step for step in steps])[:, 0]
     starts = torch.stack(
         [torch.randint(0, step, (count,), generator=generator) for step in steps], 1
     ).tolist()

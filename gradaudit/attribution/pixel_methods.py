@@ -1,28 +1,137 @@
 """Methods of the family CAMS at the resolution of the image: gradients with respect to the pixels.
 
-Their maps are magnitudes (the largest over the colour channels), so they are never negative and
+Their maps are magnitudes (the largest over the color channels), so they are never negative and
 have no evidence against.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
-from gradaudit.attribution.capture import Capture, input_gradients
+from gradaudit.attribution.capture import Capture
+from gradaudit.attribution.layer_layout import enlarged, find_layer
 from gradaudit.attribution.methods import CAMS, NO_LAYER, gradcam, weighted_sum
+from gradaudit.attribution.scores import Score, as_scores, checked_scores
 from gradaudit.errors import LayerError
-from gradaudit.models.inputs_outputs import Inputs, first_tensor, map_tensors
+from gradaudit.models.borrowing import borrowed
+from gradaudit.models.inputs_outputs import Inputs, call, first_tensor, map_tensors, replaced
 
 _BACKWARD = "one forward and one backward pass through the whole network"
 
 
+# ── gradients with respect to the image ───────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class InputPass:
+    """Gradients of (N, K) scores: by the image tensor, (N, K, C, H, W), and by watched layers."""
+
+    gradients: Tensor
+    watched: Mapping[str, Tensor]
+    rectifiers: int
+
+
+def input_gradients(
+    module: nn.Module,
+    inputs: Inputs,
+    score: Score,
+    *,
+    rule: Literal["", "guided", "deconvnet"] = "",
+    watch: Sequence[str] = (),
+) -> InputPass:
+    """One pass with a graph through the whole network.
+
+    rule : how gradients pass ReLUs, in modules and in functions alike.  "guided": where both the
+        gradient and the input are positive; "deconvnet": where the gradient is positive
+    watch : names of layers whose outputs' gradients are wanted, too
+
+    ``InputPass.rectifiers`` counts the ReLUs met under a rule.
+    Errors: ``LayerError`` for a watched layer that runs twice or does not exist.
+    """
+    images = first_tensor(inputs).detach().clone().requires_grad_()
+    given = map_tensors(lambda t: images if t is first_tensor(inputs) else t, inputs)
+    mode, outputs = _RectifierRule(rule), {name: torch.empty(0) for name in watch}
+    with borrowed(module) as stack, torch.enable_grad():
+        if rule:
+            stack.enter_context(mode)
+        # the hooks end before the gradient is taken, for which a checkpointed block runs once more
+        with ExitStack() as hooks:
+            for name in watch:
+                hook = find_layer(module, name).register_forward_hook(_watcher(outputs, name))
+                hooks.callback(hook.remove)
+            output = call(module, given)
+        scores = as_scores(checked_scores(score(output), len(images)))
+        gradients, *watched = _gradients_of_each(scores, [images, *outputs.values()])
+    return InputPass(gradients, dict(zip(watch, watched, strict=True)), mode.count)
+
+
+def _gradients_of_each(scores: Tensor, wanted: Sequence[Tensor]) -> list[Tensor]:
+    """d scores[:, k] / d w as (N, K, ...) for each tensor w; zero where nothing depends on it."""
+    by_score = [
+        torch.autograd.grad(scores[:, k].sum(), wanted, retain_graph=True, allow_unused=True)
+        for k in range(scores.shape[1])
+    ]
+    stacked = []
+    for tensor, gradients in zip(wanted, zip(*by_score, strict=True), strict=True):
+        filled = [torch.zeros_like(tensor) if g is None else g for g in gradients]
+        stacked.append(torch.stack(filled, 1).detach())
+    return stacked
+
+
+def _watcher(outputs: dict[str, Tensor], name: str) -> Callable[[nn.Module, Any, Any], Any]:
+    def hook(module: nn.Module, args: Any, output: Any) -> Any:
+        if outputs[name].numel():
+            raise LayerError(
+                f"The layer {name!r} runs twice or more in one forward pass, so its gradient is not defined."
+            )
+        outputs[name] = first_tensor(output)
+        # a clone is handed on: an in-place operation after the layer must not change the record
+        return replaced(output, outputs[name], outputs[name].clone())
+
+    return hook
+
+
+class _RectifierRule(TorchFunctionMode):
+    """Gives every ReLU another backward rule for the length of a pass; no module is changed."""
+
+    def __init__(self, rule: str) -> None:
+        super().__init__()
+        self.rule, self.count = rule, 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in ("relu", "relu_") and self.rule:
+            self.count += 1
+            return _Rectifier.apply(args[0], self.rule)  # type: ignore[no-untyped-call]
+        return func(*args, **(kwargs or {}))
+
+
+class _Rectifier(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, rule: str) -> Tensor:
+        ctx.rule = rule
+        ctx.save_for_backward(values > 0)
+        return values.clamp_min(0)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        passed = gradient.clamp_min(0)
+        return (passed * ctx.saved_tensors[0] if ctx.rule == "guided" else passed), None
+
+
+# ── the methods ───────────────────────────────────────────────────────────────────────────────────
+
+
 def magnitude(gradients: Tensor) -> Tensor:
-    """(N, K, C, H, W) -> (N, K, H, W): the largest absolute value over the colour channels
-    (Simonyan et al. 2014, sec. 3.1).
+    """(N, K, C, H, W) -> (N, K, H, W): the largest absolute value over the color channels.
+
+    Source: Simonyan et al. 2014, sec. 3.1
     """
     return gradients.abs().amax(2)
 
@@ -56,7 +165,7 @@ def pixel_gradients(
     caveat="noisy; says where the score is sensitive, not what it rests on",
 )
 def saliency(capture: Capture) -> Tensor:
-    """max over colours of |gradient|, (N, K, H, W).  Source: Simonyan et al. 2014, sec. 3.1."""
+    """max over colors of |gradient|, (N, K, H, W).  Source: Simonyan et al. 2014, sec. 3.1."""
     return magnitude(pixel_gradients(capture))
 
 
@@ -71,7 +180,7 @@ def saliency(capture: Capture) -> Tensor:
     caveat="nearly independent of class and of trained weights (Adebayo et al. 2018): an edge detector, no evidence of what the class used",
 )
 def guided_backprop(capture: Capture) -> Tensor:
-    """max over colours of |guided gradient|, (N, K, H, W).  Source: Springenberg et al. 2015."""
+    """max over colors of |guided gradient|, (N, K, H, W).  Source: Springenberg et al. 2015."""
     return magnitude(pixel_gradients(capture, "guided"))
 
 
@@ -86,7 +195,7 @@ def guided_backprop(capture: Capture) -> Tensor:
     caveat="ignores which ReLUs were open, so behind few layers it hardly depends on the image",
 )
 def deconvnet(capture: Capture) -> Tensor:
-    """max over colours of |deconvolved gradient|, (N, K, H, W).  Source: Zeiler and Fergus 2014."""
+    """max over colors of |deconvolved gradient|, (N, K, H, W).  Source: Zeiler and Fergus 2014."""
     return magnitude(pixel_gradients(capture, "deconvnet"))
 
 
@@ -101,15 +210,13 @@ def deconvnet(capture: Capture) -> Tensor:
     caveat="the fine detail comes from guided backprop, which hardly depends on the class",
 )
 def guided_gradcam(capture: Capture) -> Tensor:
-    """Guided backprop masked by where Grad-CAM is positive, (N, K, H, W).  Source: Selvaraju et al.
-    2020, sec. 3.2.
+    """Guided backprop where Grad-CAM is positive, zero elsewhere, (N, K, H, W).
+
+    Source: Selvaraju et al. 2020, sec. 3.2
     """
     coarse = capture.on_grid(weighted_sum(gradcam(capture), capture.activations)).clamp_min(0)
     size = tuple(first_tensor(capture.inputs).shape[2:])
-    mode = "bilinear" if len(size) == 2 else "trilinear"
-    return magnitude(pixel_gradients(capture, "guided")) * functional.interpolate(
-        coarse, size=size, mode=mode, align_corners=False
-    )
+    return magnitude(pixel_gradients(capture, "guided")) * enlarged(coarse, size)
 
 
 @CAMS.register(
@@ -123,8 +230,9 @@ def guided_gradcam(capture: Capture) -> Tensor:
     caveat="noise of 15 % of each image's range; fixed seed",
 )
 def smoothgrad(capture: Capture) -> Tensor:
-    """Mean of the gradients at x + noise, then max over colours of |.|, (N, K, H, W).  Source:
-    Smilkov et al. 2017, eq. 1.
+    """Mean of the gradients at x + noise, then max over colors of |.|, (N, K, H, W).
+
+    Source: Smilkov et al. 2017, eq. 1
     """
     return magnitude(smoothed_gradients(capture))
 
@@ -132,8 +240,9 @@ def smoothgrad(capture: Capture) -> Tensor:
 def smoothed_gradients(
     capture: Capture, samples: int = 25, spread: float = 0.15, seed: int = 0
 ) -> Tensor:
-    """Mean over ``samples`` of the signed gradients at x + N(0, (spread * range of x)^2), (N, K, C,
-    H, W).
+    """Mean of the signed gradients at x + N(0, (spread * range of x)^2), (N, K, C, H, W).
+
+    Over ``samples`` draws.
     """
     images = first_tensor(capture.inputs)
     flat = images.flatten(1)
@@ -166,8 +275,9 @@ def _moved(inputs: Inputs, images: Tensor) -> Inputs:
     caveat="biases of convolutions and batch norms only; psi rescales every layer to [0, 1], so the map has no unit",
 )
 def fullgrad(capture: Capture) -> Tensor:
-    """psi(|x g|) + sum over layers and channels of psi(|b g|), (N, K, H, W).  Source: Srinivas and
-    Fleuret 2019, eq. 6.
+    """psi(|x g|) + sum over layers and channels of psi(|b g|), (N, K, H, W).
+
+    Source: Srinivas and Fleuret 2019, eq. 6
     """
     biases = implicit_biases(capture.module)
     images = first_tensor(capture.inputs)
@@ -184,8 +294,9 @@ def fullgrad(capture: Capture) -> Tensor:
 
 
 def implicit_biases(module: nn.Module) -> dict[str, Tensor]:
-    """The additive constant per output channel of every convolution and batch norm that has one;
-    for batch norm beta - gamma mean / sd.
+    """The additive constant per output channel of every convolution and batch norm that has one.
+
+    For a batch norm: beta - gamma mean / sd.
     """
     biases = {}
     for name, layer in module.named_modules():
@@ -205,9 +316,7 @@ def implicit_biases(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _psi(values: Tensor, size: torch.Size) -> Tensor:
-    """|.| of (N, K, C, h, w), rescaled to [0, 1] over all channels of an image, upsampled, summed
-    over the channels: (N, K, H, W).
-    """
+    """|.| of (N, K, C, h, w) in [0, 1] per image, upsampled, summed over channels: (N, K, H, W)."""
     positive = values.abs()
     flat = positive.flatten(2)
     low, high = (
@@ -215,5 +324,4 @@ def _psi(values: Tensor, size: torch.Size) -> Tensor:
         for bound in (flat.amin(2), flat.amax(2))
     )
     scaled = (positive - low) / torch.where(high > low, high - low, torch.ones_like(high))
-    mode = "bilinear" if len(size) == 2 else "trilinear"
-    return functional.interpolate(scaled.sum(2), size=tuple(size), mode=mode, align_corners=False)
+    return enlarged(scaled.sum(2), size)

@@ -32,9 +32,7 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 @dataclass(frozen=True)
 class Acceleration:
-    """The classifier to use, the steps that were kept, and a sentence per step that was tried:
-    kept, or why not.
-    """
+    """The classifier to use, the steps that were kept, and a sentence on every step tried."""
 
     classifier: Classifier
     kept: tuple[str, ...] = ()
@@ -44,8 +42,7 @@ class Acceleration:
 def accelerated(
     clf: Classifier, images: Tensor, method: str = "gradcam", tolerance: float = TOLERANCE
 ) -> Acceleration:
-    """A classifier whose copy of the network runs faster and gives the same maps, and what was done
-    to it.
+    """A classifier whose copy of the network runs faster and gives the same maps.
 
     clf : with a concrete layer; its own module is not touched    images : (N, C, H, W) real,
         preprocessed; a few are enough
@@ -84,8 +81,9 @@ def accelerated(
 
 
 def _distance(found: Tensor, reference: Tensor) -> float:
-    """Largest absolute difference, relative to the reference's largest absolute value; infinite
-    where one is not finite.
+    """Largest absolute difference, relative to the reference's largest absolute value.
+
+    Infinite where one of them is not finite.
     """
     if not reference.numel():
         return 0.0
@@ -124,8 +122,9 @@ def _folded(clf: Classifier, images: Tensor) -> Classifier | None:
 
 
 def _pairs(module: nn.Module, images: Tensor) -> list[tuple[str, str]]:
-    """Names of convolutions and of the batch norms that read their output, each run once in one
-    traced pass.
+    """Names of convolutions and of the batch norms that read their output.
+
+    Only layers that run once; found by tracing one pass.
 
     Whether something else reads a convolution's output cannot be seen here; the comparison of the
     maps decides.

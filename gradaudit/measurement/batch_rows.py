@@ -12,12 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gradaudit.attribution.explanation import (
-    _MOST_CLASS_COLUMNS,
-    _MOST_STORED_CELLS,
-    _PIXELS_AT_ONCE,
-    explain,
-)
+from gradaudit.attribution.explanation import Explanation, explain
 from gradaudit.errors import ImageError, InputError, ModelError
 from gradaudit.measurement.batches import ImageBatch
 from gradaudit.metrics.mass import METRICS, area_share, heat_share, reasons
@@ -25,6 +20,11 @@ from gradaudit.metrics.ranking import RANKED, ranked_metrics
 from gradaudit.metrics.upsampling import project, upsample, whole_projection
 from gradaudit.models.classifier import Classifier
 from gradaudit.plan import Plan
+
+_MOST_CLASS_COLUMNS = 20
+_MOST_STORED_CELLS = 64
+_PIXELS_AT_ONCE = 250_000  # of masks measured together
+
 
 # ── measuring any heat against any masks ──────────────────────────────────────────────────────────
 
@@ -75,8 +75,9 @@ def _metric_columns(heat: NDArray[Any], masks: NDArray[Any]) -> dict[str, NDArra
 def projected_shares(
     heat: NDArray[Any], projected: NDArray[np.float64], size: tuple[int, int]
 ) -> NDArray[np.float64]:
-    """Heat shares (N, R) of coarse heat (N, h, w) >= 0 from the projections (N, R, h, w) of masks
-    of ``size``.
+    """Heat shares (N, R) of coarse heat (N, h, w) >= 0 and masks projected to its grid.
+
+    projected : (N, R, h, w) projections of masks of ``size``
 
     Equals upsampling first and masking then, without the full-size map; a projection keeps the
     mask's area.
@@ -105,7 +106,7 @@ def measure_batch(batch: ImageBatch, clf: Classifier, plan: Plan) -> BatchRows:
     """Explain one batch by the plan and measure every region.
 
     An image that cannot be read, whose label the target needs and is no class, or that alone
-    exceeds the device's memory becomes rows with its reason; its neighbours' numbers do not move.
+    exceeds the device's memory becomes rows with its reason; its neighbors' numbers do not move.
     """
     failures = _failures(batch, clf, plan)
     usable = [n for n, (reason, _) in enumerate(failures) if not reason]
@@ -153,34 +154,43 @@ def _explained(
     """Explanations by image, and the messages of images that alone exceed the memory."""
     if not usable:
         return {}, {}
-    settings = plan.explain
-    labels = [-1 if s.label is None else _or(clf.class_index(s.label), -1) for s in batch.samples]
     try:
-        dtype = None if plan.run.precision == "float32" else getattr(torch, plan.run.precision)
-        found = explain(
-            clf,
-            batch.images[usable],
-            settings.target,
-            settings.method,
-            settings.sign,
-            [labels[n] for n in usable],
-            dtype=dtype,
-        )
+        found = _explanation(batch, usable, clf, plan)
     except ImageError as error:
         if len(usable) == 1:
             return {}, {usable[0]: str(error)}
-        parts = [_explained(batch, [n], clf, plan) for n in usable]
-        return {n: e for part, _ in parts for n, e in part.items()}, {
-            n: m for _, part in parts for n, m in part.items()
-        }
-    if found.raw.ndim != 3:
-        raise InputError(
-            f"An audit measures one map per image; the target {settings.target!r} gave maps of shape {tuple(found.raw.shape)}."
-        )
+        explained: dict[int, _Explained] = {}
+        messages: dict[int, str] = {}
+        for n in usable:
+            alone, message = _explained(batch, [n], clf, plan)
+            explained |= alone
+            messages |= message
+        return explained, messages
     raw, scores = found.raw.cpu().numpy(), found.score.cpu().tolist()
     shares = probabilities(found.outputs).cpu().numpy()
     rows = zip(usable, raw, scores, found.status, shares, strict=True)
     return {n: _Explained(r, s, status, p, int(p.argmax())) for n, r, s, status, p in rows}, {}
+
+
+def _explanation(batch: ImageBatch, usable: list[int], clf: Classifier, plan: Plan) -> Explanation:
+    """``explain`` by the plan.  Errors: ``InputError`` where the target gives several maps."""
+    settings = plan.explain
+    labels = [-1 if s.label is None else _or(clf.class_index(s.label), -1) for s in batch.samples]
+    dtype = None if plan.run.precision == "float32" else getattr(torch, plan.run.precision)
+    found = explain(
+        clf,
+        batch.images[usable],
+        settings.target,
+        settings.method,
+        settings.sign,
+        [labels[n] for n in usable],
+        dtype=dtype,
+    )
+    if found.raw.ndim != 3:
+        raise InputError(
+            f"An audit measures one map per image; the target {settings.target!r} gave maps of shape {tuple(found.raw.shape)}."
+        )
+    return found
 
 
 def _or(value: int | None, other: int) -> int:
@@ -238,8 +248,9 @@ class _Measured:
 
 
 def _measured(batch: ImageBatch, explained: dict[int, _Explained]) -> dict[int, _Measured]:
-    """A few images at a time: as many as fit the processor's cache with their masks, and those of a
-    whole batch do not.
+    """Measure a few images at a time: as many as fit the processor's cache with their masks.
+
+    A whole batch does not.
     """
     if not batch.region_names:
         return {}
@@ -323,8 +334,9 @@ def _heat_reason(status: str) -> str:
 def _region_values(
     measured: _Measured | None, r: int, masked: bool, heated: bool
 ) -> dict[str, float]:
-    """Metrics of one region; the area share needs only the mask, everything else a heat map with
-    status ok as well.
+    """Metrics of one region, NaN where undefined.
+
+    The area share needs only the mask; everything else a heat map with status ok as well.
     """
     names = {
         ("heat_share" if name == "relevance_mass_accuracy" else name): name for name in METRICS
@@ -342,8 +354,9 @@ def _region_values(
 def _map_rows(
     batch: ImageBatch, n: int, plan: Plan, found: _Explained | None, measured: _Measured | None
 ) -> list[dict[str, Any]]:
-    """Coarse maps for display: the positive heat, unnormalised, and each region's coverage of the
-    map's cells in 1/255.
+    """Coarse maps for display: the positive heat, and how far each region covers the cells.
+
+    Heat is not normalized; coverage is in steps of 1/255.
     """
     if found is None:
         return []

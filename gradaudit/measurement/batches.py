@@ -1,44 +1,35 @@
-"""From samples to batches: images decoded and preprocessed, masks beside them in the same pixels,
-read ahead by other processes.
-"""
+"""Samples become batches of tensors, decoded ahead by other processes while the network runs."""
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from gradaudit.errors import (
-    GradauditError,
-    ImageError,
-    InputError,
-    foreign_place,
-    in_words,
-    own_place,
-)
-from gradaudit.images.decoding import FloatArray, Size, decode_image, plain_text
-from gradaudit.images.preprocessing import Geometry, Preprocess, preprocess_image
+from gradaudit.errors import GradauditError, InputError, foreign_place, in_words, own_place
+from gradaudit.images.decoding import Size, plain_text
+from gradaudit.images.preprocessing import Preprocess
+from gradaudit.measurement.samples import common_size, decode_sample
 from gradaudit.plan import Plan
 from gradaudit.records import Sample
-from gradaudit.regions.masks import region_masks
 
 
 @dataclass(frozen=True, eq=False)
 class ImageBatch:
-    """N samples ready for the network; an image that cannot be read keeps its slot, so its
-    neighbours' numbers do not move.
+    """N samples ready for the network.
 
-    images : (N, C, H, W) float32, preprocessed; zeros where unreadable      masks : (N, R, H, W)
-        float32 coverage in [0, 1]
-    reasons : N x R codes of ``records.REASONS``, "" where the mask is usable      failures : N x
-        (reason, message), ("", "") if readable
+    An image that cannot be read keeps its place, so that its neighbors' numbers do not move.
+
+    images : (N, C, H, W) float32, preprocessed; zeros where unreadable
+    masks : (N, R, H, W) float32 coverage in [0, 1]
+    reasons : N x R codes of ``records.REASONS``, "" where the mask is usable
+    failures : N x (reason, message), ("", "") if readable
     sizes : N x (height, width) as decoded, (0, 0) if unreadable
     """
 
@@ -59,17 +50,6 @@ class ImageBatch:
         return tuple(reason == "" for reason, _ in self.failures)
 
 
-@dataclass(frozen=True, eq=False)
-class _Loaded:
-    """One sample on its way into a batch; ``image`` is None where it could not be read."""
-
-    image: FloatArray | None
-    masks: tuple[FloatArray | None, ...]
-    reasons: tuple[str, ...]
-    failure: tuple[str, str] = ("", "")
-    size: Size = (0, 0)
-
-
 def load_batch(
     samples: Sequence[Sample],
     root: Path | None,
@@ -77,8 +57,7 @@ def load_batch(
     plan: Plan,
     region_names: Sequence[str],
 ) -> ImageBatch:
-    """Decode, preprocess and mask N samples; Pillow, numpy and scipy only, so it may run in a
-    worker process.
+    """Decode, preprocess and mask N samples, in any process (see ``samples``).
 
     ``preprocess`` None takes images as decoded (RGB in [0, 1]).  A batch without one readable
     image, under a preprocess that fixes no size, has H = W = 0.
@@ -87,8 +66,8 @@ def load_batch(
     """
     settings = preprocess or Preprocess()
     names = tuple(region_names)
-    loaded = [_load_sample(sample, root, settings, plan, names) for sample in samples]
-    height, width = _common_size(samples, loaded, settings)
+    loaded = [decode_sample(sample, root, settings, plan, names) for sample in samples]
+    height, width = common_size(samples, loaded, settings)
     images = np.zeros((len(loaded), settings.channels, height, width), dtype=np.float32)
     masks = np.zeros((len(loaded), len(names), height, width), dtype=np.float32)
     for row, item in enumerate(loaded):
@@ -108,71 +87,6 @@ def load_batch(
     )
 
 
-def _load_sample(
-    sample: Sample, root: Path | None, preprocess: Preprocess, plan: Plan, names: tuple[str, ...]
-) -> _Loaded:
-    try:
-        image = decode_image(sample.image, root)
-    except ImageError as error:
-        return _Loaded(
-            None, (None,) * len(names), (error.reason,) * len(names), (error.reason, str(error))
-        )
-    masks = _load_masks(sample, root, preprocess, plan, names, image.size)
-    return _Loaded(
-        preprocess_image(image, preprocess),
-        tuple(masks[name][0] for name in names),
-        tuple(masks[name][1] for name in names),
-        size=image.size,
-    )
-
-
-def _load_masks(
-    sample: Sample,
-    root: Path | None,
-    preprocess: Preprocess,
-    plan: Plan,
-    names: tuple[str, ...],
-    size: Size,
-) -> dict[str, tuple[FloatArray | None, str]]:
-    if not names:
-        return {}
-    geometry = preprocess.geometry(size)
-    found = region_masks(sample, plan, root or Path(), size, names)
-    return {name: _warp_region(*found[name], geometry) for name in names}
-
-
-def _warp_region(
-    mask: FloatArray | None, reason: str, geometry: Geometry
-) -> tuple[FloatArray | None, str]:
-    """The mask in the network's pixels and its reason: a region that the crop cuts away is not one
-    that was never there.
-    """
-    if mask is None:
-        return None, reason
-    if reason:
-        return None, reason
-    warped = geometry.warp_mask(mask)
-    return (warped, "") if warped.any() else (None, "empty_after_crop")
-
-
-def _common_size(
-    samples: Sequence[Sample], loaded: Sequence[_Loaded], preprocess: Preprocess
-) -> Size:
-    by_size: dict[Size, list[str]] = {}
-    for sample, item in zip(samples, loaded, strict=True):
-        if item.image is not None:
-            by_size.setdefault((item.image.shape[1], item.image.shape[2]), []).append(sample.id)
-    if len(by_size) > 1:
-        listing = ", ".join(
-            f"{h}x{w} ({len(ids)} images, e.g. {ids[0]})" for (h, w), ids in sorted(by_size.items())
-        )
-        raise InputError(
-            f"{len(loaded)} images of one batch end up in {len(by_size)} sizes (height x width): {listing}. "
-            "Declare a preprocess that fixes the size, e.g. crop = 224 or resize = [224, 224] under [preprocess]."
-        )
-    return next(iter(by_size), preprocess.output_size or (0, 0))
-
-
 def iterate_batches(
     chunks: Sequence[Sequence[Sample]],
     root: Path | None,
@@ -180,7 +94,7 @@ def iterate_batches(
     plan: Plan,
     region_names: Sequence[str],
     workers: int = 0,
-) -> Iterator[ImageBatch]:
+) -> Generator[ImageBatch, None, None]:
     """``load_batch`` of every chunk, in order; the same batches for every number of ``workers``.
 
     ``workers`` > 0 decodes ahead in that many processes, two batches each, while the caller
@@ -215,8 +129,9 @@ def iterate_batches(
 
 @dataclass(frozen=True)
 class _Failure:
-    """What went wrong in a worker, as text: an exception of another library may not survive the way
-    between processes.
+    """What went wrong in a worker, as text.
+
+    An exception of another library may not survive the way between processes.
     """
 
     kind: type[Exception]
@@ -291,48 +206,3 @@ def _received(batches: Iterator[ImageBatch | _Failure]) -> ImageBatch:
         # in no variable of this frame, which its traceback would keep alive, and with it the loader's processes
         raise batch.error()
     return batch
-
-
-def thumbnail(
-    sample: Sample,
-    root: Path | None,
-    preprocess: Preprocess | None,
-    plan: Plan,
-    region_names: Sequence[str],
-    side: int,
-) -> tuple[Image.Image, dict[str, FloatArray]]:
-    """What the network sees of one sample, before normalising: the picture with its longer side at
-    ``side``, and its usable masks.
-
-    returns : Pillow RGB; {region: (h, w) float32 coverage of the thumbnail's pixels}, without
-        regions that have no usable mask
-
-    Errors: ``ImageError`` where the image cannot be read.
-    """
-    settings = preprocess or Preprocess()
-    image = decode_image(sample.image, root)
-    values = preprocess_image(image, settings)
-    mean, std = (
-        np.array(part, np.float32)[:, None, None] for part in (settings.mean, settings.std)
-    )
-    shown = np.round(np.clip(values * std + mean, 0, 1) * 255).astype(np.uint8)
-    picture = Image.fromarray(
-        np.ascontiguousarray(np.broadcast_to(shown, (3, *shown.shape[1:])).transpose(1, 2, 0))
-    )
-    height, width = (
-        max(1, round(length * side / max(shown.shape[1:]))) for length in shown.shape[1:]
-    )
-    masks = _load_masks(sample, root, settings, plan, tuple(region_names), image.size)
-    fitted = Geometry(
-        source=(picture.height, picture.width),
-        scaled=(height, width),
-        top=0,
-        left=0,
-        size=(height, width),
-    )
-    resized = picture.resize((width, height), Image.Resampling.BICUBIC)
-    return resized, {
-        name: fitted.warp_mask(mask)
-        for name, (mask, reason) in masks.items()
-        if mask is not None and not reason
-    }

@@ -17,8 +17,9 @@ finished.
 
 
 def on_device(classifier: Classifier, device: str) -> Classifier:
-    """The classifier on a device of torch's ("cpu", "cuda:1", ...); "auto" takes the accelerator,
-    if there is one.
+    """The classifier on a device of torch's ("cpu", "cuda:1", ...).
+
+    "auto" takes the accelerator, if there is one.
 
     Errors: ``GradauditError`` where the device cannot be used here.
     """

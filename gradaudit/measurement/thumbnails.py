@@ -15,7 +15,7 @@ from skimage.measure import approximate_polygon, find_contours
 from gradaudit.errors import ImageError
 from gradaudit.images.preprocessing import Preprocess
 from gradaudit.manifest.reading import Manifest
-from gradaudit.measurement.batches import thumbnail
+from gradaudit.measurement.samples import thumbnail
 from gradaudit.plan import Plan
 from gradaudit.runs.folder import write_atomically
 
@@ -27,8 +27,9 @@ def write_thumbnails(
     image_ids: Iterable[str],
     folder: Path,
 ) -> dict[str, dict[str, Any]]:
-    """Write ``folder``/thumbs for the given images: what the network sees, without metadata, and
-    outlines per region.
+    """Write ``folder``/thumbs for the given images: what the network sees, and region outlines.
+
+    The pictures carry no metadata.
 
     returns : image id -> {"file", "width", "height", "outlines": {region: SVG path data in
         thumbnail pixels}}; also
@@ -65,8 +66,9 @@ def write_thumbnails(
 
 
 def outline_path(mask: Any) -> str:
-    """Outline of a mask (h, w) in [0, 1] at its half level as SVG path data, in pixels; empty for
-    an empty mask.
+    """Outline of a mask (h, w) in [0, 1] at its half level, as SVG path data in pixels.
+
+    Empty for an empty mask.
     """
     padded = np.pad(np.asarray(mask, dtype=float), 1)
     pieces = []

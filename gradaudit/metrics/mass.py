@@ -37,8 +37,9 @@ def relevance_mass_accuracy(heat: Array, masks: Array) -> Array:
 
 
 def heat_share(inside: Array, total: Array, area: Array) -> Array:
-    """inside (N, R) / total (N,), NaN where the total is 0 or the region's area (N, R) is; both
-    forms of the heat share end here.
+    """inside (N, R) / total (N,), NaN where the total or the region's area (N, R) is 0.
+
+    Both forms of the heat share end here.
     """
     xp = arrays.namespace(inside)
     share = arrays.ratio(inside, total[:, None] + xp.zeros_like(inside))
@@ -73,8 +74,9 @@ def area_share(masks: Array) -> Array:
 
 
 def reasons(heat: Array, masks: Array, cell_area: float = 0.0) -> list[list[str]]:
-    """N x R codes of ``records.REASONS``, the first that applies: non_finite, zero_heat,
-    empty_mask, mask_below_cell, full_mask, or "".
+    """N x R codes of ``records.REASONS``: why a metric is undefined, "" where none is.
+
+    The first that applies of non_finite, zero_heat, empty_mask, mask_below_cell, full_mask.
 
     cell_area : pixels of one cell of the map's grid; a region smaller than it keeps its numbers,
         with the reason ``mask_below_cell``.

@@ -79,8 +79,9 @@ class Ranking:
 
 
 def rank_pixels(heat: Array, masks: Array) -> Ranking:
-    """Sort the pixels of each image, heat (N, P) and masks (N, R, P), carrying the membership in up
-    to 31 regions in the low bits of the key.
+    """Sort the pixels of each image by heat (N, P); membership in regions (N, R, P) moves along.
+
+    Membership in up to 31 regions lies in the low bits of the sort key.
 
     A float32 >= 0 orders like its bit pattern, so value and membership fit one int64, and its plain
     sort is several times faster than sorting indices.  float64 heat is divided by its image's
@@ -125,8 +126,9 @@ Formula = Callable[[Ranking], Array]
 
 
 def _ranked(heat: Array, masks: Array, *formulas: Formula) -> list[Array]:
-    """(N, R) float64 per formula, with one sort per image; NaN for rows whose heat is zero
-    everywhere or not finite.
+    """(N, R) float64 per formula, with one sort per image.
+
+    NaN for rows whose heat is zero everywhere or not finite.
     """
     h, m, xp = arrays.flat(heat, 1), arrays.flat(masks, 2), arrays.namespace(heat)
     results = (
@@ -158,8 +160,9 @@ def _ranked(heat: Array, masks: Array, *formulas: Formula) -> list[Array]:
     caveat="a random map scores the region's area share",
 )
 def relevance_rank_accuracy(heat: Array, masks: Array) -> Array:
-    """Of the |R| hottest pixels, the fraction inside R; expected value where a tie straddles the
-    cut.
+    """Of the |R| hottest pixels, the fraction inside R.
+
+    Where a tie straddles the cut: the expected value.
 
     heat : (N, H, W) float, >= 0      masks : (N, R, H, W), inside from 0.5
     returns : (N, R) float64; NaN where the heat is zero or the region holds no pixel or every pixel
@@ -193,8 +196,9 @@ def _rank_accuracy(ranking: Ranking) -> Array:
     unit="probability",
 )
 def pointing_game(heat: Array, masks: Array) -> Array:
-    """1 if the hottest pixel lies in the region, else 0; the fraction of hottest pixels inside
-    where several tie.
+    """1 if the hottest pixel lies in the region, else 0.
+
+    Where several tie: the fraction of them inside.
 
     heat : (N, H, W) float, >= 0      masks : (N, R, H, W), inside from 0.5
     returns : (N, R) float64; NaN where the heat is zero or the region holds no pixel
@@ -218,8 +222,9 @@ def _pointing(ranking: Ranking) -> Array:
     source="Hanley and McNeil 1982, Radiology 143:29",
 )
 def auc(heat: Array, masks: Array) -> Array:
-    """Area under the ROC curve of the heat as a score for lying in the region: 1 separates, 0.5 is
-    chance.
+    """Area under the ROC curve of the heat as a score for lying in the region.
+
+    1 separates, 0.5 is chance.
 
     heat : (N, H, W) float, >= 0      masks : (N, R, H, W), inside from 0.5
     returns : (N, R) float64; NaN where the heat is zero or the region holds no pixel or every pixel

@@ -19,11 +19,12 @@ from gradaudit.metrics.arrays import Array
 
 @lru_cache(maxsize=256)
 def upsampling_matrix(size: int, cells: int) -> NDArray[np.float64]:
-    """The (size, cells) matrix W of bilinear resizing along one axis: upsampled = W_h @ map @
-    W_w.T; each row sums to 1.
+    """The (size, cells) matrix W of bilinear resizing along one axis; each row sums to 1.
+
+    upsampled = W_h @ map @ W_w.T
 
     Equals ``F.interpolate(mode="bilinear", align_corners=False)`` and ``cv2.resize(INTER_LINEAR)``:
-    pixel centres at half-integers, the border cell continued beyond its centre.
+    pixel centers at half-integers, the border cell continued beyond its center.
     """
     source = np.maximum((np.arange(size) + 0.5) * cells / size - 0.5, 0.0)
     low = np.minimum(source.astype(np.int64), cells - 1)
@@ -46,8 +47,9 @@ def upsample(maps: Array, size: tuple[int, int]) -> Array:
 
 
 def project(masks: Array, grid: tuple[int, int]) -> Array:
-    """The adjoint of ``upsample``: masks (..., H, W) -> weights (..., h, w) float64 with <mask, U
-    map> = <weights, map>.
+    """The adjoint of ``upsample``: masks (..., H, W) -> weights (..., h, w) float64.
+
+    <mask, U map> = <weights, map>
     """
     rows, columns = (
         arrays.like(upsampling_matrix(big, small), masks)
@@ -58,8 +60,9 @@ def project(masks: Array, grid: tuple[int, int]) -> Array:
 
 @lru_cache(maxsize=64)
 def whole_projection(size: tuple[int, int], grid: tuple[int, int]) -> NDArray[np.float64]:
-    """The projection of a mask that covers the whole image: how many pixels each cell of the grid
-    stands for, (h, w).
+    """How many pixels each cell of the grid stands for, (h, w).
+
+    The projection of a mask that covers the whole image.
     """
     rows, columns = (
         upsampling_matrix(big, small).sum(0) for big, small in zip(size, grid, strict=True)

@@ -1,6 +1,6 @@
-"""One line of text, or a module at hand, comes in; a ``Classifier`` goes out: network, layer,
-preprocess, class names.
+"""One line of text, or a module, comes in; a ``Classifier`` goes out.
 
-``sources`` reads the line, ``files`` whole networks in one file, ``weights`` state dicts;
+It holds network, layer, preprocess and class names.  ``sources`` reads the line; ``files``,
+``huggingface`` and ``factory`` read whole networks, ``weights`` state dicts;
 ``torchvision_compat`` is the only door to torchvision.  Torch wing.
 """

@@ -13,8 +13,9 @@ from torch import nn
 
 @contextmanager
 def borrowed(module: nn.Module) -> Iterator[ExitStack]:
-    """Evaluation mode inside; afterwards training flags, gradients, grad mode, autocast and RNG are
-    what they were.
+    """Evaluation mode inside; afterwards the module and torch's settings are what they were.
+
+    Given back: training flags, gradients, grad mode, autocast and random state.
 
     Flags are set per module and not by ``eval()``, which a subclass may override with effects of
     its own. Whatever is pushed on the yielded stack (hooks, patched forwards) is undone first, also

@@ -88,8 +88,9 @@ class Classifier:
 
 
 def unwrap(module: nn.Module) -> nn.Module:
-    """The network inside ``DataParallel``, ``DistributedDataParallel`` and ``torch.compile``;
-    TorchScript is refused.
+    """The network inside ``DataParallel``, ``DistributedDataParallel`` and ``torch.compile``.
+
+    Errors: ``ModelError`` for TorchScript.
     """
     if isinstance(module, torch.jit.ScriptModule):
         raise ModelError(f"{TORCHSCRIPT} Wrap the Python module that it was scripted from.")
@@ -104,8 +105,9 @@ def unwrap(module: nn.Module) -> nn.Module:
 
 
 def digest_of_module(module: nn.Module, source: str) -> str:
-    """sha256 (hex) over ``source``, the module's printed structure and every entry of its state
-    dict: name, type, shape, bytes.
+    """sha256 (hex) over ``source``, the module's printed structure and its state dict.
+
+    Of every entry: name, type, shape, bytes.
     """
     digest = hashlib.sha256()
     digest.update(f"{source}\0{re.sub(r' at 0x[0-9a-fA-F]+', '', repr(module))}\0".encode())

@@ -1,17 +1,18 @@
-"""Whole networks in one file or folder: torch.export programs, ONNX, Keras 3, Hugging Face.
+"""Whole networks in one file: torch.export programs, ONNX, Keras 3.
 
 A file that ends in a softmax or sigmoid loses it: the score that Grad-CAM explains is the logit.
 """
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,8 +52,9 @@ class ModelRequest:
 
 @dataclass(frozen=True)
 class BuiltModel:
-    """What a source gives: ``identity`` is content beside the state dict that makes it this model
-    (a factory's code).
+    """What a source gives.
+
+    ``identity``: what makes it this model beside its state dict (a factory's code).
     """
 
     module: nn.Module
@@ -78,8 +80,9 @@ def taken_off(ending: str) -> str:
 def _declared_by_input(
     origin: str, shape: Sequence[Any]
 ) -> tuple[Preprocess, tuple[str, ...], bool]:
-    """What an input of 4 dimensions says: size where it is fixed, channels, and whether they come
-    last.
+    """What an input of 4 dimensions says of size, channels and their order.
+
+    The size where it is fixed, the number of channels, and whether they come last.
 
     returns : preprocess, notes, channels last
     """
@@ -123,9 +126,7 @@ def _channels_last(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, 
 
 
 def _load_exported(request: ModelRequest) -> BuiltModel:
-    """A program saved by ``torch.export.save``, with the module tree of its source, so that its
-    layers have their names.
-    """
+    """A program saved by ``torch.export.save``, with the layer names of its source."""
     path = request.model_file()
     with no_pickles(path):
         program = torch.export.load(path)
@@ -189,8 +190,9 @@ _RESHAPING_NODES = (
 
 
 def _cut_exported(program: Any) -> str:
-    """Take a final softmax or sigmoid off the graph, also from before a change of shape; its name,
-    or "" where there is none.
+    """Take a final softmax or sigmoid off the graph, also before a change of shape.
+
+    returns : its name, or "" where there is none
     """
     output = next(node for node in program.graph.nodes if node.op == "output")
     if len(output.args[0]) != 1:
@@ -258,8 +260,9 @@ def _cut_onnx(graph: Any) -> str:
 
 
 def _converted(onnx: Any, converter: Any, model: Any, path: Path) -> nn.Module:
-    """The network as torch modules; operator sets that the converter does not know are brought to
-    13 first.
+    """The network as torch modules.
+
+    Operator sets that the converter does not know are brought to version 13 first.
     """
     try:
         try:
@@ -276,8 +279,9 @@ def _converted(onnx: Any, converter: Any, model: Any, path: Path) -> nn.Module:
 
 
 def imported_extra(module: str, extra: str, request: ModelRequest) -> Any:
-    """A module of an optional extra.  Errors: ``MissingExtraError``, which names the extra to
-    install.
+    """A module of an optional extra.
+
+    Errors: ``MissingExtraError``, which names the extra to install.
     """
     try:
         return importlib.import_module(module)
@@ -285,12 +289,23 @@ def imported_extra(module: str, extra: str, request: ModelRequest) -> Any:
         raise MissingExtraError(f"The model {request.spec}", extra, module) from error
 
 
+def did_you_mean(name: str, known: Collection[str]) -> str:
+    """A sentence with the names nearest to one that is not known."""
+    near = difflib.get_close_matches(name, known, n=3)
+    return (
+        f"Did you mean {' or '.join(map(repr, near))}?"
+        if near
+        else f"Known are, among {len(known)}: {', '.join(sorted(known)[:8])} …"
+    )
+
+
 # ── Keras ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 class _KerasLayer(nn.Module):
-    """One Keras operation as a torch module: Keras layers override ``__call__``, so that hooks on
-    them never fire.
+    """One Keras operation as a torch module, so that hooks fire.
+
+    On Keras layers they never do: those override ``__call__``.
     """
 
     def __init__(self, operation: Any) -> None:
@@ -305,8 +320,9 @@ class _KerasLayer(nn.Module):
 
 
 class _KerasGraph(nn.Module):
-    """A functional Keras model walked node by node, its layers as children under their own names;
-    nested models nest.
+    """A functional Keras model walked node by node; its layers are children under their names.
+
+    A nested model becomes a nested module.
     """
 
     def __init__(self, model: Any, skipped: Any = None) -> None:
@@ -369,8 +385,9 @@ def _load_keras(request: ModelRequest) -> BuiltModel:
 
 
 def _cut_keras(keras: Any, model: Any) -> tuple[Any, str]:
-    """Make a final softmax, sigmoid or logarithm of one linear.  returns : the layer to skip where
-    it is nothing else, and the function's name
+    """Turn a final softmax, sigmoid or logarithm of one into a linear activation.
+
+    returns : the layer to skip where it does nothing else, and the function's name
     """
     last = model.outputs[0]._keras_history.operation if len(model.outputs) == 1 else None
     if isinstance(last, keras.layers.Softmax):
@@ -380,98 +397,6 @@ def _cut_keras(keras: Any, model: Any) -> tuple[Any, str]:
         last.activation = keras.activations.linear
         return None, name.replace("_", "-")
     return None, ""
-
-
-# ── Hugging Face ──────────────────────────────────────────────────────────────────────────────────
-
-
-def load_huggingface(request: ModelRequest) -> BuiltModel:
-    """A local folder as ``save_pretrained`` writes it; nothing is downloaded and none of its code
-    is run.
-    """
-    folder = request.model_file()
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"{folder} has no config.json; save_pretrained writes it.")
-    import_torchvision()
-    transformers = imported_extra("transformers", "hf", request)
-    local = {"local_files_only": True, "trust_remote_code": False}
-    try:
-        module, info = transformers.AutoModelForImageClassification.from_pretrained(
-            folder, output_loading_info=True, **local
-        )
-    except Exception as error:
-        raise ModelError(
-            f"{folder} cannot be loaded as an image classifier: {type(error).__name__}: {error}"
-        ) from error
-    absent = sorted(
-        str(key) for kind in ("missing_keys", "mismatched_keys") for key in info.get(kind, ())
-    )
-    if absent:
-        raise ModelError(
-            f"{folder} lacks {len(absent)} weights, which would be random: {', '.join(absent[:5])}{' …' if len(absent) > 5 else ''}"
-        )
-    labels = module.config.id2label or {}  # some configurations (PVT) leave it out
-    names = tuple(
-        str(labels.get(index, f"LABEL_{index}")) for index in range(module.config.num_labels)
-    )
-    unnamed = all(name == f"LABEL_{index}" for index, name in enumerate(names))
-    notes: tuple[str, ...] = (
-        "the folder has no preprocessor_config.json: images are used as decoded where [preprocess] says nothing",
-    )
-    preprocess = None
-    if (folder / "preprocessor_config.json").is_file():
-        settings = transformers.AutoImageProcessor.from_pretrained(folder, **local).to_dict()
-        preprocess, notes = _declared_by_huggingface(settings), ()
-    return BuiltModel(
-        module,
-        preprocess,
-        None if unnamed else names,
-        len(names),
-        "auto",
-        "logits",
-        (folder / "config.json").read_text(),
-        notes,
-    )
-
-
-def _declared_by_huggingface(settings: Mapping[str, Any]) -> Preprocess:
-    """An image processor's settings.
-
-    Its normalisation ``(value·factor − mean) / std`` is written here on values in [0, 1].
-    """
-    size, crop = settings.get("size") or {}, settings.get("crop_size") or {}
-    resize = (
-        size.get("shortest_edge") or (size["height"], size["width"])
-        if settings.get("do_resize") and size
-        else None
-    )
-    cropped = (crop["height"], crop["width"]) if settings.get("do_center_crop") and crop else None
-    if settings.get("crop_pct") is not None and isinstance(
-        resize, int
-    ):  # ConvNeXt: below 384 resize more and crop, else squash
-        cropped, resize = (
-            ((resize, resize), int(resize / settings["crop_pct"]))
-            if resize < 384
-            else (None, (resize, resize))
-        )
-    factor = (
-        255 * (settings.get("rescale_factor") or 1 / 255)
-        if settings.get("do_rescale", True)
-        else 255.0
-    )
-    mean = settings["image_mean"] if settings.get("do_normalize") else (0.0,)
-    std = settings["image_std"] if settings.get("do_normalize") else (1.0,)
-    offset = 1.0 if settings.get("rescale_offset") else 0.0
-    filters = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # Pillow's numbers
-    resample = settings.get("resample")
-    return Preprocess(
-        resize=resize,
-        crop=cropped,
-        fit="shorter" if isinstance(resize, int) or resize is None else "exact",
-        interpolation=cast(Any, "bilinear" if resample is None else filters[int(resample)]),
-        mean=tuple((value + offset) / factor for value in mean),
-        std=tuple(value / factor for value in std),
-    )
 
 
 FILES: dict[str, Callable[[ModelRequest], BuiltModel]] = {

@@ -51,8 +51,9 @@ Inputs = Tensor | tuple[Any, ...] | Mapping[str, Any]
 
 
 def first_tensor(output: Any, key: str | int | None = None) -> Tensor:
-    """The tensor of scores in a module's output: itself, entry ``key``, ``logits``, or the first
-    tensor of a tuple or mapping.
+    """The tensor of scores in a module's output.
+
+    The output itself, its entry ``key`` or ``logits``, or the first tensor of a tuple or mapping.
 
     Errors: ``TargetError`` when there is none, listing what there is.
     """
@@ -97,3 +98,8 @@ def batch_size(inputs: Inputs) -> int:
 def map_tensors(function: Callable[[Tensor], Tensor], inputs: Any) -> Any:
     """Apply to every tensor of nested inputs or outputs; everything else passes as it is."""
     return tree_map(lambda leaf: function(leaf) if isinstance(leaf, Tensor) else leaf, inputs)
+
+
+def replaced(output: Any, old: Tensor, new: Tensor) -> Any:
+    """The output with one tensor in it exchanged for another."""
+    return new if output is old else tree_map(lambda leaf: new if leaf is old else leaf, output)

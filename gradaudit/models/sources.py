@@ -27,32 +27,32 @@ import hashlib
 import importlib.util
 import math
 import re
-import sys
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from gradaudit.errors import GradauditError, MissingExtraError, ModelError, in_words
+from gradaudit.errors import GradauditError, MissingExtraError, ModelError
 from gradaudit.images.preprocessing import Preprocess
 from gradaudit.models.classifier import Classifier, check_layer, digest_of_module, unwrap
-from gradaudit.models.files import FILES, NO_MODELS, BuiltModel, ModelRequest, load_huggingface
+from gradaudit.models.factory import load_factory, resolved_preprocess
+from gradaudit.models.files import FILES, NO_MODELS, BuiltModel, ModelRequest, did_you_mean
+from gradaudit.models.huggingface import load_huggingface
 from gradaudit.models.inputs_outputs import Inputs
 from gradaudit.models.output_activation import without_activation
-from gradaudit.models.torchvision_compat import declare_missing_operators, import_torchvision
+from gradaudit.models.torchvision_compat import import_torchvision
 from gradaudit.models.weights import load_state, outputs_of, read_weights
 from gradaudit.plan import PreprocessPlan
 
 
 def with_logits(classifier: Classifier, images: Inputs) -> Classifier:
-    """The classifier without a softmax or sigmoid module at the end of its network, which ``notes``
-    then says; itself where there is none.
+    """The classifier without a softmax or sigmoid module at the end of its network.
+
+    ``notes`` then says so; without such a module it is the given classifier.
 
     The network is a copy that shares its weights with the given one, which stays as it is; the
     digest is another, too.
@@ -94,8 +94,9 @@ def load_classifier(
     output: str | int | None = None,
     root: Path | None = None,
 ) -> Classifier:
-    """Load a network by its one-line description (see the top of this file), in eval mode on the
-    CPU.
+    """Load a network by its one-line description (see the top of this file).
+
+    It comes in eval mode on the CPU.
 
     What is given here comes before what the source declares: class names, layer, logits' key,
     single preprocess settings. Relative paths in ``spec`` and ``weights`` start at ``root``.
@@ -106,7 +107,7 @@ def load_classifier(
     """
     load = _loader_of(spec)
     with warnings.catch_warnings():
-        if load is not _load_factory:
+        if load is not load_factory:
             warnings.simplefilter(
                 "ignore"
                 # libraries warning each other of deprecations; a factory's warnings are its author's to see
@@ -123,7 +124,7 @@ def load_classifier(
     return Classifier(
         module=module,
         layer=chosen,
-        preprocess=_resolved_preprocess(built.preprocess, preprocess),
+        preprocess=resolved_preprocess(built.preprocess, preprocess),
         classes=names,
         source=spec,
         digest=digest_of_module(module, f"{_without_folders(spec)}\0{built.identity}"),
@@ -148,26 +149,9 @@ def _loader_of(spec: str) -> Callable[[ModelRequest], BuiltModel]:
     )
 
 
-def _resolved_preprocess(
-    declared: Preprocess | None, plan: PreprocessPlan | None
-) -> Preprocess | None:
-    if plan is None or plan == PreprocessPlan():
-        return declared
-    return (declared or Preprocess()).merged(plan)
-
-
 def _without_folders(spec: str) -> str:
     """The spec with bare file names: a digest must not depend on where a model lies."""
     return re.sub(r"[^:]*[/\\]", "", spec)
-
-
-def _did_you_mean(name: str, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=3)
-    return (
-        f"Did you mean {' or '.join(map(repr, near))}?"
-        if near
-        else f"Known are, among {len(known)}: {', '.join(sorted(known)[:8])} …"
-    )
 
 
 # ── torchvision ───────────────────────────────────────────────────────────────────────────────────
@@ -183,51 +167,47 @@ def _no_weights(spec: str, published: str) -> ModelError:
 
 
 def _load_torchvision(request: ModelRequest) -> BuiltModel:
-    models = import_torchvision().models
+    models, spec = import_torchvision().models, f"torchvision:{request.name}"
     known = models.list_models(module=models)
     if request.name not in known:
         raise ModelError(
-            f"torchvision has no classification network {request.name!r}. {_did_you_mean(request.name, known)}"
+            f"torchvision has no classification network {request.name!r}. {did_you_mean(request.name, known)}"
         )
-    published = {entry.name: entry for entry in models.get_model_weights(request.name)}
+    all_weights = models.get_model_weights(request.name)
+    published = {entry.name: entry for entry in all_weights}
     if request.weights is None:
-        raise _no_weights(
-            f"torchvision:{request.name}", " or ".join(map(repr, ["DEFAULT", *published]))
-        )
-    default = models.get_model_weights(request.name).DEFAULT
-    entry = (
-        default
-        if request.weights == "DEFAULT"
-        else published.get(request.weights.rpartition(".")[2])
-    )
-    if entry is not None:
-        module = _downloaded(
-            f"torchvision:{request.name}", lambda: models.get_model(request.name, weights=entry)
-        )
-        categories = tuple(entry.meta["categories"])
-        return BuiltModel(module, _declared_by_torchvision(entry), categories, len(categories))
+        raise _no_weights(spec, " or ".join(map(repr, ["DEFAULT", *published])))
+    default = all_weights.DEFAULT
+    entry = default
+    if request.weights != "DEFAULT":
+        entry = published.get(request.weights.rpartition(".")[2])
+    if entry is None:
+        return _torchvision_with_own_weights(models, request, default)
+    module = _downloaded(spec, lambda: models.get_model(request.name, weights=entry))
+    categories = tuple(entry.meta["categories"])
+    return BuiltModel(module, _declared_by_torchvision(entry), categories, len(categories))
 
-    extra = (
-        {"init_weights": False} if request.name in ("googlenet", "inception_v3") else {}
-    )  # their default warns, and takes a minute
+
+def _torchvision_with_own_weights(models: Any, request: ModelRequest, default: Any) -> BuiltModel:
+    """The architecture with a local file's weights, or random ones."""
+    extra: dict[str, Any] = {}
+    if request.name in ("googlenet", "inception_v3"):  # their default warns, and takes a minute
+        extra = {"init_weights": False}
 
     def build(outputs: int | None) -> nn.Module:
-        module: nn.Module = models.get_model(
-            request.name,
-            weights=None,
-            **extra,
-            **({} if outputs is None else {"num_classes": outputs}),
-        )
+        head = {} if outputs is None else {"num_classes": outputs}
+        module: nn.Module = models.get_model(request.name, weights=None, **extra, **head)
         return module
 
     module, notes = _filled(build, request, f"torchvision:{request.name}")
-    notes = (
-        *notes,
-        f"the preprocess is torchvision's own for {default}; set [preprocess] if the network was trained with another",
-    )
+    note = f"the preprocess is torchvision's own for {default}; set [preprocess] if the network was trained with another"
     outputs = _count_outputs(module)
     return BuiltModel(
-        module, _declared_by_torchvision(default), _imagenet_names(outputs), outputs, notes=notes
+        module,
+        _declared_by_torchvision(default),
+        _imagenet_names(outputs),
+        outputs,
+        notes=(*notes, note),
     )
 
 
@@ -243,8 +223,9 @@ def _declared_by_torchvision(entry: Any) -> Preprocess:
 
 
 def _imagenet_names(outputs: int | None) -> tuple[str, ...] | None:
-    """The names of ImageNet's 1,000 classes, in the order of every ImageNet-1k network; None for
-    another number of outputs.
+    """The names of ImageNet's 1,000 classes; None for another number of outputs.
+
+    In the order of every ImageNet-1k network.
     """
     if outputs != 1000:
         return None
@@ -264,9 +245,7 @@ def _downloaded(spec: str, build: Callable[[], nn.Module]) -> nn.Module:
 
 
 def _count_outputs(module: nn.Module) -> int | None:
-    """Length of the last weight-carrying layer's output, which in every torchvision and timm
-    classifier is the head.
-    """
+    """Outputs of the last layer with weights: the head, in torchvision and timm classifiers."""
     heads = [child for child in module.modules() if isinstance(child, nn.Linear | nn.Conv2d)]
     return None if not heads else int(heads[-1].weight.shape[0])
 
@@ -284,7 +263,7 @@ def _load_timm(request: ModelRequest) -> BuiltModel:
     known = timm.list_models()
     if request.name.partition(".")[0] not in known:
         raise ModelError(
-            f"timm has no network {request.name!r}. {_did_you_mean(request.name, known)}"
+            f"timm has no network {request.name!r}. {did_you_mean(request.name, known)}"
         )
     if request.weights is None:
         raise _no_weights(spec, "'pretrained'")
@@ -317,9 +296,7 @@ def _load_timm(request: ModelRequest) -> BuiltModel:
 
 
 def _declared_by_timm(config: Mapping[str, Any]) -> Preprocess:
-    """The evaluation transform that ``timm.data.create_transform`` builds from the same
-    configuration.
-    """
+    """The evaluation transform that ``timm.data.create_transform`` builds of these settings."""
     channels, *size = config["input_size"]
     if channels not in (1, 3):
         raise ModelError(f"The network takes {channels} channels; images have 3, or 1 as luma.")
@@ -342,132 +319,13 @@ def _declared_by_timm(config: Mapping[str, Any]) -> Preprocess:
     )
 
 
-# ── factory ───────────────────────────────────────────────────────────────────────────────────────
-
-
-def _load_factory(request: ModelRequest) -> BuiltModel:
-    """Run the user's own Python.  It returns a module, (module, preprocess) or a ``Classifier``."""
-    file, _, function = request.name.rpartition(":")
-    path = request.file(file)
-    if not file or not function.isidentifier():
-        raise ModelError(
-            f"factory:{request.name} needs a file and a function: factory:models.py:build"
-        )
-    if not path.is_file():
-        raise ModelError(f"factory:{request.name}: there is no file {path}.")
-    declare_missing_operators()
-    with _importable_folder(path.resolve().parent):
-        namespace = _executed(path)
-        build = getattr(namespace, function, None)
-        if not callable(build):
-            own = [
-                name
-                for name, value in vars(namespace).items()
-                if callable(value) and getattr(value, "__module__", "") == namespace.__name__
-            ]
-            raise ModelError(f"{path} has no function {function!r}. {_did_you_mean(function, own)}")
-        result = _own_errors(path, build)
-    note = f"{path.name} is the auditor's own Python and was run to build the network"
-    built = _of_factory_result(path, result, hashlib.sha256(path.read_bytes()).hexdigest(), note)
-    if request.weights is not None:
-        load_state(built.module, read_weights(request.file(request.weights)), request.weights)
-    return built
-
-
-def _executed(path: Path) -> ModuleType:
-    name = f"gradaudit_factory_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ModelError(f"{path} is not a Python file.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pickling inside the factory look their module up
-    loader = spec.loader
-    _own_errors(path, lambda: loader.exec_module(module))
-    return module
-
-
-def _own_errors(path: Path, run: Callable[[], Any]) -> Any:
-    """Run the user's code; an error in it is reported with its line in the user's file."""
-    try:
-        return run()
-    except (GradauditError, KeyboardInterrupt):
-        raise
-    except (
-        BaseException
-    ) as error:  # SystemExit and every other: nothing that user code raises may look like a result
-        lines = []
-        trace = error.__traceback__
-        while trace is not None:
-            if Path(trace.tb_frame.f_code.co_filename).name == path.name:
-                lines.append(trace.tb_lineno)
-            trace = trace.tb_next
-        place = f"{path}, line {lines[-1]}" if lines else str(path)
-        words = (
-            in_words(error) if isinstance(error, SystemExit) else f"{type(error).__name__}: {error}"
-        )
-        raise ModelError(f"The factory failed at {place}: {words}") from error
-
-
-@contextmanager
-def _importable_folder(folder: Path) -> Iterator[None]:
-    """A factory may import the files beside it; the search path is given back."""
-    before = list(sys.path)
-    sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        sys.path[:] = before
-
-
-def _of_factory_result(path: Path, result: Any, identity: str, note: str) -> BuiltModel:
-    if isinstance(result, Classifier):
-        return BuiltModel(
-            result.module,
-            result.preprocess,
-            result.classes,
-            None,
-            result.layer,
-            result.output,
-            identity,
-            (*result.notes, note),
-        )
-    module, declared = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
-    if not isinstance(module, nn.Module):
-        raise ModelError(
-            f"The factory in {path} returned {type(result).__name__}; expected a torch.nn.Module, (module, preprocess) or a Classifier."
-        )
-    return BuiltModel(
-        module, _declared_by_factory(path, declared), identity=identity, notes=(note,)
-    )
-
-
-def _declared_by_factory(path: Path, declared: Any) -> Preprocess | None:
-    if declared is None or isinstance(declared, Preprocess):
-        return declared
-    if isinstance(declared, PreprocessPlan):
-        return _resolved_preprocess(None, declared)
-    known = [field.name for field in fields(Preprocess)]
-    if isinstance(declared, Mapping):
-        unknown = [str(key) for key in declared if key not in known]
-        if not unknown:
-            return Preprocess(**declared)
-        raise ModelError(
-            f"The factory in {path} declares {', '.join(unknown)}, which no preprocess has. Known settings: {', '.join(known)}"
-        )
-    raise ModelError(
-        f"The factory in {path} returned a preprocess of type {type(declared).__name__}; expected a dict of {', '.join(known)}."
-    )
-
-
 # ── weights ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def _filled(
     build: Callable[[int | None], nn.Module], request: ModelRequest, spec: str
 ) -> tuple[nn.Module, tuple[str, ...]]:
-    """The architecture with the requested weights; its number of classes follows the checkpoint's
-    head.
-    """
+    """The architecture with the requested weights and as many classes as their head has."""
     weights = str(request.weights)
     if weights == "random":
         with torch.random.fork_rng(
@@ -490,5 +348,5 @@ def _filled(
 
 
 _SOURCES: dict[str, Callable[[ModelRequest], BuiltModel]] = {
-    "torchvision": _load_torchvision, "timm": _load_timm, "factory": _load_factory, "hf": load_huggingface,
+    "torchvision": _load_torchvision, "timm": _load_timm, "factory": load_factory, "hf": load_huggingface,
 }  # fmt: skip

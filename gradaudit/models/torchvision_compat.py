@@ -40,8 +40,9 @@ def _nothing() -> None: ...
 
 
 def declare_missing_operators() -> None:
-    """Declare what the import of torchvision needs; nothing happens where it is imported already,
-    or its operators load.
+    """Declare the operators that importing torchvision needs.
+
+    Nothing happens where it is imported already, or its operators load.
     """
     global _library
     if "torchvision" in sys.modules or _library is not None:

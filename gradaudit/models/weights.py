@@ -23,9 +23,7 @@ TORCHSCRIPT = (
 
 
 def outputs_of(state: Mapping[str, Tensor], module: nn.Module) -> int | None:
-    """The checkpoint's number of classes, where that is all in which its shapes differ from the
-    network's.
-    """
+    """The checkpoint's number of classes, where no other shape differs from the network's."""
     expected = module.state_dict()
     found = _without_prefix(state, expected)
     changes = {
@@ -37,10 +35,9 @@ def outputs_of(state: Mapping[str, Tensor], module: nn.Module) -> int | None:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """A state dict from ``.safetensors``, or from ``torch.save`` (read with ``weights_only``), out
-    of the usual wrappings.
+    """A state dict from ``.safetensors``, or from ``torch.save`` (read with ``weights_only``).
 
-    Recognised around it: ``state_dict``, ``model_state_dict``, ``model``, ``net``, ``network``,
+    Recognized around it: ``state_dict``, ``model_state_dict``, ``model``, ``net``, ``network``,
     ``weights``.
 
     Errors: ``ModelError`` for a missing or damaged file, a pickled module, TorchScript, or a file
@@ -106,9 +103,7 @@ def _load_safely(path: Path) -> Any:
 
 
 def _without_prefix(state: Mapping[str, Tensor], expected: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Keys without what ``DataParallel``, ``torch.compile`` or a training framework put before all
-    of them.
-    """
+    """Keys without their common prefix (``DataParallel``, ``torch.compile``, frameworks)."""
     found = dict(state)
     for _ in range(3):
         for prefix in ("module.", "_orig_mod.", "model.", "net.", "network."):
@@ -121,12 +116,13 @@ def _without_prefix(state: Mapping[str, Tensor], expected: Mapping[str, Any]) ->
 
 
 def load_state(module: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
-    """Fill the network in place.  Errors: ``ModelError`` that counts and names what is missing,
-    unexpected or of another shape.
+    """Fill the network in place.
+
+    Errors: ``ModelError`` that counts and names what is missing, unexpected or of another shape.
     """
     expected = module.state_dict()
     found = _without_prefix(state, expected)
-    # Counters of old checkpoints: batch normalisation does not read them in eval mode.
+    # Counters of old checkpoints: batch normalization does not read them in eval mode.
     missing = [
         key for key in expected if key not in found and not key.endswith(".num_batches_tracked")
     ]
@@ -157,8 +153,9 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], origin: str) -> N
 
 @contextmanager
 def no_pickles(path: Path) -> Iterator[None]:
-    """``torch.export.load`` falls back to pickle for what ``weights_only`` refuses; here the
-    fallback is refused too.
+    """Refuse pickles inside the block.
+
+    ``torch.export.load`` falls back to pickle for what ``weights_only`` refuses; not here.
     """
     load, loads = torch.load, pickle.loads
 

@@ -34,6 +34,7 @@ import pyarrow.parquet as pq
 
 from gradaudit.errors import InputError, RunError
 from gradaudit.records import IMAGE_COLUMNS, TABLE_COLUMNS, Measurements
+from gradaudit.runs.receipts import PartReceipt, Receipt
 
 PARTS = ("images", "regions", "maps")
 _TEXT_COLUMNS = frozenset(
@@ -164,16 +165,18 @@ class RunFolder:
     def pending(self) -> tuple[Shard, ...]:
         return tuple(shard for shard in self.shards() if not self.finished(shard))
 
-    def commit(self, shard: Shard, tables: ShardTables) -> None:
+    def commit(self, shard: Shard, tables: ShardTables) -> Receipt:
         """Write the parts of one shard, then its receipt."""
-        parts: dict[str, dict[str, Any]] = {}
+        parts: dict[str, PartReceipt] = {}
         for part in PARTS:
             table: pa.Table = getattr(tables, part)
             content = _parquet_bytes(table, part)
             write_atomically(self._part(part, shard), content)
-            parts[part] = {"rows": table.num_rows, "sha256": hashlib.sha256(content).hexdigest()}
-        receipt = {"plan_id": self.plan_id, "range": [shard.start, shard.stop], "parts": parts}
-        write_atomically(self.path / "receipts" / f"{shard.name}.json", _json_bytes(receipt))
+            parts[part] = PartReceipt(table.num_rows, hashlib.sha256(content).hexdigest())
+        receipt = Receipt(self.plan_id, shard.start, shard.stop, parts)
+        path = self.path / "receipts" / f"{shard.name}.json"
+        write_atomically(path, _json_bytes(receipt.as_json()))
+        return receipt
 
     def update_run(self, **fields: Any) -> None:
         """Add or replace fields of run.json (never those that make its identity)."""

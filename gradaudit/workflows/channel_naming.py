@@ -19,7 +19,8 @@ from gradaudit.attribution.concepts import (
     strengths,
 )
 from gradaudit.attribution.methods import CAMS, SCORES, WEIGHTS, contributions
-from gradaudit.attribution.targets import TargetContext, class_logits, resolve_target
+from gradaudit.attribution.scores import class_logits
+from gradaudit.attribution.targets import TargetContext, resolve_target
 from gradaudit.errors import LayerError
 from gradaudit.measurement.batch_rows import probabilities
 from gradaudit.workflows.explanation_records import finite_or_none, layer_of, what_failed

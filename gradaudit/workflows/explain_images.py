@@ -25,7 +25,7 @@ from gradaudit.errors import ImageError, InputError, PlanError
 from gradaudit.images.decoding import decode_image
 from gradaudit.images.preprocessing import Preprocess, preprocess_image
 from gradaudit.measurement.devices import Progress, on_device
-from gradaudit.measurement.prepare import versions
+from gradaudit.measurement.run_record import versions
 from gradaudit.models.classifier import Classifier
 from gradaudit.plan import Plan
 from gradaudit.runs.folder import local_path, write_atomically

@@ -23,7 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from gradaudit.attribution.capture import capture, capture_scores, head_gradients
 from gradaudit.attribution.layer_choice import choose_layer
 from gradaudit.attribution.layer_layout import Layout, layout_of
-from gradaudit.attribution.targets import ClassScore, FunctionScore
+from gradaudit.attribution.scores import ClassScore, FunctionScore
 from gradaudit.errors import ForwardError, LayerError, TargetError
 from gradaudit.models.borrowing import borrowed
 from gradaudit.models.inputs_outputs import first_tensor

@@ -10,7 +10,7 @@ from torch import nn
 from gradaudit.attribution.capture import capture
 from gradaudit.attribution.concepts import discover, important_neurons
 from gradaudit.attribution.methods import contributions
-from gradaudit.attribution.targets import ClassScore
+from gradaudit.attribution.scores import ClassScore
 from gradaudit.errors import InputError
 
 

@@ -13,11 +13,12 @@ from tiny_models import images, seeded
 from torch import nn
 from torch.nn import functional
 
-from gradaudit.attribution.capture import capture, capture_scores, input_gradients
+from gradaudit.attribution.capture import capture, capture_scores
 from gradaudit.attribution.explanation import explain
 from gradaudit.attribution.methods import gradcam_plus_plus
 from gradaudit.attribution.perturbation_methods import occluded
-from gradaudit.attribution.targets import ClassScore
+from gradaudit.attribution.pixel_methods import input_gradients
+from gradaudit.attribution.scores import ClassScore
 from gradaudit.models.classifier import Classifier
 from gradaudit.models.torchvision_compat import import_torchvision
 

@@ -22,7 +22,8 @@ from gradaudit.images import preprocessing
 from gradaudit.images.decoding import decode_image
 from gradaudit.images.preprocessing import Preprocess, preprocess_image
 from gradaudit.measurement import batches
-from gradaudit.measurement.batches import iterate_batches, load_batch, thumbnail
+from gradaudit.measurement.batches import iterate_batches, load_batch
+from gradaudit.measurement.samples import thumbnail
 from gradaudit.models.torchvision_compat import import_torchvision
 from gradaudit.plan import Plan, PreprocessPlan
 from gradaudit.records import REASONS, Sample
@@ -870,7 +871,7 @@ def test_errors_come_back_from_workers(folder, monkeypatch):
     def broken(*_):
         raise ZeroDivisionError("deep inside")
 
-    monkeypatch.setattr(batches, "_load_sample", broken)
+    monkeypatch.setattr(batches, "decode_sample", broken)
     with pytest.raises(
         GradauditError, match=r"Images s0 to s1 could not be loaded:(.|\n)*deep inside"
     ):
@@ -879,7 +880,7 @@ def test_errors_come_back_from_workers(folder, monkeypatch):
 
 
 def test_a_killed_worker_is_a_clear_error(folder, monkeypatch):
-    monkeypatch.setattr(batches, "_load_sample", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(batches, "decode_sample", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(GradauditError, match="workers = 0"):
         list(iterate_batches(chunks(), folder, Preprocess(crop=32), Plan(), [], workers=1))
     assert multiprocessing.active_children() == []
@@ -897,7 +898,7 @@ def test_workers_are_single_threaded(folder, monkeypatch):
     def report(*_):
         raise ValueError(f"threads: {torch.get_num_threads()}")
 
-    monkeypatch.setattr(batches, "_load_sample", report)
+    monkeypatch.setattr(batches, "decode_sample", report)
     with pytest.raises(GradauditError, match="threads: 1"):
         list(iterate_batches(chunks(), folder, Preprocess(crop=32), Plan(), [], workers=1))
 

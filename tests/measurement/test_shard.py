@@ -2,17 +2,23 @@
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
 import gradaudit as ga
-from gradaudit.errors import GradauditError, ImageError, RunError
+from gradaudit.errors import GradauditError, ImageError, InputError, RunError
+from gradaudit.measurement.prepare import prepare
+from gradaudit.measurement.shard import finish, run_shard
 from gradaudit.measurement.thumbnails import outline_path
 from gradaudit.plan import find_plan
 from gradaudit.records import IMAGE_COLUMNS, TABLE_COLUMNS
@@ -46,6 +52,98 @@ def test_memory_and_folder_give_the_same_table(tmp_path):
     pd.testing.assert_frame_equal(in_memory.table, on_disk.table)
     pd.testing.assert_frame_equal(in_memory.images, on_disk.images)
     pd.testing.assert_frame_equal(in_memory.maps, on_disk.maps)
+
+
+def files_of(run):
+    """Everything that is the same for every way of measuring: run.json holds times of day."""
+    parts = ("images", "regions", "maps", "receipts")
+    paths = [path for part in parts for path in (run / part).iterdir()]
+    return {path.relative_to(run): path.read_bytes() for path in paths}
+
+
+def test_shards_one_by_one_in_any_order_give_the_bytes_of_measure(tmp_path):
+    table, classifier, plan = open_audit(write_audit(tmp_path, images=26))
+    whole = ga.measure(table, classifier, plan, run=tmp_path / "whole")
+    prepared = prepare(table, classifier, plan, tmp_path / "shards")
+    assert len(prepared.pending) == 3
+    for shard in reversed(prepared.pending):
+        receipt = run_shard(prepared, shard)
+        assert (receipt.start, receipt.stop) == (shard.start, shard.stop)
+        assert receipt.parts["images"].rows == shard.stop - shard.start
+    assert files_of(tmp_path / "shards") == files_of(tmp_path / "whole")
+    again = finish(prepared, seconds=1.5)
+    assert (again.run["seconds"], again.run["plan_id"]) == (1.5, whole.run["plan_id"])
+    pd.testing.assert_frame_equal(again.table, whole.table)
+    pd.testing.assert_frame_equal(again.images, whole.images)
+    pd.testing.assert_frame_equal(again.maps, whole.maps)
+
+
+def test_decoding_ahead_over_the_borders_of_shards_gives_the_same_bytes(tmp_path):
+    table, classifier, plan = open_audit(write_audit(tmp_path, images=26))
+    plan = plan.updated(run={"workers": 2})
+    ga.measure(table, classifier, plan, run=tmp_path / "ahead")
+    prepared = prepare(table, classifier, plan, tmp_path / "shards")
+    for shard in prepared.pending:
+        run_shard(prepared, shard)
+    assert files_of(tmp_path / "shards") == files_of(tmp_path / "ahead")
+
+
+def test_finish_names_the_planned_shards_that_are_not_committed(tmp_path):
+    """Compared, not counted: a receipt of other rows stands in for nothing."""
+    table, classifier, plan = open_audit(write_audit(tmp_path, images=26))
+    prepared = prepare(table, classifier, plan, tmp_path / "run")
+    for shard in prepared.pending[:2]:
+        run_shard(prepared, shard)
+    receipts = tmp_path / "run" / "receipts"
+    (receipts / "000007.json").write_bytes((receipts / "000001.json").read_bytes())
+    with pytest.raises(RunError, match=r"1 of 3 shards .* 000002 \(rows 25-26\)"):
+        finish(prepared)
+    assert "finished" not in json.loads((tmp_path / "run" / "run.json").read_text())
+
+
+def test_a_run_prepared_without_a_folder_writes_no_shard(tmp_path):
+    table, classifier, plan = open_audit(write_audit(tmp_path, images=4))
+    prepared = prepare(table, classifier, plan)
+    with pytest.raises(InputError, match=r"prepare\(\.\.\., run=FOLDER\)"):
+        run_shard(prepared, prepared.pending[0])
+
+
+class Shades(nn.Module):
+    """A network that another process can import; the audits' own comes from a file of the test."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Conv2d(3, 2, 4, stride=4)
+        self.head = nn.Linear(2, 2)
+
+    def forward(self, images):
+        return self.head(torch.relu(self.features(images)).mean((2, 3)))
+
+
+def test_another_process_runs_one_shard_of_a_prepared_run(tmp_path):
+    table, given, plan = open_audit(write_audit(tmp_path, images=26))
+    torch.manual_seed(3)
+    classifier = ga.Classifier.wrap(
+        Shades().eval(), classes=("warm", "cold"), preprocess=given.preprocess
+    )
+    ga.measure(table, classifier, plan, run=tmp_path / "whole")
+    prepared = prepare(table, classifier, plan, tmp_path / "shards")
+    (tmp_path / "prepared.pickle").write_bytes(pickle.dumps(prepared))
+    code = (
+        "import pickle, sys; from gradaudit.measurement.shard import run_shard\n"
+        "prepared = pickle.loads(open(sys.argv[1], 'rb').read())\n"
+        "run_shard(prepared, prepared.pending[1])"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "prepared.pickle")]
+    subprocess.run(command, check=True, cwd=Path(__file__).parents[2])
+    for shard in prepared.folder.pending():
+        run_shard(prepared, shard)
+    assert files_of(tmp_path / "shards") == files_of(tmp_path / "whole")
+
+
+def test_a_process_that_only_decodes_loads_no_torch():
+    code = "import sys, gradaudit.measurement.samples; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def run_measure(manifest, run, **environment):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from replicas import METRIC_REPLICAS
 
+from gradaudit.attribution.layer_layout import enlarged
 from gradaudit.errors import InputError
 from gradaudit.metrics.mass import METRICS, area_share, reasons, relevance_mass_accuracy
 from gradaudit.metrics.ranking import rank_pixels
@@ -211,6 +212,17 @@ def test_upsampling_equals_torch_and_opencv(grid, size):
             np.stack([cv2.resize(c, size[::-1], interpolation=cv2.INTER_LINEAR) for c in cam]),
             2e-6,
         )
+
+
+@pytest.mark.parametrize(
+    ("grid", "size"), [((7, 7), (224, 224)), ((14, 10), (225, 161)), ((1, 3), (8, 9)), ((9, 9), (5, 4))]
+)  # fmt: skip
+def test_the_kernel_of_the_methods_agrees_with_the_one_that_measures(grid, size):
+    """`enlarged` stays beside `upsample` for the device's speed and for volumes; they are one rule."""
+    maps = torch.from_numpy(np.random.default_rng(1).standard_normal((2, 3, *grid)))
+    close(enlarged(maps, size).numpy(), upsample(maps, size).numpy(), 1e-12)
+    volume = maps[:, :, None].expand(-1, -1, 4, -1, -1)
+    close(enlarged(volume, (6, *size))[:, :, 2].numpy(), upsample(maps, size).numpy(), 1e-12)
 
 
 def test_upsampling_of_two_cells_in_closed_form():

@@ -128,7 +128,7 @@ def test_a_factory_may_import_torchvision_itself(tmp_path):
             return torchvision.models.squeezenet1_1(weights=None, num_classes=2)
     """
     spec = factory(tmp_path, code)
-    script = "import sys, pathlib, gradaudit.models as m; print(m.load_classifier(sys.argv[1], root=pathlib.Path(sys.argv[2])).source)"
+    script = "import sys, pathlib, gradaudit.models.sources as m; print(m.load_classifier(sys.argv[1], root=pathlib.Path(sys.argv[2])).source)"
     done = subprocess.run(
         [sys.executable, "-c", script, spec, str(tmp_path)],
         capture_output=True,

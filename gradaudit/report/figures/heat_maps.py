@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
 
+from gradaudit.metrics.upsampling import upsample
 from gradaudit.report.figures.canvas import MUTED, WIDTH, drawing_style, new_axes, new_figure, short
 
 REGION_LINES = (
@@ -65,24 +66,8 @@ def mean_map_plot(tiles: Sequence[MapTile], regions: Sequence[str] = ()) -> Figu
 
 
 def bilinear(grid: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
-    """The grid (h, w) at (height, width): bilinear between cell centres, edge cells held constant
-    outwards.
-
-    Source: the ``align_corners=False`` rule of torch.nn.functional.interpolate, which measuring
-    uses too.
-    """
-
-    def weights(n_out: int, n_in: int) -> NDArray[np.float64]:
-        at = np.clip((np.arange(n_out) + 0.5) * n_in / n_out - 0.5, 0, n_in - 1)
-        below = np.minimum(at.astype(int), max(n_in - 2, 0))
-        matrix = np.zeros((n_out, n_in))
-        matrix[np.arange(n_out), below] = 1 - (at - below)
-        matrix[np.arange(n_out), np.minimum(below + 1, n_in - 1)] += at - below
-        return matrix
-
-    result: NDArray[np.float64] = (
-        weights(height, grid.shape[0]) @ grid @ weights(width, grid.shape[1]).T
-    )
+    """The grid (h, w) at (height, width), by the rule that measuring uses too (``upsample``)."""
+    result: NDArray[np.float64] = upsample(grid, (height, width))
     return result
 
 
