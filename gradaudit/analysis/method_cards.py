@@ -17,7 +17,7 @@ from gradaudit.metrics.mass import METRICS
 from gradaudit.performance import differences, metrics
 from gradaudit.registry import Family
 from gradaudit.stats.family import STATISTICS
-from gradaudit.subgroups.cluster_model import estimate_all
+from gradaudit.subgroups.contrast_tests import estimate_all
 
 EXPLANATION, FIGURES = "explanation", "performance figure"
 

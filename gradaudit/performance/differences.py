@@ -36,7 +36,7 @@ from gradaudit.performance.metrics import (
 from gradaudit.plan import Plan
 from gradaudit.records import TestResult
 from gradaudit.stats.effect_sizes import mode_share
-from gradaudit.subgroups.analysis_set import takes_differences, usable_rows
+from gradaudit.subgroups.analysis_set import Observations, takes_differences, usable_rows
 from gradaudit.subgroups.between_clusters import comparisons_of
 from gradaudit.subgroups.comparison import Disparity, disparity
 from gradaudit.subgroups.contrast import (
@@ -44,9 +44,9 @@ from gradaudit.subgroups.contrast import (
     MIN_PATIENTS,
     TEST_NAMES,
     Contrast,
-    Settings,
     guard,
 )
+from gradaudit.subgroups.settings import Settings
 
 # placements this close count as one: ranked right against about all others, an image shows no difference
 NEAR = 0.05
@@ -167,26 +167,18 @@ def _tests_of_pseudo_values(
     present = {level for level in levels if level is not None}
     if len(present) < 2 or (reference != "rest" and reference not in present):
         return {}
-    ask = Settings(
-        reference,
-        None,
-        False,
-        None,
-        plan.analysis.alpha,
-        EXPLORATORY_PERMUTATIONS,
-        plan.run.seed,
-        None,
-        None,
-        "patient",
-        "holm",
-        False,
-        False,
-        False,
+    settings = Settings(
+        reference=reference,
+        alpha=plan.analysis.alpha,
+        permutations=EXPLORATORY_PERMUTATIONS,
+        seed=plan.run.seed,
+        omnibus=False,
     )
     # who is compared with whom, and inside clusters or between them, is settled on images, as for
     # every other figure
-    rows = usable_rows(np.arange(len(levels)), levels, None, None, None, data.cluster, None, ask)
-    images, within = rows.y.astype(np.int64), takes_differences(rows, ask)
+    observations = Observations(values=np.arange(len(levels)), groups=levels, clusters=data.cluster)
+    rows = usable_rows(observations, settings)
+    images, within = rows.y.astype(np.int64), takes_differences(rows, settings)
     found: dict[tuple[str, str], TestResult] = {}
     for level, base in comparisons_of(rows.codes, rows.levels, reference):
         own = rows.codes == level

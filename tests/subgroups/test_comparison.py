@@ -14,9 +14,10 @@ from gradaudit.errors import InputError
 from gradaudit.records import Verdict
 from gradaudit.stats import linear_model, permutation
 from gradaudit.subgroups import cluster_model, contrast
-from gradaudit.subgroups.analysis_set import AnalysedRows, usable_rows, with_columns
+from gradaudit.subgroups.analysis_set import AnalysisSet, Observations, usable_rows, with_columns
 from gradaudit.subgroups.comparison import disparity, intersections
 from gradaudit.subgroups.levels import attribute_kind, sort_levels
+from gradaudit.subgroups.settings import Settings
 
 
 def rows_of(name, seed=0):
@@ -379,10 +380,8 @@ def test_ties_stay_ties_after_adjustment(seed):
     same = rng.random(n) < 0.3
     area[same], value[same], klass[same] = 0.3, 1.0, 1
     found = disparity(value, group, area_share=area, klass=klass, permutations=99)
-    ask = contrast.Settings(
-        "rest", None, False, None, 0.05, 99, 0, None, None, "patient", "holm", False, False, False
-    )
-    rows = usable_rows(value, group, area, klass, None, None, None, ask)
+    observations = Observations(values=value, groups=group, area_share=area, klass=klass)
+    rows = usable_rows(observations, Settings())
     x = np.column_stack([np.eye(3)[rows.codes], rows.z])
     adjusted = value - rows.z @ OLS(value, x).fit().params[3:]
     assert np.ptp(adjusted[same]) < 1e-12
@@ -896,7 +895,7 @@ def test_class_is_crossed_with_size_where_patients_suffice():
 def test_classes_of_under_twenty_patients_are_pooled(sizes, columns):
     """Indicators against the most frequent class; what is pooled shares one."""
     n = sum(sizes)
-    rows = AnalysedRows(
+    rows = AnalysisSet(
         np.zeros(n),
         np.zeros(n, dtype=int),
         np.zeros(n),
@@ -934,7 +933,7 @@ def test_half_of_the_clusters_decide_where_differences_are_taken(mixed, unit):
 def _rows(d, n):
     d = d.drop_duplicates("cluster").head(n)
     y, codes = d["value"].to_numpy(), d["group"].to_numpy()
-    rows = AnalysedRows(
+    rows = AnalysisSet(
         y,
         codes,
         codes / 1,
