@@ -8,19 +8,17 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
-from gradaudit.performance.differences import mover_difference, pseudo_values
-from gradaudit.performance.metrics import (
-    FIGURES,
+from gradaudit.performance.differences import mover_difference
+from gradaudit.performance.intervals import (
     Figure,
-    Predictions,
-    _auc_interval,
-    _proportion,
-    _wilson,
     clustered_variance,
-    obuchowski_variance,
-    placements,
+    proportion,
+    wilson,
     wilson_clustered,
 )
+from gradaudit.performance.metrics import FIGURES, Predictions
+from gradaudit.performance.pseudo_values import pseudo_values
+from gradaudit.performance.ranking import auc_interval, obuchowski_variance, placements
 from gradaudit.performance.table import performance_table, positive_class, predictions
 from gradaudit.plan import Plan
 from gradaudit.records import ALL, Measurements
@@ -254,10 +252,10 @@ def test_obuchowski_equals_its_replica_and_delong_without_clusters(seed):
 def test_wilson_equals_statsmodels_where_nothing_is_clustered():
     from statsmodels.stats.proportion import proportion_confint
 
-    assert _wilson(0.3, 50, 10**9, 0.05) == pytest.approx(
+    assert wilson(0.3, 50, 10**9, 0.05) == pytest.approx(
         proportion_confint(15, 50, method="wilson"), abs=1e-7
     )
-    assert _wilson(0.0, 50, 10**9, 0.05) == pytest.approx(
+    assert wilson(0.0, 50, 10**9, 0.05) == pytest.approx(
         proportion_confint(0, 50, method="wilson"), abs=1e-7
     )
 
@@ -267,14 +265,14 @@ def test_intervals_have_a_width_at_the_ends(value):
     low, high = wilson_clustered(value, 0.0, np.repeat(np.arange(20), 3))
     assert 0 <= low <= value <= high <= 1
     assert high - low == pytest.approx(
-        _wilson(0.0, 20, 19, 0.05)[1]
+        wilson(0.0, 20, 19, 0.05)[1]
     )  # twenty clusters of three count as twenty
 
 
 def test_more_images_of_the_same_patients_tell_nothing_new():
     hits = np.random.default_rng(0).random(40) < 0.7
-    once = _proportion(hits * 1.0, np.ones(40, dtype=bool), np.arange(40), 0.05, "")
-    thrice = _proportion(
+    once = proportion(hits * 1.0, np.ones(40, dtype=bool), np.arange(40), 0.05, "")
+    thrice = proportion(
         np.repeat(hits, 3) * 1.0, np.ones(120, dtype=bool), np.repeat(np.arange(40), 3), 0.05, ""
     )
     assert (thrice.low, thrice.high) == pytest.approx((once.low, once.high), abs=1e-12)
@@ -287,7 +285,7 @@ def coverage_of_proportion(rng, clusters, p, correlation, runs=400, largest=8):
         noise = np.sqrt(correlation) * rng.standard_normal(clusters)[cluster] + np.sqrt(
             1 - correlation
         ) * rng.standard_normal(len(cluster))
-        found = _proportion(
+        found = proportion(
             (noise < cut) * 1.0, np.ones(len(cluster), dtype=bool), cluster, 0.05, ""
         )
         inside += found.low <= p <= found.high
@@ -311,7 +309,7 @@ def test_the_naive_interval_does_not_cover():
         noise = np.sqrt(0.7) * rng.standard_normal(30)[cluster] + np.sqrt(
             0.3
         ) * rng.standard_normal(len(cluster))
-        found = _proportion(
+        found = proportion(
             (noise < 0) * 1.0, np.ones(len(cluster), dtype=bool), np.arange(len(cluster)), 0.05, ""
         )
         inside += found.low <= 0.5 <= found.high
@@ -330,7 +328,7 @@ def test_auc_intervals_cover(clusters, shift, correlation):
             1 - correlation
         ) * rng.standard_normal(len(cluster))
         score = noise + shift * positive
-        low, high = _auc_interval(placements(score, positive)[0], positive, score, cluster, 0.05)
+        low, high = auc_interval(placements(score, positive)[0], positive, score, cluster, 0.05)
         inside += low <= true <= high
     assert 0.91 <= inside / 300 <= 0.995
 
@@ -347,7 +345,7 @@ def test_difference_intervals_cover_and_use_the_shared_patients():
         hits = (noise < np.where(side, 0.9, 0.4)) * 1.0
         figures = []
         for rows in (side, ~side):
-            f = _proportion(
+            f = proportion(
                 hits[rows], np.ones(int(rows.sum()), dtype=bool), cluster[rows], 0.05, ""
             )
             figures.append(
@@ -372,7 +370,7 @@ def test_difference_intervals_cover_and_use_the_shared_patients():
 
 def test_mover_equals_newcombe_for_independent_groups():
     """Newcombe's method 10 on 56/70 against 48/80 (Newcombe 1998, Table II, contrast a): 0.0524 to 0.3339."""
-    sides = [Figure(x / n, *_wilson(x / n, n, 10**9, 0.05)) for x, n in ((56, 70), (48, 80))]
+    sides = [Figure(x / n, *wilson(x / n, n, 10**9, 0.05)) for x, n in ((56, 70), (48, 80))]
     d, low, high = mover_difference(*sides)
     assert (d, low, high) == pytest.approx((0.2, 0.0524, 0.3339), abs=1e-4)
 
