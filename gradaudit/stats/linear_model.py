@@ -162,15 +162,19 @@ def design(codes: Ints, covariates: Floats, levels: int | None = None) -> Design
     counts = np.bincount(codes, minlength=levels)
     means = cluster_means(covariates, codes, levels)
     centered = covariates - means[codes]
-    scale = (
-        np.sqrt(np.mean(covariates**2, axis=0)) if len(covariates) else np.ones(covariates.shape[1])
-    )
-    norms = np.sqrt(np.einsum("ij,ij->j", centered, centered))
-    varying = np.flatnonzero(norms > 1e-9 * np.sqrt(len(codes)) * np.maximum(scale, 1e-300))
-    kept = varying[_independent(centered[:, varying] / norms[varying])]
+    kept = _kept_columns(covariates, centered)
     q, r = _orthonormal(centered[:, kept])
     leverage = 1 / counts[codes] + np.einsum("ij,ij->i", q, q)
     return Design(codes, counts, q, r, means[:, kept], leverage, tuple(int(k) for k in kept))
+
+
+def _kept_columns(covariates: Floats, centered: Floats) -> Ints:
+    """Columns that vary within levels (beyond rounding) and that earlier ones do not determine."""
+    n, width = covariates.shape
+    scale = np.sqrt(np.mean(covariates**2, axis=0)) if n else np.ones(width)
+    norms = np.sqrt(np.einsum("ij,ij->j", centered, centered))
+    varying = np.flatnonzero(norms > 1e-9 * np.sqrt(n) * np.maximum(scale, 1e-300))
+    return np.asarray(varying[_independent(centered[:, varying] / norms[varying])])
 
 
 def _independent(columns: Floats) -> Ints:

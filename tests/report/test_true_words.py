@@ -34,8 +34,8 @@ from gradaudit.report.render import (
 )
 from gradaudit.report.sections.overview import SECTIONS
 from gradaudit.result_schema import AUDIT_STATE_MEANINGS, FlowRow, HeatRow, PerformanceRow
-from gradaudit.subgroups.slopes import percentile_names
 from gradaudit.subgroups.comparison import disparity
+from gradaudit.subgroups.slopes import percentile_names
 
 pytestmark = pytest.mark.xdist_group("report")
 
