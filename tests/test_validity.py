@@ -46,7 +46,7 @@ def test_a_world_without_information_gets_no_verdict():
 
 @pytest.mark.slow
 def test_images_instead_of_patients_turn_it_red(monkeypatch):
-    monkeypatch.setattr(analysis_set, "_codes", lambda ids: np.arange(len(ids)))
+    monkeypatch.setattr(analysis_set, "cluster_codes", lambda ids: np.arange(len(ids)))
     assert type_one("V05", 100) > HIGH
 
 

@@ -14,10 +14,10 @@ from typing import Any
 
 from gradaudit.analysis.questions import QUESTIONS
 from gradaudit.metrics.mass import METRICS
-from gradaudit.performance import differences, metrics
+from gradaudit.performance import differences, intervals, metrics, pseudo_values, ranking
 from gradaudit.registry import Family
 from gradaudit.stats.family import STATISTICS
-from gradaudit.subgroups.cluster_model import estimate_all
+from gradaudit.subgroups.contrast_tests import estimate_all
 
 EXPLANATION, FIGURES = "explanation", "performance figure"
 
@@ -34,14 +34,14 @@ STATISTICS.register(
     summary="Interval of a proportion that lets clusters vary, not images; it stays inside 0 to 100 %.",
     formula="(p + t²/2n ± t·√(p(1 − p)/n + t²/4n²)) / (1 + t²/n),  n = p(1 − p)/var,  var = G/(G − 1)·Σ_g (Σ_{i∈g} u_i)²",
     source="Wilson 1927, JASA 22:209; clustered: Franco, Little, Louis & Slud 2019, J. Surv. Stat. Methodol. 7:334",
-)(metrics.wilson_clustered)
+)(intervals.wilson_clustered)
 STATISTICS.register(
     name="obuchowski_variance",
     label="AUC interval",
     summary="Wilson's form on the AUC, whose variance comes from placement values summed over clusters.",
     formula="n = A(1 − A)/var(A),  var(A) = S10/m + S01/n + 2·S11/(m·n)",
     source="DeLong et al. 1988, Biometrics 44:837; clustered: Obuchowski 1997, Biometrics 53:567",
-)(metrics.obuchowski_variance)
+)(ranking.obuchowski_variance)
 STATISTICS.register(
     name="mover_difference",
     label="difference of two figures",
@@ -55,7 +55,7 @@ STATISTICS.register(
     summary="What a cluster adds to a figure that is no mean over images; tested like any other value of a cluster.",
     formula="AUC, means over classes: z_c = G·T(A) − (G − 1)·T(A without c), T = arcsin √;  slope: z_c = b + G·Σ_{i∈c} u_i",
     source="Tukey 1958, Ann. Math. Stat. 29:614; Arvesen 1969, Ann. Math. Stat. 40:2076; Cressie 1981, Biometrika 68:297",
-)(differences.pseudo_values)
+)(pseudo_values.pseudo_values)
 
 
 def method_cards(recorded: Mapping[str, dict[str, str]]) -> dict[str, tuple[dict[str, str], ...]]:

@@ -1,6 +1,5 @@
-"""Labels and predictions come in; accuracy, sensitivity, AUC and the like by subgroup go out, with
-their differences.
+"""Labels and predictions come in; accuracy, sensitivity, AUC and the like by subgroup go out.
 
-``metrics`` holds the figures and their intervals, ``differences`` compares groups, ``table``
-assembles the rows.  Table wing.
+``metrics`` holds the metrics, ``intervals`` and ``ranking`` their formulas, ``differences`` and
+``pseudo_values`` compare groups, ``table`` assembles the rows.  Table wing: no torch.
 """

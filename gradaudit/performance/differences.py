@@ -1,64 +1,41 @@
-"""Differences of a figure of merit between groups: an interval recovered from the groups' own, and
-a test.
+"""Differences of a figure between groups: an interval recovered from the groups' own, and a test.
 
-Accuracy, sensitivity, specificity, PPV and Brier score are means over images and tested as heat is:
-on clusters' means, by ``subgroups.disparity``.  What is no mean over images is tested in the same
-way on pseudo-values, one per cluster, whose mean is (about) the figure; G is the number of
-clusters.
-
-    AUC, means over classes    z_c = G * T(figure) - (G - 1) * T(figure without cluster c),    T =
-    arcsine of the root
-    calibration slope          z_c = slope + G * (influence of cluster c on the slope)
-
-Sources: Tukey 1958, Ann. Math. Stat. 29:614; Arvesen 1969, Ann. Math. Stat. 40:2076 (the AUC is one
-of its U-statistics); Cressie 1981, Biometrika 68:297 (T evens the variance where groups differ in
-size and balance); Jaeckel 1972, The infinitesimal jackknife, Bell Laboratories MM 72-1215-11 (the
-slope).
+Predictions and the level of each image come in; intervals and tests go out.  Accuracy, sensitivity,
+specificity, PPV and Brier score are means over images and tested as heat is: on clusters' means, by
+``subgroups.disparity``.  Figures that are no mean over images are tested in the same way on their
+pseudo-values (see ``pseudo_values``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
-import pandas as pd
 
-from gradaudit.performance.metrics import (
-    Array,
-    Figure,
-    Predictions,
-    calibration_slope,
-    distinct,
-    placements,
-    squared_errors,
-)
+from gradaudit.performance.intervals import Array, Figure
+from gradaudit.performance.metrics import Predictions, squared_errors
+from gradaudit.performance.pseudo_values import PSEUDO_VALUED, pseudo_values
 from gradaudit.plan import Plan
 from gradaudit.records import TestResult
 from gradaudit.stats.effect_sizes import mode_share
-from gradaudit.subgroups.analysis_set import takes_differences, usable_rows
+from gradaudit.subgroups.analysis_set import Observations, takes_differences, usable_rows
 from gradaudit.subgroups.between_clusters import comparisons_of
-from gradaudit.subgroups.comparison import Disparity, disparity
-from gradaudit.subgroups.contrast import (
-    EXPLORATORY_PERMUTATIONS,
-    MIN_PATIENTS,
-    TEST_NAMES,
-    Contrast,
-    Settings,
-    guard,
-)
+from gradaudit.subgroups.comparison import disparity_of
+from gradaudit.subgroups.contrast import EXPLORATORY_PERMUTATIONS, TEST_NAMES, Contrast, guard
+from gradaudit.subgroups.settings import Settings
 
-# placements this close count as one: ranked right against about all others, an image shows no difference
-NEAR = 0.05
-MOST_CLASSES = 20  # compared without a positive class; probabilities are kept for as many
+Tests = dict[tuple[str, str], TestResult]
+"""(level, figure) -> test of the figure's difference to the level's reference."""
+
+# ── intervals ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def mover_difference(a: Figure, b: Figure) -> tuple[float | None, float | None, float | None]:
-    """a - b with an interval built from the two intervals: the method of variance estimates
-    recovery.
+    """a - b with an interval built from the two intervals (variance estimates recovery).
 
-    Where clusters have images on both sides, the correlation of the two estimates, from their
-    influences over the same images, enters.  None where either side has no interval.
+    Where clusters have images on both sides, the correlation of the two estimates enters, taken
+    from their influences.  None where either side has no estimate, or no interval.
     Source: Newcombe 1998, Stat. Med. 17:873 and 17:2635; Zou & Donner 2008, Stat. Med. 27:1693, eqs
     5 and 7.
     """
@@ -81,55 +58,61 @@ def _correlation(a: Figure, b: Figure) -> float:
     return float(np.sum(a.influence * b.influence)) / scale if scale > 0 else 0.0
 
 
+def by_cluster(figure: Figure, cluster: Array, data: Predictions) -> Figure:
+    """The figure with its influences summed over all clusters of the data, to correlate two sides.
+
+    cluster : (n,) of the figure's images
+    """
+    if figure.influence is None:
+        return figure
+    sums = np.bincount(cluster, weights=figure.influence, minlength=int(data.cluster.max()) + 1)
+    return replace(figure, influence=sums)
+
+
 # ── tests ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def difference_tests(
-    data: Predictions, levels: Array, reference: str, plan: Plan
-) -> dict[tuple[str, str], TestResult]:
-    """(level, figure) -> test of the figure's difference to the reference; a level whose guard
-    fails has none.
+def difference_tests(data: Predictions, levels: Array, reference: str, plan: Plan) -> Tests:
+    """The test of every level and figure; a level whose guard fails has none.
 
-    levels : (n,) level of each image of ``data``, None unknown.      reference : a level, or "rest"
+    levels : (n,) level of each image of ``data``, None unknown
+    reference : a level, or "rest"
     """
+    settings = _settings(reference, plan)
     known = np.array([level is not None for level in levels], dtype=bool)
-    found: dict[tuple[str, str], TestResult] = {}
+    found: Tests = {}
     for name, values in _per_image(data).items():
-        present = set(levels[known & np.isfinite(values)])
-        if len(present) < 2 or (reference != "rest" and reference not in present):
+        if not _comparable(levels[known & np.isfinite(values)], reference):
             continue
-        for c in _compared(values, levels, data.cluster, reference, plan).contrasts:
+        observations = Observations(values=values, groups=levels, clusters=data.cluster)
+        for c in disparity_of(observations, settings).contrasts:
             if (test := _as_test(c)) is not None:
-                sides = (
-                    (c.group, c.reference)
-                    if c.reference != "rest" and reference == "rest"
-                    else (c.group,)
-                )
-                found |= {
-                    (side, name): test for side in sides
-                }  # of two levels one comparison serves both
-    return found | _tests_of_pseudo_values(data, levels, reference, plan)
+                # of two levels one comparison serves both
+                both = c.reference != "rest" and reference == "rest"
+                found |= dict.fromkeys(_keys(name, c.group, c.reference if both else None), test)
+    if _comparable(levels[known], reference):
+        found |= _tests_of_pseudo_values(data, levels, reference, plan)
+    return found
 
 
-def _compared(
-    values: Array,
-    levels: Array,
-    clusters: Array,
-    reference: str,
-    plan: Plan,
-    within: bool | None = None,
-) -> Disparity:
-    return disparity(
-        values,
-        levels,
-        clusters=clusters,
+def _settings(reference: str, plan: Plan) -> Settings:
+    return Settings(
         reference=reference,
         alpha=plan.analysis.alpha,
+        permutations=min(plan.analysis.permutations, EXPLORATORY_PERMUTATIONS),
         seed=plan.run.seed,
         omnibus=False,
-        within=within,
-        permutations=min(plan.analysis.permutations, EXPLORATORY_PERMUTATIONS),
     )
+
+
+def _comparable(levels: Array, reference: str) -> bool:
+    """Whether there are two levels, and the reference among them."""
+    present = set(levels)
+    return len(present) > 1 and (reference == "rest" or reference in present)
+
+
+def _keys(figure: str, level: str, other: str | None) -> list[tuple[str, str]]:
+    return [(side, figure) for side in (level, other) if side is not None]
 
 
 def _as_test(c: Contrast) -> TestResult | None:
@@ -144,7 +127,7 @@ def _as_test(c: Contrast) -> TestResult | None:
 
 
 def _per_image(data: Predictions) -> dict[str, Array]:
-    """Figures that are a mean over images, as one number per image: NaN outside the figure's base."""
+    """Figures that are a mean over images, one number per image: NaN outside a figure's base."""
     out = {"accuracy": data.correct}
     if data.positive is not None:
         truly, called = data.label == data.positive, data.predicted == data.positive
@@ -158,242 +141,67 @@ def _per_image(data: Predictions) -> dict[str, Array]:
     return out
 
 
-def _tests_of_pseudo_values(
-    data: Predictions, levels: Array, reference: str, plan: Plan
-) -> dict[tuple[str, str], TestResult]:
-    """The same for figures that are no mean over images: each side's clusters enter with their
-    pseudo-values.
+@dataclass(frozen=True)
+class _Sides:
+    """One comparison: predictions of a level and of its reference.
+
+    other : the reference's name where the test is its own as well (of two levels)
+    within : the comparison is made inside clusters
     """
-    present = {level for level in levels if level is not None}
-    if len(present) < 2 or (reference != "rest" and reference not in present):
-        return {}
-    ask = Settings(
-        reference,
-        None,
-        False,
-        None,
-        plan.analysis.alpha,
-        EXPLORATORY_PERMUTATIONS,
-        plan.run.seed,
-        None,
-        None,
-        "patient",
-        "holm",
-        False,
-        False,
-        False,
-    )
-    # who is compared with whom, and inside clusters or between them, is settled on images, as for
-    # every other figure
-    rows = usable_rows(np.arange(len(levels)), levels, None, None, None, data.cluster, None, ask)
-    images, within = rows.y.astype(np.int64), takes_differences(rows, ask)
-    found: dict[tuple[str, str], TestResult] = {}
-    for level, base in comparisons_of(rows.codes, rows.levels, reference):
-        own = rows.codes == level
-        other = ~own if base is None else rows.codes == base
-        sides = [data.take(images[side]) for side in (own, other)]
-        names = (
-            (rows.levels[level], rows.levels[base])
-            if base is not None and reference == "rest"
-            else (rows.levels[level],)
-        )
+
+    level: str
+    other: str | None
+    own: Predictions
+    reference: Predictions
+    within: bool
+
+
+def _tests_of_pseudo_values(data: Predictions, levels: Array, reference: str, plan: Plan) -> Tests:
+    """The same for figures that are no mean over images: clusters enter with pseudo-values."""
+    found: Tests = {}
+    for sides in _compared_sides(data, levels, _settings(reference, plan)):
         for name in PSEUDO_VALUED:
-            mine, theirs = (
-                pseudo_values(name, side, against) for side, against in (sides, sides[::-1])
-            )
-            if (
-                mine is None
-                or theirs is None
-                or guard(
-                    mode_share(np.r_[mine.seen, theirs.seen]), len(mine.seen), len(theirs.seen)
-                )[0]
-            ):
-                continue
-            groups = np.repeat(
-                np.array(["own", "other"], dtype=object), [len(mine.values), len(theirs.values)]
-            )
-            compared = _compared(
-                np.r_[mine.values, theirs.values],
-                groups,
-                np.r_[mine.clusters, theirs.clusters],
-                "other",
-                plan,
-                within,
-            )
-            if (test := _as_test(compared.contrasts[0])) is not None:
-                found |= {(side, name): test for side in names}
+            test = _test_of_sides(name, sides, plan)
+            if test is not None:
+                found |= dict.fromkeys(_keys(name, sides.level, sides.other), test)
     return found
 
 
-# ── pseudo-values ─────────────────────────────────────────────────────────────────────────────────
+def _compared_sides(data: Predictions, levels: Array, settings: Settings) -> Iterator[_Sides]:
+    """Who is compared with whom, and whether inside clusters.
 
-
-@dataclass(frozen=True)
-class PseudoValues:
-    """A figure's pseudo-value of each cluster.
-
-    clusters : (G,) codes      values : (G,)
-    seen : (G,) mean over the cluster's images of what is seen on one of them (right or wrong,
-        placement).  It decides how
-    many clusters could show a difference: where nearly all are right, pseudo-values differ by class
-    alone.
+    It is settled on images, as for every other figure.
     """
+    observations = Observations(values=np.arange(len(levels)), groups=levels, clusters=data.cluster)
+    rows = usable_rows(observations, settings)
+    images, within = rows.y.astype(np.int64), takes_differences(rows, settings)
+    for level, base in comparisons_of(rows.codes, rows.levels, settings.reference):
+        own = rows.codes == level
+        other = ~own if base is None else rows.codes == base
+        both = base is not None and settings.reference == "rest"
+        yield _Sides(
+            level=rows.levels[level],
+            other=rows.levels[base] if both and base is not None else None,
+            own=data.take(images[own]),
+            reference=data.take(images[other]),
+            within=within,
+        )
 
-    clusters: Array
-    values: Array
-    seen: Array
 
-
-def pseudo_values(name: str, data: Predictions, against: Predictions) -> PseudoValues | None:
-    """The pseudo-values of the figure ``name``; see the head of this file.
-
-    data, against : the two sides of a comparison.  None where the figure does not exist on this
-        side, or where a class
-    that counts in it has images of fewer than ten clusters here: too few to tell what leaving one
-    out changes.
-    """
-    present = np.bincount(data.cluster) > 0
-    codes, cluster = np.flatnonzero(present), (np.cumsum(present) - 1)[data.cluster]
-    if not _every_class_is_there(data, against, name == "ppv", cluster):
+def _test_of_sides(name: str, sides: _Sides, plan: Plan) -> TestResult | None:
+    """Test of the figure ``name`` between two sides; None where a guard withholds it."""
+    mine = pseudo_values(name, sides.own, sides.reference)
+    theirs = pseudo_values(name, sides.reference, sides.own)
+    if mine is None or theirs is None:
         return None
-    found = PSEUDO_VALUED[name](data, cluster)
-    if found is None:
+    share = mode_share(np.r_[mine.seen, theirs.seen])
+    if guard(share, len(mine.seen), len(theirs.seen)).reason:
         return None
-    values, per_image = found
-    return PseudoValues(codes, values, np.bincount(cluster, per_image) / np.bincount(cluster))
-
-
-def _every_class_is_there(
-    data: Predictions, against: Predictions, by_prediction: bool, cluster: Array
-) -> bool:
-    """Ten clusters with the positive class and ten with another; without one, ten with each class
-    found on either side.
-    """
-    of, other = (
-        (data.predicted, against.predicted) if by_prediction else (data.label, against.label)
+    names = np.array(["own", "other"], dtype=object)
+    observations = Observations(
+        values=np.r_[mine.values, theirs.values],
+        groups=np.repeat(names, [len(mine.values), len(theirs.values)]),
+        clusters=np.r_[mine.clusters, theirs.clusters],
     )
-    if data.positive is not None:
-        bases = [of == data.positive, of != data.positive]
-    else:
-        classes = np.union1d(of, other)
-        if not 1 < len(classes) <= MOST_CLASSES:
-            return False
-        bases = [of == k for k in classes]
-    return all(distinct(cluster[base]) >= MIN_PATIENTS for base in bases)
-
-
-def _jackknifed(share: float, without: Array) -> Array:
-    """Pseudo-values of a figure between 0 and 1, from the figure without each cluster, (G,)."""
-    whole, others = (
-        np.arcsin(np.sqrt(np.clip(x, 0.0, 1.0))) for x in (share, without)
-    )  # rounding may step over 0 or 1
-    return np.asarray(len(without) * whole - (len(without) - 1) * others)
-
-
-Pair = tuple[Array, Array]
-"""Pseudo-values (G,), and what is seen on each image (n,)."""
-
-
-def _of_auc(data: Predictions, cluster: Array) -> Pair | None:
-    if data.probability is None:
-        return None
-    targets = [data.positive] if data.positive is not None else np.unique(data.label)
-    area, without, placement = zip(
-        *(_auc_without_each(data.probability[:, k], data.label == k, cluster) for k in targets),
-        strict=True,
-    )
-    return _jackknifed(float(np.mean(area)), np.mean(without, axis=0)), np.round(
-        np.mean(placement, axis=0) / NEAR
-    ) * NEAR
-
-
-def _auc_without_each(score: Array, positive: Array, cluster: Array) -> tuple[float, Array, Array]:
-    """AUC of all pairs; of those without an image of each cluster (less its rows and columns, which
-    cross inside it); placements.
-    """
-    area, placement = placements(score, positive)
-    m, n = int(positive.sum()), int((~positive).sum())
-    frame = pd.DataFrame({"cluster": cluster, "positive": positive, "score": score})
-    above = (
-        frame.groupby("cluster")["score"].rank()
-        - frame.groupby(["cluster", "positive"])["score"].rank()
-    )  # others of its cluster
-    rows = np.bincount(cluster, np.where(positive, placement * n, 0.0))
-    columns = np.bincount(cluster, np.where(positive, 0.0, placement * m))
-    crossing = np.bincount(cluster, np.where(positive, above, 0.0))
-    left = (m - np.bincount(cluster, positive)) * (n - np.bincount(cluster, ~positive))
-    return area, (area * m * n - rows - columns + crossing) / left, placement
-
-
-def _of_slope(data: Predictions, cluster: Array) -> Pair | None:
-    slope = calibration_slope(data)
-    if slope.estimate is None or slope.influence is None:
-        return None
-    influence = np.bincount(cluster, slope.influence)
-    return slope.estimate + len(influence) * influence, slope.influence
-
-
-def _of_sensitivity(data: Predictions, cluster: Array) -> Pair | None:
-    return _of_mean_share(
-        [(data.correct, data.label == k) for k in np.unique(data.label)], data, cluster
-    )
-
-
-def _of_specificity(data: Predictions, cluster: Array) -> Pair | None:
-    return _of_mean_share(
-        [((data.predicted != k) * 1.0, data.label != k) for k in np.unique(data.label)],
-        data,
-        cluster,
-    )
-
-
-def _of_ppv(data: Predictions, cluster: Array) -> Pair | None:
-    return _of_mean_share(
-        [(data.correct, data.predicted == k) for k in np.unique(data.predicted)], data, cluster
-    )
-
-
-def _of_mean_share(
-    shares: Sequence[tuple[Array, Array]], data: Predictions, cluster: Array
-) -> Pair | None:
-    """Mean over classes of the share of hits in a base; None where a positive class is declared:
-    then it is a mean over images.
-    """
-    if data.positive is not None:
-        return None
-    whole, without = [], []
-    for hits, base in shares:
-        counts, right = np.bincount(cluster, base), np.bincount(cluster, np.where(base, hits, 0.0))
-        whole.append(right.sum() / counts.sum())
-        without.append((right.sum() - right) / (counts.sum() - counts))
-    return _jackknifed(float(np.mean(whole)), np.mean(without, axis=0)), data.correct
-
-
-PSEUDO_VALUED: dict[str, Callable[[Predictions, Array], Pair | None]] = {
-    "sensitivity": _of_sensitivity,
-    "specificity": _of_specificity,
-    "ppv": _of_ppv,
-    "auc": _of_auc,
-    "calibration_slope": _of_slope,
-}
-"""Figures that are no mean over images (the first three: where there is no positive class); cluster
-: (n,) ints from 0 to G - 1.
-"""
-
-
-def by_cluster(figure: Figure, cluster: Array, data: Predictions) -> Figure:
-    """The figure with its influences summed over the clusters of the whole data set, so that two
-    sides can be correlated.
-    """
-    if figure.influence is None:
-        return figure
-    sums = np.bincount(cluster, weights=figure.influence, minlength=int(data.cluster.max()) + 1)
-    return Figure(
-        figure.estimate,
-        figure.low,
-        figure.high,
-        figure.n_images,
-        figure.n_clusters,
-        figure.reason,
-        sums,
-    )
+    settings = replace(_settings("other", plan), within=sides.within)
+    return _as_test(disparity_of(observations, settings).contrasts[0])

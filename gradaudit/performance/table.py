@@ -1,90 +1,51 @@
-"""How well the classifier does in each subgroup: the figures beside which a disparity in region
-heat has to be read.
+"""How well the classifier does in each subgroup: read it beside a disparity in region heat.
 
-The figures stand in ``merits``, their differences between groups in ``merit_differences``;
-Benjamini-Hochberg goes over all differences of all attributes.
+Measurements and levels come in; rows of the performance table go out: every metric over all images,
+in each level, and as a difference to the level's reference.  Benjamini-Hochberg goes over all
+differences of all attributes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from gradaudit.labels import class_index, foreign_labels, refuse_foreign
-from gradaudit.performance.differences import by_cluster, difference_tests, mover_difference
-from gradaudit.performance.metrics import FIGURES, Array, Figure, Predictions
+from gradaudit.performance.differences import Tests, by_cluster, difference_tests, mover_difference
+from gradaudit.performance.intervals import Array, Figure
+from gradaudit.performance.metrics import FIGURES, Predictions
 from gradaudit.plan import Plan
 from gradaudit.records import ALL, DIFFERENCE, OVER_ANALYSED, Measurements, TestResult
 from gradaudit.result_schema import PerformanceRow
 from gradaudit.stats.multiplicity import benjamini_hochberg
 
-METRICS_SHOWN = (
-    "accuracy",
-    "sensitivity",
-    "specificity",
-    "ppv",
-    "auc",
-    "brier",
-    "calibration_slope",
-)
-
-_NEGATIVE_WORDS = frozenset(
-    {
-        "0",
-        "-1",
-        "n",
-        "no",
-        "false",
-        "none",
-        "negative",
-        "neg",
-        "normal",
-        "healthy",
-        "benign",
-        "control",
-        "absent",
-        "background",
-        "other",
-    }
-)
-_POSITIVE_WORDS = frozenset(
-    {
-        "1",
-        "y",
-        "yes",
-        "true",
-        "positive",
-        "pos",
-        "abnormal",
-        "diseased",
-        "disease",
-        "malignant",
-        "cancer",
-        "melanoma",
-        "case",
-        "present",
-    }
-)
+_NEGATIVE_WORDS = frozenset((
+    "0", "-1", "n", "no", "false", "none", "negative", "neg", "normal", "healthy", "benign",
+    "control", "absent", "background", "other",
+))  # fmt: skip
+_POSITIVE_WORDS = frozenset((
+    "1", "y", "yes", "true", "positive", "pos", "abnormal", "diseased", "disease", "malignant",
+    "cancer", "melanoma", "case", "present",
+))  # fmt: skip
 
 
 def positive_class(classes: tuple[str, ...], plan: Plan) -> tuple[str | None, str]:
     """The class whose sensitivity is reported, and why there is none.
 
-    The plan's, if declared; of two classes the one that its name, or the other's, gives away
-    (malignant / benign).
+    The plan's, if declared; of two classes the one that its name, or the other's, tells (malignant
+    / benign).
     """
     declared = plan.analysis.positive_class
     if declared is not None:
         index = class_index(declared, classes) if classes else None
         if index is not None:
             return classes[index], ""
-        return (
-            None,
-            f"analysis.positive_class = {declared!r} is not a class here ({', '.join(classes[:6])})",
-        )
+        some = ", ".join(classes[:6])
+        return None, f"analysis.positive_class = {declared!r} is not a class here ({some})"
     if len(classes) == 2:
         words = [name.strip().lower() for name in classes]
         for mine, other in ((0, 1), (1, 0)):
@@ -101,48 +62,66 @@ def performance_table(
     references: Mapping[str, str],
     narrowed: Mapping[tuple[str, str], Array] | None = None,
 ) -> tuple[PerformanceRow, ...]:
-    """Every figure over all images, in each level of each attribute, and as a difference to the
-    level's reference.
+    """Every figure over all images, in each level of each attribute, and as a difference.
 
     groupings : attribute -> level of each row of ``meas.images`` (an ordered categorical without
-        gaps).
-    references : attribute -> a level, or "rest" (everyone else).
+        gaps)
+    references : attribute -> a level, or "rest" (everyone else)
     narrowed : (attribute, level) -> the images (bool per row of ``meas.images``) to which the level
-        is narrowed down.
-    Differences carry a test where a guard does not withhold it (see
-    ``merit_differences.difference_tests``).
+        is narrowed down
     returns : rows whose ``reason`` says why an estimate is missing, or what it averages;
-        ``n_images`` is the number
-    of images that the figure is a share of.
+        ``n_images`` is the number of images that the figure is a share of.  Differences carry a
+        test where no guard withholds it (see ``differences.difference_tests``).
     """
     data, rows = predictions(meas, plan)
-    alpha = plan.analysis.alpha
-    whole = np.arange(len(rows))
+    alpha, narrowed = plan.analysis.alpha, narrowed or {}
     table = [_row(ALL, ALL, name, figure(data, alpha)) for name, figure in FIGURES.items()]
     for attribute, levels in groupings.items():
         codes = levels.cat.codes.to_numpy()[rows]
         names = [str(level) for level in levels.cat.categories]
-        parts = {
-            level: whole[(codes == k) & _kept((narrowed or {}).get((attribute, level)), rows)]
-            for k, level in enumerate(names)
-        }
+        kept = {level: narrowed.get((attribute, level)) for level in names}
+        parts = _parts(codes, kept, rows)
         reference = references.get(attribute, "rest")
         tests = difference_tests(data, _level_of_each(parts, len(rows)), reference, plan)
         for k, (level, members) in enumerate(parts.items()):
-            others = parts[reference] if reference in parts else whole[codes != k]
-            remark = OVER_ANALYSED if (attribute, level) in (narrowed or {}) else ""
-            for name, figure in FIGURES.items():
-                mine = figure(data.take(members), alpha)
-                table.append(_row(attribute, level, name, mine, remark))
-                if level != reference:
-                    theirs = figure(data.take(others), alpha)
-                    row = _difference_row(
-                        attribute, level, name, (mine, members), (theirs, others), data, reference
-                    )
-                    table.append(
-                        row.model_copy(update={"test": tests.get((level, name), TestResult())})
-                    )
+            others = parts[reference] if reference in parts else np.flatnonzero(codes != k)
+            sides = _Level(attribute, level, reference, members, others)
+            remark = "" if kept[level] is None else OVER_ANALYSED
+            table += _level_rows(data, sides, tests, alpha, remark)
     return _adjusted_for_multiplicity(table)
+
+
+@dataclass(frozen=True)
+class _Level:
+    """A level with its images and those of its reference, as rows of the predictions."""
+
+    attribute: str
+    name: str
+    reference: str
+    members: Array
+    others: Array
+
+
+def _parts(codes: Array, kept: Mapping[str, Array | None], rows: Array) -> dict[str, Array]:
+    """Images of each level; ``kept``: level -> the images that it is narrowed down to."""
+    parts = {}
+    for k, (level, narrowed) in enumerate(kept.items()):
+        inside = codes == k
+        parts[level] = np.flatnonzero(inside if narrowed is None else inside & narrowed[rows])
+    return parts
+
+
+def _level_rows(
+    data: Predictions, level: _Level, tests: Tests, alpha: float, remark: str
+) -> Iterator[PerformanceRow]:
+    """Every figure of one level, each followed by its difference to the reference."""
+    for name, figure in FIGURES.items():
+        mine = figure(data.take(level.members), alpha)
+        yield _row(level.attribute, level.name, name, mine, remark)
+        if level.name != level.reference:
+            theirs = figure(data.take(level.others), alpha)
+            test = tests.get((level.name, name), TestResult())
+            yield _difference_row(level, name, mine, theirs, data, test)
 
 
 def _level_of_each(parts: Mapping[str, Array], count: int) -> Array:
@@ -164,53 +143,55 @@ def _adjusted_for_multiplicity(table: list[PerformanceRow]) -> tuple[Performance
     )
 
 
-def _kept(narrowed: Array | None, rows: Array) -> Array:
-    return np.ones(len(rows), dtype=bool) if narrowed is None else narrowed[rows]
-
-
 def predictions(meas: Measurements, plan: Plan) -> tuple[Predictions, Array]:
-    """Readable images with a label that is one of the classes, as codes; and their rows in
-    ``meas.images``.
-    """
-    images = meas.images
-    classes = classes_of(meas)
+    """Readable images whose label is one of the classes; and their rows in ``meas.images``."""
+    images, classes = meas.images, classes_of(meas)
     code = {name: k for k, name in enumerate(classes)}
-    names = _names_for_labels(meas)
-    meant = {
-        text: _label_code(str(text), names, code) for text in images["label"].dropna().unique()
-    }
-    label = images["label"].map(meant).to_numpy(dtype=float, na_value=np.nan)
-    predicted = images["predicted"].map(code).to_numpy(dtype=float, na_value=np.nan)
-    rows = np.flatnonzero(
-        (images["status"] == "ok").to_numpy(dtype=bool)
-        & np.isfinite(label)
-        & np.isfinite(predicted)
-    )
-    columns = [f"probability.{name}" for name in classes]
-    probability = None
-    if classes and all(column in images for column in columns):
-        probability = images[columns].to_numpy(dtype=float)[rows]
-        finite = np.isfinite(probability).all(axis=1)
-        rows, probability = rows[finite], probability[finite]
+    names, labels = _names_for_labels(meas), images["label"]
+    meant = {text: _label_code(str(text), names, code) for text in labels.dropna().unique()}
+    label, predicted = _codes(labels, meant), _codes(images["predicted"], code)
+    readable = (images["status"] == "ok").to_numpy(dtype=bool)
+    rows = np.flatnonzero(readable & np.isfinite(label) & np.isfinite(predicted))
+    probability, rows = _probabilities(images, classes, rows)
     positive, why = positive_class(classes, plan)
     truth, guess = label[rows].astype(int), predicted[rows].astype(int)
-    cluster = pd.factorize(images["cluster"].astype(str))[0][rows]
     data = Predictions(
-        classes,
-        truth,
-        guess,
-        (truth == guess) * 1.0,
-        probability,
-        cluster,
-        code[positive] if positive else None,
-        why,
+        classes=classes,
+        label=truth,
+        predicted=guess,
+        correct=(truth == guess) * 1.0,
+        probability=probability,
+        cluster=pd.factorize(images["cluster"].astype(str))[0][rows],
+        positive=code[positive] if positive else None,
+        why_no_positive=why,
     )
     return data, rows
 
 
+def _codes(column: pd.Series[Any], code: Mapping[str, int | None]) -> Array:
+    """Class codes as numbers, NaN for what is no class."""
+    return column.map(dict(code)).to_numpy(dtype=float, na_value=np.nan)
+
+
+def _probabilities(
+    images: pd.DataFrame, classes: tuple[str, ...], rows: Array
+) -> tuple[Array | None, Array]:
+    """Probabilities (n, K) of the rows that have all of them, and these rows.
+
+    None, and every row, where a class has no column.
+    """
+    columns = [f"probability.{name}" for name in classes]
+    if not classes or not all(column in images for column in columns):
+        return None, rows
+    probability = images[columns].to_numpy(dtype=float)[rows]
+    finite = np.isfinite(probability).all(axis=1)
+    return probability[finite], rows[finite]
+
+
 def classes_of(meas: Measurements) -> tuple[str, ...]:
-    """Names of the model's outputs, in their order; of measurements that do not hold them, every
-    label and prediction that occurs.
+    """Names of the model's outputs, in their order.
+
+    Of measurements that do not hold them: every label and prediction that occurs, sorted.
     """
     columns = [
         str(c).removeprefix("probability.")
@@ -279,26 +260,22 @@ def _row(
 
 
 def _difference_row(
-    attribute: str,
-    level: str,
-    metric: str,
-    mine: tuple[Figure, Array],
-    theirs: tuple[Figure, Array],
-    data: Predictions,
-    reference: str,
+    level: _Level, metric: str, mine: Figure, theirs: Figure, data: Predictions, test: TestResult
 ) -> PerformanceRow:
-    a, b = (by_cluster(figure, data.cluster[rows], data) for figure, rows in (mine, theirs))
+    a = by_cluster(mine, data.cluster[level.members], data)
+    b = by_cluster(theirs, data.cluster[level.others], data)
     d, low, high = mover_difference(a, b)
-    against = "against everyone else" if reference == "rest" else f"against {reference}"
+    reference = "everyone else" if level.reference == "rest" else level.reference
     missing = a.reason if a.estimate is None else b.reason if b.estimate is None else ""
     return PerformanceRow(
-        attribute=attribute,
-        level=level,
+        attribute=level.attribute,
+        level=level.name,
         metric=metric + DIFFERENCE,
         estimate=d,
         low=low,
         high=high,
         n_images=a.n_images,
         n_clusters=a.n_clusters,
-        reason=f"{against}{': ' + missing if missing else ''}",
+        reason=f"against {reference}{': ' + missing if missing else ''}",
+        test=test,
     )

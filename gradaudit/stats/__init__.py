@@ -1,5 +1,4 @@
-"""The statistical protocol on bare arrays: one row per patient, adjusted regression, studentised
-permutation, decision.
+"""The statistical protocol on arrays: regression on patients, permutation, decision.
 
 Model of every comparison: ``y_i = level[code_i] + covariates_i @ gamma + error_i`` over n
 independent rows (patient means). A contrast c is a linear function of y: ``estimate = w @ y`` with
@@ -12,7 +11,7 @@ row weights w.
     size            ratio, standardised difference, Cliff's delta        effect_sizes
     decision        adjusted p and interval against the margin           decision
 
-Table wing: no torch.  Importing the package registers every card of ``STATISTICS``, in this order.
+Table wing: no torch.  Importing the package registers the cards of ``STATISTICS``, in this order.
 """
 
 # The order is the reading order of the method section, not the alphabet's.

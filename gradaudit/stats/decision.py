@@ -1,4 +1,4 @@
-"""A contrast against its margin: equivalence statistic, smallest detectable difference, verdict."""
+"""A contrast and its margin: equivalence statistic, smallest detectable difference, verdict."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from scipy import special
 
 from gradaudit.records import Verdict
 from gradaudit.stats.family import STATISTICS
-
-# ── equivalence, power, multiplicity, verdict ─────────────────────────────────────────────────────
 
 
 @STATISTICS.register(
@@ -19,8 +17,9 @@ from gradaudit.stats.family import STATISTICS
     caveat="Two-sided tail on purpose: the interval of the report, not a shorter one, must lie inside the margin.",
 )
 def equivalence_statistic(estimate: float, se: float, margin: float) -> float | None:
-    """(margin - |estimate|) / se, or None where the estimate is not inside the margin (then p of
-    equivalence is 1).
+    """(margin - |estimate|) / se; None where the estimate is not inside the margin.
+
+    Then p of equivalence is 1.
     """
     return (margin - abs(estimate)) / se if abs(estimate) < margin and se > 0 else None
 

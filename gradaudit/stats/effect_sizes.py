@@ -7,8 +7,6 @@ from scipy import special, stats
 
 from gradaudit.stats.family import STATISTICS, Floats
 
-# ── effect sizes ──────────────────────────────────────────────────────────────────────────────────
-
 
 @STATISTICS.register(
     label="ratio of adjusted means",
@@ -17,8 +15,10 @@ from gradaudit.stats.family import STATISTICS, Floats
     source="delta method on the log scale: Hedges, Gurevitch & Curtis 1999, Ecology 80:1150",
 )
 def ratio_of_means(means: Floats, covariance: Floats, q: float) -> tuple[float, float, float]:
-    """Ratio means[0] / means[1] with its interval; NaN where a mean is not positive. covariance :
-    (2, 2)
+    """Ratio means[0] / means[1] with its interval; NaN where a mean is not positive.
+
+    covariance : (2, 2) of the means
+    q : critical value of the interval
     """
     if not np.all(means > 0) or not np.isfinite(q):
         return float("nan"), float("nan"), float("nan")
@@ -75,24 +75,26 @@ def mean_interval(values: Floats, alpha: float = 0.05) -> tuple[float, float, fl
     source="Efron & Morris 1975, JASA 70:311; DerSimonian & Laird 1986",
 )
 def shrunken(estimates: Floats, ses: Floats) -> Floats:
-    """Empirical-Bayes estimates of exchangeable cells, (c,); unchanged where fewer than three cells
-    are known.
+    """Empirical-Bayes estimates of exchangeable cells, (c,).
+
+    Unchanged where fewer than three cells are known.
     """
     known = np.isfinite(estimates) & np.isfinite(ses) & (ses > 0)
     if known.sum() < 3:
         return estimates.copy()
     d, weight = estimates[known], 1 / ses[known] ** 2
-    centre = float(np.sum(weight * d) / np.sum(weight))
-    excess = float(np.sum(weight * (d - centre) ** 2)) - (len(d) - 1)
+    center = float(np.sum(weight * d) / np.sum(weight))
+    excess = float(np.sum(weight * (d - center) ** 2)) - (len(d) - 1)
     tau2 = max(0.0, excess / float(np.sum(weight) - np.sum(weight**2) / np.sum(weight)))
     out = estimates.copy()
-    out[known] = centre + (d - centre) * tau2 / (tau2 + ses[known] ** 2)
+    out[known] = center + (d - center) * tau2 / (tau2 + ses[known] ** 2)
     return out
 
 
 def mode_share(values: Floats) -> float:
-    """Share of the most frequent value (equal to 12 decimals); 1 for a constant, about 0 for
-    continuous values.
+    """Share of the most frequent value (equal to 12 decimals): 1 for a constant, NaN for no value.
+
+    About 0 for continuous values.
     """
     if len(values) == 0:
         return float("nan")

@@ -1,6 +1,4 @@
-"""Family STATISTICS: every estimate, error, test, correction and effect size that a finding can
-carry.
-"""
+"""Family STATISTICS: what a finding can carry, and the array types of this package."""
 
 from __future__ import annotations
 
@@ -13,6 +11,4 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 STATISTICS: Family = Family("statistic")  # type: ignore[type-arg]
-"""Every estimate, standard error, test, correction and effect size that a finding can carry, with
-formula and source.
-"""
+"""Every estimate, error, test, correction and effect size of a finding, with formula and source."""

@@ -1,6 +1,6 @@
 """The linear model of every comparison: levels and covariates on one row per patient.
 
-Level indicators are never stored: covariates are centred within levels instead (Frisch-Waugh), so
+Level indicators are never stored: covariates are centered within levels instead (Frisch-Waugh), so
 three million rows cost memory for the covariates alone.
 """
 
@@ -50,11 +50,10 @@ def cluster_means(values: Floats, codes: Ints, count: int) -> Floats:
     caveat="Share divided by area does not remove the confounding by size (a true null is rejected in 16-100 %).",
 )
 def spline_basis(x: Floats, knots: Floats | None = None) -> Floats:
-    """Columns of a natural cubic spline without intercept: x itself and one column per inner degree
-    of freedom.
+    """Columns of a natural cubic spline without intercept: x itself, and its bends.
 
-    x : (n,) finite      knots : increasing, at least 3 to bend; default the 5/35/65/95 % points of
-        x
+    x : (n,) finite
+    knots : increasing, at least 3 to bend; default: the 5/35/65/95 % points of x
     returns : (n, 3), or (n, 1) where x has too few distinct values for a bend, or (n, 0) where x is
         constant
     """
@@ -78,9 +77,7 @@ def spline_basis(x: Floats, knots: Floats | None = None) -> Floats:
 
 
 def logit(share: Floats) -> Floats:
-    """log(share / (1 - share)), with 0 and 1 moved inside by 1e-6 so that the whole image stays
-    finite.
-    """
+    """log(share / (1 - share)), finite: 0 and 1 are moved inside by 1e-6."""
     return np.asarray(special.logit(np.clip(share, 1e-6, 1 - 1e-6)))
 
 
@@ -89,14 +86,15 @@ def logit(share: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Design:
-    """Levels and covariates of n rows, orthogonalised.
+    """Levels and covariates of n rows, orthogonalized.
 
-    codes : (n,) level of each row, 0..G-1      counts : (G,) rows per level, each >= 1
-    q : (n, z) orthonormal, centred within levels      r : (z, z) with centred covariates = q @ r
-    means : (G, z) level means of the kept covariates      leverage : (n,) diagonal of the hat
-        matrix
-    kept : which covariate columns are in (columns that others determine are left out, first come
-        first kept)
+    codes : (n,) level of each row, 0..G-1
+    counts : (G,) rows per level, each >= 1
+    q : (n, z) orthonormal, centered within levels
+    r : (z, z) with centered covariates = q @ r
+    means : (G, z) level means of the kept covariates
+    leverage : (n,) diagonal of the hat matrix
+    kept : which covariate columns are in; those that earlier ones determine are left out
     """
 
     codes: Ints
@@ -109,17 +107,15 @@ class Design:
 
     def residuals(self, y: Floats) -> Floats:
         """y minus its fit, for y : (n,)."""
-        centred = y - cluster_means(y, self.codes, len(self.counts))[self.codes]
-        return np.asarray(centred - self.q @ (self.q.T @ centred))
+        centered = y - cluster_means(y, self.codes, len(self.counts))[self.codes]
+        return np.asarray(centered - self.q @ (self.q.T @ centered))
 
     def slopes(self, y: Floats) -> Floats:
         """Coefficients of the kept covariates, (z,)."""
         return np.asarray(np.linalg.solve(self.r, self.q.T @ y)) if self.r.size else np.empty(0)
 
     def basis(self) -> Floats:
-        """Orthonormal columns of the whole model, (n, G + z); only for row counts that can be
-        permuted.
-        """
+        """Orthonormal columns of the whole model, (n, G + z); for few enough rows to permute."""
         levels = np.zeros((len(self.codes), len(self.counts)))
         levels[np.arange(len(self.codes)), self.codes] = 1 / np.sqrt(self.counts[self.codes])
         return np.hstack([levels, self.q])
@@ -127,8 +123,8 @@ class Design:
     def row_weights(self, on_levels: Floats, on_slopes: Floats | None = None) -> Floats:
         """Weights w with contrast estimate = w @ y: rows of X (X'X)^-1 c.
 
-        on_levels : (G,) coefficients of the level effects      on_slopes : (z,) of the kept
-            covariates
+        on_levels : (G,) coefficients of the level effects
+        on_slopes : (z,) coefficients of the kept covariates
         """
         shift = -(on_levels @ self.means)
         if on_slopes is not None:
@@ -139,9 +135,7 @@ class Design:
         )
 
     def gram(self, d: Floats) -> Floats:
-        """Q' diag(d) Q over the whole orthonormal basis Q, without storing the level columns; (G +
-        z, G + z).
-        """
+        """Q' diag(d) Q over the orthonormal basis Q, (G + z, G + z); no level column is stored."""
         levels, z = len(self.counts), self.q.shape[1]
         out = np.zeros((levels + z, levels + z))
         out[np.arange(levels), np.arange(levels)] = (
@@ -158,27 +152,35 @@ class Design:
 
 
 def design(codes: Ints, covariates: Floats, levels: int | None = None) -> Design:
-    """Orthogonalise covariates (n, z) within the levels ``codes`` (n,), dropping columns that
-    earlier ones determine.
+    """Orthogonalize covariates within levels, without columns that earlier ones determine.
+
+    codes : (n,) level of each row
+    covariates : (n, z)
+    levels : number of levels, where not every one need be there
     """
     levels = int(codes.max()) + 1 if levels is None else levels
     counts = np.bincount(codes, minlength=levels)
     means = cluster_means(covariates, codes, levels)
-    centred = covariates - means[codes]
-    scale = (
-        np.sqrt(np.mean(covariates**2, axis=0)) if len(covariates) else np.ones(covariates.shape[1])
-    )
-    norms = np.sqrt(np.einsum("ij,ij->j", centred, centred))
-    varying = np.flatnonzero(norms > 1e-9 * np.sqrt(len(codes)) * np.maximum(scale, 1e-300))
-    kept = varying[_independent(centred[:, varying] / norms[varying])]
-    q, r = _orthonormal(centred[:, kept])
+    centered = covariates - means[codes]
+    kept = _kept_columns(covariates, centered)
+    q, r = _orthonormal(centered[:, kept])
     leverage = 1 / counts[codes] + np.einsum("ij,ij->i", q, q)
     return Design(codes, counts, q, r, means[:, kept], leverage, tuple(int(k) for k in kept))
 
 
+def _kept_columns(covariates: Floats, centered: Floats) -> Ints:
+    """Columns that vary within levels (beyond rounding) and that earlier ones do not determine."""
+    n, width = covariates.shape
+    scale = np.sqrt(np.mean(covariates**2, axis=0)) if n else np.ones(width)
+    norms = np.sqrt(np.einsum("ij,ij->j", centered, centered))
+    varying = np.flatnonzero(norms > 1e-9 * np.sqrt(n) * np.maximum(scale, 1e-300))
+    return np.asarray(varying[_independent(centered[:, varying] / norms[varying])])
+
+
 def _independent(columns: Floats) -> Ints:
-    """Indices of the columns (unit length) that earlier ones do not determine, by a sequential
-    Cholesky of their Gram matrix.
+    """Indices of the columns that earlier ones do not determine.
+
+    columns : (n, z) of unit length; taken one by one in a Cholesky of their Gram matrix
     """
     gram = columns.T @ columns
     chosen: list[int] = []
@@ -194,8 +196,9 @@ def _independent(columns: Floats) -> Ints:
 
 
 def _orthonormal(columns: Floats) -> tuple[Floats, Floats]:
-    """Thin QR by Cholesky, twice: as accurate as Householder for full-rank columns, at the cost of
-    two matrix products.
+    """Thin QR by Cholesky, twice: as accurate as Householder for columns of full rank.
+
+    It costs two matrix products.
     """
     z = columns.shape[1]
     if z == 0:

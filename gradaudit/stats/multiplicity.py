@@ -54,8 +54,10 @@ def benjamini_hochberg(p: ArrayLike) -> Floats:
     needs='disparity(correction="max-t")',
 )
 def max_t(statistics: Floats, reference: Floats) -> Floats:
-    """Step-down max-T adjusted p-values. statistics : (k,) of |t|      reference : (B, k) of |t*|
-    over shared permutations.
+    """Step-down max-T adjusted p-values, (k,).
+
+    statistics : (k,) of |t|
+    reference : (B, k) of |t*| over shared permutations
     """
     order = np.argsort(-statistics, kind="stable")
     steps = [

@@ -1,6 +1,4 @@
-"""The reference distribution: permuted (or sign-flipped) residuals, studentised again; p and
-critical value from it.
-"""
+"""The reference distribution: residuals permuted (or flipped) and studentised; p and interval."""
 
 from __future__ import annotations
 
@@ -19,10 +17,9 @@ from gradaudit.stats.standard_errors import leverage_factor
 
 # relative: statistics closer than this are one value (permutations of discrete data tie exactly)
 TIE = 1e-9
-_CACHED_BYTES = 96 * 2**20
-_CHUNK_VALUES = (
-    2**19
-)  # values of one permuted block: 4 MB, so that block, fit and square stay in cache
+CACHED_BYTES = 96 * 2**20
+# values of one permuted block: 4 MB, so that block, fit and square stay in cache
+_CHUNK_VALUES = 2**19
 
 
 # ── the reference distribution ────────────────────────────────────────────────────────────────────
@@ -46,11 +43,11 @@ def reference_t(
     joint: Sequence[Sequence[int]] = (),
     chunk: int | None = None,
 ) -> tuple[Floats, list[Floats]]:
-    """|t*| of every contrast, and the Wald statistic of every joint hypothesis, over permuted (or
-    sign-flipped) residuals.
+    """|t*| of every contrast, and Wald's statistic of every joint hypothesis, under permutation.
 
-    residuals : (n,) of the full model      weights : (n, k)      joint : lists of contrast indices
-        tested together
+    residuals : (n,) of the full model, which are permuted (or have their signs flipped)
+    weights : (n, k) row weights of the contrasts
+    joint : lists of contrast indices tested together
     flip : signs are flipped instead of rows permuted (one-sample designs: within-patient and
         within-pair differences)
     chunk : permutations held at once (memory only: the result does not depend on it)
@@ -72,7 +69,7 @@ def reference_t(
             variance,
             pairs,
             joint,
-            _draws(n, permutations, seed, flip, chunk or _chunk(n)),
+            draws(n, permutations, seed, flip, chunk or _chunk(n)),
             permutations,
         )
 
@@ -84,7 +81,7 @@ def _permuted(
     variance: Floats,
     pairs: list[tuple[int, int]],
     joint: Sequence[Sequence[int]],
-    draws: Iterator[NDArray[Any]],
+    blocks: Iterator[NDArray[Any]],
     permutations: int,
 ) -> tuple[Floats, list[Floats]]:
     """The loop of ``reference_t`` over blocks of row orders (integers) or signs (int8)."""
@@ -93,14 +90,14 @@ def _permuted(
     out, walds = np.empty((permutations, k)), [np.empty(permutations) for _ in joint]
     floor = 1e-20 * float(np.max(residuals**2, initial=0.0)) * np.sum(weights**2, axis=0) + 1e-300
     done = 0
-    for block in draws:
+    for block in blocks:
         drawn = residuals * block if block.dtype == np.int8 else residuals[block]
         product = drawn @ both
         left = drawn - product[:, : basis.shape[1]] @ basis.T
         np.multiply(left, left, out=left)
         square = left @ variance
         top, end = product[:, basis.shape[1] :], done + len(block)
-        out[done:end] = _ratio(np.abs(top), square[:, :k], floor)
+        out[done:end] = studentized(np.abs(top), square[:, :k], floor)
         for wald, group in zip(walds, joint, strict=True):
             wald[done:end] = _wald_rows(top, square, group, pairs, k)
         done = end
@@ -113,13 +110,12 @@ def _chunk(n: int) -> int:
 
 @lru_cache(maxsize=1)
 def _one_thread() -> ThreadpoolController:
-    """Blocks fit the cache of one core: threads on top make it slower (16 s against 6 s on two
-    shared cores).
-    """
+    """Blocks fit the cache of one core; more threads are slower (16 s against 6 s on two cores)."""
     return ThreadpoolController()
 
 
-def _ratio(top: Floats, square: Floats, floor: Floats) -> Floats:
+def studentized(top: Floats, square: Floats, floor: Floats) -> Floats:
+    """top / sqrt(square); where ``square`` is no more than ``floor``: infinite, or 0 for 0/0."""
     small = square <= floor
     return np.asarray(
         np.where(
@@ -160,12 +156,13 @@ def wald(estimates: Floats, covariance: Floats) -> Floats:
     return np.asarray(np.where(singular, np.inf, value))
 
 
-def _draws(n: int, permutations: int, seed: int, flip: bool, chunk: int) -> Iterator[NDArray[Any]]:
-    """Blocks of row orders (or signs): the same matrix for the same (n, permutations, seed),
-    however it is cut.
+def draws(n: int, permutations: int, seed: int, flip: bool, chunk: int) -> Iterator[NDArray[Any]]:
+    """Blocks of row orders (integers) or of signs (int8), each (chunk, n).
+
+    The whole depends on n, permutations and seed alone, not on how it is cut.
     """
-    if n * permutations * (1 if flip else 2) <= _CACHED_BYTES and n < 2**16:
-        whole = _draw_matrix(n, permutations, seed, flip)
+    if n * permutations * (1 if flip else 2) <= CACHED_BYTES and n < 2**16:
+        whole = draw_matrix(n, permutations, seed, flip)
         for start in range(0, permutations, chunk):
             block = whole[start : start + chunk]
             yield block.astype(np.intp, copy=False) if block.dtype != np.int8 else block
@@ -176,11 +173,12 @@ def _draws(n: int, permutations: int, seed: int, flip: bool, chunk: int) -> Iter
 
 
 @lru_cache(maxsize=2)
-def _draw_matrix(n: int, permutations: int, seed: int, flip: bool) -> NDArray[Any]:
-    """The shared index matrix of one attribute: every region and outcome with the same rows meets
-    the same permutations.
+def draw_matrix(n: int, permutations: int, seed: int, flip: bool) -> NDArray[Any]:
+    """The row orders (or signs) of one attribute, (permutations, n).
+
+    Every region and outcome with the same rows meets the same permutations.
     """
-    small = n * permutations * np.dtype(np.intp).itemsize <= _CACHED_BYTES // 4
+    small = n * permutations * np.dtype(np.intp).itemsize <= CACHED_BYTES // 4
     return _draw_block(
         np.random.default_rng((seed, n)),
         n,
@@ -228,9 +226,7 @@ def p_value(statistic: float, reference: Floats) -> float:
     caveat="One set of |t*| serves p and interval, so they never disagree.",
 )
 def critical_value(reference: Floats, alpha: float) -> float:
-    """The q for which p_value <= alpha exactly where |t| > q: the floor(alpha (B + 1))-th largest
-    |t*|.
-    """
+    """The floor(alpha (B + 1))-th largest |t*|: p_value <= alpha exactly where |t| is above it."""
     rank = int(np.floor(alpha * (len(reference) + 1) + 1e-9))
     if rank < 1:
         return float("inf")

@@ -9,12 +9,11 @@ import numpy as np
 from gradaudit.stats.family import STATISTICS, Floats, Ints
 from gradaudit.stats.linear_model import Design
 
-# ── standard errors and degrees of freedom ────────────────────────────────────────────────────────
-
 
 def leverage_factor(leverage: Floats) -> Floats:
-    """1 / (1 - h), and 0 for a row that its own coefficient fits exactly (it carries no information
-    on the error).
+    """1 / (1 - h), and 0 for a row that its own coefficient fits exactly.
+
+    Such a row carries no information on the error.
     """
     left = 1 - leverage
     return np.asarray(np.where(left > 1e-9, 1 / np.maximum(left, 1e-9), 0.0))
@@ -28,8 +27,10 @@ def leverage_factor(leverage: Floats) -> Floats:
     caveat="Equal to Welch's standard error where there are no covariates.",
 )
 def hc2(fit: Design, residuals: Floats, weights: Floats) -> Floats:
-    """HC2 covariance of the contrasts with row weights ``weights`` (n, k): (k, k); square roots of
-    its diagonal are the SEs.
+    """HC2 covariance of the contrasts, (k, k); square roots of its diagonal are the SEs.
+
+    residuals : (n,)
+    weights : (n, k) row weights of the contrasts
     """
     d = residuals**2 * leverage_factor(fit.leverage)
     return np.asarray(weights.T @ (weights * d[:, None]))

@@ -1,10 +1,8 @@
-"""What enters a comparison: image rows with a value, a level and every covariate, their kinds,
-levels and columns.
-"""
+"""What enters a comparison: image rows with a value, a level and every covariate, as arrays."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
@@ -14,21 +12,66 @@ from numpy.typing import ArrayLike
 from gradaudit.errors import InputError
 from gradaudit.stats import linear_model
 from gradaudit.stats.family import Floats, Ints
-from gradaudit.subgroups.contrast import Bools, Settings
+from gradaudit.subgroups.contrast import Bools
 from gradaudit.subgroups.levels import level_text, sort_levels
+from gradaudit.subgroups.settings import Settings
 
 PATIENTS_PER_COLUMN = 20
 _MOST_CELLS = 10**8  # bytes of a cluster x level table
 
 
-@dataclass(frozen=True)
-class AnalysedRows:
-    """Image rows that enter, all finite.
+@dataclass(frozen=True, kw_only=True)
+class Observations:
+    """What a comparison is given, one entry per image; ``comparison.disparity`` explains each."""
 
-    codes : level index (continuous attributes: 0)      x : the numeric attribute, or the level's
-        score
-    clusters : 0..P-1      blocks : pair or cluster within which differences are taken      z : (n,
-        k) covariate columns
+    values: ArrayLike
+    groups: ArrayLike
+    area_share: ArrayLike | None = None
+    klass: ArrayLike | None = None
+    covariates: pd.DataFrame | None = None
+    clusters: ArrayLike | None = None
+    pairs: ArrayLike | None = None
+
+    @cached_property
+    def y(self) -> Floats:
+        return np.asarray(self.values, dtype=np.float64)
+
+    @cached_property
+    def area(self) -> Floats | None:
+        return None if self.area_share is None else np.asarray(self.area_share, dtype=np.float64)
+
+    def check(self) -> None:
+        """Raises ``InputError`` where lengths differ or values are infinite."""
+        wrong = {}
+        for field in fields(self):
+            column = getattr(self, field.name)
+            if field.name != "values" and column is not None and len(column) != len(self.y):
+                wrong[field.name] = len(column)
+        if self.y.ndim != 1 or wrong:
+            raise InputError(
+                "values is one number per image, and everything else has its length "
+                f"{self.y.shape}; got {wrong or 'another shape'}."
+            )
+        infinite = int(np.isinf(self.y).sum())
+        if infinite:
+            raise InputError(
+                f"{infinite} of {len(self.y)} values are infinite; an undefined value is NaN."
+            )
+
+
+@dataclass(frozen=True)
+class AnalysisSet:
+    """Image rows that enter a comparison, all finite.
+
+    y : (n,) the outcome
+    codes : (n,) level index (continuous attributes: 0)
+    x : (n,) the numeric attribute, or the position of the level
+    clusters : (n,) 0..P-1
+    blocks : (n,) pair or cluster within which differences are taken
+    size : (n,) logit of the region's share of the image, or None
+    z : (n, k) covariate columns
+    levels : names of the levels
+    excluded : reason -> images left out
     """
 
     y: Floats
@@ -56,7 +99,7 @@ class AnalysedRows:
         out[self.clusters[self.codes != first[self.clusters]]] = True
         return out
 
-    def keep(self, rows: Bools) -> AnalysedRows:
+    def keep(self, rows: Bools) -> AnalysisSet:
         """Those rows alone; clusters and blocks are numbered anew."""
         clusters = pd.factorize(self.clusters[rows])[0]
         blocks = clusters if self.blocks is self.clusters else pd.factorize(self.blocks[rows])[0]
@@ -73,68 +116,64 @@ class AnalysedRows:
         )
 
 
-def usable_rows(
-    values: ArrayLike,
-    groups: ArrayLike,
-    area_share: ArrayLike | None,
-    klass: ArrayLike | None,
-    covariates: pd.DataFrame | None,
-    clusters: ArrayLike | None,
-    pairs: ArrayLike | None,
-    ask: Settings,
-) -> AnalysedRows:
+def usable_rows(observations: Observations, settings: Settings) -> AnalysisSet:
     """Rows with a value, a level and every covariate; the others are counted by reason."""
-    y = np.asarray(values, dtype=np.float64)
-    given = {
-        "groups": groups,
-        "area_share": area_share,
-        "klass": klass,
-        "covariates": covariates,
-        "clusters": clusters,
-        "pairs": pairs,
-    }
-    wrong = {k: len(v) for k, v in given.items() if v is not None and len(v) != len(y)}  # type: ignore[arg-type]
-    if y.ndim != 1 or wrong:
-        raise InputError(
-            f"values is one number per image, and everything else has its length {y.shape}; got {wrong or 'another shape'}."
-        )
-    if np.isinf(y).any():
-        raise InputError(
-            f"{int(np.isinf(y).sum())} of {len(y)} values are infinite; an undefined value is NaN."
-        )
-    codes, x, levels = _levels(groups, ask)
+    observations.check()
+    rows, usable = _with_level_and_value(observations, settings)
+    if not usable.all():
+        rows = rows.keep(usable)
+    if not settings.continuous and not takes_differences(rows, settings):
+        rows, also = _one_level_per_cluster(rows)
+        usable[np.flatnonzero(usable)[~also]] = False
+    klass, covariates = observations.klass, observations.covariates
+    if klass is not None:
+        klass = pd.Series(klass).reset_index(drop=True)[usable]
     if covariates is not None:
-        covariates = covariates.reset_index(drop=True)
-    area = None if area_share is None else np.asarray(area_share, dtype=np.float64)
-    excluded, usable = {}, np.ones(len(y), dtype=bool)
-    tests = {"unknown level": codes < 0, "undefined value": np.isnan(y)}
-    if area is not None:
-        tests["region size unknown"] = ~np.isfinite(area)
-    if covariates is not None:
-        tests["covariate missing"] = (
-            covariates.select_dtypes("number").isna().any(axis=1).to_numpy()
-        )
-    for reason, hit in tests.items():
+        covariates = covariates.reset_index(drop=True).loc[np.flatnonzero(usable)]
+    return with_columns(rows, klass, covariates)
+
+
+def _with_level_and_value(
+    observations: Observations, settings: Settings
+) -> tuple[AnalysisSet, Bools]:
+    """Every row as arrays, without covariate columns; and which rows are complete, (n,)."""
+    codes, x, levels = _levels(observations.groups, settings)
+    usable, excluded = _complete(observations, codes)
+    n, area = len(observations.y), observations.area
+    clusters = np.arange(n)
+    if observations.clusters is not None:
+        clusters = cluster_codes(observations.clusters)
+    rows = AnalysisSet(
+        y=observations.y,
+        codes=codes,
+        x=x,
+        clusters=clusters,
+        blocks=clusters if observations.pairs is None else cluster_codes(observations.pairs),
+        size=None if area is None else linear_model.logit(np.where(np.isfinite(area), area, 0.5)),
+        z=np.empty((n, 0)),
+        levels=levels,
+        excluded=excluded,
+    )
+    return rows, usable
+
+
+def _complete(observations: Observations, codes: Ints) -> tuple[Bools, dict[str, int]]:
+    """Which rows are complete, and the others counted by the first reason that holds."""
+    missing = {"unknown level": codes < 0, "undefined value": np.isnan(observations.y)}
+    if observations.area is not None:
+        missing["region size unknown"] = ~np.isfinite(observations.area)
+    if observations.covariates is not None:
+        numbers = observations.covariates.select_dtypes("number")
+        missing["covariate missing"] = numbers.isna().any(axis=1).to_numpy()
+    usable, excluded = np.ones(len(codes), dtype=bool), {}
+    for reason, hit in missing.items():
         if count := int(np.count_nonzero(hit & usable)):
             excluded[reason] = count
             usable &= ~hit
-    cluster_codes = np.arange(len(y)) if clusters is None else _codes(clusters)
-    block_codes = cluster_codes if pairs is None else _codes(pairs)
-    size = None if area is None else linear_model.logit(np.where(np.isfinite(area), area, 0.5))
-    rows = AnalysedRows(
-        y, codes, x, cluster_codes, block_codes, size, np.empty((len(y), 0)), levels, excluded
-    )
-    rows = rows if usable.all() else rows.keep(usable)
-    if not ask.continuous and not takes_differences(rows, ask):
-        rows, also = _one_level_per_cluster(rows)
-        usable[np.flatnonzero(usable)[~also]] = False
-    klass_used = None if klass is None else pd.Series(klass).reset_index(drop=True)[usable]
-    return with_columns(
-        rows, klass_used, None if covariates is None else covariates.loc[np.flatnonzero(usable)]
-    )
+    return usable, excluded
 
 
-def _codes(ids: ArrayLike) -> Ints:
+def cluster_codes(ids: ArrayLike) -> Ints:
     """0..P-1 by first appearance; a missing id is a cluster of its own."""
     codes, unique = pd.factorize(pd.Series(ids))
     missing = codes < 0
@@ -143,46 +182,43 @@ def _codes(ids: ArrayLike) -> Ints:
     return np.asarray(codes)
 
 
-def _levels(groups: ArrayLike, ask: Settings) -> tuple[Ints, Floats, tuple[str, ...]]:
-    """Level index (-1: unknown), score (number, or position in the declared order) and level names."""
-    if ask.continuous:
+def _levels(groups: ArrayLike, settings: Settings) -> tuple[Ints, Floats, tuple[str, ...]]:
+    """Level index (-1: unknown), number (or position of the level), and names of the levels."""
+    if settings.continuous:
         x = pd.to_numeric(pd.Series(groups), errors="coerce").to_numpy(dtype=np.float64)
         return np.where(np.isfinite(x), 0, -1), np.where(np.isfinite(x), x, 0.0), ("",)
-    raw, unique = pd.factorize(
-        pd.Series(groups)
-    )  # a Series keeps NaN beside text, an array would make it the text "nan"
+    # a Series keeps NaN beside text; an array would make it the text "nan"
+    raw, unique = pd.factorize(pd.Series(groups))
     names = [level_text(u) for u in unique]
-    levels = ask.order or tuple(sort_levels(names))
+    levels = settings.order or tuple(sort_levels(names))
     foreign = sorted(set(names) - set(levels))
     if foreign:
         raise InputError(
-            f"{len(foreign)} levels are not in order={list(levels)}: {', '.join(foreign[:5])}. Add them, or pass None for unknown."
+            f"{len(foreign)} levels are not in order={list(levels)}: {', '.join(foreign[:5])}. "
+            "Add them, or pass None for unknown."
         )
-    if ask.reference != "rest" and ask.reference not in levels:
+    if settings.reference != "rest" and settings.reference not in levels:
         raise InputError(
-            f"The reference {ask.reference!r} is not a level; levels: {', '.join(levels) or 'none'}."
+            f"The reference {settings.reference!r} is not a level; "
+            f"levels: {', '.join(levels) or 'none'}."
         )
     place = np.asarray([*(levels.index(name) for name in names), -1], dtype=np.int64)
     codes = place[raw]
     return codes, codes.astype(np.float64), levels
 
 
-def takes_differences(rows: AnalysedRows, ask: Settings) -> bool:
-    """Whether comparisons are made inside blocks: pairs, or an attribute that varies inside
-    clusters.
-    """
-    if ask.paired or ask.within is not None:
-        return ask.paired or bool(ask.within)
-    if rows.count == len(rows.y) or ask.continuous:
+def takes_differences(rows: AnalysisSet, settings: Settings) -> bool:
+    """Whether comparisons are made inside pairs, or in clusters in which the attribute varies."""
+    if settings.paired or settings.within is not None:
+        return settings.paired or bool(settings.within)
+    if rows.count == len(rows.y) or settings.continuous:
         return False
     several = np.bincount(rows.clusters) > 1
     return bool(several.any() and rows.mixed[several].mean() >= 0.5)
 
 
-def _one_level_per_cluster(rows: AnalysedRows) -> tuple[AnalysedRows, Bools]:
-    """A cluster with a few images of another level keeps those of its most frequent level (of
-    equals: the first).
-    """
+def _one_level_per_cluster(rows: AnalysisSet) -> tuple[AnalysisSet, Bools]:
+    """Keeps a cluster's images of its most frequent level (of equals: the first)."""
     mixed = rows.mixed
     if rows.count == len(rows.y) or not mixed.any():
         return rows, np.ones(len(rows.y), dtype=bool)
@@ -195,59 +231,70 @@ def _one_level_per_cluster(rows: AnalysedRows) -> tuple[AnalysedRows, Bools]:
 
 
 def with_columns(
-    rows: AnalysedRows, klass: pd.Series | None, covariates: pd.DataFrame | None
-) -> AnalysedRows:
-    """Covariate columns: spline of region size, class (crossed with it where patients suffice),
-    declared covariates.
-    """
-    parts, names = [], []
-    bend = np.empty((len(rows.y), 0)) if rows.size is None else linear_model.spline_basis(rows.size)
-    if bend.shape[1]:
-        parts.append(bend - bend.mean(axis=0))
-        names.append("region size")
+    rows: AnalysisSet, klass: pd.Series | None, covariates: pd.DataFrame | None
+) -> AnalysisSet:
+    """The rows with covariate columns: region size, class (crossed with it), declared ones."""
+    size = _size_columns(rows)
     factor = np.empty((len(rows.y), 0)) if klass is None else _dummies(klass, rows)
-    if factor.shape[1]:
-        parts.append(factor)
-        names.append("class")
-        if rows.count >= PATIENTS_PER_COLUMN * ((1 + factor.shape[1]) * (1 + bend.shape[1]) - 1):
-            parts.extend(parts[0] * factor[:, [j]] for j in range(factor.shape[1]) if bend.shape[1])
+    parts = [size, factor, *_crossed(size, factor, rows)]
+    named = {"region size": size, "class": factor}
+    names = [name for name, part in named.items() if part.shape[1]]
     for name, column in () if covariates is None else covariates.items():
-        numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
-        parts.append(
-            column.to_numpy(dtype=np.float64)[:, None] if numeric else _dummies(column, rows)
-        )
+        parts.append(_covariate(column, rows))
         names.append(str(name))
     z = np.empty((len(rows.y), sum(part.shape[1] for part in parts)), order="F")
-    if parts:
-        np.concatenate(parts, axis=1, out=z)
+    np.concatenate(parts, axis=1, out=z)
     return replace(rows, z=z, adjusted_for=tuple(names))
 
 
-def _dummies(column: pd.Series, rows: AnalysedRows) -> Floats:
-    """Indicator columns of a factor against its most frequent level; levels of under 20 patients
-    are pooled, NaN is a level.
+def _size_columns(rows: AnalysisSet) -> Floats:
+    """Centered spline of the region's size, (n, 0) where the size is unknown or constant."""
+    if rows.size is None:
+        return np.empty((len(rows.y), 0))
+    spline = linear_model.spline_basis(rows.size)
+    return np.asarray(spline - spline.mean(axis=0)) if spline.shape[1] else spline
+
+
+def _crossed(size: Floats, factor: Floats, rows: AnalysisSet) -> list[Floats]:
+    """The spline within each class, where there are 20 patients for each column of the whole."""
+    columns = (1 + factor.shape[1]) * (1 + size.shape[1]) - 1
+    if not size.shape[1] or rows.count < PATIENTS_PER_COLUMN * columns:
+        return []
+    return [size * factor[:, [j]] for j in range(factor.shape[1])]
+
+
+def _covariate(column: pd.Series, rows: AnalysisSet) -> Floats:
+    """A declared covariate: a number as it is, anything else (and yes or no) as a factor."""
+    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+        return np.asarray(column.to_numpy(dtype=np.float64)[:, None])
+    return _dummies(column, rows)
+
+
+def _dummies(column: pd.Series, rows: AnalysisSet) -> Floats:
+    """Indicator columns of a factor against its most frequent level.
+
+    Levels of under 20 patients are pooled; NaN is a level.
     """
     codes, unique = pd.factorize(column.to_numpy(), use_na_sentinel=False)
     names = [str(u) for u in unique]
     patients = patients_per_level(codes, len(names), rows)
     ranked = sorted(range(len(names)), key=lambda j: (-int(patients[j]), names[j]))
-    own = [j for j in ranked if patients[j] >= PATIENTS_PER_COLUMN][
-        : max(1, rows.count // PATIENTS_PER_COLUMN)
-    ] or ranked[:1]
+    most = max(1, rows.count // PATIENTS_PER_COLUMN)
+    own = [j for j in ranked if patients[j] >= PATIENTS_PER_COLUMN][:most] or ranked[:1]
     place = np.full(len(names), len(own))
     place[own] = np.arange(len(own))
     width = int(place.max(initial=0)) + 1
     return np.asarray(place[codes][:, None] == np.arange(1, width), dtype=np.float64)
 
 
-def level_counts(rows: AnalysedRows) -> dict[str, tuple[int, int]]:
+def level_counts(rows: AnalysisSet) -> dict[str, tuple[int, int]]:
     """Level -> (images, patients)."""
     images = np.bincount(rows.codes, minlength=len(rows.levels))
     patients = patients_per_level(rows.codes, len(rows.levels), rows)
     return {name: (int(images[k]), int(patients[k])) for k, name in enumerate(rows.levels)}
 
 
-def patients_per_level(codes: Ints, levels: int, rows: AnalysedRows) -> Ints:
+def patients_per_level(codes: Ints, levels: int, rows: AnalysisSet) -> Ints:
     """Number of clusters with at least one image of each level, (levels,)."""
     pairs = rows.clusters * levels + codes
     if rows.count * levels > _MOST_CELLS:

@@ -1,43 +1,30 @@
-"""From hypotheses to contrasts: one model of patient rows, every question in it tested with one
-reference distribution.
+"""The model of one comparison: image rows become patient rows, and the model is fitted to them.
 
-``subgroups`` says who is compared with whom; here a comparison is a linear function of the model
-(``Hypothesis``) and comes back as a ``Contrast`` with estimate, interval, p, equivalence and effect
-sizes; ``judge`` adds Holm and verdicts.
+``collapse`` averages images over patients.  ``fit_model`` takes patient rows with their hypotheses
+(linear functions of the model) and returns a ``ClusterModel``: estimates, standard errors and
+degrees of freedom of every hypothesis, and the rows that its reference distribution is drawn from.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
-from scipy import special
-from scipy.stats import fisher_exact, rankdata
+from scipy.stats import rankdata
 
-from gradaudit.stats import (
-    decision,
-    effect_sizes,
-    linear_model,
-    multiplicity,
-    permutation,
-    standard_errors,
-)
+from gradaudit.stats import effect_sizes, linear_model, permutation, standard_errors
 from gradaudit.stats.family import Floats, Ints
-from gradaudit.subgroups.contrast import (
-    ANALYTIC_PATIENTS,
-    JOINT,
-    MIN_PATIENTS,
-    Bools,
-    Contrast,
-    Settings,
-)
+from gradaudit.subgroups.analysis_set import AnalysisSet
+from gradaudit.subgroups.contrast import MIN_PATIENTS, Bools, Contrast
+from gradaudit.subgroups.settings import Settings
 
-PERMUTED_PATIENTS = (
-    4000  # above, large groups are sampled for the reference distribution (never for the estimate)
-)
-MAX_T_PATIENTS = 40
+# above, large groups are sampled for the reference distribution (never for the estimate)
+PERMUTED_PATIENTS = 4000
+
+# ── rows ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True)
@@ -66,22 +53,54 @@ class Patients:
         )
 
 
-@dataclass(frozen=True)
-class Hypothesis:
-    """A linear function of a model, with the contrast that it will complete and the two sides that
-    it compares.
+def collapse(rows: AnalysisSet) -> Patients:
+    """One row per patient: means over its images."""
+    if rows.count == len(rows.y):
+        images = np.ones(len(rows.y), dtype=np.int64)
+        return Patients(rows.y, rows.codes, rows.x, rows.size, rows.z, images)
 
-    on_levels : (G,) or (q, G) coefficients of the level effects      on_columns : (k,) or (q, k) of
-        the covariate columns
-    q > 1 rows are tested together (Wald).      analytic : every side is large enough for Student's
-    t
+    def mean(column: Floats) -> Floats:
+        means: Floats = linear_model.cluster_means(column, rows.clusters, rows.count)
+        return means
+
+    codes = np.empty(rows.count, dtype=np.int64)
+    codes[rows.clusters] = rows.codes
+    return Patients(
+        y=mean(rows.y),
+        codes=codes,
+        x=codes / 1.0 if len(rows.levels) > 1 else mean(rows.x),
+        size=None if rows.size is None else mean(rows.size),
+        z=mean(rows.z),
+        images=np.bincount(rows.clusters, minlength=rows.count),
+    )
+
+
+@dataclass(frozen=True)
+class ModelLevels:
+    """Levels as a model has them: those of under ten patients share one indicator.
+
+    place : (levels,) column of each level in the model, -1 where it has none (no patient, or the
+        only one among the small levels)
+    width : number of columns
+    large : levels with ten patients
     """
 
-    contrast: Contrast
-    on_levels: Floats
-    on_columns: Floats
-    sides: tuple[Bools, Bools] | None
-    analytic: bool
+    place: Ints
+    width: int
+    large: Ints
+
+    @classmethod
+    def of(cls, codes: Ints, levels: int) -> ModelLevels:
+        counts = np.bincount(codes, minlength=levels)
+        place = np.full(levels, -1)
+        large = counts >= MIN_PATIENTS
+        width = int(large.sum())
+        place[large] = np.arange(width)
+        small = (counts > 0) & ~large
+        if counts[small].sum() > 1:
+            place[small] = width
+            width += 1
+        return cls(place, width, np.flatnonzero(large))
 
 
 @dataclass(frozen=True)
@@ -95,9 +114,74 @@ class ImageRows:
 
 
 @dataclass(frozen=True)
-class _Fitted:
-    """One model with every row of every hypothesis estimated in it (``spans``: which rows belong to
-    which hypothesis).
+class ModelRows:
+    """What one model is fitted to.
+
+    y : (n,) outcome of each patient
+    strata : (n,) level of the attribute, from which a sample of patients is drawn evenly
+    codes : (n,) level in the model, 0..G-1
+    columns : (n, k) covariates
+    images : the images of these patients, where estimates are made on them
+    flip : rows are differences, whose signs are flipped (otherwise rows are permuted)
+    """
+
+    y: Floats
+    strata: Ints
+    codes: Ints
+    columns: Floats
+    images: ImageRows | None = None
+    flip: bool = False
+
+    @classmethod
+    def without_levels(cls, patients: Patients, columns: Floats) -> ModelRows:
+        """Rows of a model with one mean for everybody."""
+        codes = np.zeros(len(patients.y), dtype=np.int64)
+        return cls(patients.y, patients.codes, codes, columns)
+
+    @classmethod
+    def with_levels(
+        cls, patients: Patients, levels: ModelLevels, images: ImageRows | None = None
+    ) -> ModelRows:
+        """Rows of a model with a mean for each level; every patient's level has a column."""
+        codes = levels.place[patients.codes]
+        return cls(patients.y, patients.codes, codes, patients.z, images)
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A linear function of a model, with the contrast that it completes and the sides it compares.
+
+    on_levels : (G,) or (q, G) coefficients of the level effects
+    on_columns : (k,) or (q, k) coefficients of the covariate columns; q > 1 rows are tested
+        together (Wald)
+    sides : which patients are compared, two (n,), or None
+    analytic : every side is large enough for Student's t
+    """
+
+    contrast: Contrast
+    on_levels: Floats
+    on_columns: Floats
+    sides: tuple[Bools, Bools] | None
+    analytic: bool
+
+    @property
+    def coefficients(self) -> list[tuple[Floats, Floats]]:
+        """(on levels, on columns) of each of its rows."""
+        levels, columns = np.atleast_2d(self.on_levels), np.atleast_2d(self.on_columns)
+        return list(zip(levels, columns, strict=True))
+
+
+# ── the fitted model ──────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class ClusterModel:
+    """One fitted model with every row of every hypothesis estimated in it.
+
+    fit, y, strata, columns : the design and its n rows (columns: those kept)
+    order : the given rows in the order of these; empty where they stayed in place
+    on : m coefficient rows; estimates, se, df : (m,); covariance : (m, m)
+    spans : first and end row of each hypothesis in ``on``
     """
 
     fit: linear_model.Design
@@ -114,20 +198,18 @@ class _Fitted:
     spans: list[tuple[int, int]]
 
     @cached_property
-    def centre(self) -> Floats:
+    def center(self) -> Floats:
         """Mean of every kept covariate column: where adjusted means are taken."""
         return np.asarray(self.columns.mean(axis=0)) if self.columns.size else np.empty(0)
 
     @cached_property
     def adjusted(self) -> Floats:
         """Values moved to the mean covariates, (n,)."""
-        return np.asarray(self.y - (self.columns - self.centre) @ self.fit.slopes(self.y))
+        return np.asarray(self.y - (self.columns - self.center) @ self.fit.slopes(self.y))
 
     @cached_property
     def rankable(self) -> Floats:
-        """Adjusted values without their last digits: what is a tie by construction must not be told
-        apart by rounding.
-        """
+        """Adjusted values to 12 decimals, so that rounding errors do not break ties."""
         return np.asarray(np.round(self.adjusted, 12))
 
     @cached_property
@@ -137,12 +219,19 @@ class _Fitted:
     @cached_property
     def spread(self) -> float:
         """Residual standard deviation."""
-        return float(
-            np.sqrt(
-                np.sum(self.residuals**2)
-                / (len(self.y) - len(self.fit.counts) - len(self.fit.kept))
-            )
-        )
+        return float(np.sqrt(np.sum(self.residuals**2) / _residual_df(self.fit)))
+
+    @cached_property
+    def has_error(self) -> Bools:
+        """Which estimates have a standard error beyond rounding, (m,)."""
+        largest = [max(abs(levels).max() ** 2, 1e-300) for levels, _ in self.on]
+        scale = float(np.std(self.y)) * np.sqrt(largest) / np.sqrt(len(self.y))
+        return np.asarray(self.se > 1e-9 * scale)
+
+    def sides_of(self, hypothesis: Hypothesis) -> list[Bools]:
+        """The two sides of a hypothesis, in the order of the model's rows."""
+        sides = hypothesis.sides or ()
+        return [side[self.order] if self.order.size else side for side in sides]
 
     def cliffs_delta(self, a: Bools, b: Bools) -> float:
         """Cliff's delta of adjusted values; two sides that are everybody share one ranking."""
@@ -152,309 +241,147 @@ class _Fitted:
         return float(2 * (self.ranks[a].sum() - n * (n + 1) / 2) / (n * m) - 1)
 
 
-def estimate_all(
-    patients: Patients,
-    codes: Ints,
-    columns: Floats,
-    hypotheses: list[Hypothesis],
-    ask: Settings,
-    *,
-    flip: bool = False,
-    images: ImageRows | None = None,
-) -> list[Contrast]:
-    """Fit one model, test every hypothesis in it. codes : (n,) model levels      columns : (n, k)
-    covariates
-    """
-    model = _fit(patients, codes, columns, hypotheses, images)
-    if isinstance(model, str):
-        return [replace(h.contrast, reason=model, provisional=False) for h in hypotheses]
-    spread = (
-        float(np.std(model.y))
-        * np.sqrt([max(abs(lv).max() ** 2, 1e-300) for lv, _ in model.on])
-        / np.sqrt(len(model.y))
-    )
-    solid = [bool(np.all(model.se[a:b] > 1e-9 * spread[a:b])) for a, b in model.spans]
-    easy = [
-        ask.analytic or (h.analytic and bool(np.min(model.df[a:b]) >= ANALYTIC_PATIENTS / 2))
-        for h, (a, b) in zip(hypotheses, model.spans, strict=True)
-    ]
-    drawn = [ok and not t for ok, t in zip(solid, easy, strict=True)]
-    joint = [
-        list(range(a, b))
-        for (a, b), draw in zip(model.spans, drawn, strict=True)
-        if draw and b - a > 1
-    ]
-    reference, walds = _reference(model, joint, ask, flip) if any(drawn) else (np.empty((0, 0)), [])
-    out, left = [], iter(walds)
-    for h, (a, b), ok, draw in zip(hypotheses, model.spans, solid, drawn, strict=True):
-        if not ok:
-            out.append(_separated(h, model, ask))
-        elif b - a > 1 or h.contrast.kind in JOINT:
-            alone = (
-                reference[:, a] ** 2 if draw and b - a == 1 else None
-            )  # with one row, Wald's statistic is t squared
-            out.append(
-                _joint(
-                    h.contrast, model, slice(a, b), next(left) if draw and alone is None else alone
-                )
-            )
-        else:
-            tested = _tested(h.contrast, model, a, reference[:, a] if draw else None, ask, flip)
-            out.append(_with_effects(tested, model, h) if h.sides is not None else tested)
-    return _max_t(out, reference, model, ask) if ask.correction == "max-t" and all(drawn) else out
-
-
-def _fit(
-    patients: Patients,
-    codes: Ints,
-    columns: Floats,
-    hypotheses: list[Hypothesis],
-    images: ImageRows | None,
-) -> _Fitted | str:
-    """The model, or the reason why it cannot be estimated."""
-    y, strata, order = patients.y, patients.codes, np.empty(0, dtype=np.int64)
-    if len(y) <= PERMUTED_PATIENTS:  # p must not depend on the order of rows
-        order = np.lexsort((*columns.T, y, codes))
-        y, strata, codes, columns = y[order], strata[order], codes[order], columns[order]
-    fit = linear_model.design(codes, columns)
-    if len(y) - len(fit.counts) - len(fit.kept) < MIN_PATIENTS // 2:
+def fit_model(rows: ModelRows, hypotheses: Sequence[Hypothesis]) -> ClusterModel | str:
+    """The fitted model with the estimates of all hypotheses, or why it cannot be estimated."""
+    rows, order = _in_fixed_order(rows)
+    fit = linear_model.design(rows.codes, rows.columns)
+    if _residual_df(fit) < MIN_PATIENTS // 2:
         return "too few clusters for the covariates"
     kept = list(fit.kept)
-    on = [
-        (lv, cv)
-        for h in hypotheses
-        for lv, cv in zip(np.atleast_2d(h.on_levels), np.atleast_2d(h.on_columns), strict=True)
-    ]
-    if any(np.any(np.delete(cv, kept)) for _, cv in on):
+    on = [row for hypothesis in hypotheses for row in hypothesis.coefficients]
+    if any(np.any(np.delete(columns, kept)) for _, columns in on):
         return "determined by the other columns of the model"
-    on = [(lv, cv[kept]) for lv, cv in on]
-    residuals = fit.residuals(y)
-    weights = np.column_stack([fit.row_weights(lv, cv) for lv, cv in on])
-    estimates, covariance = weights.T @ y, standard_errors.hc2(fit, residuals, weights)
-    ends = np.cumsum([0, *(len(np.atleast_2d(h.on_levels)) for h in hypotheses)]).tolist()
-    spans = list(pairwise(ends))
-    df = np.full(
-        len(on), float(len(y) - len(fit.counts) - len(kept))
-    )  # joint tests take the residual degrees of freedom
+    on = [(levels, columns[kept]) for levels, columns in on]
+    spans = _spans(hypotheses)
+    residuals = fit.residuals(rows.y)
+    weights = np.column_stack([fit.row_weights(*row) for row in on])
+    estimates, covariance = weights.T @ rows.y, standard_errors.hc2(fit, residuals, weights)
+    se, df = np.sqrt(np.diag(covariance)), _degrees_of_freedom(fit, weights, spans)
+    if rows.images is not None:
+        estimates, se, df = _image_estimates(rows.images, kept, on)
+    return ClusterModel(
+        fit=fit,
+        y=rows.y,
+        strata=rows.strata,
+        columns=rows.columns[:, kept],
+        order=order,
+        residuals=residuals,
+        on=on,
+        estimates=estimates,
+        covariance=covariance,
+        se=se,
+        df=df,
+        spans=spans,
+    )
+
+
+def _in_fixed_order(rows: ModelRows) -> tuple[ModelRows, Ints]:
+    """The rows in an order of their own, so that p does not depend on the given one; and the order.
+
+    Above 4000 rows they stay in place, and the order is empty: there the sample is ordered.
+    """
+    if len(rows.y) > PERMUTED_PATIENTS:
+        return rows, np.empty(0, dtype=np.int64)
+    order = np.lexsort((*rows.columns.T, rows.y, rows.codes))
+    ordered = replace(
+        rows,
+        y=rows.y[order],
+        strata=rows.strata[order],
+        codes=rows.codes[order],
+        columns=rows.columns[order],
+    )
+    return ordered, order
+
+
+def _spans(hypotheses: Sequence[Hypothesis]) -> list[tuple[int, int]]:
+    """First and end row of each hypothesis."""
+    lengths = [len(hypothesis.coefficients) for hypothesis in hypotheses]
+    return list(pairwise(np.cumsum([0, *lengths]).tolist()))
+
+
+def _residual_df(fit: linear_model.Design) -> int:
+    return len(fit.codes) - len(fit.counts) - len(fit.kept)
+
+
+def _degrees_of_freedom(
+    fit: linear_model.Design, weights: Floats, spans: list[tuple[int, int]]
+) -> Floats:
+    """Bell and McCaffrey's of each single row; rows of joint tests take the residual ones."""
+    df = np.full(weights.shape[1], float(_residual_df(fit)))
     singles = [a for a, b in spans if b - a == 1]
     df[singles] = standard_errors.bell_mccaffrey(fit, weights[:, singles])
-    se = np.sqrt(np.diag(covariance))
-    if images is not None:
-        estimates, se, df = _image_estimates(images, kept, on)
-    return _Fitted(
-        fit, y, strata, columns[:, kept], order, residuals, on, estimates, covariance, se, df, spans
-    )
+    return df
 
 
 def _image_estimates(
     images: ImageRows, kept: list[int], on: list[tuple[Floats, Floats]]
 ) -> tuple[Floats, Floats, Floats]:
-    """Estimates, CR2 errors and df on image rows weighted 1/n_patient (each patient counts once,
-    covariates stay per image).
+    """Estimates, CR2 errors and df on image rows weighted 1/n_patient.
+
+    Each patient counts once, and covariates stay per image.
     """
     root = 1 / np.sqrt(np.bincount(images.clusters)[images.clusters])
     levels = images.codes[:, None] == np.arange(len(on[0][0]))
     q, r = np.linalg.qr(root[:, None] * np.hstack([levels, images.z[:, kept]]))
     y = root * images.y
     residuals = y - q @ (q.T @ y)
-    weights = [q @ np.linalg.solve(r.T, np.r_[lv, cv]) for lv, cv in on]
+    weights = [q @ np.linalg.solve(r.T, np.concatenate(row)) for row in on]
     errors = [standard_errors.cr2(q, residuals, w, images.clusters) for w in weights]
-    return (
-        np.array([w @ y for w in weights]),
-        np.array([e[0] for e in errors]),
-        np.array([e[1] for e in errors]),
-    )
+    se, df = np.array(errors).T
+    return np.array([w @ y for w in weights]), se, df
 
 
-def _reference(
-    model: _Fitted, joint: list[list[int]], ask: Settings, flip: bool
+# ── the reference distribution ────────────────────────────────────────────────────────────────────
+
+
+def reference_distribution(
+    model: ClusterModel, joint: list[list[int]], settings: Settings, *, flip: bool
 ) -> tuple[Floats, list[Floats]]:
-    """Reference distribution of every row; above 4000 patients from all of the small levels and a
-    sample of the large ones.
+    """|t*| of every row, (B, m), and the Wald statistic of every joint test, each (B,).
+
+    Above 4000 patients it comes from all of the small levels and a sample of the large ones.
     """
     fit, residuals = model.fit, model.residuals
     if len(model.y) > PERMUTED_PATIENTS:
-        rows = _sampled(model, ask.seed)
-        fit, residuals = (
-            linear_model.design(fit.codes[rows], model.columns[rows], len(fit.counts)),
-            residuals[rows],
-        )
-    weights = np.column_stack(
-        [
-            fit.row_weights(lv, cv[list(fit.kept)] if len(fit.kept) < len(cv) else cv)
-            for lv, cv in model.on
-        ]
-    )
-    count = max(
-        ask.permutations, 80 * max(ask.family or 0, sum(b - a == 1 for a, b in model.spans))
-    )
+        rows = _sampled(model, settings.seed)
+        fit = linear_model.design(fit.codes[rows], model.columns[rows], len(fit.counts))
+        residuals = residuals[rows]
+    kept = list(fit.kept)
+    weights = [
+        fit.row_weights(levels, columns[kept] if len(kept) < len(columns) else columns)
+        for levels, columns in model.on
+    ]
+    singles = sum(b - a == 1 for a, b in model.spans)
+    count = max(settings.permutations, 80 * max(settings.family or 0, singles))
     draws: tuple[Floats, list[Floats]] = permutation.reference_t(
-        fit, residuals, weights, count, ask.seed, flip=flip, joint=joint
+        fit, residuals, np.column_stack(weights), count, settings.seed, flip=flip, joint=joint
     )
     return draws
 
 
-def _sampled(model: _Fitted, seed: int) -> Ints:
-    """Rows of a sample of 4000: every level keeps up to a common cap, so small levels stay whole;
-    row order does not matter.
+def _sampled(model: ClusterModel, seed: int) -> Ints:
+    """Rows of a sample of 4000: every level keeps up to a common cap, so small levels stay whole.
+
+    The order of rows does not matter.
     """
     order = np.lexsort((*model.columns.T, model.y, model.strata))
     counts = np.bincount(model.strata)
-    low, high = 0, int(counts.max())
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (
-            (middle, high)
-            if np.minimum(counts, middle).sum() <= PERMUTED_PATIENTS
-            else (low, middle - 1)
-        )
+    cap = _common_cap(counts)
     rng = np.random.default_rng((seed, len(order)))
-    ends = np.cumsum(counts)
-    picks = [
-        order[end - n + np.sort(rng.permutation(n)[:low])]
-        for end, n in zip(ends, counts, strict=True)
-        if n
-    ]
+    picks = []
+    for end, n in zip(np.cumsum(counts), counts, strict=True):
+        if n:
+            picks.append(order[end - n + np.sort(rng.permutation(n)[:cap])])
     return np.concatenate(picks)
 
 
-def _tested(
-    contrast: Contrast, model: _Fitted, row: int, draws: Floats | None, ask: Settings, flip: bool
-) -> Contrast:
-    """p, interval and equivalence from one distribution of |t|: permuted (``draws``) or Student's."""
-    estimate, se, df = float(model.estimates[row]), float(model.se[row]), float(model.df[row])
-    t = estimate / se
-    near = None if ask.margin is None else decision.equivalence_statistic(estimate, se, ask.margin)
-    if draws is None:
-        p, q = 2 * float(special.stdtr(df, -abs(t))), float(special.stdtrit(df, 1 - ask.alpha / 2))
-        p_near = 1.0 if near is None else 2 * float(special.stdtr(df, -near))
-    else:
-        p, q = permutation.p_value(t, draws), permutation.critical_value(draws, ask.alpha)
-        p_near = 1.0 if near is None else permutation.p_value(near, draws)
-    mde = decision.detectable_difference(se, df, ask.alpha)
-    if not np.isfinite(q):
-        return replace(
-            contrast,
-            reason="the permuted statistics have no upper limit (too many equal values)",
-            provisional=False,
-        )
-    return replace(
-        contrast,
-        estimate=estimate,
-        se=se,
-        df=df,
-        statistic=t,
-        critical=q,
-        ci_low=estimate - q * se,
-        ci_high=estimate + q * se,
-        p=p,
-        p_equivalence=np.nan if ask.margin is None else p_near,
-        mde80=mde,
-        clusters_needed=np.nan
-        if ask.margin is None
-        else float(np.ceil(contrast.n_clusters * (mde / ask.margin) ** 2)),
-        method="t" if draws is None else "sign flip" if flip else "permutation",
-        permutations=0 if draws is None else len(draws),
-    )
-
-
-def _separated(h: Hypothesis, model: _Fitted, ask: Settings) -> Contrast:
-    """Where no patient differs from its own level, there is no error to study: an outcome of two
-    values has an exact test.
-
-    p by Fisher 1935; the interval adds one patient of each value to both sides (Agresti & Caffo
-    2000, Am. Stat. 54:280).
-    """
-    values = np.unique(np.round(model.y, 12))
-    if h.sides is None or h.contrast.kind != "level" or len(values) != 2:
-        return replace(h.contrast, reason="no value differs inside the groups", provisional=False)
-    low, span = float(values[0]), float(values[1] - values[0])
-    sides = [(side[model.order] if model.order.size else side) for side in h.sides]
-    hits, sizes = (
-        [int(np.sum(model.y[side] > low + span / 2)) for side in sides],
-        [int(side.sum()) for side in sides],
-    )
-    p = float(fisher_exact([hits, [n - k for n, k in zip(sizes, hits, strict=True)]]).pvalue)
-    rates = [(k + 1) / (n + 2) for k, n in zip(hits, sizes, strict=True)]
-    se = span * float(
-        np.sqrt(sum(r * (1 - r) / (n + 2) for r, n in zip(rates, sizes, strict=True)))
-    )
-    q, centre = float(special.ndtri(1 - ask.alpha / 2)), span * (rates[0] - rates[1])
-    estimate = span * (hits[0] / sizes[0] - hits[1] / sizes[1])
-    return replace(
-        h.contrast,
-        estimate=estimate,
-        se=se,
-        critical=q,
-        ci_low=centre - q * se,
-        ci_high=centre + q * se,
-        p=p,
-        p_equivalence=np.nan if ask.margin is None else 1.0,
-        method="Fisher",
-        notes=(
-            *h.contrast.notes,
-            "every patient has the value of its own level: exact test, without adjustment",
-        ),
-    )
-
-
-def _joint(contrast: Contrast, model: _Fitted, rows: slice, draws: Floats | None) -> Contrast:
-    """Wald test of several rows at once: permuted, or W/q against F(q, residual df)."""
-    value = float(
-        permutation.wald(model.estimates[None, rows], model.covariance[None, rows, rows])[0]
-    )
-    q = rows.stop - rows.start
-    if not np.isfinite(value):
-        return replace(contrast, reason="every value is the same in a level", provisional=False)
-    p = (
-        float(special.fdtrc(q, float(np.min(model.df[rows])), value / q))
-        if draws is None
-        else permutation.p_value(value, draws)
-    )
-    return replace(
-        contrast,
-        statistic=value,
-        df=float(q),
-        p=p,
-        method="t" if draws is None else "permutation",
-        permutations=0 if draws is None else len(draws),
-    )
-
-
-def _with_effects(contrast: Contrast, model: _Fitted, hypothesis: Hypothesis) -> Contrast:
-    """Ratio of adjusted means, standardised difference, Cliff's delta on values adjusted to the
-    mean covariates.
-    """
-    if contrast.reason or hypothesis.sides is None:
-        return contrast
-    fit, on = model.fit, hypothesis.on_levels
-    ratio, delta = contrast.ratio, np.nan
-    if contrast.kind == "level":
-        both = np.column_stack(
-            [
-                fit.row_weights(np.maximum(on, 0), model.centre),
-                fit.row_weights(np.maximum(-on, 0), model.centre),
-            ]
-        )
-        ratio = effect_sizes.ratio_of_means(
-            both.T @ model.y, standard_errors.hc2(fit, model.residuals, both), contrast.critical
-        )
-        a, b = (side[model.order] if model.order.size else side for side in hypothesis.sides)
-        delta = model.cliffs_delta(a, b)
-    standardised = contrast.estimate / model.spread if model.spread > 0 else np.nan
-    return replace(contrast, ratio=ratio, standardised_difference=standardised, cliffs_delta=delta)
-
-
-def _max_t(
-    contrasts: list[Contrast], reference: Floats, model: _Fitted, ask: Settings
-) -> list[Contrast]:
-    """Family-wise p from the largest |t*|, where every level has 40 patients; otherwise Holm stays."""
-    singles = [(i, a) for i, (a, b) in enumerate(model.spans) if b - a == 1]
-    if ask.order is not None or model.fit.counts.min() < MAX_T_PATIENTS:
-        return contrasts
-    rows = [a for _, a in singles]
-    adjusted = multiplicity.max_t(
-        np.abs(model.estimates[rows] / model.se[rows]), reference[:, rows]
-    )
-    by_index = {i: float(p) for (i, _), p in zip(singles, adjusted, strict=True)}
-    return [replace(c, p_adjusted=by_index.get(i, c.p_adjusted)) for i, c in enumerate(contrasts)]
+def _common_cap(counts: Ints) -> int:
+    """The largest number per level with which no more than 4000 rows are taken (bisection)."""
+    low, high = 0, int(counts.max())
+    while low < high:
+        middle = (low + high + 1) // 2
+        if np.minimum(counts, middle).sum() <= PERMUTED_PATIENTS:
+            low = middle
+        else:
+            high = middle - 1
+    return low

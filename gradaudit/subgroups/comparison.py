@@ -1,9 +1,8 @@
-"""Subgroups compared: attributes and levels in, one contrast per level (or slope) out, by the
-protocol of ``stats``.
+"""Subgroups compared: values and levels come in, one contrast per level (or slope) goes out.
 
-``disparity`` is the public door and ``analysis`` goes through it too.  ``analysed_rows`` holds what
-enters; ``between`` compares patients, ``within`` one patient's images or a pair;
-``contrasts.estimate_all`` turns their hypotheses into ``Contrast``s.
+``disparity`` is the public door, and ``analysis`` uses it too.  ``analysis_set`` holds the rows
+that enter; ``between_clusters`` compares patients, ``within_clusters`` the images of one patient or
+pair.
 """
 
 from __future__ import annotations
@@ -18,22 +17,41 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from gradaudit.errors import InputError
 from gradaudit.records import CROSS, VERDICT_WORDS
-from gradaudit.subgroups.analysis_set import level_counts, takes_differences, usable_rows
+from gradaudit.subgroups.analysis_set import (
+    Observations,
+    level_counts,
+    takes_differences,
+    usable_rows,
+)
 from gradaudit.subgroups.between_clusters import between_contrasts
-from gradaudit.subgroups.contrast import Contrast, Settings, judge
+from gradaudit.subgroups.contrast import Contrast, judge
 from gradaudit.subgroups.levels import level_text
+from gradaudit.subgroups.settings import Settings
 from gradaudit.subgroups.within_clusters import within_contrasts
+
+FIRST_COLUMNS = (
+    "group", "reference", "n_images", "n_clusters", "estimate", "se", "ci_low", "ci_high",
+    "p", "p_adjusted", "p_equivalence", "p_equivalence_adjusted", "mde80", "verdict", "reason",
+)  # fmt: skip
+"""Columns at the head of ``Disparity.table``; the other fields of ``Contrast`` follow."""
+SHOWN_COLUMNS = (
+    "group", "reference", "n_images", "n_clusters", "estimate", "ci_low", "ci_high",
+    "p_adjusted", "mde80", "verdict", "reason",
+)  # fmt: skip
+"""Columns that a notebook shows."""
 
 
 @dataclass(frozen=True)
 class Disparity:
-    """Every contrast of one attribute, with its family's adjustment and verdicts.
+    """Every contrast of one attribute, with p-values adjusted for their number, and verdicts.
 
-    ``levels``: level -> (images, clusters) that entered; ``excluded``: reason -> images that did
-    not. ``omnibus``: Wald test that all assessed levels are equal, or None (fewer than three
-    levels, or not categorical).
+    levels : level -> (images, clusters) that entered
+    excluded : reason -> images that did not enter
+    omnibus : Wald test that all assessed levels are equal, or None (fewer than three levels, or not
+        categorical)
+    adjusted_for : names of the covariates
+    unit : "cluster", "row", "pair" or "difference within cluster"
     """
 
     contrasts: tuple[Contrast, ...]
@@ -48,39 +66,24 @@ class Disparity:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """One row per contrast; see ``Contrast`` for the columns (p is NaN where a guard withholds
-        the verdict).
-        """
-        first = [
-            "group", "reference", "n_images", "n_clusters", "estimate", "se", "ci_low", "ci_high", "p", "p_adjusted", "p_equivalence",
-            "p_equivalence_adjusted", "mde80", "verdict", "reason",
-        ]  # fmt: skip
+        """One row per contrast, with the fields of ``Contrast`` as columns."""
         names = [f.name for f in fields(Contrast)]
-        rows = [{name: getattr(c, name) for name in names} for c in self.contrasts]
-        return pd.DataFrame(rows, columns=[*first, *(n for n in names if n not in first)])
+        others = [name for name in names if name not in FIRST_COLUMNS]
+        rows = [_fields_of(c) for c in self.contrasts]
+        return pd.DataFrame(rows, columns=[*FIRST_COLUMNS, *others])
 
     def to_json(self) -> str:
         """Everything as JSON; numbers that do not exist are null."""
         return json.dumps(_jsonable(asdict(self)), ensure_ascii=False, allow_nan=False)
 
     def _repr_html_(self) -> str:
-        shown = self.table[
-            [
-                "group",
-                "reference",
-                "n_images",
-                "n_clusters",
-                "estimate",
-                "ci_low",
-                "ci_high",
-                "p_adjusted",
-                "mde80",
-                "verdict",
-                "reason",
-            ]
-        ]
+        shown = self.table[list(SHOWN_COLUMNS)]
         shown = shown.assign(verdict=[VERDICT_WORDS[v] for v in shown["verdict"]])
         return str(shown.to_html(index=False, float_format="{:.4g}".format, na_rep="–"))
+
+
+def _fields_of(contrast: Contrast) -> dict[str, Any]:
+    return {f.name: getattr(contrast, f.name) for f in fields(Contrast)}
 
 
 def _jsonable(value: Any) -> Any:
@@ -119,11 +122,11 @@ def disparity(
     """Differences of an outcome between groups, each with interval, p, equivalence and verdict.
 
     values : (n,) one number per image (heat share, hit, ...); NaN = undefined, counted and left out
-    groups : (n,) level of each image (None/NaN = unknown, counted and left out), or numbers where
+    groups : (n,) level of each image (None or NaN = unknown, counted and left out); numbers where
         ``continuous``
-    area_share : (n,) region's share of the image in [0, 1]; enters as a natural cubic spline of its
-        logit
-    klass : (n,) explained class; a factor, crossed with the spline where patients suffice
+    area_share : (n,) the region's share of the image in [0, 1]; its logit enters as a natural cubic
+        spline
+    klass : (n,) explained class, a factor; crossed with the spline where there are enough patients
     covariates : further columns; numbers enter as they are, everything else as factors
     clusters : (n,) unit of independence (patient); default: each image alone
     pairs : (n,) pair id (the same image with and without a marking): differences within pairs
@@ -131,6 +134,7 @@ def disparity(
         the reference)
     order : levels from first to last; adds the slope (quoted first to last) and the departure from
         it
+    continuous : the attribute is a number; its slope is quoted from the 10 % to the 90 % point
     margin : largest immaterial difference; None leaves the size unjudged
     permutations : B; raised to 80 per contrast of the family, so that Holm can reach alpha
     within : the attribute varies inside clusters, so differences are taken inside them (patient
@@ -140,81 +144,62 @@ def disparity(
     unit : "image" estimates on image rows weighted 1/n_patient with CR2 errors; p from the patient
         permutation
     correction : "max-t" instead of Holm for p, where every level has at least 40 patients
+    omnibus : test whether all levels are equal as well
     analytic : Student's t with Bell-McCaffrey df throughout (for bounds and displays; not for
         verdicts)
 
     Errors: ``InputError`` for lengths that differ, infinite values, levels outside ``order``, an
-    unknown reference.
+    unknown reference, a setting out of range.
     """
-    ask = Settings(
-        reference,
-        None if order is None else tuple(map(str, order)),
-        continuous,
-        margin,
-        alpha,
-        permutations,
-        seed,
-        within,
-        family,
-        unit,
-        correction,
-        omnibus,
-        analytic,
-        pairs is not None,
+    settings = Settings(
+        reference=reference,
+        order=None if order is None else tuple(map(str, order)),
+        continuous=continuous,
+        margin=margin,
+        alpha=alpha,
+        permutations=permutations,
+        seed=seed,
+        within=within,
+        family=family,
+        unit=unit,
+        correction=correction,
+        omnibus=omnibus,
+        analytic=analytic,
+        paired=pairs is not None,
     )
-    return _run(ask, values, groups, area_share, klass, covariates, clusters, pairs)
+    observations = Observations(
+        values=values,
+        groups=groups,
+        area_share=area_share,
+        klass=klass,
+        covariates=covariates,
+        clusters=clusters,
+        pairs=pairs,
+    )
+    return disparity_of(observations, settings)
 
 
-def _run(
-    ask: Settings,
-    values: ArrayLike,
-    groups: ArrayLike,
-    area_share: ArrayLike | None = None,
-    klass: ArrayLike | None = None,
-    covariates: pd.DataFrame | None = None,
-    clusters: ArrayLike | None = None,
-    pairs: ArrayLike | None = None,
-) -> Disparity:
-    _check_settings(ask)
-    rows = usable_rows(values, groups, area_share, klass, covariates, clusters, pairs, ask)
-    if takes_differences(rows, ask):
-        contrasts, wald = within_contrasts(rows, ask), None
-        unit = "pair" if ask.paired else "difference within cluster"
+def disparity_of(observations: Observations, settings: Settings) -> Disparity:
+    """``disparity`` with what is compared, and how, as one value each."""
+    rows = usable_rows(observations, settings)
+    wald = None
+    if takes_differences(rows, settings):
+        contrasts = within_contrasts(rows, settings)
+        unit = "pair" if settings.paired else "difference within cluster"
     else:
-        contrasts, wald = between_contrasts(rows, ask)
+        contrasts, wald = between_contrasts(rows, settings)
         unit = "cluster" if rows.count < len(rows.y) else "row"
-    levels = {} if ask.continuous else level_counts(rows)
-    judged = judge(contrasts, ask.margin, ask.alpha)
     return Disparity(
-        judged,
-        wald,
-        levels,
-        rows.excluded,
-        rows.adjusted_for,
-        ask.margin,
-        ask.alpha,
-        unit,
-        rows.notes,
+        contrasts=judge(contrasts, settings.margin, settings.alpha),
+        omnibus=wald,
+        levels={} if settings.continuous else level_counts(rows),
+        excluded=rows.excluded,
+        adjusted_for=rows.adjusted_for,
+        margin=settings.margin,
+        alpha=settings.alpha,
+        unit=unit,
+        notes=rows.notes,
     )
-
-
-def _check_settings(ask: Settings) -> None:
-    if not 0 < ask.alpha < 0.5:
-        raise InputError(f"alpha lies between 0 and 0.5; got {ask.alpha}.")
-    if ask.margin is not None and not ask.margin > 0:
-        raise InputError(
-            f"The margin is a positive difference in the outcome's unit; got {ask.margin}."
-        )
-    if ask.permutations < 99 and not ask.analytic:
-        raise InputError(f"At least 99 permutations; got {ask.permutations}.")
-    if ask.continuous and ask.order is not None:
-        raise InputError(
-            "An attribute is either continuous or ordered; got both continuous=True and order."
-        )
-    if ask.unit not in ("patient", "image") or ask.correction not in ("holm", "max-t"):
-        raise InputError(
-            f"unit is 'patient' or 'image' and correction 'holm' or 'max-t'; got {ask.unit!r} and {ask.correction!r}."
-        )
 
 
 def intersections(
@@ -231,36 +216,33 @@ def intersections(
     permutations: int = 9999,
     seed: int = 0,
 ) -> Disparity:
-    """Cells of two attributes: each against the rest, and its departure from what the two
-    attributes add up to.
+    """Cells of two attributes: each against the rest, and its departure from additivity.
 
-    values, first, second : (n,); the rest as in ``disparity``.  Cells are named "A × B".  Contrasts
-        of kind "additivity"
-    exist for cells past the guards whose additive prediction the other cells determine.
+    values, first, second : (n,); the other arguments as in ``disparity``.  Cells are named "A × B".
+    Contrasts of kind "additivity" compare a cell with what its two levels add up to; they exist for
+    cells past the guards whose additive prediction the other cells determine.
     """
     parts = [pd.Series(a, dtype=object).reset_index(drop=True) for a in (first, second)]
     known = parts[0].notna() & parts[1].notna()
     cells = [
-        f"{level_text(a)}{CROSS}{level_text(b)}" if k else None
-        for a, b, k in zip(*parts, known, strict=True)
+        f"{level_text(a)}{CROSS}{level_text(b)}" if both_known else None
+        for a, b, both_known in zip(*parts, known, strict=True)
     ]
-    ask = Settings(
-        "rest",
-        None,
-        False,
-        margin,
-        alpha,
-        permutations,
-        seed,
-        False,
-        None,
-        "patient",
-        "holm",
-        False,
-        False,
-        False,
+    observations = Observations(
+        values=values,
+        groups=np.asarray(cells, dtype=object),
+        area_share=area_share,
+        klass=klass,
+        covariates=covariates,
+        clusters=clusters,
+    )
+    settings = Settings(
+        margin=margin,
+        alpha=alpha,
+        permutations=permutations,
+        seed=seed,
+        within=False,
+        omnibus=False,
         crossed=True,
     )
-    return _run(
-        ask, values, np.asarray(cells, dtype=object), area_share, klass, covariates, clusters
-    )
+    return disparity_of(observations, settings)

@@ -1,12 +1,10 @@
-"""``Contrast``: one comparison with its numbers; the guards and settings it was made under, and its
-judgement.
-"""
+"""``Contrast``: one comparison with its numbers, the guards that can withhold it, its verdict."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +15,7 @@ from gradaudit.stats import decision, multiplicity
 Bools = NDArray[np.bool_]
 Kind = Literal["level", "trend", "continuous", "departure", "nonlinear", "additivity"]
 JOINT: tuple[Kind, ...] = ("departure", "nonlinear")
-"""Kinds without an estimate: several rows, or one whose sign and scale mean nothing, are tested
-together against zero.
-"""
+"""Kinds without an estimate: what is tested against zero has several rows, or no sign and scale."""
 TEST_NAMES = {
     "permutation": "studentised permutation t",
     "sign flip": "studentised sign-flip t",
@@ -34,24 +30,26 @@ EXPLORATORY_PERMUTATIONS = 1999
 MIN_PATIENTS = 10  # below: not assessed
 MIN_OFF_MODE = 5.0  # expected patients away from the pooled modal value, below: not assessed
 PROVISIONAL = 20  # patients; below, eight times the variance of the rest makes 5 % into 7.4 %
-ANALYTIC_PATIENTS, ANALYTIC_OFF_MODE = (
-    200,
-    40.0,
-)  # on every side: Student's t instead of permutations
+# Student's t instead of permutations where every side has as many patients, and as many of them
+# expected away from the modal value
+ANALYTIC_PATIENTS = 200
+ANALYTIC_OFF_MODE = 40.0
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """One comparison. Estimates are in the outcome's unit; NaN where a guard withholds them, with
-    ``reason``.
+    """One comparison; numbers are NaN where a guard withholds them, and ``reason`` says why.
 
-    kind : level (group against reference), trend (slope, first to last level), continuous (slope,
-        P10 to P90),
-    departure and nonlinear (joint tests without an estimate), additivity (cell against its additive
-    prediction). Slopes and joint tests belong to everybody: all are counted as the group, and the
-    reference has none.
-    method : "permutation", "sign flip", "t" or "Fisher"; ``critical`` is the q of the interval
-        estimate +- q SE.
+    Estimates are in the outcome's unit.
+    kind : what is compared:
+        level : a group with its reference
+        trend : slope over ordered levels, quoted from the first to the last
+        continuous : slope over a number, quoted from its 10 % to its 90 % point
+        departure, nonlinear : joint tests without an estimate: is it more than a line?
+        additivity : a cell of two attributes with its additive prediction
+      Slopes and joint tests are about everybody: all count as the group, the reference has none.
+    method : "permutation", "sign flip", "t" or "Fisher"
+    critical : the q of the interval estimate +- q SE
     """
 
     kind: Kind
@@ -87,52 +85,43 @@ class Contrast:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Settings:
-    """The settings of one call of ``subgroups.disparity``; see there."""
+class Guarded(NamedTuple):
+    """What the guards say of one comparison.
 
-    reference: str
-    order: tuple[str, ...] | None
-    continuous: bool
-    margin: float | None
-    alpha: float
-    permutations: int
-    seed: int
-    within: bool | None
-    family: int | None
-    unit: str
-    correction: str
-    omnibus: bool
+    reason : why the verdict is withheld ("" = it is not)
+    provisional : a verdict on few clusters
+    analytic : every side is large enough for Student's t
+    """
+
+    reason: str
+    provisional: bool
     analytic: bool
-    paired: bool
-    crossed: bool = False
 
 
 def guard(
     mode_share: float, n: int, n_other: int, counted: str = "clusters on one side"
-) -> tuple[str, bool, bool]:
-    """Reason to withhold the verdict ("" = none), whether it is provisional, whether Student's t
-    will do.
+) -> Guarded:
+    """Whether a comparison of ``n`` clusters with ``n_other`` can have a verdict.
 
-    mode_share : of the pooled sides; it decides how many patients could show a difference at all
+    mode_share : share of the pooled modal value; it decides how many clusters could differ at all
     counted : what n and n_other are, for the reason
     """
     smaller = min(n, n_other)
     if smaller < MIN_PATIENTS:
-        return f"fewer than {MIN_PATIENTS} {counted} ({smaller})", False, False
-    off_mode = round(
-        smaller * (1 - mode_share), 9
-    )  # five of 25 are 5 clusters, and not the 4.999999999999999 of 25 * (1 - 0.8)
+        return Guarded(f"fewer than {MIN_PATIENTS} {counted} ({smaller})", False, False)
+    # rounded: five of 25 are 5 clusters, and not the 4.999999999999999 of 25 * (1 - 0.8)
+    off_mode = round(smaller * (1 - mode_share), 9)
     if off_mode == 0:
-        return "every value is the same", False, False
+        return Guarded("every value is the same", False, False)
     if off_mode < MIN_OFF_MODE:
         below = int(10 * off_mode) / 10  # 4.96 is not called 5.0
-        return (
-            f"nearly every value is the same (only {below:.1f} clusters of the smaller side expected to differ, {MIN_OFF_MODE:.0f} needed)",
-            False,
-            False,
+        reason = (
+            f"nearly every value is the same (only {below:.1f} clusters of the smaller side "
+            f"expected to differ, {MIN_OFF_MODE:.0f} needed)"
         )
-    return "", smaller < PROVISIONAL, smaller >= ANALYTIC_PATIENTS and off_mode >= ANALYTIC_OFF_MODE
+        return Guarded(reason, False, False)
+    analytic = smaller >= ANALYTIC_PATIENTS and off_mode >= ANALYTIC_OFF_MODE
+    return Guarded("", smaller < PROVISIONAL, analytic)
 
 
 def judge(
@@ -140,10 +129,8 @@ def judge(
 ) -> tuple[Contrast, ...]:
     """Holm within the contrasts given (joint tests stand alone), then the verdict of each."""
     joint = [c.kind in JOINT for c in contrasts]
-    p = multiplicity.holm([np.nan if j else c.p for c, j in zip(contrasts, joint, strict=True)])
-    near = multiplicity.holm(
-        [np.nan if j else c.p_equivalence for c, j in zip(contrasts, joint, strict=True)]
-    )
+    p = multiplicity.holm(np.where(joint, np.nan, [c.p for c in contrasts]))
+    near = multiplicity.holm(np.where(joint, np.nan, [c.p_equivalence for c in contrasts]))
     out = []
     for c, alone, own, own_near in zip(contrasts, joint, p, near, strict=True):
         adjusted = c.p if alone else c.p_adjusted if np.isfinite(c.p_adjusted) else float(own)

@@ -1,6 +1,4 @@
-"""Kinds and levels of an attribute: categorical, ordered or continuous; how levels are written and
-sorted.
-"""
+"""Kinds of an attribute (categorical, ordered, continuous); how levels are written and sorted."""
 
 from __future__ import annotations
 
@@ -10,16 +8,14 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-CONTINUOUS_DISTINCT = 10
+CONTINUOUS_DISTINCT = 10  # more distinct numbers than that are a continuous attribute
 
 
 def level_text(value: object) -> str:
     """A level as the manifest would write it: 3.0 read from a numeric column is "3"."""
-    return (
-        str(int(value))
-        if isinstance(value, float | np.floating) and float(value).is_integer()
-        else str(value)
-    )
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
 
 
 def sort_levels(names: Sequence[str]) -> list[str]:
@@ -33,9 +29,7 @@ def sort_levels(names: Sequence[str]) -> list[str]:
 def attribute_kind(
     values: pd.Series, kind: str | None = None, order: Sequence[str] | None = None
 ) -> Literal["categorical", "ordered", "continuous"]:
-    """Kind of an attribute: as declared; else continuous where all of more than ten distinct levels
-    are numbers.
-    """
+    """The declared kind of an attribute; else continuous where over ten levels are all numbers."""
     if kind == "continuous":
         return "continuous"
     if order:

@@ -1,147 +1,163 @@
-"""Comparisons within patients and pairs: one difference per patient, tested by flipping the signs
-of its residuals.
+"""Comparisons within patients and pairs: one difference per patient, tested by flipping signs.
+
+Rows of an ``AnalysisSet`` come in; contrasts of levels or of the patients' own slopes go out.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from gradaudit.stats import effect_sizes, linear_model
 from gradaudit.stats.family import Floats
-from gradaudit.subgroups.analysis_set import AnalysedRows
-from gradaudit.subgroups.between_clusters import (
-    ONE_VALUE,
-    collapse,
-    comparisons_of,
-    percentile_names,
-)
-from gradaudit.subgroups.cluster_model import Hypothesis, Patients, estimate_all
-from gradaudit.subgroups.contrast import NO_MEAN, Bools, Contrast, Kind, Settings, guard
+from gradaudit.subgroups.analysis_set import AnalysisSet
+from gradaudit.subgroups.between_clusters import comparisons_of
+from gradaudit.subgroups.cluster_model import Hypothesis, ModelRows, collapse
+from gradaudit.subgroups.contrast import NO_MEAN, Bools, Contrast, Kind, guard
+from gradaudit.subgroups.contrast_tests import estimate_all
+from gradaudit.subgroups.settings import Settings
+from gradaudit.subgroups.slopes import ONE_VALUE, percentile_names
 
 
-def within_contrasts(rows: AnalysedRows, ask: Settings) -> list[Contrast]:
-    """Each comparison as one difference per patient, adjusted by the same difference of every
-    covariate column.
+@dataclass(frozen=True)
+class _Difference:
+    """A comparison inside blocks: sum over a block's images of weight times outcome.
+
+    weights : (n,) 0 for images of blocks that say nothing
+    names : of the group and its reference, or of the upper and lower end of a slope
+    sides : images of the group and of the reference; None for a slope
     """
-    out = []
-    for level, base in (
-        [] if ask.continuous else comparisons_of(rows.codes, rows.levels, ask.reference)
-    ):
-        a = rows.codes == level
-        b = ~a if base is None else rows.codes == base
-        per_a, per_b = (
-            np.bincount(rows.blocks, weights=side, minlength=int(rows.blocks.max()) + 1)
-            for side in (a, b)
-        )
-        both = ((per_a > 0) & (per_b > 0))[rows.blocks]
-        functional = np.where(
-            both, a / np.maximum(per_a, 1)[rows.blocks] - b / np.maximum(per_b, 1)[rows.blocks], 0.0
-        )
-        names = rows.levels[level], "rest" if base is None else rows.levels[base]
-        out.append(_one_sample(rows, functional, "level", names, (a & both, b & both), ask))
-    if (
-        (ask.continuous or (ask.order is not None and len(out) > 1))
-        and len(rows.x)
-        and np.ptp(rows.x) > 0
-    ):
-        out.append(_within_slope(rows, ask))
+
+    kind: Kind
+    names: tuple[str, str]
+    weights: Floats
+    sides: tuple[Bools, Bools] | None
+
+
+def within_contrasts(rows: AnalysisSet, settings: Settings) -> list[Contrast]:
+    """Each comparison as one difference per patient.
+
+    It is adjusted for the same difference of every covariate column.
+    """
+    compared: list[tuple[int, int | None]] = []
+    if not settings.continuous:
+        compared = comparisons_of(rows.codes, rows.levels, settings.reference)
+    differences = [_level_difference(rows, level, base) for level, base in compared]
+    out = [_one_sample(rows, difference, settings) for difference in differences]
+    line = settings.continuous or (settings.order is not None and len(out) > 1)
+    if line and len(rows.x) and np.ptp(rows.x) > 0:
+        out.append(_within_slope(rows, settings))
     return out
 
 
-def _within_slope(rows: AnalysedRows, ask: Settings) -> Contrast:
-    """Mean of the patients' own slopes; patients whose x hardly varies (under a quarter of the
-    median spread) are left out.
+def _level_difference(rows: AnalysisSet, level: int, base: int | None) -> _Difference:
+    """Mean of a level's images minus that of its reference's, in the blocks that have both."""
+    a = rows.codes == level
+    b = ~a if base is None else rows.codes == base
+    per_a, per_b = _block_sums(rows, a), _block_sums(rows, b)
+    both = ((per_a > 0) & (per_b > 0))[rows.blocks]
+    share_a = a / np.maximum(per_a, 1)[rows.blocks]
+    share_b = b / np.maximum(per_b, 1)[rows.blocks]
+    return _Difference(
+        kind="level",
+        names=(rows.levels[level], "rest" if base is None else rows.levels[base]),
+        weights=np.where(both, share_a - share_b, 0.0),
+        sides=(a & both, b & both),
+    )
+
+
+def _within_slope(rows: AnalysisSet, settings: Settings) -> Contrast:
+    """Mean of the patients' own slopes.
+
+    Patients whose x hardly varies (under a quarter of the median spread) are left out.
     """
-    low, high = (
-        (np.quantile(rows.x, [0.1, 0.9])) if ask.continuous else (rows.x.min(), rows.x.max())
-    )
-    names = (
-        percentile_names(low, high)
-        if ask.continuous
-        else (rows.levels[int(high)], rows.levels[int(low)])
-    )
-    blocks = int(rows.blocks.max()) + 1
-    centred = rows.x - linear_model.cluster_means(rows.x, rows.blocks, blocks)[rows.blocks]
-    spread = np.bincount(rows.blocks, weights=centred**2, minlength=blocks)
-    enough = spread > 0.25 * np.median(spread[spread > 0]) if (spread > 0).any() else spread > 0
-    functional = np.where(
-        enough[rows.blocks],
-        (high - low) * centred / np.where(enough, spread, 1.0)[rows.blocks],
-        0.0,
-    )
-    kind: Kind = "continuous" if ask.continuous else "trend"
-    slope = _one_sample(rows, functional, kind, names, None, ask)
+    if settings.continuous:
+        low, high = np.quantile(rows.x, [0.1, 0.9])
+        names = percentile_names(low, high)
+    else:
+        low, high = rows.x.min(), rows.x.max()
+        names = rows.levels[int(high)], rows.levels[int(low)]
+    kind: Kind = "continuous" if settings.continuous else "trend"
+    difference = _Difference(kind, names, _slope_weights(rows, high - low), None)
+    slope = _one_sample(rows, difference, settings)
     return replace(slope, reason=ONE_VALUE, provisional=False) if low == high else slope
 
 
-def _one_sample(
-    rows: AnalysedRows,
-    functional: Floats,
-    kind: Kind,
-    names: tuple[str, str],
-    sides: tuple[Bools, Bools] | None,
-    ask: Settings,
-) -> Contrast:
-    """Mean over patients of sum_i functional_i y_i within blocks, tested by flipping the signs of
-    its residuals.
-    """
+def _slope_weights(rows: AnalysisSet, reach: float) -> Floats:
+    """Weights of each image in the least-squares slope of its block, times ``reach``; (n,)."""
     blocks = int(rows.blocks.max()) + 1
-    used = np.bincount(rows.blocks, weights=np.abs(functional), minlength=blocks) > 0
-    sums = np.column_stack(
-        [
-            np.bincount(rows.blocks, weights=functional * col, minlength=blocks)
-            for col in (rows.y, *rows.z.T)
-        ]
-    )[used]
-    owner = np.empty(blocks, dtype=np.int64)
-    owner[rows.blocks] = rows.clusters
-    clusters = pd.factorize(owner[used])[0]
-    n = int(clusters.max()) + 1 if len(clusters) else 0
-    difference = (
-        linear_model.cluster_means(sums, clusters, n) if n else np.empty((0, sums.shape[1]))
-    )
-    noise = 1e-12 * np.abs(rows.z).max(axis=0, initial=1e-300)
-    z = np.where(np.abs(difference[:, 1:]) < noise, 0.0, difference[:, 1:])
-    reason, provisional, analytic = guard(effect_sizes.mode_share(difference[:, 0]), n, n)
-    facts = [
-        _side(rows, side, ask.alpha)
-        for side in sides or (used[rows.blocks], np.zeros(len(rows.y), dtype=bool))
-    ]
-    shell = Contrast(
-        kind,
-        *names,
-        facts[0][0],
-        facts[0][1],
-        facts[1][0],
-        facts[1][1],
-        facts[0][2] if sides else NO_MEAN,
-        facts[1][2],
+    centered = rows.x - linear_model.cluster_means(rows.x, rows.blocks, blocks)[rows.blocks]
+    spread = _block_sums(rows, centered**2)
+    varies = spread > 0
+    enough = spread > 0.25 * np.median(spread[varies]) if varies.any() else varies
+    weights = reach * centered / np.where(enough, spread, 1.0)[rows.blocks]
+    return np.where(enough[rows.blocks], weights, 0.0)
+
+
+def _one_sample(rows: AnalysisSet, difference: _Difference, settings: Settings) -> Contrast:
+    """Mean of the patients' differences, tested by flipping the signs of its residuals."""
+    used = _block_sums(rows, np.abs(difference.weights)) > 0
+    y, z = _patient_differences(rows, difference.weights, used)
+    n = len(y)
+    reason, provisional, analytic = guard(effect_sizes.mode_share(y), n, n)
+    shell = replace(
+        _counted(rows, difference, used, settings.alpha),
         reason=reason,
         provisional=provisional,
-        notes=(f"differences within {n} {'pairs' if ask.paired else 'clusters'}",),
+        notes=(f"differences within {n} {'pairs' if settings.paired else 'clusters'}",),
     )
     if reason:
         return shell
-    patients = Patients(
-        difference[:, 0],
-        np.zeros(n, dtype=np.int64),
-        np.zeros(n),
-        None,
-        z,
-        np.ones(n, dtype=np.int64),
-    )
+    everyone = np.zeros(n, dtype=np.int64)
+    model_rows = ModelRows(y, strata=everyone, codes=everyone, columns=z, flip=True)
     hypothesis = Hypothesis(shell, np.ones(1), np.zeros(z.shape[1]), None, analytic)
-    return estimate_all(patients, patients.codes, z, [hypothesis], ask, flip=True)[0]
+    return estimate_all(model_rows, [hypothesis], settings)[0]
+
+
+def _patient_differences(rows: AnalysisSet, weights: Floats, used: Bools) -> tuple[Floats, Floats]:
+    """Differences of the outcome, (P,), and of covariates, (P, k): means over a patient's blocks.
+
+    used : which blocks say something; covariates that differ by rounding alone do not differ
+    """
+    columns = [_block_sums(rows, weights * column) for column in (rows.y, *rows.z.T)]
+    sums = np.column_stack(columns)[used]
+    owner = np.empty(len(used), dtype=np.int64)
+    owner[rows.blocks] = rows.clusters
+    clusters = pd.factorize(owner[used])[0]
+    if len(clusters):
+        sums = linear_model.cluster_means(sums, clusters, int(clusters.max()) + 1)
+    noise = 1e-12 * np.abs(rows.z).max(axis=0, initial=1e-300)
+    return sums[:, 0], np.where(np.abs(sums[:, 1:]) < noise, 0.0, sums[:, 1:])
+
+
+def _counted(rows: AnalysisSet, difference: _Difference, used: Bools, alpha: float) -> Contrast:
+    """The contrast with images, patients and means of both sides; a slope's are of everybody."""
+    if difference.sides is None:
+        images, patients, _ = _side(rows, used[rows.blocks], alpha)
+        return Contrast(difference.kind, *difference.names, images, patients, 0, 0)
+    own, other = (_side(rows, side, alpha) for side in difference.sides)
+    return Contrast(
+        difference.kind,
+        *difference.names,
+        *own[:2],
+        *other[:2],
+        mean=own[2],
+        mean_reference=other[2],
+    )
 
 
 def _side(
-    rows: AnalysedRows, side: Bools, alpha: float
+    rows: AnalysisSet, side: Bools, alpha: float
 ) -> tuple[int, int, tuple[float, float, float]]:
-    """Images, patients and mean of patient means on one side of a within-patient comparison."""
+    """Images, patients and mean of patient means on one side of a comparison."""
     if not side.any():
         return 0, 0, NO_MEAN
     patients = collapse(rows.keep(side))
     return int(side.sum()), len(patients.y), effect_sizes.mean_interval(patients.y, alpha)
+
+
+def _block_sums(rows: AnalysisSet, values: Floats | Bools) -> Floats:
+    blocks = int(rows.blocks.max()) + 1
+    return np.asarray(np.bincount(rows.blocks, weights=values, minlength=blocks), dtype=np.float64)

@@ -36,8 +36,8 @@ from gradaudit.report.render import (
 from gradaudit.report.sections.overview import SECTIONS
 from gradaudit.report.wording import comparison
 from gradaudit.result_schema import AUDIT_STATE_MEANINGS, FlowRow, HeatRow, PerformanceRow
-from gradaudit.subgroups.between_clusters import percentile_names
 from gradaudit.subgroups.comparison import disparity
+from gradaudit.subgroups.slopes import percentile_names
 
 pytestmark = pytest.mark.xdist_group("report")
 

@@ -1,0 +1,277 @@
+"""From hypotheses to contrasts: every hypothesis of one model is tested and measured.
+
+``estimate_all`` takes model rows with their hypotheses and completes the contrast of each:
+estimate, interval, p, equivalence and effect sizes.  ``contrast.judge`` adds Holm and the verdicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import special
+from scipy.stats import fisher_exact
+
+from gradaudit.stats import decision, effect_sizes, multiplicity, permutation, standard_errors
+from gradaudit.stats.family import Floats, Ints
+from gradaudit.subgroups.cluster_model import (
+    ClusterModel,
+    Hypothesis,
+    ModelRows,
+    fit_model,
+    reference_distribution,
+)
+from gradaudit.subgroups.contrast import ANALYTIC_PATIENTS, JOINT, Contrast
+from gradaudit.subgroups.settings import Settings
+
+MAX_T_PATIENTS = 40
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Distribution of a statistic under the null hypothesis.
+
+    draws : (B,) permuted |t*| or Wald statistics; None: Student's t with ``df`` (joint tests: F)
+    method : "permutation", "sign flip" or "t"
+    """
+
+    draws: Floats | None
+    df: float
+    method: str
+
+    @property
+    def permutations(self) -> int:
+        return 0 if self.draws is None else len(self.draws)
+
+    def p(self, t: float) -> float:
+        """Two-sided p of a t statistic."""
+        if self.draws is None:
+            return 2 * float(special.stdtr(self.df, -abs(t)))
+        return float(permutation.p_value(t, self.draws))
+
+    def critical(self, alpha: float) -> float:
+        """The |t| that is exceeded with probability alpha."""
+        if self.draws is None:
+            return float(special.stdtrit(self.df, 1 - alpha / 2))
+        return float(permutation.critical_value(self.draws, alpha))
+
+    def joint_p(self, wald: float, rows: int) -> float:
+        """p of a Wald statistic of several rows."""
+        if self.draws is None:
+            return float(special.fdtrc(rows, self.df, wald / rows))
+        return float(permutation.p_value(wald, self.draws))
+
+
+def estimate_all(
+    rows: ModelRows, hypotheses: Sequence[Hypothesis], settings: Settings
+) -> list[Contrast]:
+    """Fit one model and test every hypothesis in it."""
+    model = fit_model(rows, hypotheses)
+    if isinstance(model, str):
+        return [replace(h.contrast, reason=model, provisional=False) for h in hypotheses]
+    solid = [bool(np.all(model.has_error[a:b])) for a, b in model.spans]
+    drawn = []
+    for h, (a, b), has_error in zip(hypotheses, model.spans, solid, strict=True):
+        enough_df = bool(np.min(model.df[a:b]) >= ANALYTIC_PATIENTS / 2)
+        drawn.append(has_error and not settings.analytic and not (h.analytic and enough_df))
+    t, each = _draws(rows, model, hypotheses, drawn, settings)
+    out = []
+    for h, span, has_error, draws in zip(hypotheses, model.spans, solid, each, strict=True):
+        if has_error:
+            out.append(_tested(h, model, span, draws, settings, flip=rows.flip))
+        else:
+            out.append(_separated(h, model, settings))
+    return _max_t(out, t, model, settings) if settings.correction == "max-t" and all(drawn) else out
+
+
+def _draws(
+    rows: ModelRows,
+    model: ClusterModel,
+    hypotheses: Sequence[Hypothesis],
+    drawn: list[bool],
+    settings: Settings,
+) -> tuple[Floats, list[Floats | None]]:
+    """Permuted |t*| of all rows, (B, m), and what each hypothesis is compared with.
+
+    drawn : which hypotheses need permutations; the others have None
+    """
+    if not any(drawn):
+        return np.empty((0, 0)), [None] * len(drawn)
+    joint = []
+    for (a, b), draw in zip(model.spans, drawn, strict=True):
+        if draw and b - a > 1:
+            joint.append(list(range(a, b)))
+    t, walds = reference_distribution(model, joint, settings, flip=rows.flip)
+    left, each = iter(walds), list[Floats | None]()
+    for h, (a, b), draw in zip(hypotheses, model.spans, drawn, strict=True):
+        if not draw:
+            each.append(None)
+        elif b - a > 1:
+            each.append(next(left))
+        else:  # with one row, Wald's statistic is t squared
+            each.append(t[:, a] ** 2 if h.contrast.kind in JOINT else t[:, a])
+    return t, each
+
+
+def _tested(
+    hypothesis: Hypothesis,
+    model: ClusterModel,
+    span: tuple[int, int],
+    draws: Floats | None,
+    settings: Settings,
+    *,
+    flip: bool,
+) -> Contrast:
+    """The contrast of a hypothesis: one row by t, with effect sizes, several by Wald's test."""
+    a, b = span
+    if b - a > 1 or hypothesis.contrast.kind in JOINT:
+        method = "t" if draws is None else "permutation"
+        reference = Reference(draws, float(np.min(model.df[a:b])), method)
+        return _joint(hypothesis.contrast, model, slice(a, b), reference)
+    method = "t" if draws is None else "sign flip" if flip else "permutation"
+    reference = Reference(draws, float(model.df[a]), method)
+    contrast = _single(hypothesis.contrast, model, a, reference, settings)
+    if contrast.reason or hypothesis.sides is None:
+        return contrast
+    return _with_effects(contrast, model, hypothesis)
+
+
+# ── one row ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def _single(
+    contrast: Contrast, model: ClusterModel, row: int, reference: Reference, settings: Settings
+) -> Contrast:
+    """p, interval and equivalence from one distribution of |t|."""
+    estimate, se = float(model.estimates[row]), float(model.se[row])
+    q = reference.critical(settings.alpha)
+    if not np.isfinite(q):
+        reason = "the permuted statistics have no upper limit (too many equal values)"
+        return replace(contrast, reason=reason, provisional=False)
+    tested = replace(
+        contrast,
+        estimate=estimate,
+        se=se,
+        df=reference.df,
+        statistic=estimate / se,
+        critical=q,
+        ci_low=estimate - q * se,
+        ci_high=estimate + q * se,
+        p=reference.p(estimate / se),
+        mde80=decision.detectable_difference(se, reference.df, settings.alpha),
+        method=reference.method,
+        permutations=reference.permutations,
+    )
+    return tested if settings.margin is None else _beside_margin(tested, reference, settings.margin)
+
+
+def _beside_margin(contrast: Contrast, reference: Reference, margin: float) -> Contrast:
+    """p of equivalence, and the clusters that would show a difference as large as the margin."""
+    near = decision.equivalence_statistic(contrast.estimate, contrast.se, margin)
+    needed = float(np.ceil(contrast.n_clusters * (contrast.mde80 / margin) ** 2))
+    return replace(
+        contrast,
+        p_equivalence=1.0 if near is None else reference.p(near),
+        clusters_needed=needed,
+    )
+
+
+def _with_effects(contrast: Contrast, model: ClusterModel, hypothesis: Hypothesis) -> Contrast:
+    """Standardized difference; of a level also the ratio of adjusted means and Cliff's delta."""
+    ratio, delta = contrast.ratio, np.nan
+    if contrast.kind == "level":
+        ratio = _ratio_of_means(model, hypothesis.on_levels, contrast.critical)
+        delta = model.cliffs_delta(*model.sides_of(hypothesis))
+    standardized = contrast.estimate / model.spread if model.spread > 0 else np.nan
+    return replace(contrast, ratio=ratio, standardised_difference=standardized, cliffs_delta=delta)
+
+
+def _ratio_of_means(model: ClusterModel, on: Floats, q: float) -> tuple[float, float, float]:
+    """Ratio of the adjusted means of the levels with positive and negative coefficients."""
+    sides = [model.fit.row_weights(np.maximum(sign * on, 0), model.center) for sign in (1, -1)]
+    weights = np.column_stack(sides)
+    covariance = standard_errors.hc2(model.fit, model.residuals, weights)
+    ratio: tuple[float, float, float] = effect_sizes.ratio_of_means(
+        weights.T @ model.y, covariance, q
+    )
+    return ratio
+
+
+# ── several rows, no error, many contrasts ────────────────────────────────────────────────────────
+
+
+def _joint(contrast: Contrast, model: ClusterModel, rows: slice, reference: Reference) -> Contrast:
+    """Wald test of several rows at once: permuted, or W/q against F(q, residual df)."""
+    estimates, covariance = model.estimates[None, rows], model.covariance[None, rows, rows]
+    value = float(permutation.wald(estimates, covariance)[0])
+    if not np.isfinite(value):
+        return replace(contrast, reason="every value is the same in a level", provisional=False)
+    q = rows.stop - rows.start
+    return replace(
+        contrast,
+        statistic=value,
+        df=float(q),
+        p=reference.joint_p(value, q),
+        method=reference.method,
+        permutations=reference.permutations,
+    )
+
+
+def _separated(hypothesis: Hypothesis, model: ClusterModel, settings: Settings) -> Contrast:
+    """The contrast where no patient differs from its own level, so that there is no error.
+
+    An outcome of two values has an exact test (Fisher 1935); anything else has none.
+    """
+    contrast, values = hypothesis.contrast, np.unique(np.round(model.y, 12))
+    if hypothesis.sides is None or contrast.kind != "level" or len(values) != 2:
+        return replace(contrast, reason="no value differs inside the groups", provisional=False)
+    low, span = float(values[0]), float(values[1] - values[0])
+    sides = model.sides_of(hypothesis)
+    hits = np.array([np.sum(model.y[side] > low + span / 2) for side in sides])
+    sizes = np.array([side.sum() for side in sides])
+    rates = hits / sizes
+    center, se = _agresti_caffo(hits, sizes)
+    center, se = span * center, span * se
+    q = float(special.ndtri(1 - settings.alpha / 2))
+    note = "every patient has the value of its own level: exact test, without adjustment"
+    return replace(
+        contrast,
+        estimate=span * float(rates[0] - rates[1]),
+        se=se,
+        critical=q,
+        ci_low=center - q * se,
+        ci_high=center + q * se,
+        p=float(fisher_exact([hits, sizes - hits]).pvalue),
+        p_equivalence=np.nan if settings.margin is None else 1.0,
+        method="Fisher",
+        notes=(*contrast.notes, note),
+    )
+
+
+def _agresti_caffo(hits: Ints, sizes: Ints) -> tuple[float, float]:
+    """Difference of two shares and its error, with one patient of each value added to both sides.
+
+    Source: Agresti & Caffo 2000, Am. Stat. 54:280.
+    """
+    rates = (hits + 1) / (sizes + 2)
+    variance = rates * (1 - rates) / (sizes + 2)
+    return float(rates[0] - rates[1]), float(np.sqrt(variance[0] + variance[1]))
+
+
+def _max_t(
+    contrasts: list[Contrast], reference: Floats, model: ClusterModel, settings: Settings
+) -> list[Contrast]:
+    """Family-wise p from the largest |t*|, where every level has 40 patients; elsewhere Holm stays.
+
+    reference : (B, m) of |t*|
+    """
+    if settings.order is not None or model.fit.counts.min() < MAX_T_PATIENTS:
+        return contrasts
+    singles = [i for i, (a, b) in enumerate(model.spans) if b - a == 1]
+    rows = [model.spans[i][0] for i in singles]
+    t = np.abs(model.estimates[rows] / model.se[rows])
+    out = list(contrasts)
+    for i, p in zip(singles, multiplicity.max_t(t, reference[:, rows]), strict=True):
+        out[i] = replace(out[i], p_adjusted=float(p))
+    return out

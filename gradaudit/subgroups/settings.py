@@ -1,0 +1,53 @@
+"""``Settings``: how one attribute is compared; checked when it is made, then handed on whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from gradaudit.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The settings of one comparison; ``comparison.disparity`` explains each.
+
+    paired : differences are taken within pairs
+    crossed : levels are cells of two attributes, and their additivity is tested as well
+    Errors: ``InputError`` for a value out of range.
+    """
+
+    reference: str = "rest"
+    order: tuple[str, ...] | None = None
+    continuous: bool = False
+    margin: float | None = None
+    alpha: float = 0.05
+    permutations: int = 9999
+    seed: int = 0
+    within: bool | None = None
+    family: int | None = None
+    unit: Literal["patient", "image"] = "patient"
+    correction: Literal["holm", "max-t"] = "holm"
+    omnibus: bool = True
+    analytic: bool = False
+    paired: bool = False
+    crossed: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.alpha < 0.5:
+            raise InputError(f"alpha lies between 0 and 0.5; got {self.alpha}.")
+        if self.margin is not None and not self.margin > 0:
+            raise InputError(
+                f"The margin is a positive difference in the outcome's unit; got {self.margin}."
+            )
+        if self.permutations < 99 and not self.analytic:
+            raise InputError(f"At least 99 permutations; got {self.permutations}.")
+        if self.continuous and self.order is not None:
+            raise InputError(
+                "An attribute is either continuous or ordered; got both continuous=True and order."
+            )
+        if self.unit not in ("patient", "image") or self.correction not in ("holm", "max-t"):
+            raise InputError(
+                "unit is 'patient' or 'image' and correction 'holm' or 'max-t'; "
+                f"got {self.unit!r} and {self.correction!r}."
+            )
