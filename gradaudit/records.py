@@ -296,6 +296,5 @@ OTHER_LABELS = "(other)"
 
 STEPS = ("n_manifest", "n_readable", "n_mask_usable", "n_heat_usable", "n_analysed")
 
-Parts = dict[str, Any]
 Cell = tuple[str, str, str, str, str]
 """attribute, level, region, method, target"""

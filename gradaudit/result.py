@@ -7,6 +7,7 @@ from __future__ import annotations
 import datetime
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from gradaudit.result_schema import (
     ModelFacts,
     ResultDocument,
     RunRecord,
+    Tables,
 )
 from gradaudit.runs.folder import digest_of
 
@@ -84,9 +86,8 @@ def build_result(meas: Measurements, plan: Plan | None = None) -> AuditResult:
     plan = plan or recorded_plan(meas.run)
     meas = _with_roles(meas, plan)
     findings = tuple(analyze(meas, plan))
-    parts = describe(meas, plan, findings)
-    attributes = parts["attributes"]
-    picks = pick_images(meas, plan, attributes, suppressed_levels(meas, plan))
+    tables = describe(meas, plan, findings)
+    picks = pick_images(meas, plan, tables.attributes, suppressed_levels(meas, plan))
     document = ResultDocument(
         audit_id=digest_of([meas.run.get("plan_id"), plan.model_dump(mode="json")])[:12],
         created=_created(),
@@ -106,7 +107,7 @@ def build_result(meas: Measurements, plan: Plan | None = None) -> AuditResult:
         run=_run_record(meas),
         min_cell=plan.privacy.min_cell,
         images_shown=plan.privacy.images != "none",
-        **_with_shown_names(parts, plan),
+        **vars(_with_shown_names(tables, plan)),
     )
     return AuditResult(document, meas)
 
@@ -132,12 +133,12 @@ def _with_roles(meas: Measurements, plan: Plan) -> Measurements:
     return Measurements(table, meas.images, meas.maps, meas.run, meas.folder)
 
 
-def _with_shown_names(parts: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
-    exclusions = tuple(
-        e.model_copy(update={"examples": tuple(shown_name(name, plan) for name in e.examples)})
-        for e in parts["exclusions"]
-    )
-    return {**parts, "exclusions": exclusions}
+def _with_shown_names(tables: Tables, plan: Plan) -> Tables:
+    exclusions = []
+    for row in tables.exclusions:
+        examples = tuple(shown_name(name, plan) for name in row.examples)
+        exclusions.append(row.model_copy(update={"examples": examples}))
+    return replace(tables, exclusions=tuple(exclusions))
 
 
 def _created() -> str:

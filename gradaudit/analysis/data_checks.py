@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from gradaudit.plan import Plan
-from gradaudit.records import ALL, OTHER_LABELS, UNKNOWN, Measurements, Parts
-from gradaudit.result_schema import AttributeFacts, CheckOutcome, FlowRow
+from gradaudit.records import ALL, OTHER_LABELS, UNKNOWN, Measurements
+from gradaudit.result_schema import AttributeFacts, CheckOutcome, FlowRow, HeatRow, Tables
 from gradaudit.subgroups.contrast import MIN_PATIENTS, PROVISIONAL
 
 FAILED_SHARE = 0.01
@@ -23,48 +23,49 @@ UNKNOWN_SHARE = 0.05
 COARSE_SHARE = 0.05
 """Where a check speaks of an issue.  They decide what is pointed out, never a verdict."""
 
+_Spread = tuple[tuple[Any, float], tuple[Any, float]]
+"""The lowest and the highest row, each with its value."""
+
 State = tuple[str, str]
 """State of a check, and its detail."""
 
 
-def data_checks(meas: Measurements, plan: Plan, parts: Parts) -> tuple[CheckOutcome, ...]:
+def data_checks(meas: Measurements, plan: Plan, tables: Tables) -> tuple[CheckOutcome, ...]:
     """Every check of the data, in a fixed order; each says why, also where it passed or could not
     run.
     """
     found = []
     for code, (name, check) in _CHECKS.items():
-        state, detail = check(meas, plan, parts)
+        state, detail = check(meas, plan, tables)
         found.append(CheckOutcome(code=code, name=name, state=state, detail=detail))  # type: ignore[arg-type]
     return tuple(found)
 
 
 def limits_found(
-    meas: Measurements, plan: Plan, parts: Parts, checks: Sequence[CheckOutcome]
+    meas: Measurements, plan: Plan, tables: Tables, checks: Sequence[CheckOutcome]
 ) -> tuple[str, ...]:
     """Sentences on what limits the reading of this audit: the issues that the checks found, then
     declarations.
 
-    parts : withheld tables with "attributes", "flow", "heat", "performance".
+    tables : attributes, flow, heat and performance, small cells withheld.
     """
     sentences = [check.detail for check in checks if check.state == "issue"]
-    for attribute in parts["attributes"]:
+    for attribute in tables.attributes:
         if attribute.inferred:
             sentences.append(
                 f"The labels of {attribute.name} were estimated by an algorithm: a disparity may be one of its errors."
             )
     sentences += [
         text
-        for attribute in parts["attributes"]
-        if (text := _withheld_words(attribute, parts, plan))
+        for attribute in tables.attributes
+        if (text := _withheld_words(attribute, tables, plan))
     ]
     return (*sentences, *_criteria_words(meas, plan))
 
 
-def _withheld_words(attribute: AttributeFacts, parts: Parts, plan: Plan) -> str:
+def _withheld_words(attribute: AttributeFacts, tables: Tables, plan: Plan) -> str:
     hidden = [
-        row.level
-        for row in parts["flow"]
-        if row.attribute == attribute.name and _withheld_whole(row)
+        row.level for row in tables.flow if row.attribute == attribute.name and _withheld_whole(row)
     ]
     if not hidden:
         return ""
@@ -98,7 +99,7 @@ def _criteria_words(meas: Measurements, plan: Plan) -> list[str]:
 # ── the checks ────────────────────────────────────────────────────────────────────────────────────
 
 
-def _readable(meas: Measurements, plan: Plan, parts: Parts) -> State:
+def _readable(meas: Measurements, plan: Plan, tables: Tables) -> State:
     n, failed = len(meas.images), int((meas.images["status"] != "ok").sum())
     if n == 0:
         return "not_applicable", "There are no images."
@@ -108,7 +109,7 @@ def _readable(meas: Measurements, plan: Plan, parts: Parts) -> State:
     ), words if failed else f"All {n} images could be read."
 
 
-def _duplicates(meas: Measurements, plan: Plan, parts: Parts) -> State:
+def _duplicates(meas: Measurements, plan: Plan, tables: Tables) -> State:
     paths = meas.images["path"].dropna().astype(str)
     if paths.empty:
         return "not_applicable", "No image paths are known."
@@ -121,7 +122,7 @@ def _duplicates(meas: Measurements, plan: Plan, parts: Parts) -> State:
     return "passed", f"No image is named twice among {len(paths)}."
 
 
-def _clusters(meas: Measurements, plan: Plan, parts: Parts) -> State:
+def _clusters(meas: Measurements, plan: Plan, tables: Tables) -> State:
     declared = meas.run.get("data", {}).get("cluster_declared")
     images, clusters = len(meas.images), meas.images["cluster"].nunique()
     if declared or (declared is None and clusters < images):
@@ -135,12 +136,12 @@ def _clusters(meas: Measurements, plan: Plan, parts: Parts) -> State:
     )
 
 
-def _constant(meas: Measurements, plan: Plan, parts: Parts) -> State:
+def _constant(meas: Measurements, plan: Plan, tables: Tables) -> State:
     if meas.images["cluster"].nunique() == len(meas.images):
         return "not_applicable", "Every cluster holds one image."
     mixed: list[str] = []
     rare: list[str] = []
-    for attribute in parts["attributes"]:
+    for attribute in tables.attributes:
         if attribute.kind != "continuous" and not attribute.within:
             levels = (
                 meas.images[f"subgroup.{attribute.name}"]
@@ -168,9 +169,9 @@ def _constant(meas: Measurements, plan: Plan, parts: Parts) -> State:
     )
 
 
-def _group_sizes(meas: Measurements, plan: Plan, parts: Parts) -> State:
+def _group_sizes(meas: Measurements, plan: Plan, tables: Tables) -> State:
     most: dict[tuple[str, str], int] = {}
-    for row in parts["heat"]:
+    for row in tables.heat:
         if row.attribute != ALL and row.level != UNKNOWN and row.n_clusters is not None:
             most[row.attribute, row.level] = max(
                 row.n_clusters, most.get((row.attribute, row.level), 0)
@@ -191,20 +192,18 @@ def _group_sizes(meas: Measurements, plan: Plan, parts: Parts) -> State:
     )
 
 
-def _known_levels(meas: Measurements, plan: Plan, parts: Parts) -> State:
-    if not parts["attributes"]:
+def _known_levels(meas: Measurements, plan: Plan, tables: Tables) -> State:
+    if not tables.attributes:
         return "not_applicable", "There are no attributes."
     gaps = []
-    for attribute in parts["attributes"]:
+    for attribute in tables.attributes:
         share = (
             float(meas.images[f"subgroup.{attribute.name}"].isna().mean())
             if len(meas.images)
             else 0.0
         )
         hidden = any(
-            r.suppressed
-            for r in parts["flow"]
-            if (r.attribute, r.level) == (attribute.name, UNKNOWN)
+            r.suppressed for r in tables.flow if (r.attribute, r.level) == (attribute.name, UNKNOWN)
         )
         if share > UNKNOWN_SHARE and not hidden:
             gaps.append(f"{attribute.name} ({share:.0%} of images)")
@@ -219,7 +218,7 @@ def _known_levels(meas: Measurements, plan: Plan, parts: Parts) -> State:
     )
 
 
-def _known_labels(meas: Measurements, plan: Plan, parts: Parts) -> State:
+def _known_labels(meas: Measurements, plan: Plan, tables: Tables) -> State:
     label = meas.images["label"]
     missing = int(label.isna().sum()) if len(label) else 0
     if len(label) and missing == len(label):
@@ -232,10 +231,10 @@ def _known_labels(meas: Measurements, plan: Plan, parts: Parts) -> State:
     return "passed", "Every image has a label."
 
 
-def _balanced_exclusion(meas: Measurements, plan: Plan, parts: Parts) -> State:
+def _balanced_exclusion(meas: Measurements, plan: Plan, tables: Tables) -> State:
     kept = [
         (r, r.n_analysed / r.n_manifest)
-        for r in _visible(parts)
+        for r in _visible(tables)
         if r.n_manifest and r.n_analysed is not None
     ]
     spread = _widest(kept)
@@ -260,11 +259,11 @@ def _balanced_exclusion(meas: Measurements, plan: Plan, parts: Parts) -> State:
     )
 
 
-def _comparable_size(meas: Measurements, plan: Plan, parts: Parts) -> State:
+def _comparable_size(meas: Measurements, plan: Plan, tables: Tables) -> State:
     found = []
-    regions = dict.fromkeys(name for row in parts["flow"] for name in row.area_share)
+    regions = dict.fromkeys(name for row in tables.flow for name in row.area_share)
     for region in regions:
-        sizes = [(r, area) for r in _visible(parts) if (area := r.area_share.get(region))]
+        sizes = [(r, area) for r in _visible(tables) if (area := r.area_share.get(region))]
         spread = _widest(sizes, lambda low, high: high / low)
         if spread is not None:
             (low, a), (high, b) = spread
@@ -294,14 +293,14 @@ def _comparable_size(meas: Measurements, plan: Plan, parts: Parts) -> State:
     )
 
 
-def _comparable_labels(meas: Measurements, plan: Plan, parts: Parts) -> State:
+def _comparable_labels(meas: Measurements, plan: Plan, tables: Tables) -> State:
     spreads = []
-    names = dict.fromkeys(name for row in parts["flow"] for name in row.label_prevalence)
+    names = dict.fromkeys(name for row in tables.flow for name in row.label_prevalence)
     for label in names:
         spread = _widest(
             [
                 (r, share)
-                for r in _visible(parts)
+                for r in _visible(tables)
                 if (share := r.label_prevalence.get(label)) is not None
             ]
         )
@@ -323,17 +322,14 @@ def _comparable_labels(meas: Measurements, plan: Plan, parts: Parts) -> State:
     return "passed", f"The mix of labels is alike; farthest apart: {words}."
 
 
-def _comparable_undefined(meas: Measurements, plan: Plan, parts: Parts) -> State:
+def _comparable_undefined(meas: Measurements, plan: Plan, tables: Tables) -> State:
     margin = plan.criteria.undefined_margin if plan.criteria else 0.05
-    rows = [r for r in parts["heat"] if r.undefined_share is not None and r.attribute != ALL]
-    spreads = []
-    for place in dict.fromkeys(
-        (r.region, r.method, r.target) for r in rows
-    ):  # a level has one share for each of them
-        spread = _widest(
-            [(r, r.undefined_share) for r in rows if (r.region, r.method, r.target) == place]
-        )
-        spreads += [spread] if spread is not None else []
+    rows = [
+        (r, r.undefined_share)
+        for r in tables.heat
+        if r.undefined_share is not None and r.attribute != ALL
+    ]
+    spreads = _spreads_by_place(rows)
     if not spreads:
         return (
             "not_applicable",
@@ -341,7 +337,9 @@ def _comparable_undefined(meas: Measurements, plan: Plan, parts: Parts) -> State
         )
     (low, a), (high, b) = max(spreads, key=lambda pair: pair[1][1] - pair[0][1])
     less, more = _apart(a, b, 1)
-    methods, targets = (len({getattr(r, name) for r in rows}) > 1 for name in ("method", "target"))
+    methods, targets = (
+        len({getattr(r, name) for r, _ in rows}) > 1 for name in ("method", "target")
+    )
     which = ", ".join([high.method] * methods + [high.target] * targets)
     words = f"{more} of the heat maps of {_named(high)} are undefined, {less} of {low.level}{f' ({which})' if which else ''}"
     if b - a > margin:
@@ -354,16 +352,25 @@ def _comparable_undefined(meas: Measurements, plan: Plan, parts: Parts) -> State
             "passed",
             f"Undefined heat is about as frequent in every group shown; farthest apart: {words}.",
         )
-    if all(r.undefined_share == 0 for r in rows):
-        return "passed", "No heat map of any level shown is undefined."
-    where = _one_text([r.undefined_share for r in rows], 1)
-    return (
-        "passed",
-        f"Undefined heat is equally frequent in every level shown{f': {where} of the heat maps' if where else ''}.",
-    )
+    return "passed", _equally_undefined([share for _, share in rows])
 
 
-def _resolved(meas: Measurements, plan: Plan, parts: Parts) -> State:
+def _spreads_by_place(rows: Sequence[tuple[HeatRow, float]]) -> list[_Spread]:
+    """Widest spread for each region, method and target: a level has one share for each of them."""
+    places: dict[tuple[str, str, str], list[tuple[HeatRow, float]]] = {}
+    for row, share in rows:
+        places.setdefault((row.region, row.method, row.target), []).append((row, share))
+    return [spread for own in places.values() if (spread := _widest(own)) is not None]
+
+
+def _equally_undefined(shares: Sequence[float]) -> str:
+    if not any(shares):
+        return "No heat map of any level shown is undefined."
+    where = _one_text(shares, 1)
+    return f"Undefined heat is equally frequent in every level shown{f': {where} of the heat maps' if where else ''}."
+
+
+def _resolved(meas: Measurements, plan: Plan, tables: Tables) -> State:
     table = meas.table
     present = table.loc[table["area_share"] > 0] if len(table) else table
     grid = _grid(meas)
@@ -396,10 +403,10 @@ def _grid(meas: Measurements) -> tuple[int, int] | None:
     return int(first["height"]), int(first["width"])
 
 
-def _performance_alike(meas: Measurements, plan: Plan, parts: Parts) -> State:
+def _performance_alike(meas: Measurements, plan: Plan, tables: Tables) -> State:
     known = [
         r
-        for r in parts["performance"]
+        for r in tables.performance
         if r.metric == "accuracy" and r.attribute != ALL and r.level != UNKNOWN
     ]
     spread = _widest([(r, r.estimate) for r in known if r.estimate is not None])
@@ -422,7 +429,7 @@ def _performance_alike(meas: Measurements, plan: Plan, parts: Parts) -> State:
     )
 
 
-_CHECKS: dict[str, tuple[str, Callable[[Measurements, Plan, Parts], State]]] = {
+_CHECKS: dict[str, tuple[str, Callable[[Measurements, Plan, Tables], State]]] = {
     "GA401": ("Images can be read", _readable),
     "GA402": ("No image twice", _duplicates),
     "GA403": ("Clusters declared", _clusters),
@@ -439,11 +446,11 @@ _CHECKS: dict[str, tuple[str, Callable[[Measurements, Plan, Parts], State]]] = {
 }
 
 
-def _visible(parts: Parts) -> list[FlowRow]:
+def _visible(tables: Tables) -> list[FlowRow]:
     """Rows of levels: neither the whole data set, nor the unknown, nor withheld whole."""
     return [
         r
-        for r in parts["flow"]
+        for r in tables.flow
         if r.attribute != ALL and r.level != UNKNOWN and not _withheld_whole(r)
     ]
 
@@ -451,7 +458,7 @@ def _visible(parts: Parts) -> list[FlowRow]:
 def _widest(
     rows: Iterable[tuple[Any, float]],
     gap: Callable[[float, float], float] = lambda low, high: high - low,
-) -> tuple[tuple[Any, float], tuple[Any, float]] | None:
+) -> _Spread | None:
     """Lowest and highest row of the attribute in which they are farthest apart, always two rows,
     also where all are equal.
 

@@ -10,46 +10,43 @@ and ``distributions`` are complete and are for the analyst's eyes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from gradaudit.analysis.data_checks import data_checks, limits_found
 from gradaudit.cohort.heat_distributions import correctness_rows, heat_rows_of, map_rows
 from gradaudit.cohort.image_flow import exclusion_rows, flow_rows, label_codes, region_rows
-from gradaudit.cohort.population import attribute_facts_of, method_targets, take_census
+from gradaudit.cohort.population import attribute_facts_of, method_targets, take_cohort
 from gradaudit.disclosure.attacker import least
 from gradaudit.disclosure.decision import levels_suppressed_in, narrowed_levels, reference_of
 from gradaudit.disclosure.suppression import apply_min_cell
 from gradaudit.performance.table import performance_table, predictions
 from gradaudit.plan import Plan
-from gradaudit.records import Finding, Measurements, Parts
+from gradaudit.records import Finding, Measurements
+from gradaudit.result_schema import Tables
 
 # ── all of it ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def describe(meas: Measurements, plan: Plan, findings: Sequence[Finding] = ()) -> Parts:
-    """Every table of the result document that is not a finding, small cells withheld, keyed by the
-    document's fields.
-
-    Keys: regions, attributes, flow, exclusions, heat, performance, mean_maps, checks, limits.
-    """
-    censuses = [take_census(meas, plan, pair) for pair in method_targets(meas, plan)]
-    census = censuses[0]
-    hidden = levels_suppressed_in(census, plan)
-    references = {name: reference_of(name, plan) for name in census.groups}
+def describe(meas: Measurements, plan: Plan, findings: Sequence[Finding] = ()) -> Tables:
+    """Every table of the result document that is not a finding, small cells withheld."""
+    cohorts = [take_cohort(meas, plan, pair) for pair in method_targets(meas, plan)]
+    cohort = cohorts[0]
+    hidden = levels_suppressed_in(cohort, plan)
+    references = {name: reference_of(name, plan) for name in cohort.groups}
     data, predicted = predictions(meas, plan)
-    bare = {
-        "flow": flow_rows(census),
-        "exclusions": exclusion_rows(census, hidden),
-        "heat": heat_rows_of(censuses, plan, findings),
-        "performance": performance_table(
-            meas, plan, census.groups, references, narrowed_levels(census, plan, predicted)
-        )
-        + correctness_rows(census, plan),
-        "mean_maps": map_rows(census),
-    }
+    narrowed = narrowed_levels(cohort, plan, predicted)
+    performance = performance_table(meas, plan, cohort.groups, references, narrowed)
+    bare = Tables(
+        regions=region_rows(cohort, plan),
+        attributes=attribute_facts_of(meas, plan, cohort.groups),
+        flow=flow_rows(cohort),
+        exclusions=exclusion_rows(cohort, hidden),
+        heat=heat_rows_of(cohorts, plan, findings),
+        performance=performance + correctness_rows(cohort, plan),
+        mean_maps=map_rows(cohort),
+    )
     smallest = plan.privacy.min_cell
-    parts = apply_min_cell(bare, hidden, references, smallest)
-    parts = least(census, data, bare, parts, label_codes(census), smallest)
-    attributes, regions = attribute_facts_of(meas, plan, census.groups), region_rows(census, plan)
-    parts = {"regions": regions, "attributes": attributes, **parts}
-    checks = data_checks(meas, plan, parts)
-    return {**parts, "checks": checks, "limits": limits_found(meas, plan, parts, checks)}
+    shown = apply_min_cell(bare, hidden, references, smallest)
+    shown = least(cohort, data, bare, shown, label_codes(cohort), smallest)
+    checks = data_checks(meas, plan, shown)
+    return replace(shown, checks=checks, limits=limits_found(meas, plan, shown, checks))

@@ -18,9 +18,9 @@ from gradaudit.analysis.measured_names import measured_names
 from gradaudit.analysis.questions import QUESTIONS
 from gradaudit.analysis.sentences import sentence
 from gradaudit.analysis.study import Attribute, Draft, Study
-from gradaudit.cohort.population import level_groups, method_targets, take_census
+from gradaudit.cohort.population import level_groups, method_targets, take_cohort
 from gradaudit.disclosure.decision import suppressed_cells, suppressed_levels
-from gradaudit.disclosure.suppression import is_small
+from gradaudit.disclosure.small_cells import is_small
 from gradaudit.errors import InputError
 from gradaudit.manifest.unmeasured import refuse_unmeasured
 from gradaudit.plan import Plan, SubgroupPlan
@@ -67,7 +67,7 @@ def analyze(
             & (meas.table["target"].astype(str) == target)
         ]
         study = Study(
-            take_census(meas, plan, (method, target)), plan, table, attributes, primary=i == 0
+            take_cohort(meas, plan, (method, target)), plan, table, attributes, primary=i == 0
         )
         for code in QUESTIONS:
             drafts += QUESTIONS.get(code)(study)

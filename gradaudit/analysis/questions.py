@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from gradaudit.analysis.study import Attribute, Draft, Floats, Study
-from gradaudit.disclosure.suppression import is_small
+from gradaudit.disclosure.small_cells import is_small
 from gradaudit.records import CROSS
 from gradaudit.registry import Family
 from gradaudit.stats import effect_sizes
@@ -114,8 +114,8 @@ def undefined_heat(study: Study) -> list[Draft]:
 )
 def region_absent(study: Study) -> list[Draft]:
     out: list[Draft] = []
-    for r, region in enumerate(study.census.regions):
-        area, reason = study.census.area[:, r], study.census.reason[:, r].astype(str)
+    for r, region in enumerate(study.cohort.regions):
+        area, reason = study.cohort.area[:, r], study.cohort.reason[:, r].astype(str)
         empty = np.isin(reason, _ABSENT) | np.equal(
             area, 0
         )  # where heat is undefined, the reason tells that and not the empty mask
@@ -144,7 +144,7 @@ def secondary(study: Study) -> list[Draft]:
         if "correct" in study.images
         else np.zeros(len(study.images), dtype=bool)
     )
-    for r, region in enumerate(study.census.regions):
+    for r, region in enumerate(study.cohort.regions):
         if not study.is_confirmatory(region):
             continue
         for metric in SECONDARY:
@@ -153,7 +153,7 @@ def secondary(study: Study) -> list[Draft]:
                 out += study.drafts("GA121", metric, values, region, confirmatory=False)
         if 0 < correct.sum() < len(correct):
             values = np.where(
-                study.census.defined[:, r] & correct, study.census.share[:, r], np.nan
+                study.cohort.defined[:, r] & correct, study.cohort.share[:, r], np.nan
             )
             within = study.drafts("GA121", "heat_share_correct", values, region, confirmatory=False)
             out += [
@@ -186,8 +186,8 @@ def intersection(study: Study) -> list[Draft]:
 
 
 def _cells(study: Study, first: Attribute, second: Attribute, region: str) -> list[Draft]:
-    r = study.census.regions.index(region)
-    values = np.where(study.census.defined[:, r], study.census.share[:, r], np.nan)
+    r = study.cohort.regions.index(region)
+    values = np.where(study.cohort.defined[:, r], study.cohort.share[:, r], np.nan)
     if len(set(first.values) - {None}) * len(set(second.values) - {None}) > _MOST_CELLS:
         return []
     covariates = study.covariates(first.name)
@@ -197,10 +197,10 @@ def _cells(study: Study, first: Attribute, second: Attribute, region: str) -> li
         values,
         first.values,
         second.values,
-        area_share=study.census.area[:, r],
+        area_share=study.cohort.area[:, r],
         klass=study.klass,
         covariates=covariates,
-        clusters=study.census.cluster,
+        clusters=study.cohort.cluster,
         alpha=study.plan.analysis.alpha,
         permutations=min(study.plan.analysis.permutations, EXPLORATORY_PERMUTATIONS),
         seed=study.plan.run.seed,
@@ -218,7 +218,7 @@ def _cells(study: Study, first: Attribute, second: Attribute, region: str) -> li
     }
     shared: dict[str, Any] = {
               "code": "GA131", "attribute": f"{first.name}{CROSS}{second.name}", "region": region, "outcome": "heat_share", "confirmatory": False,
-              "margin": None, "method": study.census.method, "target": study.census.target, "role": study.role(region), "raw": None,
+              "margin": None, "method": study.cohort.method, "target": study.cohort.target, "role": study.role(region), "raw": None,
               "adjusted_for": found.adjusted_for, "small_table": small}  # fmt: skip
     return [
         Draft(**shared, contrast=c, notes=notes.get(c.group, ()) if c.kind == "level" else ())
@@ -256,9 +256,9 @@ def _with_bounds(study: Study, draft: Draft) -> Draft:
     """Note how far undefined heat, counted as 0 and 1 in opposite directions, could move the
     difference and the verdict.
     """
-    c, r = draft.contrast, study.census.regions.index(draft.region)
+    c, r = draft.contrast, study.cohort.regions.index(draft.region)
     status = _status(study)
-    gone = np.isin(status, _NO_HEAT) & study.census.usable[:, r] & ~study.census.defined[:, r]
+    gone = np.isin(status, _NO_HEAT) & study.cohort.usable[:, r] & ~study.cohort.defined[:, r]
     attribute = next(a for a in study.attributes if a.name == draft.attribute)
     mine = attribute.values == c.group
     theirs = (
@@ -270,7 +270,7 @@ def _with_bounds(study: Study, draft: Draft) -> Draft:
         return draft
     sides = np.full(len(mine), None, dtype=object)
     sides[mine], sides[theirs] = "group", "other"
-    share = np.where(study.census.defined[:, r], study.census.share[:, r], np.nan)
+    share = np.where(study.cohort.defined[:, r], study.cohort.share[:, r], np.nan)
     cases = [
         share,
         np.where(gone, np.where(mine, 0.0, 1.0), share),
@@ -305,10 +305,10 @@ def _analytic(
     found = disparity(
         values,
         sides,
-        area_share=study.census.area[:, r],
+        area_share=study.cohort.area[:, r],
         klass=study.klass,
         covariates=study.covariates(draft.attribute),
-        clusters=study.census.cluster,
+        clusters=study.cohort.cluster,
         reference="other",
         margin=draft.margin,
         alpha=study.plan.analysis.alpha,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradaudit.cohort.population import Census
+from gradaudit.cohort.population import Cohort
 from gradaudit.plan import Plan
 from gradaudit.subgroups.comparison import Disparity, disparity
 from gradaudit.subgroups.contrast import EXPLORATORY_PERMUTATIONS, Contrast
@@ -56,7 +56,7 @@ class Draft:
 class Study:
     """Measurements of one method and target with the plan's settings."""
 
-    census: Census
+    cohort: Cohort
     plan: Plan
     table: pd.DataFrame
     attributes: tuple[Attribute, ...]
@@ -64,15 +64,15 @@ class Study:
 
     @property
     def images(self) -> pd.DataFrame:
-        return self.census.meas.images
+        return self.cohort.meas.images
 
     @cached_property
     def confirmatory_regions(self) -> tuple[str, ...]:
         """Declared by the plan; else every region with a role; else (no role anywhere) all of them."""
         if self.plan.analysis.regions:
-            return tuple(r for r in self.census.regions if r in self.plan.analysis.regions)
-        roles = [r for r in self.census.regions if self.role(r) != "neutral"]
-        return tuple(roles or self.census.regions)
+            return tuple(r for r in self.cohort.regions if r in self.plan.analysis.regions)
+        roles = [r for r in self.cohort.regions if self.role(r) != "neutral"]
+        return tuple(roles or self.cohort.regions)
 
     def role(self, region: str) -> str:
         if region in self.plan.regions or "role" not in self.table:
@@ -146,7 +146,7 @@ class Study:
             else min(settings.permutations, EXPLORATORY_PERMUTATIONS)
         )
         area = (
-            self.census.area[:, self.census.regions.index(region)] if region is not None else None
+            self.cohort.area[:, self.cohort.regions.index(region)] if region is not None else None
         )
         return disparity(
             values,
@@ -154,7 +154,7 @@ class Study:
             area_share=area if adjust else None,
             klass=self.klass if adjust and region is not None else None,
             covariates=self.covariates(a.name) if adjust else None,
-            clusters=self.census.cluster,
+            clusters=self.cohort.cluster,
             pairs=self.pairs,
             reference=a.reference,
             order=a.order,
@@ -186,7 +186,7 @@ class Study:
         for a in self.attributes:
             shared: dict[str, Any] = {
                       "code": code, "attribute": a.name, "region": region, "outcome": outcome, "confirmatory": confirmatory, "margin": margin,
-                      "method": self.census.method, "target": self.census.target, "role": self.role(region) if region else ""}  # fmt: skip
+                      "method": self.cohort.method, "target": self.cohort.target, "role": self.role(region) if region else ""}  # fmt: skip
             found = self.compare(a, values, where, confirmatory=confirmatory, margin=margin)
             raw = (
                 found
@@ -219,10 +219,10 @@ class Study:
     def heat(self) -> tuple[Draft, ...]:
         """Heat share of every region, by every attribute: levels, trends and their departures."""
         out: list[Draft] = []
-        for r, region in enumerate(self.census.regions):
+        for r, region in enumerate(self.cohort.regions):
             decided = self.is_confirmatory(region)
             margin = self.plan.criteria.margin if decided and self.plan.criteria else None
-            values = np.where(self.census.defined[:, r], self.census.share[:, r], np.nan)
+            values = np.where(self.cohort.defined[:, r], self.cohort.share[:, r], np.nan)
             out += self.drafts(
                 "GA101", "heat_share", values, region, confirmatory=decided, margin=margin
             )

@@ -144,13 +144,13 @@ def _ranges(numbers: pd.Series[Any]) -> tuple[pd.Series[Any], list[str]]:
     return text, labels
 
 
-# ── the census: one place where rows are joined ───────────────────────────────────────────────────
+# ── the cohort: one place where rows are joined ───────────────────────────────────────────────────
 
 
 @dataclass(frozen=True)
-class Census:
+class Cohort:
     """Measurements of one method and target as arrays over images (n) and regions (R); see
-    ``take_census``.
+    ``take_cohort``.
 
     ``share``, ``area``, ``lift``, ``hit`` : (n, R) float, NaN where undefined      ``reason`` : (n,
         R) codes of text
@@ -217,7 +217,7 @@ def method_targets(meas: Measurements, plan: Plan) -> list[tuple[str, str]]:
     return sorted(pairs, key=lambda pair: pair != own) or [own]
 
 
-def take_census(meas: Measurements, plan: Plan, pair: tuple[str, str] | None = None) -> Census:
+def take_cohort(meas: Measurements, plan: Plan, pair: tuple[str, str] | None = None) -> Cohort:
     """Arrange the table of one (method, target) over images and regions; default: the plan's own."""
     method, target = pair or method_targets(meas, plan)[0]
     table = meas.table.loc[(meas.table["method"] == method) & (meas.table["target"] == target)]
@@ -247,7 +247,7 @@ def take_census(meas: Measurements, plan: Plan, pair: tuple[str, str] | None = N
     absent = np.isin(reason.astype(str), list(_ABSENT)) | np.equal(area, 0)
     readable = (meas.images["status"].astype(str) == "ok").to_numpy(dtype=bool)
     heat_ok = readable & (heat_status(meas, table) == "ok")
-    return Census(
+    return Cohort(
         meas,
         level_groups(meas, plan),
         method,

@@ -11,7 +11,7 @@ from gradaudit.analysis.findings import analyze
 from gradaudit.analysis.questions import QUESTIONS
 from gradaudit.analysis.study import Attribute, Study
 from gradaudit.analysis.verdict import audit_verdict
-from gradaudit.cohort.population import take_census
+from gradaudit.cohort.population import take_cohort
 from gradaudit.errors import InputError, PlanError
 from gradaudit.plan import build_plan
 from gradaudit.records import Measurements, Verdict
@@ -240,7 +240,7 @@ def test_two_outcomes_of_one_name_are_compared_each_by_itself():
     meas, plan = measured(12, patients=60), a_plan()
     tone = meas.images["subgroup.tone"].to_numpy(object)
     study = Study(
-        take_census(meas, plan),
+        take_cohort(meas, plan),
         plan,
         meas.table,
         (Attribute("tone", "categorical", tone, None, "rest", None),),
