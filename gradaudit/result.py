@@ -12,12 +12,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from gradaudit.analysis.descriptives import describe
-from gradaudit.analysis.findings import analyze
+from gradaudit.analysis.descriptives import tables_of
+from gradaudit.analysis.findings import findings_of, refuse_unmeasured_names
 from gradaudit.analysis.method_cards import method_cards
 from gradaudit.analysis.verdict import audit_verdict
 from gradaudit.cohort.gallery import gallery_items, pick_images, shown_name
-from gradaudit.disclosure.decision import suppressed_levels
+from gradaudit.cohort.heat_distributions import heat_rows_of
+from gradaudit.cohort.population import take_cohorts
+from gradaudit.disclosure.decision import decide
 from gradaudit.errors import PlanError, RunError
 from gradaudit.plan import Plan, build_plan
 from gradaudit.records import Finding, Measurements
@@ -85,9 +87,13 @@ def build_result(meas: Measurements, plan: Plan | None = None) -> AuditResult:
         )
     plan = plan or recorded_plan(meas.run)
     meas = _with_roles(meas, plan)
-    findings = tuple(analyze(meas, plan))
-    tables = describe(meas, plan, findings)
-    picks = pick_images(meas, plan, tables.attributes, suppressed_levels(meas, plan))
+    refuse_unmeasured_names(meas, plan)
+    cohorts = take_cohorts(meas, plan)
+    heat = heat_rows_of(cohorts, plan)
+    suppression = decide(cohorts, heat, plan)
+    findings = tuple(findings_of(cohorts, suppression, plan))
+    tables = tables_of(cohorts, heat, suppression, plan, findings)
+    picks = pick_images(meas, plan, tables.attributes, suppression.levels)
     document = ResultDocument(
         audit_id=digest_of([meas.run.get("plan_id"), plan.model_dump(mode="json")])[:12],
         created=_created(),

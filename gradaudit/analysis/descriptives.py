@@ -3,8 +3,8 @@ comparison.
 
 Counts through every step, exclusions with their reasons, the distribution of heat, mean maps, model
 performance, checks of the data, and the limits that this data sets.  Nothing here tests a
-hypothesis.  ``describe`` returns all of it with small cells withheld; the single tables of ``flow``
-and ``distributions`` are complete and are for the analyst's eyes.
+hypothesis.  ``describe`` returns all of it with small cells withheld; the single tables of
+``cohort/`` are complete and are for the analyst's eyes.
 """
 
 from __future__ import annotations
@@ -13,26 +13,42 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gradaudit.analysis.data_checks import data_checks, limits_found
-from gradaudit.cohort.heat_distributions import correctness_rows, heat_rows_of, map_rows
+from gradaudit.cohort.heat_distributions import (
+    correctness_rows,
+    heat_rows_of,
+    map_rows,
+    with_adjusted_means,
+)
 from gradaudit.cohort.image_flow import exclusion_rows, flow_rows, label_codes, region_rows
-from gradaudit.cohort.population import attribute_facts_of, method_targets, take_cohort
+from gradaudit.cohort.population import Cohort, attribute_facts_of, take_cohorts
 from gradaudit.disclosure.attacker import least
-from gradaudit.disclosure.decision import levels_suppressed_in, narrowed_levels, reference_of
+from gradaudit.disclosure.decision import Suppression, decide, narrowed_levels
 from gradaudit.disclosure.suppression import apply_min_cell
 from gradaudit.performance.table import performance_table, predictions
 from gradaudit.plan import Plan
 from gradaudit.records import Finding, Measurements
-from gradaudit.result_schema import Tables
+from gradaudit.result_schema import HeatRow, Tables
 
 # ── all of it ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def describe(meas: Measurements, plan: Plan, findings: Sequence[Finding] = ()) -> Tables:
     """Every table of the result document that is not a finding, small cells withheld."""
-    cohorts = [take_cohort(meas, plan, pair) for pair in method_targets(meas, plan)]
+    cohorts = take_cohorts(meas, plan)
+    heat = heat_rows_of(cohorts, plan)
+    return tables_of(cohorts, heat, decide(cohorts, heat, plan), plan, findings)
+
+
+def tables_of(
+    cohorts: Sequence[Cohort],
+    heat: Sequence[HeatRow],
+    suppression: Suppression,
+    plan: Plan,
+    findings: Sequence[Finding],
+) -> Tables:
+    """``describe``, from cohorts, their complete heat table and what is to be withheld."""
     cohort = cohorts[0]
-    hidden = levels_suppressed_in(cohort, plan)
-    references = {name: reference_of(name, plan) for name in cohort.groups}
+    meas, hidden, references = cohort.meas, suppression.levels, suppression.references
     data, predicted = predictions(meas, plan)
     narrowed = narrowed_levels(cohort, plan, predicted)
     performance = performance_table(meas, plan, cohort.groups, references, narrowed)
@@ -41,12 +57,11 @@ def describe(meas: Measurements, plan: Plan, findings: Sequence[Finding] = ()) -
         attributes=attribute_facts_of(meas, plan, cohort.groups),
         flow=flow_rows(cohort),
         exclusions=exclusion_rows(cohort, hidden),
-        heat=heat_rows_of(cohorts, plan, findings),
+        heat=with_adjusted_means(heat, findings),
         performance=performance + correctness_rows(cohort, plan),
         mean_maps=map_rows(cohort),
     )
-    smallest = plan.privacy.min_cell
-    shown = apply_min_cell(bare, hidden, references, smallest)
-    shown = least(cohort, data, bare, shown, label_codes(cohort), smallest)
+    shown = apply_min_cell(bare, hidden, references, suppression.min_cell)
+    shown = least(cohort, data, bare, shown, label_codes(cohort), suppression.min_cell)
     checks = data_checks(meas, plan, shown)
     return replace(shown, checks=checks, limits=limits_found(meas, plan, shown, checks))

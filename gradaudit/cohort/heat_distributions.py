@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradaudit.cohort.population import Array, Cohort, finite_mean, method_targets, take_cohort
+from gradaudit.cohort.population import Array, Cohort, finite_mean, take_cohort, take_cohorts
 from gradaudit.plan import Plan
 from gradaudit.records import Cell, Finding, Measurements
 from gradaudit.result_schema import HeatRow, MeanMap, PerformanceRow
@@ -32,24 +32,23 @@ def heat_table(
     readable images with the region in place whose heat map is unusable.  ``adjusted_mean``: the
     finding's mean at equal region size and class, where there is one.
     """
-    return heat_rows_of(
-        [take_cohort(meas, plan, pair) for pair in method_targets(meas, plan)], plan, findings
-    )
+    return with_adjusted_means(heat_rows_of(take_cohorts(meas, plan), plan), findings)
 
 
-def heat_rows_of(
-    cohorts: Sequence[Cohort], plan: Plan, findings: Sequence[Finding]
+def heat_rows_of(cohorts: Sequence[Cohort], plan: Plan) -> tuple[HeatRow, ...]:
+    """``heat_table`` without the adjusted means."""
+    return tuple(row for cohort in cohorts for row in _heat_rows(cohort, plan))
+
+
+def with_adjusted_means(
+    rows: Sequence[HeatRow], findings: Sequence[Finding]
 ) -> tuple[HeatRow, ...]:
-    rows = [row for cohort in cohorts for row in _heat_rows(cohort, plan)]
     means = adjusted_means(findings)
-    return tuple(
-        r.model_copy(
-            update={
-                "adjusted_mean": means.get((r.attribute, r.level, r.region, r.method, r.target))
-            }
-        )
-        for r in rows
-    )
+    found = []
+    for row in rows:
+        mean = means.get((row.attribute, row.level, row.region, row.method, row.target))
+        found.append(row.model_copy(update={"adjusted_mean": mean}))
+    return tuple(found)
 
 
 def adjusted_means(findings: Sequence[Finding]) -> dict[Cell, float]:
@@ -218,18 +217,7 @@ def map_rows(cohort: Cohort) -> tuple[MeanMap, ...]:
     if maps is None or maps.empty or not len(cohort.regions):
         return ()
     index = pd.Index(cohort.meas.images["image_id"].astype(str))
-    heat, rows = _stack(
-        maps.loc[
-            (maps["kind"] == "heat")
-            & maps["name"].isin([cohort.target, _first_name(maps, cohort.target)])
-        ],
-        index,
-        np.float32,
-    )
-    heat = np.where(np.isfinite(heat), np.maximum(heat, 0.0), 0.0)
-    mass = heat.sum(axis=(1, 2))
-    kept = (mass > 0) & cohort.anchored[rows]
-    heat, rows = heat[kept] / mass[kept][:, None, None], rows[kept]
+    heat, rows = _unit_heat(maps, cohort, index)
     covers = {
         name: _stack(maps.loc[(maps["kind"] == "region") & (maps["name"] == name)], index, np.uint8)
         for name in cohort.regions
@@ -240,22 +228,38 @@ def map_rows(cohort: Cohort) -> tuple[MeanMap, ...]:
         if inside.any():
             wanted = np.zeros(len(index), dtype=bool)
             wanted[rows[inside]] = True
-            regions = {
-                name: _grid(cover[wanted[of]].mean(axis=0) / 255)
-                for name, (cover, of) in covers.items()
-                if wanted[of].any()
-            }
-            mean = _grid(heat[inside].mean(axis=0))
             found.append(
                 MeanMap(
                     attribute=attribute,
                     level=level,
                     n_images=int(inside.sum()),
-                    heat=mean,
-                    regions=regions,
+                    heat=_grid(heat[inside].mean(axis=0)),
+                    regions=_mean_coverage(covers, wanted),
                 )
             )
     return tuple(found)
+
+
+def _unit_heat(maps: pd.DataFrame, cohort: Cohort, index: pd.Index[Any]) -> tuple[Array, Array]:
+    """Heat maps (k, h, w), each of mass 1, of the anchored images, and their rows in ``index``."""
+    names = [cohort.target, _first_name(maps, cohort.target)]
+    chosen = maps.loc[(maps["kind"] == "heat") & maps["name"].isin(names)]
+    heat, rows = _stack(chosen, index, np.float32)
+    heat = np.where(np.isfinite(heat), np.maximum(heat, 0.0), 0.0)
+    mass = heat.sum(axis=(1, 2))
+    kept = (mass > 0) & cohort.anchored[rows]
+    return heat[kept] / mass[kept][:, None, None], rows[kept]
+
+
+def _mean_coverage(
+    covers: dict[str, tuple[Array, Array]], wanted: Array
+) -> dict[str, tuple[tuple[float, ...], ...]]:
+    """Mean coverage, 0 to 1, of each region over the wanted images that have a mask of it."""
+    return {
+        name: _grid(cover[wanted[of]].mean(axis=0) / 255)
+        for name, (cover, of) in covers.items()
+        if wanted[of].any()
+    }
 
 
 def _first_name(maps: pd.DataFrame, target: str) -> str:

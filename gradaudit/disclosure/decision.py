@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 
 from gradaudit.cohort.heat_distributions import heat_rows_of
-from gradaudit.cohort.population import Array, Cohort, method_targets, take_cohort
+from gradaudit.cohort.population import Array, Cohort, take_cohort, take_cohorts
 from gradaudit.disclosure.small_cells import is_small, small_levels
 from gradaudit.disclosure.suppression import withheld_cells
 from gradaudit.plan import Plan
 from gradaudit.records import Cell, Measurements
+from gradaudit.result_schema import HeatRow
 
-# ── privacy ───────────────────────────────────────────────────────────────────────────────────────
+
+@dataclass(frozen=True)
+class Suppression:
+    """What this data set shows nowhere; findings, tables and gallery keep to the same decision.
+
+    levels : attribute -> levels withheld whole      cells : heat rows that are withheld
+    references : attribute -> level or "rest"      min_cell : the smallest count that is shown
+    """
+
+    levels: dict[str, set[str]]
+    cells: set[Cell]
+    references: dict[str, str]
+    min_cell: int
+
+
+def decide(cohorts: Sequence[Cohort], heat: Sequence[HeatRow], plan: Plan) -> Suppression:
+    """The decision, from the cohorts and their complete heat table."""
+    levels = levels_suppressed_in(cohorts[0], plan)
+    references = {name: reference_of(name, plan) for name in cohorts[0].groups}
+    smallest = plan.privacy.min_cell
+    cells = withheld_cells(heat, levels, references, smallest)
+    return Suppression(levels, cells, references, smallest)
+
+
+# ── levels ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def suppressed_levels(meas: Measurements, plan: Plan) -> dict[str, set[str]]:
@@ -84,17 +112,9 @@ def _gaps_to(members: Array, labelled: Array, cohort: Cohort) -> list[int]:
 
 
 def suppressed_cells(meas: Measurements, plan: Plan) -> set[Cell]:
-    """(attribute, level, region, method, target) of every heat row that is withheld; what the
-    findings must not show.
-    """
-    cohorts = [take_cohort(meas, plan, pair) for pair in method_targets(meas, plan)]
-    references = {name: reference_of(name, plan) for name in cohorts[0].groups}
-    return withheld_cells(
-        heat_rows_of(cohorts, plan, ()),
-        levels_suppressed_in(cohorts[0], plan),
-        references,
-        plan.privacy.min_cell,
-    )
+    """(attribute, level, region, method, target) of every heat row that is withheld."""
+    cohorts = take_cohorts(meas, plan)
+    return decide(cohorts, heat_rows_of(cohorts, plan), plan).cells
 
 
 def _distinct_by(codes: Array, cluster: Array, count: int) -> Array:

@@ -10,7 +10,7 @@ from planted_levels import planted
 from gradaudit.analysis.descriptives import describe
 from gradaudit.cohort.heat_distributions import heat_rows_of
 from gradaudit.cohort.image_flow import exclusion_rows, label_codes
-from gradaudit.cohort.population import method_targets, take_cohort
+from gradaudit.cohort.population import take_cohort
 from gradaudit.disclosure.attacker import (
     Population,
     State,
@@ -326,8 +326,8 @@ def test_fifteen_hundred_unknowns_are_solved_for(levels, is_solved):
     """Thirteen states of an image (unreadable, or three labels, heat or none, ruler or none) in every level."""
     meas = planted({f"L{k:03}": 2 for k in range(levels)}, 0, unlabelled=0.05)
     plan = Plan(privacy={"min_cell": 1})
-    cohort = take_cohort(meas, plan, method_targets(meas, plan)[0])
-    parts = Tables(exclusions=exclusion_rows(cohort, {}), heat=heat_rows_of([cohort], plan, ()))
+    cohort = take_cohort(meas, plan)
+    parts = Tables(exclusions=exclusion_rows(cohort, {}), heat=heat_rows_of([cohort], plan))
     found = population(cohort, predictions(meas, plan)[0], parts, "tone", label_codes(cohort))
     assert (found is not None) == is_solved
     if found is not None:
