@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +17,10 @@ from gradaudit.subgroups.contrast import EXPLORATORY_PERMUTATIONS, Contrast
 from gradaudit.subgroups.levels import sort_levels
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
+Bools = np.ndarray[Any, np.dtype[np.bool_]]
+
+NOBODY = Contrast("level", "", "", 0, 0, 0, 0)
+"""Holds the place of a contrast in a draft until there is one."""
 
 
 @dataclass(frozen=True)
@@ -182,38 +186,27 @@ class Study:
         """Every contrast of an outcome, adjusted beside raw, for every attribute.  ``sized``: the
         region's size is a covariate.
         """
+        place = Draft(
+            code=code,
+            attribute="",
+            region=region,
+            outcome=outcome,
+            contrast=NOBODY,
+            raw=None,
+            confirmatory=confirmatory,
+            margin=margin,
+            adjusted_for=(),
+            method=self.cohort.method,
+            target=self.cohort.target,
+            role=self.role(region) if region else "",
+        )
         where = region if sized else None
         for a in self.attributes:
-            shared: dict[str, Any] = {
-                      "code": code, "attribute": a.name, "region": region, "outcome": outcome, "confirmatory": confirmatory, "margin": margin,
-                      "method": self.cohort.method, "target": self.cohort.target, "role": self.role(region) if region else ""}  # fmt: skip
             found = self.compare(a, values, where, confirmatory=confirmatory, margin=margin)
-            raw = (
-                found
-                if not found.adjusted_for
-                else self.compare(a, values, where, confirmatory=False, adjust=False)
-            )
-            plain = {(c.kind, c.group, c.reference): c for c in raw.contrasts}
-            notes = (*found.notes, *_missing(found, a))
-            if not found.contrasts:
-                yield Draft(
-                    **shared,
-                    contrast=_nothing_to_compare(found, a),
-                    raw=None,
-                    adjusted_for=(),
-                    notes=notes,
-                )
-            for c in found.contrasts:
-                yield Draft(
-                    **shared,
-                    contrast=c,
-                    raw=plain.get((c.kind, c.group, c.reference)),
-                    adjusted_for=found.adjusted_for,
-                    notes=notes,
-                )
-            for level in _left_out(found, a) if found.contrasts else ():
-                nobody = Contrast("level", level, a.reference, 0, 0, 0, 0, reason="no usable image")
-                yield Draft(**shared, contrast=nobody, raw=None, adjusted_for=(), notes=found.notes)
+            raw = found
+            if found.adjusted_for:
+                raw = self.compare(a, values, where, confirmatory=False, adjust=False)
+            yield from _drafts_of(replace(place, attribute=a.name), a, found, raw)
 
     @cached_property
     def heat(self) -> tuple[Draft, ...]:
@@ -227,6 +220,26 @@ class Study:
                 "GA101", "heat_share", values, region, confirmatory=decided, margin=margin
             )
         return tuple(out)
+
+
+def _drafts_of(place: Draft, a: Attribute, found: Disparity, raw: Disparity) -> Iterator[Draft]:
+    """One draft per contrast of an attribute, and one per level that could not be compared."""
+    notes = (*found.notes, *_missing(found, a))
+    if not found.contrasts:
+        yield replace(place, contrast=_nothing_to_compare(found, a), notes=notes)
+        return
+    plain = {(c.kind, c.group, c.reference): c for c in raw.contrasts}
+    for c in found.contrasts:
+        yield replace(
+            place,
+            contrast=c,
+            raw=plain.get((c.kind, c.group, c.reference)),
+            adjusted_for=found.adjusted_for,
+            notes=notes,
+        )
+    for level in _left_out(found, a):
+        nobody = Contrast("level", level, a.reference, 0, 0, 0, 0, reason="no usable image")
+        yield replace(place, contrast=nobody, notes=found.notes)
 
 
 def _numbers_or_text(column: pd.Series[Any]) -> pd.Series[Any]:
@@ -263,20 +276,13 @@ def _left_out(found: Disparity, a: Attribute) -> list[str]:
 
 
 def _nothing_to_compare(found: Disparity, a: Attribute) -> Contrast:
-    present = [level for level, (images, _) in found.levels.items() if images]
+    """A contrast without a number, whose reason says why there is none."""
     if a.kind == "continuous":
-        return Contrast(
-            "continuous",
-            "P90",
-            "P10",
-            0,
-            0,
-            0,
-            0,
-            reason="the attribute does not vary among the usable images",
-        )
-    n = found.levels[present[0]] if present else (0, 0)
-    reason = "only one level has usable images" if present else "no usable image"
-    return Contrast(
-        "level", present[0] if present else "any level", "rest", n[0], n[1], 0, 0, reason=reason
-    )
+        reason = "the attribute does not vary among the usable images"
+        return Contrast("continuous", "P90", "P10", 0, 0, 0, 0, reason=reason)
+    present = [level for level, (images, _) in found.levels.items() if images]
+    if not present:
+        return Contrast("level", "any level", "rest", 0, 0, 0, 0, reason="no usable image")
+    images, clusters = found.levels[present[0]]
+    reason = "only one level has usable images"
+    return Contrast("level", present[0], "rest", images, clusters, 0, 0, reason=reason)
