@@ -17,13 +17,13 @@ import pandas as pd
 
 from gradaudit.analysis.study import NOBODY, Attribute, Bools, Draft, Floats, Study
 from gradaudit.disclosure.small_cells import is_small
+from gradaudit.outcomes import secondary_outcomes
 from gradaudit.records import CROSS
 from gradaudit.registry import Family
 from gradaudit.stats import effect_sizes
 from gradaudit.subgroups.comparison import Disparity, disparity, intersections
 from gradaudit.subgroups.contrast import EXPLORATORY_PERMUTATIONS, JOINT, Contrast
 
-SECONDARY = ("mass_lift", "relevance_rank_accuracy", "pointing_game", "auc")
 _NO_HEAT = ("no_positive_evidence", "flat", "non_finite")
 _ABSENT = ("empty_mask", "empty_after_crop")
 _MOST_CELLS = 40
@@ -147,7 +147,7 @@ def secondary(study: Study) -> list[Draft]:
     for r, region in enumerate(study.cohort.regions):
         if not study.is_confirmatory(region):
             continue
-        for metric in SECONDARY:
+        for metric in secondary_outcomes():
             values = _spread(study, metric, region)
             if np.isfinite(values).any():
                 out += study.drafts("GA121", metric, values, region, confirmatory=False)
