@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from gradaudit.analysis.share_text import apart, one_text, percent
 from gradaudit.plan import Plan
 from gradaudit.records import ALL, OTHER_LABELS, UNKNOWN, Measurements
-from gradaudit.result_schema import AttributeFacts, CheckOutcome, FlowRow, HeatRow, Tables
+from gradaudit.result_schema import CheckOutcome, FlowRow, HeatRow, Tables
 from gradaudit.subgroups.contrast import MIN_PATIENTS, PROVISIONAL
 
 FAILED_SHARE = 0.01
@@ -41,59 +42,8 @@ def data_checks(meas: Measurements, plan: Plan, tables: Tables) -> tuple[CheckOu
     return tuple(found)
 
 
-def limits_found(
-    meas: Measurements, plan: Plan, tables: Tables, checks: Sequence[CheckOutcome]
-) -> tuple[str, ...]:
-    """Sentences on what limits the reading of this audit: the issues that the checks found, then
-    declarations.
-
-    tables : attributes, flow, heat and performance, small cells withheld.
-    """
-    sentences = [check.detail for check in checks if check.state == "issue"]
-    for attribute in tables.attributes:
-        if attribute.inferred:
-            sentences.append(
-                f"The labels of {attribute.name} were estimated by an algorithm: a disparity may be one of its errors."
-            )
-    sentences += [
-        text
-        for attribute in tables.attributes
-        if (text := _withheld_words(attribute, tables, plan))
-    ]
-    return (*sentences, *_criteria_words(meas, plan))
-
-
-def _withheld_words(attribute: AttributeFacts, tables: Tables, plan: Plan) -> str:
-    hidden = [
-        row.level for row in tables.flow if row.attribute == attribute.name and _withheld_whole(row)
-    ]
-    if not hidden:
-        return ""
-    if len(hidden) == 1:
-        why = f"is withheld, because it holds fewer than {plan.privacy.min_cell} images or clusters"
-    else:
-        why = f"are withheld, because one at least holds fewer than {plan.privacy.min_cell} images or clusters, which the others would give away"
-    return f"{attribute.name}: {_listed(hidden)} {why}. To keep more: join small levels, or complete unknown labels."
-
-
-def _withheld_whole(row: FlowRow) -> bool:
+def withheld_whole(row: FlowRow) -> bool:
     return row.suppressed and not row.area_share
-
-
-def _criteria_words(meas: Measurements, plan: Plan) -> list[str]:
-    if plan.criteria is None:
-        return [
-            "No margin was declared, so no limit was set: a difference can be shown, its importance not judged."
-        ]
-    started = str(meas.run.get("started", ""))[:10]
-    if plan.criteria.declared_on is None:
-        return [
-            "The margin carries no date: whether it was declared before the data were seen is not known."
-        ]
-    if started and plan.criteria.declared_on.isoformat() > started:
-        when = f"on {plan.criteria.declared_on}, after the measuring began ({started})"
-        return [f"The margin was declared {when}: it may have been chosen in sight of the data."]
-    return []
 
 
 # ── the checks ────────────────────────────────────────────────────────────────────────────────────
@@ -103,7 +53,7 @@ def _readable(meas: Measurements, plan: Plan, tables: Tables) -> State:
     n, failed = len(meas.images), int((meas.images["status"] != "ok").sum())
     if n == 0:
         return "not_applicable", "There are no images."
-    words = f"{failed} of {n} images could not be used ({_percent(failed / n, 1)})."
+    words = f"{failed} of {n} images could not be used ({percent(failed / n, 1)})."
     return (
         "issue" if failed / n > FAILED_SHARE else "passed"
     ), words if failed else f"All {n} images could be read."
@@ -151,17 +101,17 @@ def _constant(meas: Measurements, plan: Plan, tables: Tables) -> State:
             share = float((levels > 1).sum() / max((levels > 0).sum(), 1))
             if share > 0:
                 (mixed if share > FAILED_SHARE else rare).append(
-                    f"{attribute.name} ({_percent(share)} of clusters)"
+                    f"{attribute.name} ({percent(share)} of clusters)"
                 )
     if mixed:
         return (
             "issue",
-            f"Levels vary inside clusters for {_listed(mixed)}: one label per cluster is wrong, or the plan lacks within = true.",
+            f"Levels vary inside clusters for {listed(mixed)}: one label per cluster is wrong, or the plan lacks within = true.",
         )
     if rare:
         return (
             "passed",
-            f"Nearly every cluster has one level of every attribute, or the plan declares otherwise; levels vary for {_listed(rare)}.",
+            f"Nearly every cluster has one level of every attribute, or the plan declares otherwise; levels vary for {listed(rare)}.",
         )
     return (
         "passed",
@@ -184,7 +134,7 @@ def _group_sizes(meas: Measurements, plan: Plan, tables: Tables) -> State:
     if few:
         return (
             "issue",
-            f"Few clusters in {_listed(few)}: below {MIN_PATIENTS} nothing is assessed, below {PROVISIONAL} verdicts are provisional.",
+            f"Few clusters in {listed(few)}: below {MIN_PATIENTS} nothing is assessed, below {PROVISIONAL} verdicts are provisional.",
         )
     return (
         "passed",
@@ -210,7 +160,7 @@ def _known_levels(meas: Measurements, plan: Plan, tables: Tables) -> State:
     if gaps:
         return (
             "issue",
-            f"The level is unknown for many images of {_listed(gaps)}: contrasts hold for the labelled ones only.",
+            f"The level is unknown for many images of {listed(gaps)}: contrasts hold for the labelled ones only.",
         )
     return (
         "passed",
@@ -241,18 +191,18 @@ def _balanced_exclusion(meas: Measurements, plan: Plan, tables: Tables) -> State
     if spread is None:
         return "not_applicable", "No attribute has two levels with both counts shown."
     (low, a), (high, b) = spread
-    less, more = _apart(a, b, 0)
+    less, more = apart(a, b, 0)
     words = f"{less} of the images of {_named(low)} could be analysed, {more} of {high.level}"
     if b - a > ANALYSED_GAP:
         return "issue", f"{words}: what is left may differ between the groups for that reason."
-    if _percent(a) != _percent(b):
+    if percent(a) != percent(b):
         return "passed", f"Exclusions are alike across groups; farthest apart: {words}."
     if all(share == 1 for _, share in kept):
         return (
             "passed",
             "Exclusions are alike across groups: every image of every level shown could be analysed.",
         )
-    where = _one_text([share for _, share in kept])
+    where = one_text([share for _, share in kept])
     return (
         "passed",
         f"Exclusions are alike across groups: {where or 'the same part'} of the images could be analysed in every level shown.",
@@ -267,11 +217,11 @@ def _comparable_size(meas: Measurements, plan: Plan, tables: Tables) -> State:
         spread = _widest(sizes, lambda low, high: high / low)
         if spread is not None:
             (low, a), (high, b) = spread
-            less, more = _apart(a, b, 1)
+            less, more = apart(a, b, 1)
             words = (
                 f"{region} covers {more} of the image in {_named(high)} and {less} in {low.level}"
             )
-            found.append((b / a, words, _percent(a, 1) != _percent(b, 1)))
+            found.append((b / a, words, percent(a, 1) != percent(b, 1)))
     if not found:
         return "not_applicable", "No region has a size in two levels of an attribute."
     found.sort(key=lambda size: -size[0])
@@ -309,7 +259,7 @@ def _comparable_labels(meas: Measurements, plan: Plan, tables: Tables) -> State:
     if not spreads:
         return "not_applicable", "Label shares are not known for two levels of an attribute."
     gap, label, ((low, a), (high, b)) = max(spreads, key=lambda s: s[0])
-    less, more = _apart(a, b, 0)
+    less, more = apart(a, b, 0)
     known = {OTHER_LABELS: "the rarer labels together make up", UNKNOWN: "unknown labels make up"}
     words = f"{known.get(label, f'label {label} makes up')} {more} of {_named(high)} and {less} of {low.level}"
     if gap > PREVALENCE_GAP:
@@ -317,7 +267,7 @@ def _comparable_labels(meas: Measurements, plan: Plan, tables: Tables) -> State:
             "issue",
             f"The mix of labels differs between groups ({words}): maps differ by class, so read the differences at equal class.",
         )
-    if _percent(a) == _percent(b):
+    if percent(a) == percent(b):
         return "passed", "The mix of labels is the same in every level shown."
     return "passed", f"The mix of labels is alike; farthest apart: {words}."
 
@@ -336,7 +286,7 @@ def _comparable_undefined(meas: Measurements, plan: Plan, tables: Tables) -> Sta
             "The share of undefined heat is not shown for two levels of an attribute.",
         )
     (low, a), (high, b) = max(spreads, key=lambda pair: pair[1][1] - pair[0][1])
-    less, more = _apart(a, b, 1)
+    less, more = apart(a, b, 1)
     methods, targets = (
         len({getattr(r, name) for r, _ in rows}) > 1 for name in ("method", "target")
     )
@@ -347,7 +297,7 @@ def _comparable_undefined(meas: Measurements, plan: Plan, tables: Tables) -> Sta
             "issue",
             f"Undefined heat differs between groups: {words}. The shares compare those that are left.",
         )
-    if _percent(a, 1) != _percent(b, 1):
+    if percent(a, 1) != percent(b, 1):
         return (
             "passed",
             f"Undefined heat is about as frequent in every group shown; farthest apart: {words}.",
@@ -366,7 +316,7 @@ def _spreads_by_place(rows: Sequence[tuple[HeatRow, float]]) -> list[_Spread]:
 def _equally_undefined(shares: Sequence[float]) -> str:
     if not any(shares):
         return "No heat map of any level shown is undefined."
-    where = _one_text(shares, 1)
+    where = one_text(shares, 1)
     return f"Undefined heat is equally frequent in every level shown{f': {where} of the heat maps' if where else ''}."
 
 
@@ -381,14 +331,14 @@ def _resolved(meas: Measurements, plan: Plan, tables: Tables) -> State:
     shares = below.groupby(present["region"]).mean()
     named = f"a cell of the {grid[0]} × {grid[1]} heat map" if grid else "a cell of the heat map"
     coarse = [
-        f"{name} in {_percent(share)} of the images that have it"
+        f"{name} in {percent(share)} of the images that have it"
         for name, share in shares.items()
         if share > COARSE_SHARE
     ]
     if coarse:
         return (
             "issue",
-            f"Regions are smaller than {named} ({_listed(coarse)}): heat there cannot be told from its surroundings.",
+            f"Regions are smaller than {named} ({listed(coarse)}): heat there cannot be told from its surroundings.",
         )
     return (
         "passed",
@@ -413,16 +363,16 @@ def _performance_alike(meas: Measurements, plan: Plan, tables: Tables) -> State:
     if spread is None:
         return "not_applicable", "Accuracy is not known for two levels of an attribute."
     (low, a), (high, b) = spread
-    less, more = _apart(a, b, 0)
+    less, more = apart(a, b, 0)
     words = f"accuracy is {less} in {_named(low)} and {more} in {high.level}"
     if b - a > PREVALENCE_GAP:
         return (
             "issue",
             f"The model performs differently between groups ({words}): maps of wrong or unsure predictions tend to be more diffuse.",
         )
-    if _percent(a) != _percent(b):
+    if percent(a) != percent(b):
         return "passed", f"The model performs alike; farthest apart: {words}."
-    where = _one_text([r.estimate for r in known if r.estimate is not None])
+    where = one_text([r.estimate for r in known if r.estimate is not None])
     return (
         "passed",
         f"The model performs alike: accuracy is {where or 'the same'} in every level shown.",
@@ -451,7 +401,7 @@ def _visible(tables: Tables) -> list[FlowRow]:
     return [
         r
         for r in tables.flow
-        if r.attribute != ALL and r.level != UNKNOWN and not _withheld_whole(r)
+        if r.attribute != ALL and r.level != UNKNOWN and not withheld_whole(r)
     ]
 
 
@@ -481,32 +431,10 @@ def _widest(
     )
 
 
-def _percent(share: float, digits: int = 0) -> str:
-    """ "97%"; with as many more digits as a share near none or all needs not to be printed as none
-    or all.
-    """
-    while digits < 6 and 0 < share < 1 and float(f"{100 * share:.{digits}f}") in (0.0, 100.0):
-        digits += 1
-    return f"{share:.{digits}%}"
-
-
-def _apart(low: float, high: float, digits: int) -> tuple[str, str]:
-    """Both shares, with as many more digits as it takes to tell them apart."""
-    while digits < 6 and low != high and _percent(low, digits) == _percent(high, digits):
-        digits += 1
-    return _percent(low, digits), _percent(high, digits)
-
-
-def _one_text(shares: Sequence[float], digits: int = 0) -> str:
-    """The text of shares that are printed alike, "" where they are not."""
-    texts = {_percent(share, digits) for share in shares}
-    return texts.pop() if len(texts) == 1 else ""
-
-
 def _named(row: Any) -> str:
     return f"{row.attribute} = {row.level}"
 
 
-def _listed(items: Sequence[str], most: int = 5) -> str:
+def listed(items: Sequence[str], most: int = 5) -> str:
     shown = list(items[:most]) + ([f"{len(items) - most} more"] if len(items) > most else [])
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"

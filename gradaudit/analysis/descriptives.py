@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from gradaudit.analysis.data_checks import data_checks, limits_found
+from gradaudit.analysis.data_checks import data_checks
+from gradaudit.analysis.data_limits import limits_found
 from gradaudit.cohort.heat_distributions import (
     correctness_rows,
     heat_rows_of,

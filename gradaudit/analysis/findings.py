@@ -111,14 +111,7 @@ def _measurements(table: pd.DataFrame, images: pd.DataFrame | None) -> Measureme
         table = table.assign(
             status=np.where(table["heat_share"].notna(), "ok", "no_positive_evidence")
         )
-    if images is None:
-        carried = [
-            c
-            for c in table
-            if str(c).startswith(("subgroup.", "meta."))
-            or c in ("cluster", "label", "predicted", "probability", "correct", "path")
-        ]
-        images = table[["image_id", *carried]].drop_duplicates("image_id")
+    images = _images_of(table) if images is None else images
     if not any(str(c).startswith("subgroup.") for c in images):
         raise InputError(
             "No column subgroup.<name> in the images (or the table): there are no groups to compare."
@@ -138,6 +131,13 @@ def _measurements(table: pd.DataFrame, images: pd.DataFrame | None) -> Measureme
     if "cluster" not in images:
         images = images.assign(cluster=images["image_id"].astype(str))
     return Measurements(table.reset_index(drop=True), images)
+
+
+def _images_of(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per image with the columns of the table that are about images."""
+    known = ("cluster", "label", "predicted", "probability", "correct", "path")
+    carried = [c for c in table if str(c).startswith(("subgroup.", "meta.")) or c in known]
+    return table[["image_id", *carried]].drop_duplicates("image_id")
 
 
 def _attributes(

@@ -12,13 +12,12 @@ from gradaudit.cohort.heat_distributions import heat_rows_of
 from gradaudit.cohort.image_flow import exclusion_rows, label_codes
 from gradaudit.cohort.population import take_cohort
 from gradaudit.disclosure.attacker import (
-    Population,
-    State,
     _without_rare_totals,
     is_safe,
     population,
 )
 from gradaudit.disclosure.decision import suppressed_levels
+from gradaudit.disclosure.equations import Population, State
 from gradaudit.disclosure.small_cells import is_small, small_levels
 from gradaudit.disclosure.suppression import apply_min_cell, withheld_cells
 from gradaudit.performance.table import predictions
