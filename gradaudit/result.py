@@ -1,6 +1,4 @@
-"""Measurements in, result document out: findings, tables, gallery and the record of the run, joined
-without torch.
-"""
+"""Measurements in, result document out, without torch: findings, tables, gallery, run record."""
 
 from __future__ import annotations
 
@@ -148,9 +146,7 @@ def _with_shown_names(tables: Tables, plan: Plan) -> Tables:
 
 
 def _created() -> str:
-    """Now, in UTC; SOURCE_DATE_EPOCH (reproducible-builds.org) replaces it, so that a build can be
-    repeated to the byte.
-    """
+    """Now, in UTC, or SOURCE_DATE_EPOCH (reproducible-builds.org), to repeat a build."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     moment = (
         datetime.datetime.fromtimestamp(int(epoch), datetime.UTC)

@@ -32,9 +32,7 @@ State = tuple[str, str]
 
 
 def data_checks(meas: Measurements, plan: Plan, tables: Tables) -> tuple[CheckOutcome, ...]:
-    """Every check of the data, in a fixed order; each says why, also where it passed or could not
-    run.
-    """
+    """Every check of the data in a fixed order, each with the reason for its state."""
     found = []
     for code, (name, check) in _CHECKS.items():
         state, detail = check(meas, plan, tables)

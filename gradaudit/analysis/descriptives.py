@@ -4,7 +4,7 @@ comparison.
 Counts through every step, exclusions with their reasons, the distribution of heat, mean maps, model
 performance, checks of the data, and the limits that this data sets.  Nothing here tests a
 hypothesis.  ``describe`` returns all of it with small cells withheld; the single tables of
-``cohort/`` are complete and are for the analyst's eyes.
+``cohort/`` are complete: they may hold small cells.
 """
 
 from __future__ import annotations

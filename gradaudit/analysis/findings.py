@@ -143,9 +143,7 @@ def _images_of(table: pd.DataFrame) -> pd.DataFrame:
 def _attributes(
     meas: Measurements, plan: Plan, groups: dict[str, pd.Series[Any]]
 ) -> tuple[Attribute, ...]:
-    """Attributes as they are compared: the displayed levels, unknown as None; continuous ones as
-    numbers.
-    """
+    """Attributes as compared: levels as displayed, unknown as None, continuous ones as numbers."""
     out = []
     for name, shown in groups.items():
         declared = plan.subgroups.get(name, SubgroupPlan())
@@ -175,9 +173,7 @@ def _attributes(
 
 
 def _larger_of_two(text: np.ndarray[Any, Any], clusters: pd.Series[Any]) -> str:
-    """Two levels have one comparison: the same level is the reference in every region, the one with
-    more clusters.
-    """
+    """Of two levels, the reference in every region is the one with more clusters; else "rest"."""
     sizes = (
         pd.DataFrame({"level": text, "cluster": clusters.to_numpy()})
         .dropna(subset="level")
@@ -188,9 +184,7 @@ def _larger_of_two(text: np.ndarray[Any, Any], clusters: pd.Series[Any]) -> str:
 
 
 def _with_anchors(drafts: Sequence[Draft]) -> list[Draft]:
-    """``GA101-skin_tone-ruler``, with what further tells findings apart: the group, the measure,
-    the method.
-    """
+    """Anchors such as ``GA101-skin_tone-ruler-V``, numbered where two findings share one."""
     seen: dict[str, int] = {}
     out = []
     for d in drafts:

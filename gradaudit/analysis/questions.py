@@ -276,9 +276,7 @@ def _status(study: Study) -> np.ndarray[Any, Any]:
 
 
 def _with_bounds(study: Study, draft: Draft) -> Draft:
-    """Note how far undefined heat, counted as 0 and 1 in opposite directions, could move the
-    difference and the verdict.
-    """
+    """Note how far undefined heat, counted as 0 or as 1, could move difference and verdict."""
     mine, theirs = _sides(study, draft)
     gone = _undefined_in(study, draft.region)
     if draft.contrast.reason or not (gone & (mine | theirs)).any():

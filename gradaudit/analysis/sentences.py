@@ -25,9 +25,7 @@ _LONGEST_SUMMARY = 5
 
 
 def sentence(f: Finding, alpha: float = 0.05) -> str:
-    """The finding in one to three plain sentences: numbers with interval and n, then what they
-    decide.
-    """
+    """One to three plain sentences: numbers with interval and n, then the verdict."""
     if f.suppressed:
         return f"{_subject(f)}: withheld, because a group of this comparison holds too few images or clusters to be shown."
     if f.verdict is Verdict.NOT_ASSESSED:
@@ -56,9 +54,7 @@ def _subject(f: Finding) -> str:
 
 
 def is_slope(f: Finding) -> bool:
-    """A trend has two ends and no group of its own to compare with; everybody is counted as the
-    group.
-    """
+    """Whether the finding is a trend: it has two ends and no reference group of its own."""
     ends = f.reference not in ("", "rest", "additive prediction")
     return ends and (f.code in _SLOPES or not (f.n_clusters_reference or f.n_withheld))
 
@@ -244,9 +240,7 @@ def _power(f: Finding) -> str:
 
 
 def _rank(f: Finding) -> tuple[int, int, int, int, float]:
-    """Worst first; of equals the group on the adverse side, then groups before slopes, then the
-    larger difference.
-    """
+    """Sort key: worst verdict first, then the adverse side, groups before slopes, larger first."""
     slope = f.code not in ("GA101", "GA111")
     return (
         _SEVERITY[f.verdict],

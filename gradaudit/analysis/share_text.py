@@ -6,9 +6,7 @@ from collections.abc import Sequence
 
 
 def percent(share: float, digits: int = 0) -> str:
-    """ "97%"; with as many more digits as a share near none or all needs not to be printed as none
-    or all.
-    """
+    """ "97%"; more digits where a share near 0 or 1 would be printed as 0% or 100%."""
     while digits < 6 and 0 < share < 1 and float(f"{100 * share:.{digits}f}") in (0.0, 100.0):
         digits += 1
     return f"{share:.{digits}%}"

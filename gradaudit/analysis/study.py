@@ -259,9 +259,7 @@ def _missing(found: Disparity, a: Attribute) -> tuple[str, ...]:
 
 
 def _left_out(found: Disparity, a: Attribute) -> list[str]:
-    """Levels that the plan or the manifest names and of which no image entered: a comparison
-    without a number, but a comparison.
-    """
+    """Levels that the plan or the manifest names and that have no usable image."""
     if a.kind == "continuous":
         return []
     named = dict.fromkeys(

@@ -1,6 +1,4 @@
-"""Regions, the flow of images through every step, and what has no heat share and why, counted by
-subgroup.
-"""
+"""Regions, images counted through every step, and exclusions with their reasons, by subgroup."""
 
 from __future__ import annotations
 

@@ -191,9 +191,7 @@ class Cohort:
 
     @cached_property
     def anchored(self) -> Array:
-        """Images with a heat share in the region that has most of them: a base whose size the heat
-        table prints.
-        """
+        """Images with a heat share in the region that most images have one in."""
         if not len(self.regions):
             return np.zeros_like(self.readable)
         return np.asarray(self.defined[:, int(np.argmax(self.defined.sum(axis=0)))])
@@ -294,9 +292,7 @@ class _Grid:
 
 
 def heat_status(meas: Measurements, table: pd.DataFrame) -> Array:
-    """Heat status per image: of this method and target where the table says so, else of the image's
-    row.
-    """
+    """Heat status per image: from the table where it says so, else from the image's row."""
     images = meas.images
     first = table.drop_duplicates("image_id")
     by_table = pd.Series(

@@ -123,9 +123,7 @@ def _states_of_images(cohort: Cohort, codes: Array, reasons: _Reasons) -> Iterat
 
 
 def _counted(levels: Any, states: Sequence[State], found: Iterator[State]) -> Array | None:
-    """Images per level and state; None where the tables do not describe one of them, so that
-    nothing can be proved from them.
-    """
+    """Images per level and state; None where an image is in a state that no table describes."""
     place = {state: k for k, state in enumerate(states)}
     truth = np.zeros((len(levels.categories), len(states)))
     for level, state in zip(levels.codes.to_numpy(), found, strict=True):
@@ -142,9 +140,7 @@ def _known_classes(labels: Sequence[str], data: Predictions) -> frozenset[int]:
 
 
 def _first(reason: str, options: Sequence[str]) -> str:
-    """The region's own reason; where undefined heat hides it, any will do: no table tells them
-    apart.
-    """
+    """The region's own reason, or any where undefined heat hides it: no table tells them apart."""
     return reason if reason in options and reason else options[1] if len(options) > 1 else "?"
 
 
@@ -239,9 +235,7 @@ def _safe_attributes(
 
 
 def _without_rare_totals(shown: Tables, min_cell: int) -> Tables:
-    """Undefined heat that is rare over all images is not told by region: whose it was could follow
-    from the other tables.
-    """
+    """Withhold the share of undefined heat over all images where it stands for a small count."""
     rows = []
     for row in shown.heat:
         share, n = row.undefined_share or 0.0, row.n_images or 0

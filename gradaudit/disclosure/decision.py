@@ -103,9 +103,7 @@ def narrowed_levels(cohort: Cohort, plan: Plan, predicted: Array) -> dict[tuple[
 
 
 def _gaps_to(members: Array, labelled: Array, cohort: Cohort) -> list[int]:
-    """From the labelled images to every base that is printed, and to the labelled ones among those
-    of the prevalence.
-    """
+    """How far the number of labeled images is from every base that is printed."""
     printed = [members & cohort.defined[:, r] for r in range(len(cohort.regions))]
     printed += [members & cohort.analysed, members & cohort.anchored & labelled]
     return [abs(int((members & labelled).sum()) - int(base.sum())) for base in printed]

@@ -60,9 +60,7 @@ class Population:
     positive: int | None
 
     def members(self, level: str, member: Member) -> Array:
-        """Coefficients, one per level and state, of how many images of a level (or of all) are in
-        states that fit.
-        """
+        """Coefficients (levels x states) of the number of a level's images in states that fit."""
         fits = np.array([member(state) for state in self.states], dtype=float)
         inside = np.array([level in (name, ALL) for name in self.levels], dtype=float)
         return np.outer(inside, fits).ravel()
@@ -187,9 +185,7 @@ def _base(people: Population, metric: str) -> Member | None:
 
 
 def protected(people: Population) -> Iterator[Array]:
-    """Every cell that the rule protects: of each level the steps and their differences, labels,
-    undefined heat, regions.
-    """
+    """Every cell that the rule protects: steps and their differences, labels, heat, regions."""
     for level in people.levels:
         steps = [people.members(level, STEP_MEMBERS[step]) for step in STEPS]
         yield from steps

@@ -155,9 +155,7 @@ def _performance(
     references: Mapping[str, str],
     min_cell: int,
 ) -> tuple[PerformanceRow, ...]:
-    """Rows of withheld levels or classes, and rows with a small base, lose their figures; other
-    bases may lose their n.
-    """
+    """Remove figures of withheld levels, classes and small bases; other rows may lose their n."""
     siblings = {_side_of(r) for r in rows if ":" in r.metric and is_small_row(r, min_cell)}
     shown = []
     for row in rows:

@@ -37,9 +37,7 @@ class Withheld:
 
 
 def withheld_of_all(tables: Tables, min_cell: int) -> Withheld:
-    """The row of the whole data set: withheld where the data set is small itself, or a label or
-    region is that rare.
-    """
+    """The row of the whole data set: withheld where it, one of its labels or a region is small."""
     plan = Withheld()
     of_all = _Rows.of(ALL, tables)
     base = _bases(of_all.heat).get(ALL, 0)
@@ -116,9 +114,7 @@ def _withhold_labels(plan: Withheld, rows: _Rows, shown: list[FlowRow], min_cell
 
 
 def _add_companion(hidden: set[str], levels: set[str], flow: Mapping[str, FlowRow]) -> None:
-    """A single hidden row could be had from the total and the others: hide the largest of the rest
-    with it.
-    """
+    """Hide the largest other row too: a single hidden one is the total minus the rest."""
     if len(hidden) == 1 and not levels:
         sizes = {
             level: row.n_manifest
@@ -230,9 +226,7 @@ def _has_small_label(row: FlowRow, base: int, min_cell: int) -> bool:
 
 
 def _bases(heat: list[HeatRow]) -> dict[str, int]:
-    """Base of the label prevalence per level: that of the plan's method in the region measured most
-    often.
-    """
+    """Base of the label prevalence per level: images in the region measured most often."""
     first = [
         row for row in heat if heat and (row.method, row.target) == (heat[0].method, heat[0].target)
     ]
