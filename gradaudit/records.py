@@ -115,7 +115,7 @@ IMAGE_COLUMNS = (
 
 @dataclass(frozen=True)
 class Measurements:
-    """What was measured: the waist between the torch wing and the table wing.
+    """What was measured: all that the table wing gets from the torch wing.
 
     ``table``: one row per image x method x target x region (``TABLE_COLUMNS`` first).
     ``images``: one row per manifest row, in manifest order, also for images that could not be read.
@@ -176,7 +176,7 @@ VERDICT_CONDITIONS: dict[Verdict, str] = {
     Verdict.NOT_SHOWN: "no difference is shown, and no margin was declared to judge one by",
 }
 """When a contrast gets a verdict, after adjustment for multiplicity; the rule itself is
-``stats.verdict``.
+``stats.decision.verdict``.
 """
 
 ROLE_WORDS: dict[str, str] = {
@@ -305,6 +305,5 @@ OTHER_LABELS = "(other)"
 
 STEPS = ("n_manifest", "n_readable", "n_mask_usable", "n_heat_usable", "n_analysed")
 
-Parts = dict[str, Any]
 Cell = tuple[str, str, str, str, str]
 """attribute, level, region, method, target"""

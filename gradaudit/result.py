@@ -1,23 +1,25 @@
-"""Measurements in, result document out: findings, tables, gallery and the record of the run, joined
-without torch.
-"""
+"""Measurements in, result document out, without torch: findings, tables, gallery, run record."""
 
 from __future__ import annotations
 
 import datetime
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from gradaudit.analysis.descriptives import describe
-from gradaudit.analysis.findings import analyze
+from gradaudit.analysis.descriptives import tables_of
+from gradaudit.analysis.findings import findings_of, refuse_unmeasured_names
 from gradaudit.analysis.method_cards import method_cards
 from gradaudit.analysis.verdict import audit_verdict
 from gradaudit.cohort.gallery import gallery_items, pick_images, shown_name
-from gradaudit.disclosure.decision import suppressed_levels
+from gradaudit.cohort.heat_distributions import heat_rows_of
+from gradaudit.cohort.population import take_cohorts
+from gradaudit.disclosure.decision import decide
 from gradaudit.errors import PlanError, RunError
+from gradaudit.performance.table import refuse_foreign_labels
 from gradaudit.plan import Plan, build_plan
 from gradaudit.records import Finding, Measurements
 from gradaudit.report import write_report
@@ -29,6 +31,7 @@ from gradaudit.result_schema import (
     ModelFacts,
     ResultDocument,
     RunRecord,
+    Tables,
 )
 from gradaudit.runs.folder import digest_of
 
@@ -75,7 +78,8 @@ def build_result(meas: Measurements, plan: Plan | None = None) -> AuditResult:
     ``plan``: roles, criteria, subgroups and privacy may differ from those in force while measuring
     (a colleague's re-analysis); None takes the plan that the run recorded.
     Errors: ``RunError`` where ``meas`` carries no run record (a bare table can be given to
-    ``analyze``); ``PlanError`` where the plan names what the run did not measure.
+    ``analyze``); ``PlanError`` where the plan names what the run did not measure;
+    ``ManifestError`` where no label is a class of the model.
     """
     if "model" not in meas.run:
         raise RunError(
@@ -83,10 +87,14 @@ def build_result(meas: Measurements, plan: Plan | None = None) -> AuditResult:
         )
     plan = plan or recorded_plan(meas.run)
     meas = _with_roles(meas, plan)
-    findings = tuple(analyze(meas, plan))
-    parts = describe(meas, plan, findings)
-    attributes = parts["attributes"]
-    picks = pick_images(meas, plan, attributes, suppressed_levels(meas, plan))
+    refuse_unmeasured_names(meas, plan)
+    refuse_foreign_labels(meas)
+    cohorts = take_cohorts(meas, plan)
+    heat = heat_rows_of(cohorts, plan)
+    suppression = decide(cohorts, heat, plan)
+    findings = tuple(findings_of(cohorts, suppression, plan))
+    tables = tables_of(cohorts, heat, suppression, plan, findings)
+    picks = pick_images(meas, plan, tables.attributes, suppression.levels)
     document = ResultDocument(
         audit_id=digest_of([meas.run.get("plan_id"), plan.model_dump(mode="json")])[:12],
         created=_created(),
@@ -106,7 +114,7 @@ def build_result(meas: Measurements, plan: Plan | None = None) -> AuditResult:
         run=_run_record(meas),
         min_cell=plan.privacy.min_cell,
         images_shown=plan.privacy.images != "none",
-        **_with_shown_names(parts, plan),
+        **vars(_with_shown_names(tables, plan)),
     )
     return AuditResult(document, meas)
 
@@ -132,18 +140,16 @@ def _with_roles(meas: Measurements, plan: Plan) -> Measurements:
     return Measurements(table, meas.images, meas.maps, meas.run, meas.folder)
 
 
-def _with_shown_names(parts: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
-    exclusions = tuple(
-        e.model_copy(update={"examples": tuple(shown_name(name, plan) for name in e.examples)})
-        for e in parts["exclusions"]
-    )
-    return {**parts, "exclusions": exclusions}
+def _with_shown_names(tables: Tables, plan: Plan) -> Tables:
+    exclusions = []
+    for row in tables.exclusions:
+        examples = tuple(shown_name(name, plan) for name in row.examples)
+        exclusions.append(row.model_copy(update={"examples": examples}))
+    return replace(tables, exclusions=tuple(exclusions))
 
 
 def _created() -> str:
-    """Now, in UTC; SOURCE_DATE_EPOCH (reproducible-builds.org) replaces it, so that a build can be
-    repeated to the byte.
-    """
+    """Now, in UTC, or SOURCE_DATE_EPOCH (reproducible-builds.org), to repeat a build."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     moment = (
         datetime.datetime.fromtimestamp(int(epoch), datetime.UTC)

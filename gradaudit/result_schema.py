@@ -5,6 +5,7 @@ A number that cannot be computed is ``None`` beside a reason, never 0.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import Field
@@ -260,6 +261,21 @@ class RunRecord(Record):
     finished: str = ""
     seconds: float | None = None
     counts: dict[str, int] = {}
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The nine tables of a result that are not findings, named as the fields of the document."""
+
+    regions: tuple[RegionFacts, ...] = ()
+    attributes: tuple[AttributeFacts, ...] = ()
+    flow: tuple[FlowRow, ...] = ()
+    exclusions: tuple[Exclusion, ...] = ()
+    heat: tuple[HeatRow, ...] = ()
+    performance: tuple[PerformanceRow, ...] = ()
+    mean_maps: tuple[MeanMap, ...] = ()
+    checks: tuple[CheckOutcome, ...] = ()
+    limits: tuple[str, ...] = ()
 
 
 class ResultDocument(Record):

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from gradaudit.analysis.share_text import apart, one_text, percent
 from gradaudit.performance.table import classes_of, labels_without_class
 from gradaudit.plan import Plan
-from gradaudit.records import ALL, OTHER_LABELS, UNKNOWN, Measurements, Parts
-from gradaudit.result_schema import AttributeFacts, CheckOutcome, FlowRow
+from gradaudit.records import ALL, OTHER_LABELS, UNKNOWN, Measurements
+from gradaudit.result_schema import CheckOutcome, FlowRow, HeatRow, Tables
 from gradaudit.subgroups.contrast import MIN_PATIENTS, PROVISIONAL
 
 FAILED_SHARE = 0.01
@@ -24,92 +25,40 @@ UNKNOWN_SHARE = 0.05
 COARSE_SHARE = 0.05
 """Where a check speaks of an issue.  They decide what is pointed out, never a verdict."""
 
+_Spread = tuple[tuple[Any, float], tuple[Any, float]]
+"""The lowest and the highest row, each with its value."""
+
 State = tuple[str, str]
 """State of a check, and its detail."""
 
 
-def data_checks(meas: Measurements, plan: Plan, parts: Parts) -> tuple[CheckOutcome, ...]:
-    """Every check of the data, in a fixed order; each says why, also where it passed or could not
-    run.
-    """
+def data_checks(meas: Measurements, plan: Plan, tables: Tables) -> tuple[CheckOutcome, ...]:
+    """Every check of the data in a fixed order, each with the reason for its state."""
     found = []
     for code, (name, check) in _CHECKS.items():
-        state, detail = check(meas, plan, parts)
+        state, detail = check(meas, plan, tables)
         found.append(CheckOutcome(code=code, name=name, state=state, detail=detail))  # type: ignore[arg-type]
     return tuple(found)
 
 
-def limits_found(
-    meas: Measurements, plan: Plan, parts: Parts, checks: Sequence[CheckOutcome]
-) -> tuple[str, ...]:
-    """Sentences on what limits the reading of this audit: the issues that the checks found, then
-    declarations.
-
-    parts : withheld tables with "attributes", "flow", "heat", "performance".
-    """
-    sentences = [check.detail for check in checks if check.state == "issue"]
-    for attribute in parts["attributes"]:
-        if attribute.inferred:
-            sentences.append(
-                f"The labels of {attribute.name} were estimated by an algorithm: a disparity may be one of its errors."
-            )
-    sentences += [
-        text
-        for attribute in parts["attributes"]
-        if (text := _withheld_words(attribute, parts, plan))
-    ]
-    return (*sentences, *_criteria_words(meas, plan))
-
-
-def _withheld_words(attribute: AttributeFacts, parts: Parts, plan: Plan) -> str:
-    hidden = [
-        row.level
-        for row in parts["flow"]
-        if row.attribute == attribute.name and _withheld_whole(row)
-    ]
-    if not hidden:
-        return ""
-    if len(hidden) == 1:
-        why = f"is withheld, because it holds fewer than {plan.privacy.min_cell} images or clusters"
-    else:
-        why = f"are withheld, because one at least holds fewer than {plan.privacy.min_cell} images or clusters, which the others would give away"
-    return f"{attribute.name}: {_listed(hidden)} {why}. To keep more: join small levels, or complete unknown labels."
-
-
-def _withheld_whole(row: FlowRow) -> bool:
+def withheld_whole(row: FlowRow) -> bool:
     return row.suppressed and not row.area_share
-
-
-def _criteria_words(meas: Measurements, plan: Plan) -> list[str]:
-    if plan.criteria is None:
-        return [
-            "No margin was declared, so no limit was set: a difference can be shown, its importance not judged."
-        ]
-    started = str(meas.run.get("started", ""))[:10]
-    if plan.criteria.declared_on is None:
-        return [
-            "The margin carries no date: whether it was declared before the data were seen is not known."
-        ]
-    if started and plan.criteria.declared_on.isoformat() > started:
-        when = f"on {plan.criteria.declared_on}, after the measuring began ({started})"
-        return [f"The margin was declared {when}: it may have been chosen in sight of the data."]
-    return []
 
 
 # ── the checks ────────────────────────────────────────────────────────────────────────────────────
 
 
-def _readable(meas: Measurements, plan: Plan, parts: Parts) -> State:
+def _readable(meas: Measurements, plan: Plan, tables: Tables) -> State:
     n, failed = len(meas.images), int((meas.images["status"] != "ok").sum())
     if n == 0:
         return "not_applicable", "There are no images."
-    words = f"{failed} of {n} images could not be used ({_percent(failed / n, 1)})."
+    words = f"{failed} of {n} images could not be used ({percent(failed / n, 1)})."
     return (
         "issue" if failed / n > FAILED_SHARE else "passed"
     ), words if failed else f"All {n} images could be read."
 
 
-def _duplicates(meas: Measurements, plan: Plan, parts: Parts) -> State:
+def _duplicates(meas: Measurements, plan: Plan, tables: Tables) -> State:
     paths = meas.images["path"].dropna().astype(str)
     if paths.empty:
         return "not_applicable", "No image paths are known."
@@ -122,7 +71,7 @@ def _duplicates(meas: Measurements, plan: Plan, parts: Parts) -> State:
     return "passed", f"No image is named twice among {len(paths)}."
 
 
-def _clusters(meas: Measurements, plan: Plan, parts: Parts) -> State:
+def _clusters(meas: Measurements, plan: Plan, tables: Tables) -> State:
     declared = meas.run.get("data", {}).get("cluster_declared")
     images, clusters = len(meas.images), meas.images["cluster"].nunique()
     if declared or (declared is None and clusters < images):
@@ -136,12 +85,12 @@ def _clusters(meas: Measurements, plan: Plan, parts: Parts) -> State:
     )
 
 
-def _constant(meas: Measurements, plan: Plan, parts: Parts) -> State:
+def _constant(meas: Measurements, plan: Plan, tables: Tables) -> State:
     if meas.images["cluster"].nunique() == len(meas.images):
         return "not_applicable", "Every cluster holds one image."
     mixed: list[str] = []
     rare: list[str] = []
-    for attribute in parts["attributes"]:
+    for attribute in tables.attributes:
         if attribute.kind != "continuous" and not attribute.within:
             levels = (
                 meas.images[f"subgroup.{attribute.name}"]
@@ -151,17 +100,17 @@ def _constant(meas: Measurements, plan: Plan, parts: Parts) -> State:
             share = float((levels > 1).sum() / max((levels > 0).sum(), 1))
             if share > 0:
                 (mixed if share > FAILED_SHARE else rare).append(
-                    f"{attribute.name} ({_percent(share)} of clusters)"
+                    f"{attribute.name} ({percent(share)} of clusters)"
                 )
     if mixed:
         return (
             "issue",
-            f"Levels vary inside clusters for {_listed(mixed)}: one label per cluster is wrong, or the plan lacks within = true.",
+            f"Levels vary inside clusters for {listed(mixed)}: one label per cluster is wrong, or the plan lacks within = true.",
         )
     if rare:
         return (
             "passed",
-            f"Nearly every cluster has one level of every attribute, or the plan declares otherwise; levels vary for {_listed(rare)}.",
+            f"Nearly every cluster has one level of every attribute, or the plan declares otherwise; levels vary for {listed(rare)}.",
         )
     return (
         "passed",
@@ -169,9 +118,9 @@ def _constant(meas: Measurements, plan: Plan, parts: Parts) -> State:
     )
 
 
-def _group_sizes(meas: Measurements, plan: Plan, parts: Parts) -> State:
+def _group_sizes(meas: Measurements, plan: Plan, tables: Tables) -> State:
     most: dict[tuple[str, str], int] = {}
-    for row in parts["heat"]:
+    for row in tables.heat:
         if row.attribute != ALL and row.level != UNKNOWN and row.n_clusters is not None:
             most[row.attribute, row.level] = max(
                 row.n_clusters, most.get((row.attribute, row.level), 0)
@@ -184,7 +133,7 @@ def _group_sizes(meas: Measurements, plan: Plan, parts: Parts) -> State:
     if few:
         return (
             "issue",
-            f"Few clusters in {_listed(few)}: below {MIN_PATIENTS} nothing is assessed, below {PROVISIONAL} verdicts are provisional.",
+            f"Few clusters in {listed(few)}: below {MIN_PATIENTS} nothing is assessed, below {PROVISIONAL} verdicts are provisional.",
         )
     return (
         "passed",
@@ -192,27 +141,25 @@ def _group_sizes(meas: Measurements, plan: Plan, parts: Parts) -> State:
     )
 
 
-def _known_levels(meas: Measurements, plan: Plan, parts: Parts) -> State:
-    if not parts["attributes"]:
+def _known_levels(meas: Measurements, plan: Plan, tables: Tables) -> State:
+    if not tables.attributes:
         return "not_applicable", "There are no attributes."
     gaps = []
-    for attribute in parts["attributes"]:
+    for attribute in tables.attributes:
         share = (
             float(meas.images[f"subgroup.{attribute.name}"].isna().mean())
             if len(meas.images)
             else 0.0
         )
         hidden = any(
-            r.suppressed
-            for r in parts["flow"]
-            if (r.attribute, r.level) == (attribute.name, UNKNOWN)
+            r.suppressed for r in tables.flow if (r.attribute, r.level) == (attribute.name, UNKNOWN)
         )
         if share > UNKNOWN_SHARE and not hidden:
             gaps.append(f"{attribute.name} ({share:.0%} of images)")
     if gaps:
         return (
             "issue",
-            f"The level is unknown for many images of {_listed(gaps)}: contrasts hold for the labelled ones only.",
+            f"The level is unknown for many images of {listed(gaps)}: contrasts hold for the labelled ones only.",
         )
     return (
         "passed",
@@ -220,7 +167,7 @@ def _known_levels(meas: Measurements, plan: Plan, parts: Parts) -> State:
     )
 
 
-def _known_labels(meas: Measurements, plan: Plan, parts: Parts) -> State:
+def _known_labels(meas: Measurements, plan: Plan, tables: Tables) -> State:
     label = meas.images["label"]
     missing = int(label.isna().sum()) if len(label) else 0
     if len(label) and missing == len(label):
@@ -231,7 +178,7 @@ def _known_labels(meas: Measurements, plan: Plan, parts: Parts) -> State:
     if foreign:
         count = sum(map(len, foreign.values()))
         found.append(
-            f"{count} of {len(label)} images have a label that is no class of the model ({_listed([*map(repr, foreign)])})"
+            f"{count} of {len(label)} images have a label that is no class of the model ({listed([*map(repr, foreign)])})"
         )
     if found:
         heat = (
@@ -240,7 +187,7 @@ def _known_labels(meas: Measurements, plan: Plan, parts: Parts) -> State:
             else "heat, and"
         )
         classes = (
-            f"; the model's classes are {_listed(classes_of(meas))}"
+            f"; the model's classes are {listed(classes_of(meas))}"
             if foreign and classes_of(meas)
             else ""
         )
@@ -248,47 +195,47 @@ def _known_labels(meas: Measurements, plan: Plan, parts: Parts) -> State:
     return "passed", "Every image has a label that is a class of the model."
 
 
-def _balanced_exclusion(meas: Measurements, plan: Plan, parts: Parts) -> State:
+def _balanced_exclusion(meas: Measurements, plan: Plan, tables: Tables) -> State:
     kept = [
         (r, r.n_analysed / r.n_manifest)
-        for r in _visible(parts)
+        for r in _visible(tables)
         if r.n_manifest and r.n_analysed is not None
     ]
     spread = _widest(kept)
     if spread is None:
         return "not_applicable", "No attribute has two levels with both counts shown."
     (low, a), (high, b) = spread
-    less, more = _apart(a, b, 0)
+    less, more = apart(a, b, 0)
     words = f"{less} of the images of {_named(low)} could be analysed, {more} of {high.level}"
     if b - a > ANALYSED_GAP:
         return "issue", f"{words}: what is left may differ between the groups for that reason."
-    if _percent(a) != _percent(b):
+    if percent(a) != percent(b):
         return "passed", f"Exclusions are alike across groups; farthest apart: {words}."
     if all(share == 1 for _, share in kept):
         return (
             "passed",
             "Exclusions are alike across groups: every image of every level shown could be analysed.",
         )
-    where = _one_text([share for _, share in kept])
+    where = one_text([share for _, share in kept])
     return (
         "passed",
         f"Exclusions are alike across groups: {where or 'the same part'} of the images could be analysed in every level shown.",
     )
 
 
-def _comparable_size(meas: Measurements, plan: Plan, parts: Parts) -> State:
+def _comparable_size(meas: Measurements, plan: Plan, tables: Tables) -> State:
     found = []
-    regions = dict.fromkeys(name for row in parts["flow"] for name in row.area_share)
+    regions = dict.fromkeys(name for row in tables.flow for name in row.area_share)
     for region in regions:
-        sizes = [(r, area) for r in _visible(parts) if (area := r.area_share.get(region))]
+        sizes = [(r, area) for r in _visible(tables) if (area := r.area_share.get(region))]
         spread = _widest(sizes, lambda low, high: high / low)
         if spread is not None:
             (low, a), (high, b) = spread
-            less, more = _apart(a, b, 1)
+            less, more = apart(a, b, 1)
             words = (
                 f"{region} covers {more} of the image in {_named(high)} and {less} in {low.level}"
             )
-            found.append((b / a, words, _percent(a, 1) != _percent(b, 1)))
+            found.append((b / a, words, percent(a, 1) != percent(b, 1)))
     if not found:
         return "not_applicable", "No region has a size in two levels of an attribute."
     found.sort(key=lambda size: -size[0])
@@ -310,14 +257,14 @@ def _comparable_size(meas: Measurements, plan: Plan, parts: Parts) -> State:
     )
 
 
-def _comparable_labels(meas: Measurements, plan: Plan, parts: Parts) -> State:
+def _comparable_labels(meas: Measurements, plan: Plan, tables: Tables) -> State:
     spreads = []
-    names = dict.fromkeys(name for row in parts["flow"] for name in row.label_prevalence)
+    names = dict.fromkeys(name for row in tables.flow for name in row.label_prevalence)
     for label in names:
         spread = _widest(
             [
                 (r, share)
-                for r in _visible(parts)
+                for r in _visible(tables)
                 if (share := r.label_prevalence.get(label)) is not None
             ]
         )
@@ -326,7 +273,7 @@ def _comparable_labels(meas: Measurements, plan: Plan, parts: Parts) -> State:
     if not spreads:
         return "not_applicable", "Label shares are not known for two levels of an attribute."
     gap, label, ((low, a), (high, b)) = max(spreads, key=lambda s: s[0])
-    less, more = _apart(a, b, 0)
+    less, more = apart(a, b, 0)
     known = {OTHER_LABELS: "the rarer labels together make up", UNKNOWN: "unknown labels make up"}
     words = f"{known.get(label, f'label {label} makes up')} {more} of {_named(high)} and {less} of {low.level}"
     if gap > PREVALENCE_GAP:
@@ -334,34 +281,29 @@ def _comparable_labels(meas: Measurements, plan: Plan, parts: Parts) -> State:
             "issue",
             f"The mix of labels differs between groups ({words}): maps differ by class, so read the differences at equal class.",
         )
-    if _percent(a) == _percent(b):
+    if percent(a) == percent(b):
         return "passed", "The mix of labels is the same in every level shown."
     return "passed", f"The mix of labels is alike; farthest apart: {words}."
 
 
-def _comparable_undefined(meas: Measurements, plan: Plan, parts: Parts) -> State:
+def _comparable_undefined(meas: Measurements, plan: Plan, tables: Tables) -> State:
     margin = plan.criteria.undefined_margin if plan.criteria else 0.05
     rows = [
-        r
-        for r in parts["heat"]
+        (r, r.undefined_share)
+        for r in tables.heat
         if r.undefined_share is not None and r.attribute != ALL and r.level != UNKNOWN
     ]
-    spreads = []
-    for place in dict.fromkeys(
-        (r.region, r.method, r.target) for r in rows
-    ):  # a level has one share for each of them
-        spread = _widest(
-            [(r, r.undefined_share) for r in rows if (r.region, r.method, r.target) == place]
-        )
-        spreads += [spread] if spread is not None else []
+    spreads = _spreads_by_place(rows)
     if not spreads:
         return (
             "not_applicable",
             "The share of undefined heat is not shown for two levels of an attribute.",
         )
     (low, a), (high, b) = max(spreads, key=lambda pair: pair[1][1] - pair[0][1])
-    less, more = _apart(a, b, 1)
-    methods, targets = (len({getattr(r, name) for r in rows}) > 1 for name in ("method", "target"))
+    less, more = apart(a, b, 1)
+    methods, targets = (
+        len({getattr(r, name) for r, _ in rows}) > 1 for name in ("method", "target")
+    )
     which = ", ".join([high.method] * methods + [high.target] * targets)
     words = f"{more} of the heat maps of {_named(high)} are undefined, {less} of {low.level}{f' ({which})' if which else ''}"
     if b - a > margin:
@@ -369,21 +311,30 @@ def _comparable_undefined(meas: Measurements, plan: Plan, parts: Parts) -> State
             "issue",
             f"Undefined heat differs between groups: {words}. The shares compare those that are left.",
         )
-    if _percent(a, 1) != _percent(b, 1):
+    if percent(a, 1) != percent(b, 1):
         return (
             "passed",
             f"Undefined heat is about as frequent in every group shown; farthest apart: {words}.",
         )
-    if all(r.undefined_share == 0 for r in rows):
-        return "passed", "No heat map of any level shown is undefined."
-    where = _one_text([r.undefined_share for r in rows], 1)
-    return (
-        "passed",
-        f"Undefined heat is equally frequent in every level shown{f': {where} of the heat maps' if where else ''}.",
-    )
+    return "passed", _equally_undefined([share for _, share in rows])
 
 
-def _resolved(meas: Measurements, plan: Plan, parts: Parts) -> State:
+def _spreads_by_place(rows: Sequence[tuple[HeatRow, float]]) -> list[_Spread]:
+    """Widest spread for each region, method and target: a level has one share for each of them."""
+    places: dict[tuple[str, str, str], list[tuple[HeatRow, float]]] = {}
+    for row, share in rows:
+        places.setdefault((row.region, row.method, row.target), []).append((row, share))
+    return [spread for own in places.values() if (spread := _widest(own)) is not None]
+
+
+def _equally_undefined(shares: Sequence[float]) -> str:
+    if not any(shares):
+        return "No heat map of any level shown is undefined."
+    where = one_text(shares, 1)
+    return f"Undefined heat is equally frequent in every level shown{f': {where} of the heat maps' if where else ''}."
+
+
+def _resolved(meas: Measurements, plan: Plan, tables: Tables) -> State:
     table = meas.table
     present = table.loc[table["area_share"] > 0] if len(table) else table
     grid = _grid(meas)
@@ -394,14 +345,14 @@ def _resolved(meas: Measurements, plan: Plan, parts: Parts) -> State:
     shares = below.groupby(present["region"]).mean()
     named = f"a cell of the {grid[0]} × {grid[1]} heat map" if grid else "a cell of the heat map"
     coarse = [
-        f"{name} in {_percent(share)} of the images that have it"
+        f"{name} in {percent(share)} of the images that have it"
         for name, share in shares.items()
         if share > COARSE_SHARE
     ]
     if coarse:
         return (
             "issue",
-            f"Regions are smaller than {named} ({_listed(coarse)}): heat there cannot be told from its surroundings.",
+            f"Regions are smaller than {named} ({listed(coarse)}): heat there cannot be told from its surroundings.",
         )
     return (
         "passed",
@@ -416,33 +367,33 @@ def _grid(meas: Measurements) -> tuple[int, int] | None:
     return int(first["height"]), int(first["width"])
 
 
-def _performance_alike(meas: Measurements, plan: Plan, parts: Parts) -> State:
+def _performance_alike(meas: Measurements, plan: Plan, tables: Tables) -> State:
     known = [
         r
-        for r in parts["performance"]
+        for r in tables.performance
         if r.metric == "accuracy" and r.attribute != ALL and r.level != UNKNOWN
     ]
     spread = _widest([(r, r.estimate) for r in known if r.estimate is not None])
     if spread is None:
         return "not_applicable", "Accuracy is not known for two levels of an attribute."
     (low, a), (high, b) = spread
-    less, more = _apart(a, b, 0)
+    less, more = apart(a, b, 0)
     words = f"accuracy is {less} in {_named(low)} and {more} in {high.level}"
     if b - a > PREVALENCE_GAP:
         return (
             "issue",
             f"The model performs differently between groups ({words}): maps of wrong or unsure predictions tend to be more diffuse.",
         )
-    if _percent(a) != _percent(b):
+    if percent(a) != percent(b):
         return "passed", f"The model performs alike; farthest apart: {words}."
-    where = _one_text([r.estimate for r in known if r.estimate is not None])
+    where = one_text([r.estimate for r in known if r.estimate is not None])
     return (
         "passed",
         f"The model performs alike: accuracy is {where or 'the same'} in every level shown.",
     )
 
 
-_CHECKS: dict[str, tuple[str, Callable[[Measurements, Plan, Parts], State]]] = {
+_CHECKS: dict[str, tuple[str, Callable[[Measurements, Plan, Tables], State]]] = {
     "GA401": ("Images can be read", _readable),
     "GA402": ("No image twice", _duplicates),
     "GA403": ("Clusters declared", _clusters),
@@ -459,19 +410,19 @@ _CHECKS: dict[str, tuple[str, Callable[[Measurements, Plan, Parts], State]]] = {
 }
 
 
-def _visible(parts: Parts) -> list[FlowRow]:
+def _visible(tables: Tables) -> list[FlowRow]:
     """Rows of levels: neither the whole data set, nor the unknown, nor withheld whole."""
     return [
         r
-        for r in parts["flow"]
-        if r.attribute != ALL and r.level != UNKNOWN and not _withheld_whole(r)
+        for r in tables.flow
+        if r.attribute != ALL and r.level != UNKNOWN and not withheld_whole(r)
     ]
 
 
 def _widest(
     rows: Iterable[tuple[Any, float]],
     gap: Callable[[float, float], float] = lambda low, high: high - low,
-) -> tuple[tuple[Any, float], tuple[Any, float]] | None:
+) -> _Spread | None:
     """Lowest and highest row of the attribute in which they are farthest apart, always two rows,
     also where all are equal.
 
@@ -494,32 +445,10 @@ def _widest(
     )
 
 
-def _percent(share: float, digits: int = 0) -> str:
-    """ "97%"; with as many more digits as a share near none or all needs not to be printed as none
-    or all.
-    """
-    while digits < 6 and 0 < share < 1 and float(f"{100 * share:.{digits}f}") in (0.0, 100.0):
-        digits += 1
-    return f"{share:.{digits}%}"
-
-
-def _apart(low: float, high: float, digits: int) -> tuple[str, str]:
-    """Both shares, with as many more digits as it takes to tell them apart."""
-    while digits < 6 and low != high and _percent(low, digits) == _percent(high, digits):
-        digits += 1
-    return _percent(low, digits), _percent(high, digits)
-
-
-def _one_text(shares: Sequence[float], digits: int = 0) -> str:
-    """The text of shares that are printed alike, "" where they are not."""
-    texts = {_percent(share, digits) for share in shares}
-    return texts.pop() if len(texts) == 1 else ""
-
-
 def _named(row: Any) -> str:
     return f"{row.attribute} = {row.level}"
 
 
-def _listed(items: Sequence[str], most: int = 5) -> str:
+def listed(items: Sequence[str], most: int = 5) -> str:
     shown = list(items[:most]) + ([f"{len(items) - most} more"] if len(items) > most else [])
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"

@@ -3,53 +3,66 @@ comparison.
 
 Counts through every step, exclusions with their reasons, the distribution of heat, mean maps, model
 performance, checks of the data, and the limits that this data sets.  Nothing here tests a
-hypothesis.  ``describe`` returns all of it with small cells withheld; the single tables of ``flow``
-and ``distributions`` are complete and are for the analyst's eyes.
+hypothesis.  ``describe`` returns all of it with small cells withheld; the single tables of
+``cohort/`` are complete: they may hold small cells.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from gradaudit.analysis.data_checks import data_checks, limits_found
-from gradaudit.cohort.heat_distributions import correctness_rows, heat_rows_of, map_rows
+from gradaudit.analysis.data_checks import data_checks
+from gradaudit.analysis.data_limits import limits_found
+from gradaudit.cohort.heat_distributions import (
+    correctness_rows,
+    heat_rows_of,
+    map_rows,
+    with_adjusted_means,
+)
 from gradaudit.cohort.image_flow import exclusion_rows, flow_rows, label_codes, region_rows
-from gradaudit.cohort.population import attribute_facts_of, method_targets, take_census
+from gradaudit.cohort.population import Cohort, attribute_facts_of, take_cohorts
 from gradaudit.disclosure.attacker import least
-from gradaudit.disclosure.decision import levels_suppressed_in, narrowed_levels, reference_of
+from gradaudit.disclosure.decision import Suppression, decide, narrowed_levels
 from gradaudit.disclosure.suppression import apply_min_cell
 from gradaudit.performance.table import performance_table, predictions
 from gradaudit.plan import Plan
-from gradaudit.records import Finding, Measurements, Parts
+from gradaudit.records import Finding, Measurements
+from gradaudit.result_schema import HeatRow, Tables
 
 # ── all of it ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def describe(meas: Measurements, plan: Plan, findings: Sequence[Finding] = ()) -> Parts:
-    """Every table of the result document that is not a finding, small cells withheld, keyed by the
-    document's fields.
+def describe(meas: Measurements, plan: Plan, findings: Sequence[Finding] = ()) -> Tables:
+    """Every table of the result document that is not a finding, small cells withheld."""
+    cohorts = take_cohorts(meas, plan)
+    heat = heat_rows_of(cohorts, plan)
+    return tables_of(cohorts, heat, decide(cohorts, heat, plan), plan, findings)
 
-    Keys: regions, attributes, flow, exclusions, heat, performance, mean_maps, checks, limits.
-    """
-    censuses = [take_census(meas, plan, pair) for pair in method_targets(meas, plan)]
-    census = censuses[0]
-    hidden = levels_suppressed_in(census, plan)
-    references = {name: reference_of(name, plan) for name in census.groups}
+
+def tables_of(
+    cohorts: Sequence[Cohort],
+    heat: Sequence[HeatRow],
+    suppression: Suppression,
+    plan: Plan,
+    findings: Sequence[Finding],
+) -> Tables:
+    """``describe``, from cohorts, their complete heat table and what is to be withheld."""
+    cohort = cohorts[0]
+    meas, hidden, references = cohort.meas, suppression.levels, suppression.references
     data, predicted = predictions(meas, plan)
-    bare = {
-        "flow": flow_rows(census),
-        "exclusions": exclusion_rows(census, hidden),
-        "heat": heat_rows_of(censuses, plan, findings),
-        "performance": performance_table(
-            meas, plan, census.groups, references, narrowed_levels(census, plan, predicted)
-        )
-        + correctness_rows(census, plan),
-        "mean_maps": map_rows(census),
-    }
-    smallest = plan.privacy.min_cell
-    parts = apply_min_cell(bare, hidden, references, smallest)
-    parts = least(census, data, bare, parts, label_codes(census), smallest)
-    attributes, regions = attribute_facts_of(meas, plan, census.groups), region_rows(census, plan)
-    parts = {"regions": regions, "attributes": attributes, **parts}
-    checks = data_checks(meas, plan, parts)
-    return {**parts, "checks": checks, "limits": limits_found(meas, plan, parts, checks)}
+    narrowed = narrowed_levels(cohort, plan, predicted)
+    performance = performance_table(meas, plan, cohort.groups, references, narrowed)
+    bare = Tables(
+        regions=region_rows(cohort, plan),
+        attributes=attribute_facts_of(meas, plan, cohort.groups),
+        flow=flow_rows(cohort),
+        exclusions=exclusion_rows(cohort, hidden),
+        heat=with_adjusted_means(heat, findings),
+        performance=performance + correctness_rows(cohort, plan),
+        mean_maps=map_rows(cohort),
+    )
+    shown = apply_min_cell(bare, hidden, references, suppression.min_cell)
+    shown = least(cohort, data, bare, shown, label_codes(cohort), suppression.min_cell)
+    checks = data_checks(meas, plan, shown)
+    return replace(shown, checks=checks, limits=limits_found(meas, plan, shown, checks))

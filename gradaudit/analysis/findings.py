@@ -18,9 +18,10 @@ from gradaudit.analysis.measured_names import measured_names
 from gradaudit.analysis.questions import QUESTIONS
 from gradaudit.analysis.sentences import sentence
 from gradaudit.analysis.study import Attribute, Draft, Study
-from gradaudit.cohort.population import level_groups, method_targets, take_census
-from gradaudit.disclosure.decision import suppressed_cells, suppressed_levels
-from gradaudit.disclosure.suppression import is_small
+from gradaudit.cohort.heat_distributions import heat_rows_of
+from gradaudit.cohort.population import Cohort, take_cohorts
+from gradaudit.disclosure.decision import Suppression, decide
+from gradaudit.disclosure.small_cells import is_small
 from gradaudit.errors import InputError
 from gradaudit.manifest.unmeasured import refuse_unmeasured
 from gradaudit.performance.table import refuse_foreign_labels
@@ -56,24 +57,37 @@ def analyze(
     """
     named, plan = plan, plan or Plan()
     meas = meas if isinstance(meas, Measurements) else _measurements(meas, images)
-    if named is not None and len(meas.images):
-        refuse_unmeasured(named, measured_names(meas, named))
+    if named is not None:
+        refuse_unmeasured_names(meas, named)
     refuse_foreign_labels(meas)
     if not len(meas.images) or not len(meas.table):
         return []
-    attributes = _attributes(meas, plan)
+    cohorts = take_cohorts(meas, plan)
+    return findings_of(cohorts, decide(cohorts, heat_rows_of(cohorts, plan), plan), plan)
+
+
+def refuse_unmeasured_names(meas: Measurements, plan: Plan) -> None:
+    """Errors: ``PlanError`` where the plan names what was not measured."""
+    if len(meas.images):
+        refuse_unmeasured(plan, measured_names(meas, plan))
+
+
+def findings_of(cohorts: Sequence[Cohort], suppression: Suppression, plan: Plan) -> list[Finding]:
+    """``analyze``, from cohorts (the plan's own method and target first) and what is withheld."""
+    meas = cohorts[0].meas
+    if not len(meas.images) or not len(meas.table):
+        return []
+    attributes = _attributes(meas, plan, cohorts[0].groups)
     drafts: list[Draft] = []
-    for i, (method, target) in enumerate(method_targets(meas, plan)):
+    for i, cohort in enumerate(cohorts):
         table = meas.table.loc[
-            (meas.table["method"].astype(str) == method)
-            & (meas.table["target"].astype(str) == target)
+            (meas.table["method"].astype(str) == cohort.method)
+            & (meas.table["target"].astype(str) == cohort.target)
         ]
-        study = Study(
-            take_census(meas, plan, (method, target)), plan, table, attributes, primary=i == 0
-        )
+        study = Study(cohort, plan, table, attributes, primary=i == 0)
         for code in QUESTIONS:
             drafts += QUESTIONS.get(code)(study)
-    withheld = _Withheld.of(meas, plan, drafts)
+    withheld = _Withheld.of(suppression, drafts)
     judged = _judged(_with_anchors(drafts), withheld, plan)
     found = [_finding(d, withheld.of_draft(d)) for d in judged]
     return [f.model_copy(update={"sentence": sentence(f, plan.analysis.alpha)}) for f in found]
@@ -99,14 +113,7 @@ def _measurements(table: pd.DataFrame, images: pd.DataFrame | None) -> Measureme
         table = table.assign(
             status=np.where(table["heat_share"].notna(), "ok", "no_positive_evidence")
         )
-    if images is None:
-        carried = [
-            c
-            for c in table
-            if str(c).startswith(("subgroup.", "meta."))
-            or c in ("cluster", "label", "predicted", "probability", "correct", "path")
-        ]
-        images = table[["image_id", *carried]].drop_duplicates("image_id")
+    images = _images_of(table) if images is None else images
     if not any(str(c).startswith("subgroup.") for c in images):
         raise InputError(
             "No column subgroup.<name> in the images (or the table): there are no groups to compare."
@@ -128,12 +135,19 @@ def _measurements(table: pd.DataFrame, images: pd.DataFrame | None) -> Measureme
     return Measurements(table.reset_index(drop=True), images)
 
 
-def _attributes(meas: Measurements, plan: Plan) -> tuple[Attribute, ...]:
-    """Attributes as they are compared: the displayed levels, unknown as None; continuous ones as
-    numbers.
-    """
+def _images_of(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per image with the columns of the table that are about images."""
+    known = ("cluster", "label", "predicted", "probability", "correct", "path")
+    carried = [c for c in table if str(c).startswith(("subgroup.", "meta.")) or c in known]
+    return table[["image_id", *carried]].drop_duplicates("image_id")
+
+
+def _attributes(
+    meas: Measurements, plan: Plan, groups: dict[str, pd.Series[Any]]
+) -> tuple[Attribute, ...]:
+    """Attributes as compared: levels as displayed, unknown as None, continuous ones as numbers."""
     out = []
-    for name, shown in level_groups(meas, plan).items():
+    for name, shown in groups.items():
         declared = plan.subgroups.get(name, SubgroupPlan())
         text = (
             shown.astype(object).where(shown.astype(object) != UNKNOWN, None).to_numpy(dtype=object)
@@ -161,9 +175,7 @@ def _attributes(meas: Measurements, plan: Plan) -> tuple[Attribute, ...]:
 
 
 def _larger_of_two(text: np.ndarray[Any, Any], clusters: pd.Series[Any]) -> str:
-    """Two levels have one comparison: the same level is the reference in every region, the one with
-    more clusters.
-    """
+    """Of two levels, the reference in every region is the one with more clusters; else "rest"."""
     sizes = (
         pd.DataFrame({"level": text, "cluster": clusters.to_numpy()})
         .dropna(subset="level")
@@ -174,9 +186,7 @@ def _larger_of_two(text: np.ndarray[Any, Any], clusters: pd.Series[Any]) -> str:
 
 
 def _with_anchors(drafts: Sequence[Draft]) -> list[Draft]:
-    """``GA101-skin_tone-ruler``, with what further tells findings apart: the group, the measure,
-    the method.
-    """
+    """Anchors such as ``GA101-skin_tone-ruler-V``, numbered where two findings share one."""
     seen: dict[str, int] = {}
     out = []
     for d in drafts:
@@ -209,16 +219,13 @@ class _Withheld:
     min_cell: int
 
     @classmethod
-    def of(cls, meas: Measurements, plan: Plan, drafts: Sequence[Draft]) -> _Withheld:
-        smallest = plan.privacy.min_cell
-        if smallest <= 1:
-            return cls(set(), {}, {}, smallest)
+    def of(cls, suppression: Suppression, drafts: Sequence[Draft]) -> _Withheld:
         bases = {
             (d.attribute, d.contrast.group, d.region, d.method, d.target): d.contrast.n_images
             for d in drafts
             if d.code == "GA101"
         }
-        return cls(suppressed_cells(meas, plan), suppressed_levels(meas, plan), bases, smallest)
+        return cls(suppression.cells, suppression.levels, bases, suppression.min_cell)
 
     def of_draft(self, d: Draft) -> str:
         if self.min_cell <= 1:
@@ -264,52 +271,39 @@ def _judged(drafts: Sequence[Draft], withheld: _Withheld, plan: Plan) -> list[Dr
 
     Findings that are withheld whole have no p to adjust: nobody reads them.
     """
-    shown = [withheld.of_draft(d) != "all" for d in drafts]
-    p, near = np.full(len(drafts), np.nan), np.full(len(drafts), np.nan)
-    decided = np.array(
-        [d.confirmatory and s for d, s in zip(drafts, shown, strict=True)], dtype=bool
-    )
-    others = np.array(
-        [not d.confirmatory and s for d, s in zip(drafts, shown, strict=True)], dtype=bool
-    )
+    shown = np.array([withheld.of_draft(d) != "all" for d in drafts], dtype=bool)
+    confirmatory = np.array([d.confirmatory for d in drafts], dtype=bool)
+    decided, others = confirmatory & shown, ~confirmatory & shown
     raw = np.array([d.contrast.p for d in drafts])
-    p[decided], p[others] = (
-        multiplicity.holm(raw[decided]),
-        multiplicity.benjamini_hochberg(raw[others]),
-    )
-    near[decided] = multiplicity.holm(
-        [d.contrast.p_equivalence for d, one in zip(drafts, decided, strict=True) if one]
-    )
-    out = []
-    for d, adjusted, equivalence, seen in zip(drafts, p, near, shown, strict=True):
-        c = d.contrast
-        verdict = decision.verdict(
-            float(adjusted), float(equivalence), c.ci_low, c.ci_high, d.margin, plan.analysis.alpha
-        )
-        verdict = verdict if seen and not c.reason else Verdict.NOT_ASSESSED
-        out.append(
-            replace(
-                d,
-                contrast=replace(
-                    c,
-                    p_adjusted=float(adjusted),
-                    p_equivalence_adjusted=float(equivalence),
-                    verdict=verdict,
-                ),
-            )
-        )
-    return out
+    near = np.array([d.contrast.p_equivalence for d in drafts])
+    p, p_near = np.full(len(drafts), np.nan), np.full(len(drafts), np.nan)
+    p[decided] = multiplicity.holm(raw[decided])
+    p[others] = multiplicity.benjamini_hochberg(raw[others])
+    p_near[decided] = multiplicity.holm(near[decided])
+    return [
+        _with_verdict(d, float(p[i]), float(p_near[i]), bool(shown[i]), plan.analysis.alpha)
+        for i, d in enumerate(drafts)
+    ]
+
+
+def _with_verdict(d: Draft, p: float, p_equivalence: float, shown: bool, alpha: float) -> Draft:
+    c = d.contrast
+    verdict = Verdict.NOT_ASSESSED
+    if shown and not c.reason:
+        verdict = decision.verdict(p, p_equivalence, c.ci_low, c.ci_high, d.margin, alpha)
+    judged = replace(c, p_adjusted=p, p_equivalence_adjusted=p_equivalence, verdict=verdict)
+    return replace(d, contrast=judged)
 
 
 def _finding(d: Draft, withheld: str) -> Finding:
-    c = d.contrast
+    """The record of a draft, without what ``_Withheld.of_draft`` says must not be shown."""
     base = Finding(
         code=d.code,
         anchor=d.anchor,
         question=QUESTIONS.card(d.code).summary,
         attribute=d.attribute,
-        group=c.group,
-        reference=c.reference,
+        group=d.contrast.group,
+        reference=d.contrast.reference,
         region=d.region,
         role=d.role,
         method=d.method,
@@ -318,72 +312,66 @@ def _finding(d: Draft, withheld: str) -> Finding:
         margin=d.margin,
         adjusted_for=d.adjusted_for,
     )
-    if (
-        withheld == "all"
-    ):  # a decisive comparison keeps its family: no verdict is given as if it had not been asked
+    if withheld == "all":
+        # a decisive comparison keeps its family: no verdict is given as if it had not been asked
         family = TestResult(family="confirmatory" if d.confirmatory else "")
         return base.model_copy(
             update={"suppressed": True, "reason": "small_cell", "n_withheld": True, "test": family}
         )
     full = base.model_copy(update=_numbers(d))
-    if not withheld:
-        return full
-    hidden: dict[str, Any] = dict.fromkeys(
-        ("n_images", "n_clusters", "n_images_reference", "n_clusters_reference"), 0
-    )
-    hidden |= {
-        "n_withheld": True,
-        "mde80": None,
-        "clusters_needed": None,
-        "test": full.test.model_copy(update={"df": None}),
-    }
-    hidden |= {
-        side: Interval(estimate=getattr(full, side).estimate) for side in ("mean", "mean_reference")
-    }
-    hidden["reason"] = (
-        "too few clusters, or too few different values, to compare" if full.reason else ""
-    )
-    hidden["notes"] = tuple(
+    if withheld == "rates":
+        return _without_rates(_without_counts(full))
+    return _without_counts(full) if withheld else full
+
+
+def _without_counts(full: Finding) -> Finding:
+    """The finding without its counts, and without what they could be reckoned from."""
+    notes = [
         "compared among clusters of common region size" if "compared among" in note else note
         for note in full.notes
+    ]
+    reason = "too few clusters, or too few different values, to compare" if full.reason else ""
+    return full.model_copy(
+        update={
+            **dict.fromkeys(("n_images", "n_clusters"), 0),
+            **dict.fromkeys(("n_images_reference", "n_clusters_reference"), 0),
+            "n_withheld": True,
+            "mde80": None,
+            "clusters_needed": None,
+            "test": full.test.model_copy(update={"df": None}),
+            "mean": Interval(estimate=full.mean.estimate),
+            "mean_reference": Interval(estimate=full.mean_reference.estimate),
+            "reason": reason,
+            "notes": tuple(notes),
+        }
     )
-    if withheld == "rates":
-        hidden |= {side: Interval() for side in ("mean", "mean_reference", "raw", "adjusted")}
-        hidden |= {
+
+
+def _without_rates(found: Finding) -> Finding:
+    """The finding without rates and differences too: a rate of few events gives them away."""
+    return found.model_copy(
+        update={
+            **dict.fromkeys(("mean", "mean_reference", "raw", "adjusted"), Interval()),
             "se": None,
             "effect": Effect(),
-            "reason": "too few of these images to compare" if full.reason else "",
+            "reason": "too few of these images to compare" if found.reason else "",
+            "test": found.test.model_copy(update={"statistic": None}),
         }
-        hidden |= {"test": full.test.model_copy(update={"statistic": None, "df": None})}
-    return full.model_copy(update=hidden)
+    )
 
 
 def _numbers(d: Draft) -> dict[str, Any]:
-    c, raw = d.contrast, d.raw
+    c = d.contrast
     own = _interval((c.estimate, c.ci_low, c.ci_high))
-    plain = (
-        own
-        if raw is c
-        else _interval((raw.estimate, raw.ci_low, raw.ci_high))
-        if raw is not None
-        else Interval()
-    )
-    if raw is None and not d.adjusted_for:
-        plain = own
-    name = TEST_NAMES.get(c.method, "")
-    if c.kind in JOINT and name:
-        name = "permuted Wald" if c.method == "permutation" else "Wald F"
-    others = (
-        (0, 0) if c.kind == "additivity" else (c.n_images_reference, c.n_clusters_reference)
-    )  # a prediction has no images of its own
+    additive = c.kind == "additivity"  # a prediction has no images of its own
     return {
         "n_images": c.n_images,
         "n_clusters": c.n_clusters,
-        "n_images_reference": others[0],
-        "n_clusters_reference": others[1],
+        "n_images_reference": 0 if additive else c.n_images_reference,
+        "n_clusters_reference": 0 if additive else c.n_clusters_reference,
         "mean": _interval(c.mean),
         "mean_reference": _interval(c.mean_reference),
-        "raw": plain,
+        "raw": _raw(d, own),
         "adjusted": own if d.adjusted_for else Interval(),
         "se": _or_none(c.se),
         "effect": Effect(
@@ -391,17 +379,7 @@ def _numbers(d: Draft) -> dict[str, Any]:
             standardised_difference=_or_none(c.standardised_difference),
             cliffs_delta=_or_none(c.cliffs_delta),
         ),
-        "test": TestResult(
-            name=name,
-            statistic=_or_none(c.statistic),
-            df=_or_none(c.df),
-            p=_or_none(c.p),
-            p_adjusted=_or_none(c.p_adjusted),
-            p_equivalence=_or_none(c.p_equivalence),
-            p_equivalence_adjusted=_or_none(c.p_equivalence_adjusted),
-            family="confirmatory" if d.confirmatory else "exploratory",
-            permutations=c.permutations or None,
-        ),
+        "test": _test(d),
         "mde80": _or_none(c.mde80),
         "clusters_needed": int(c.clusters_needed) if np.isfinite(c.clusters_needed) else None,
         "verdict": c.verdict,
@@ -409,6 +387,31 @@ def _numbers(d: Draft) -> dict[str, Any]:
         "reason": c.reason,
         "notes": (*c.notes, *d.notes),
     }
+
+
+def _raw(d: Draft, own: Interval) -> Interval:
+    """The difference without adjustment: the finding's own where nothing was adjusted."""
+    if d.raw is None:
+        return Interval() if d.adjusted_for else own
+    return _interval((d.raw.estimate, d.raw.ci_low, d.raw.ci_high))
+
+
+def _test(d: Draft) -> TestResult:
+    c = d.contrast
+    name = TEST_NAMES.get(c.method, "")
+    if c.kind in JOINT and name:
+        name = "permuted Wald" if c.method == "permutation" else "Wald F"
+    return TestResult(
+        name=name,
+        statistic=_or_none(c.statistic),
+        df=_or_none(c.df),
+        p=_or_none(c.p),
+        p_adjusted=_or_none(c.p_adjusted),
+        p_equivalence=_or_none(c.p_equivalence),
+        p_equivalence_adjusted=_or_none(c.p_equivalence_adjusted),
+        family="confirmatory" if d.confirmatory else "exploratory",
+        permutations=c.permutations or None,
+    )
 
 
 def _interval(values: tuple[float, float, float]) -> Interval:

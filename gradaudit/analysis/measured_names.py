@@ -10,9 +10,7 @@ from gradaudit.records import Measurements
 
 
 def measured_names(meas: Measurements, plan: Plan) -> Measured:
-    """What measurements hold of the names that a plan can bear; levels are counted for the
-    attributes that the plan describes.
-    """
+    """The names in the measurements that a plan can refer to, with counts of declared levels."""
     columns = [str(c) for c in meas.images.columns]
     carried = [c.removeprefix("meta.") for c in columns if c.startswith("meta.")]
     attributes = [c.removeprefix("subgroup.") for c in columns if c.startswith("subgroup.")]

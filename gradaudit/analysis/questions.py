@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradaudit.analysis.study import Attribute, Draft, Floats, Study
-from gradaudit.disclosure.suppression import is_small
+from gradaudit.analysis.study import NOBODY, Attribute, Bools, Draft, Floats, Study
+from gradaudit.disclosure.small_cells import is_small
+from gradaudit.outcomes import secondary_outcomes
 from gradaudit.records import CROSS
 from gradaudit.registry import Family
 from gradaudit.stats import effect_sizes
-from gradaudit.subgroups.comparison import disparity, intersections
+from gradaudit.subgroups.comparison import Disparity, disparity, intersections
 from gradaudit.subgroups.contrast import EXPLORATORY_PERMUTATIONS, JOINT, Contrast
 
-SECONDARY = ("mass_lift", "relevance_rank_accuracy", "pointing_game", "auc")
 _NO_HEAT = ("no_positive_evidence", "flat", "non_finite")
 _ABSENT = ("empty_mask", "empty_after_crop")
 _MOST_CELLS = 40
@@ -114,8 +114,8 @@ def undefined_heat(study: Study) -> list[Draft]:
 )
 def region_absent(study: Study) -> list[Draft]:
     out: list[Draft] = []
-    for r, region in enumerate(study.census.regions):
-        area, reason = study.census.area[:, r], study.census.reason[:, r].astype(str)
+    for r, region in enumerate(study.cohort.regions):
+        area, reason = study.cohort.area[:, r], study.cohort.reason[:, r].astype(str)
         empty = np.isin(reason, _ABSENT) | np.equal(
             area, 0
         )  # where heat is undefined, the reason tells that and not the empty mask
@@ -144,16 +144,16 @@ def secondary(study: Study) -> list[Draft]:
         if "correct" in study.images
         else np.zeros(len(study.images), dtype=bool)
     )
-    for r, region in enumerate(study.census.regions):
+    for r, region in enumerate(study.cohort.regions):
         if not study.is_confirmatory(region):
             continue
-        for metric in SECONDARY:
+        for metric in secondary_outcomes():
             values = _spread(study, metric, region)
             if np.isfinite(values).any():
                 out += study.drafts("GA121", metric, values, region, confirmatory=False)
         if 0 < correct.sum() < len(correct):
             values = np.where(
-                study.census.defined[:, r] & correct, study.census.share[:, r], np.nan
+                study.cohort.defined[:, r] & correct, study.cohort.share[:, r], np.nan
             )
             within = study.drafts("GA121", "heat_share_correct", values, region, confirmatory=False)
             out += [
@@ -186,45 +186,68 @@ def intersection(study: Study) -> list[Draft]:
 
 
 def _cells(study: Study, first: Attribute, second: Attribute, region: str) -> list[Draft]:
-    r = study.census.regions.index(region)
-    values = np.where(study.census.defined[:, r], study.census.share[:, r], np.nan)
+    """Every two-way cell of two attributes against the rest, and against what they add up to."""
     if len(set(first.values) - {None}) * len(set(second.values) - {None}) > _MOST_CELLS:
         return []
+    found = _compared_cells(study, first, second, region)
+    notes = _shrunken_notes(found)
+    smallest = study.plan.privacy.min_cell
+    sizes = [n for counts in found.levels.values() for n in counts]
+    draft = Draft(
+        code="GA131",
+        attribute=f"{first.name}{CROSS}{second.name}",
+        region=region,
+        outcome="heat_share",
+        contrast=NOBODY,
+        raw=None,
+        confirmatory=False,
+        margin=None,
+        adjusted_for=found.adjusted_for,
+        method=study.cohort.method,
+        target=study.cohort.target,
+        role=study.role(region),
+        small_table=any(is_small(n, smallest) for n in sizes),
+    )
+    return [
+        replace(draft, contrast=c, notes=notes.get(c.group, ()) if c.kind == "level" else ())
+        for c in found.contrasts
+        if not c.reason
+    ]
+
+
+def _compared_cells(study: Study, first: Attribute, second: Attribute, region: str) -> Disparity:
     covariates = study.covariates(first.name)
     if covariates is not None:
         covariates = covariates.drop(columns=[c for c in covariates if c == second.name])
-    found = intersections(
-        values,
+    return intersections(
+        _heat_share(study, region),
         first.values,
         second.values,
-        area_share=study.census.area[:, r],
+        area_share=study.cohort.area[:, study.cohort.regions.index(region)],
         klass=study.klass,
         covariates=covariates,
-        clusters=study.census.cluster,
+        clusters=study.cohort.cluster,
         alpha=study.plan.analysis.alpha,
         permutations=min(study.plan.analysis.permutations, EXPLORATORY_PERMUTATIONS),
         seed=study.plan.run.seed,
     )
+
+
+def _shrunken_notes(found: Disparity) -> dict[str, tuple[str, ...]]:
+    """Cell -> a note with its difference to the rest, drawn towards the mean of all cells."""
     against_rest = [c for c in found.contrasts if c.kind == "level" and not c.reason]
     pulled = effect_sizes.shrunken(
         np.array([c.estimate for c in against_rest]), np.array([c.se for c in against_rest])
     )
-    small = any(
-        is_small(n, study.plan.privacy.min_cell) for counts in found.levels.values() for n in counts
-    )
-    notes = {
+    return {
         c.group: (f"shrunken for display: {_signed(float(p))} points",)
         for c, p in zip(against_rest, pulled, strict=True)
     }
-    shared: dict[str, Any] = {
-              "code": "GA131", "attribute": f"{first.name}{CROSS}{second.name}", "region": region, "outcome": "heat_share", "confirmatory": False,
-              "margin": None, "method": study.census.method, "target": study.census.target, "role": study.role(region), "raw": None,
-              "adjusted_for": found.adjusted_for, "small_table": small}  # fmt: skip
-    return [
-        Draft(**shared, contrast=c, notes=notes.get(c.group, ()) if c.kind == "level" else ())
-        for c in found.contrasts
-        if not c.reason
-    ]
+
+
+def _heat_share(study: Study, region: str) -> Floats:
+    r = study.cohort.regions.index(region)
+    return np.where(study.cohort.defined[:, r], study.cohort.share[:, r], np.nan)
 
 
 def _spread(study: Study, metric: str, region: str) -> Floats:
@@ -253,62 +276,56 @@ def _status(study: Study) -> np.ndarray[Any, Any]:
 
 
 def _with_bounds(study: Study, draft: Draft) -> Draft:
-    """Note how far undefined heat, counted as 0 and 1 in opposite directions, could move the
-    difference and the verdict.
-    """
-    c, r = draft.contrast, study.census.regions.index(draft.region)
-    status = _status(study)
-    gone = np.isin(status, _NO_HEAT) & study.census.usable[:, r] & ~study.census.defined[:, r]
-    attribute = next(a for a in study.attributes if a.name == draft.attribute)
-    mine = attribute.values == c.group
-    theirs = (
-        ~mine & (attribute.values != None)  # noqa: E711
-        if c.reference == "rest"
-        else attribute.values == c.reference
-    )
-    if c.reason or not (gone & (mine | theirs)).any():
+    """Note how far undefined heat, counted as 0 or as 1, could move difference and verdict."""
+    mine, theirs = _sides(study, draft)
+    gone = _undefined_in(study, draft.region)
+    if draft.contrast.reason or not (gone & (mine | theirs)).any():
         return draft
+    share = _heat_share(study, draft.region)
     sides = np.full(len(mine), None, dtype=object)
     sides[mine], sides[theirs] = "group", "other"
-    share = np.where(study.census.defined[:, r], study.census.share[:, r], np.nan)
-    cases = [
-        share,
-        np.where(gone, np.where(mine, 0.0, 1.0), share),
-        np.where(gone, np.where(mine, 1.0, 0.0), share),
-    ]
-    found = [_analytic(study, draft, values, sides, r) for values in cases]
-    if any(f is None for f in found):
+    base = _analytic(study, draft, share, sides)
+    low = _analytic(study, draft, np.where(gone, np.where(mine, 0.0, 1.0), share), sides)
+    high = _analytic(study, draft, np.where(gone, np.where(mine, 1.0, 0.0), share), sides)
+    if base is None or low is None or high is None:
         return draft
-    base, low, high = (f for f in found if f is not None)
-    few = any(
-        is_small(int((gone & side).sum()), study.plan.privacy.min_cell) for side in (mine, theirs)
-    )
-    span = (
-        ""
-        if few
-        else f" leaves the difference between {_signed(low.estimate)} and {_signed(high.estimate)} points"
-    )
-    text = f"undefined heat counted as 0 or 1 in opposite directions{span}"
+    counts = [int((gone & side).sum()) for side in (mine, theirs)]
+    span = f" leaves the difference between {_signed(low.estimate)} and {_signed(high.estimate)} points"
+    if any(is_small(n, study.plan.privacy.min_cell) for n in counts):
+        span = ""
     changed = {low.verdict, high.verdict} != {base.verdict}
-    return replace(
-        draft,
-        notes=(
-            *draft.notes,
-            text + (": the verdict could change" if changed else ": the verdict would stay"),
-        ),
-    )
+    outcome = "the verdict could change" if changed else "the verdict would stay"
+    text = f"undefined heat counted as 0 or 1 in opposite directions{span}: {outcome}"
+    return replace(draft, notes=(*draft.notes, text))
+
+
+def _sides(study: Study, draft: Draft) -> tuple[Bools, Bools]:
+    """Images of the group, and of its reference."""
+    c = draft.contrast
+    values = next(a.values for a in study.attributes if a.name == draft.attribute)
+    mine = values == c.group
+    if c.reference == "rest":
+        return mine, ~mine & (values != None)  # noqa: E711
+    return mine, values == c.reference
+
+
+def _undefined_in(study: Study, region: str) -> Bools:
+    """Images with the region in place and a map without positive evidence."""
+    r = study.cohort.regions.index(region)
+    no_heat = np.isin(_status(study), _NO_HEAT)
+    return np.asarray(no_heat & study.cohort.usable[:, r] & ~study.cohort.defined[:, r])
 
 
 def _analytic(
-    study: Study, draft: Draft, values: Floats, sides: np.ndarray[Any, Any], r: int
+    study: Study, draft: Draft, values: Floats, sides: np.ndarray[Any, Any]
 ) -> Contrast | None:
     found = disparity(
         values,
         sides,
-        area_share=study.census.area[:, r],
+        area_share=study.cohort.area[:, study.cohort.regions.index(draft.region)],
         klass=study.klass,
         covariates=study.covariates(draft.attribute),
-        clusters=study.census.cluster,
+        clusters=study.cohort.cluster,
         reference="other",
         margin=draft.margin,
         alpha=study.plan.analysis.alpha,

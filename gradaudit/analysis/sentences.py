@@ -10,22 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from gradaudit.metrics.mass import METRICS
+from gradaudit.outcomes import outcome
 from gradaudit.plan import Plan
 from gradaudit.records import REASONS, Finding, Interval, Verdict
 from gradaudit.result_schema import AuditState
 
-_SHARE_OUTCOMES = (
-    "heat_share",
-    "heat_share_correct",
-    "relevance_rank_accuracy",
-    "pointing_game",
-    "auc",
-    "undefined",
-    "absent",
-)
-"""Outcomes between 0 and 1, told in % and points; all others as they are."""
-_CORRECT = "in correctly classified images"
 _CROSS = " × "
 _SEVERITY = {
     Verdict.MATERIAL: 0, Verdict.SIZE_UNCERTAIN: 1, Verdict.SHOWN: 2, Verdict.INCONCLUSIVE: 3, Verdict.NOT_SHOWN: 4, Verdict.NOT_ASSESSED: 5,
@@ -35,9 +24,7 @@ _LONGEST_SUMMARY = 5
 
 
 def sentence(f: Finding, alpha: float = 0.05) -> str:
-    """The finding in one to three plain sentences: numbers with interval and n, then what they
-    decide.
-    """
+    """One to three plain sentences: numbers with interval and n, then the verdict."""
     if f.suppressed:
         return f"{_subject(f)}: withheld, because a group of this comparison holds too few images or clusters to be shown."
     if f.verdict is Verdict.NOT_ASSESSED:
@@ -88,19 +75,7 @@ def _other(f: Finding) -> str:
 
 
 def _where(f: Finding) -> str:
-    known = {
-        "undefined": ", images without a defined heat map",
-        "absent": f", images without {f.region}",
-    }
-    return known.get(f.outcome, f", {_name(f)} on {f.region}" if f.region else "")
-
-
-def _name(f: Finding) -> str:
-    """The outcome as its card calls it."""
-    known = {"heat_share": "heat share", "heat_share_correct": f"heat share {_CORRECT}"}
-    return known.get(f.outcome) or (
-        METRICS.card(f.outcome).label if f.outcome in METRICS else _within(_words(f.outcome))
-    )
+    return outcome(f.outcome).place_words(f.region)
 
 
 def _n(f: Finding, reference: bool = False) -> str:
@@ -152,13 +127,7 @@ def _at_equal(f: Finding) -> str:
 
 
 def _measure(f: Finding) -> str:
-    known = {
-        "heat_share": f"the share of heat on {f.region}",
-        "heat_share_correct": f"the share of heat on {f.region} {_CORRECT}",
-        "undefined": "the share of images without a defined heat map",
-        "absent": f"the share of images without {f.region}",
-    }
-    return known.get(f.outcome, f"the {_name(f)} on {f.region}")
+    return outcome(f.outcome).measure_words(f.region)
 
 
 def _change(f: Finding) -> str:
@@ -175,16 +144,7 @@ def _change(f: Finding) -> str:
 
 
 def _mean_words(f: Finding, mean: Interval) -> str:
-    value = _value(f, mean.estimate)
-    if f.outcome == "undefined":
-        return f"{value} of images have no defined heat map"
-    if f.outcome == "absent":
-        return f"{value} of images do not show {f.region}"
-    if f.outcome == "heat_share":
-        return f"{value} of the heat falls on {f.region}"
-    if f.outcome == "heat_share_correct":
-        return f"{value} of the heat {_CORRECT} falls on {f.region}"
-    return f"mean {_name(f)} on {f.region} {value}"
+    return outcome(f.outcome).mean_words(f.region, _value(f, mean.estimate))
 
 
 def _mean_interval(f: Finding, mean: Interval, alpha: float) -> str:
@@ -195,7 +155,7 @@ def _mean_interval(f: Finding, mean: Interval, alpha: float) -> str:
 
 
 def _is_ratio(f: Finding) -> bool:
-    return f.outcome not in _SHARE_OUTCOMES
+    return not outcome(f.outcome).is_share
 
 
 def _value(f: Finding, value: float | None) -> str:
@@ -273,9 +233,7 @@ def _power(f: Finding) -> str:
 
 
 def _rank(f: Finding) -> tuple[int, int, int, int, float]:
-    """Worst first; of equals the group on the adverse side, then groups before slopes, then the
-    larger difference.
-    """
+    """Sort key: worst verdict first, then the adverse side, groups before slopes, larger first."""
     slope = f.code not in ("GA101", "GA111")
     return (
         _SEVERITY[f.verdict],

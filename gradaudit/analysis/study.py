@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from gradaudit.cohort.population import Census
+from gradaudit.cohort.population import Cohort
 from gradaudit.plan import Plan
 from gradaudit.subgroups.comparison import Disparity, disparity
 from gradaudit.subgroups.contrast import EXPLORATORY_PERMUTATIONS, Contrast
 from gradaudit.subgroups.levels import sort_levels
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
+Bools = np.ndarray[Any, np.dtype[np.bool_]]
+
+NOBODY = Contrast("level", "", "", 0, 0, 0, 0)
+"""Holds the place of a contrast in a draft until there is one."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Draft:
 class Study:
     """Measurements of one method and target with the plan's settings."""
 
-    census: Census
+    cohort: Cohort
     plan: Plan
     table: pd.DataFrame
     attributes: tuple[Attribute, ...]
@@ -64,15 +68,15 @@ class Study:
 
     @property
     def images(self) -> pd.DataFrame:
-        return self.census.meas.images
+        return self.cohort.meas.images
 
     @cached_property
     def confirmatory_regions(self) -> tuple[str, ...]:
         """Declared by the plan; else every region with a role; else (no role anywhere) all of them."""
         if self.plan.analysis.regions:
-            return tuple(r for r in self.census.regions if r in self.plan.analysis.regions)
-        roles = [r for r in self.census.regions if self.role(r) != "neutral"]
-        return tuple(roles or self.census.regions)
+            return tuple(r for r in self.cohort.regions if r in self.plan.analysis.regions)
+        roles = [r for r in self.cohort.regions if self.role(r) != "neutral"]
+        return tuple(roles or self.cohort.regions)
 
     def role(self, region: str) -> str:
         if region in self.plan.regions or "role" not in self.table:
@@ -146,7 +150,7 @@ class Study:
             else min(settings.permutations, EXPLORATORY_PERMUTATIONS)
         )
         area = (
-            self.census.area[:, self.census.regions.index(region)] if region is not None else None
+            self.cohort.area[:, self.cohort.regions.index(region)] if region is not None else None
         )
         return disparity(
             values,
@@ -154,7 +158,7 @@ class Study:
             area_share=area if adjust else None,
             klass=self.klass if adjust and region is not None else None,
             covariates=self.covariates(a.name) if adjust else None,
-            clusters=self.census.cluster,
+            clusters=self.cohort.cluster,
             pairs=self.pairs,
             reference=a.reference,
             order=a.order,
@@ -182,51 +186,60 @@ class Study:
         """Every contrast of an outcome, adjusted beside raw, for every attribute.  ``sized``: the
         region's size is a covariate.
         """
+        place = Draft(
+            code=code,
+            attribute="",
+            region=region,
+            outcome=outcome,
+            contrast=NOBODY,
+            raw=None,
+            confirmatory=confirmatory,
+            margin=margin,
+            adjusted_for=(),
+            method=self.cohort.method,
+            target=self.cohort.target,
+            role=self.role(region) if region else "",
+        )
         where = region if sized else None
         for a in self.attributes:
-            shared: dict[str, Any] = {
-                      "code": code, "attribute": a.name, "region": region, "outcome": outcome, "confirmatory": confirmatory, "margin": margin,
-                      "method": self.census.method, "target": self.census.target, "role": self.role(region) if region else ""}  # fmt: skip
             found = self.compare(a, values, where, confirmatory=confirmatory, margin=margin)
-            raw = (
-                found
-                if not found.adjusted_for
-                else self.compare(a, values, where, confirmatory=False, adjust=False)
-            )
-            plain = {(c.kind, c.group, c.reference): c for c in raw.contrasts}
-            notes = (*found.notes, *_missing(found, a))
-            if not found.contrasts:
-                yield Draft(
-                    **shared,
-                    contrast=_nothing_to_compare(found, a),
-                    raw=None,
-                    adjusted_for=(),
-                    notes=notes,
-                )
-            for c in found.contrasts:
-                yield Draft(
-                    **shared,
-                    contrast=c,
-                    raw=plain.get((c.kind, c.group, c.reference)),
-                    adjusted_for=found.adjusted_for,
-                    notes=notes,
-                )
-            for level in _left_out(found, a) if found.contrasts else ():
-                nobody = Contrast("level", level, a.reference, 0, 0, 0, 0, reason="no usable image")
-                yield Draft(**shared, contrast=nobody, raw=None, adjusted_for=(), notes=found.notes)
+            raw = found
+            if found.adjusted_for:
+                raw = self.compare(a, values, where, confirmatory=False, adjust=False)
+            yield from _drafts_of(replace(place, attribute=a.name), a, found, raw)
 
     @cached_property
     def heat(self) -> tuple[Draft, ...]:
         """Heat share of every region, by every attribute: levels, trends and their departures."""
         out: list[Draft] = []
-        for r, region in enumerate(self.census.regions):
+        for r, region in enumerate(self.cohort.regions):
             decided = self.is_confirmatory(region)
             margin = self.plan.criteria.margin if decided and self.plan.criteria else None
-            values = np.where(self.census.defined[:, r], self.census.share[:, r], np.nan)
+            values = np.where(self.cohort.defined[:, r], self.cohort.share[:, r], np.nan)
             out += self.drafts(
                 "GA101", "heat_share", values, region, confirmatory=decided, margin=margin
             )
         return tuple(out)
+
+
+def _drafts_of(place: Draft, a: Attribute, found: Disparity, raw: Disparity) -> Iterator[Draft]:
+    """One draft per contrast of an attribute, and one per level that could not be compared."""
+    notes = (*found.notes, *_missing(found, a))
+    if not found.contrasts:
+        yield replace(place, contrast=_nothing_to_compare(found, a), notes=notes)
+        return
+    plain = {(c.kind, c.group, c.reference): c for c in raw.contrasts}
+    for c in found.contrasts:
+        yield replace(
+            place,
+            contrast=c,
+            raw=plain.get((c.kind, c.group, c.reference)),
+            adjusted_for=found.adjusted_for,
+            notes=notes,
+        )
+    for level in _left_out(found, a):
+        nobody = Contrast("level", level, a.reference, 0, 0, 0, 0, reason="no usable image")
+        yield replace(place, contrast=nobody, notes=found.notes)
 
 
 def _numbers_or_text(column: pd.Series[Any]) -> pd.Series[Any]:
@@ -246,9 +259,7 @@ def _missing(found: Disparity, a: Attribute) -> tuple[str, ...]:
 
 
 def _left_out(found: Disparity, a: Attribute) -> list[str]:
-    """Levels that the plan or the manifest names and of which no image entered: a comparison
-    without a number, but a comparison.
-    """
+    """Levels that the plan or the manifest names and that have no usable image."""
     if a.kind == "continuous":
         return []
     named = dict.fromkeys(
@@ -263,20 +274,13 @@ def _left_out(found: Disparity, a: Attribute) -> list[str]:
 
 
 def _nothing_to_compare(found: Disparity, a: Attribute) -> Contrast:
-    present = [level for level, (images, _) in found.levels.items() if images]
+    """A contrast without a number, whose reason says why there is none."""
     if a.kind == "continuous":
-        return Contrast(
-            "continuous",
-            "P90",
-            "P10",
-            0,
-            0,
-            0,
-            0,
-            reason="the attribute does not vary among the usable images",
-        )
-    n = found.levels[present[0]] if present else (0, 0)
-    reason = "only one level has usable images" if present else "no usable image"
-    return Contrast(
-        "level", present[0] if present else "any level", "rest", n[0], n[1], 0, 0, reason=reason
-    )
+        reason = "the attribute does not vary among the usable images"
+        return Contrast("continuous", "P90", "P10", 0, 0, 0, 0, reason=reason)
+    present = [level for level, (images, _) in found.levels.items() if images]
+    if not present:
+        return Contrast("level", "any level", "rest", 0, 0, 0, 0, reason="no usable image")
+    images, clusters = found.levels[present[0]]
+    reason = "only one level has usable images"
+    return Contrast("level", present[0], "rest", images, clusters, 0, 0, reason=reason)

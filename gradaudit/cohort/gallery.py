@@ -64,9 +64,7 @@ def pick_images(
 def gallery_items(
     meas: Measurements, plan: Plan, picks: Mapping[str, tuple[str, ...]], folder: Path | None
 ) -> tuple[GalleryItem, ...]:
-    """Gallery items for the picks whose thumbnails lie in ``folder``/thumbs; none where pixels are
-    not to be shown.
-    """
+    """Items for the picks with a thumbnail in ``folder``/thumbs; none where pixels are withheld."""
     if folder is None or plan.privacy.images == "none":
         return ()
     index_path = folder / "thumbs" / "index.json"
@@ -96,9 +94,7 @@ def gallery_items(
 
 
 def shown_name(name: str, plan: Plan) -> str:
-    """A file name or id as the report shows it: itself, or the start of its digest where the plan
-    says so.
-    """
+    """A file name or id as shown: itself, or the start of its digest if the plan hashes names."""
     return hashlib.sha256(name.encode()).hexdigest()[:12] if plan.privacy.hash_names else name
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradaudit.cohort.population import Array, Census, finite_mean, method_targets, take_census
+from gradaudit.cohort.population import Array, Cohort, finite_mean, take_cohort, take_cohorts
 from gradaudit.plan import Plan
 from gradaudit.records import Cell, Finding, Measurements
 from gradaudit.result_schema import HeatRow, MeanMap, PerformanceRow
@@ -32,24 +32,23 @@ def heat_table(
     readable images with the region in place whose heat map is unusable.  ``adjusted_mean``: the
     finding's mean at equal region size and class, where there is one.
     """
-    return heat_rows_of(
-        [take_census(meas, plan, pair) for pair in method_targets(meas, plan)], plan, findings
-    )
+    return with_adjusted_means(heat_rows_of(take_cohorts(meas, plan), plan), findings)
 
 
-def heat_rows_of(
-    censuses: Sequence[Census], plan: Plan, findings: Sequence[Finding]
+def heat_rows_of(cohorts: Sequence[Cohort], plan: Plan) -> tuple[HeatRow, ...]:
+    """``heat_table`` without the adjusted means."""
+    return tuple(row for cohort in cohorts for row in _heat_rows(cohort, plan))
+
+
+def with_adjusted_means(
+    rows: Sequence[HeatRow], findings: Sequence[Finding]
 ) -> tuple[HeatRow, ...]:
-    rows = [row for census in censuses for row in _heat_rows(census, plan)]
     means = adjusted_means(findings)
-    return tuple(
-        r.model_copy(
-            update={
-                "adjusted_mean": means.get((r.attribute, r.level, r.region, r.method, r.target))
-            }
-        )
-        for r in rows
-    )
+    found = []
+    for row in rows:
+        mean = means.get((row.attribute, row.level, row.region, row.method, row.target))
+        found.append(row.model_copy(update={"adjusted_mean": mean}))
+    return tuple(found)
 
 
 def adjusted_means(findings: Sequence[Finding]) -> dict[Cell, float]:
@@ -102,29 +101,29 @@ def _is_complete(f: Finding) -> bool:
     return known and f.n_clusters > 0 and f.n_clusters_reference > 0
 
 
-def _heat_rows(census: Census, plan: Plan) -> list[HeatRow]:
+def _heat_rows(cohort: Cohort, plan: Plan) -> list[HeatRow]:
     rows = []
-    for attribute, level, members in census.cells():
-        for r, region in enumerate(census.regions):
-            used = members & census.defined[:, r]
-            means = _cluster_means(census.share[used, r], census.cluster[used])
-            eligible = members & census.readable & census.usable[:, r]
+    for attribute, level, members in cohort.cells():
+        for r, region in enumerate(cohort.regions):
+            used = members & cohort.defined[:, r]
+            means = _cluster_means(cohort.share[used, r], cohort.cluster[used])
+            eligible = members & cohort.readable & cohort.usable[:, r]
             rows.append(
                 HeatRow(
                     attribute=attribute,
                     level=level,
                     region=region,
-                    method=census.method,
-                    target=census.target,
+                    method=cohort.method,
+                    target=cohort.target,
                     n_images=int(used.sum()),
                     n_clusters=len(means),
                     mean_lift=finite_mean(
-                        _cluster_means(census.lift[used, r], census.cluster[used])
+                        _cluster_means(cohort.lift[used, r], cohort.cluster[used])
                     ),
                     pointing_game=finite_mean(
-                        _cluster_means(census.hit[used, r], census.cluster[used])
+                        _cluster_means(cohort.hit[used, r], cohort.cluster[used])
                     ),
-                    undefined_share=float((eligible & ~census.heat_ok).sum() / eligible.sum())
+                    undefined_share=float((eligible & ~cohort.heat_ok).sum() / eligible.sum())
                     if eligible.any()
                     else None,
                     **_distribution(means, plan.analysis.alpha),
@@ -163,28 +162,28 @@ def heat_by_correctness(meas: Measurements, plan: Plan) -> tuple[PerformanceRow,
     ``heat_right:REGION`` and
     ``heat_wrong:REGION``, over cluster means with their t interval.  Regions with a role, or all
     where none has one."""
-    return correctness_rows(take_census(meas, plan), plan)
+    return correctness_rows(take_cohort(meas, plan), plan)
 
 
-def correctness_rows(census: Census, plan: Plan) -> tuple[PerformanceRow, ...]:
-    correct = census.meas.images["correct"].astype(object)
+def correctness_rows(cohort: Cohort, plan: Plan) -> tuple[PerformanceRow, ...]:
+    correct = cohort.meas.images["correct"].astype(object)
     known = correct.notna().to_numpy(dtype=bool)
     right = correct.where(correct.notna(), False).to_numpy(dtype=bool)
     shown = [
-        r for r, name in enumerate(census.regions) if plan.region_role(name) != "neutral"
-    ] or list(range(len(census.regions)))
+        r for r, name in enumerate(cohort.regions) if plan.region_role(name) != "neutral"
+    ] or list(range(len(cohort.regions)))
     rows = []
-    for attribute, level, members in census.cells():
+    for attribute, level, members in cohort.cells():
         for r in shown:
             for metric, side in (("heat_right", right), ("heat_wrong", known & ~right)):
-                used = members & census.defined[:, r] & side
-                means = _cluster_means(census.share[used, r], census.cluster[used])
+                used = members & cohort.defined[:, r] & side
+                means = _cluster_means(cohort.share[used, r], cohort.cluster[used])
                 facts = _distribution(means, plan.analysis.alpha)
                 rows.append(
                     PerformanceRow(
                         attribute=attribute,
                         level=level,
-                        metric=f"{metric}:{census.regions[r]}",
+                        metric=f"{metric}:{cohort.regions[r]}",
                         estimate=facts.get("mean"),
                         low=facts.get("ci_low"),
                         high=facts.get("ci_high"),
@@ -210,52 +209,57 @@ def mean_maps(meas: Measurements, plan: Plan) -> tuple[MeanMap, ...]:
     is a number that the heat table shows too.  Maps of another grid than the commonest are left
     out.  No maps were kept: empty.
     """
-    return map_rows(take_census(meas, plan))
+    return map_rows(take_cohort(meas, plan))
 
 
-def map_rows(census: Census) -> tuple[MeanMap, ...]:
-    maps = census.meas.maps
-    if maps is None or maps.empty or not len(census.regions):
+def map_rows(cohort: Cohort) -> tuple[MeanMap, ...]:
+    maps = cohort.meas.maps
+    if maps is None or maps.empty or not len(cohort.regions):
         return ()
-    index = pd.Index(census.meas.images["image_id"].astype(str))
-    heat, rows = _stack(
-        maps.loc[
-            (maps["kind"] == "heat")
-            & maps["name"].isin([census.target, _first_name(maps, census.target)])
-        ],
-        index,
-        np.float32,
-    )
-    heat = np.where(np.isfinite(heat), np.maximum(heat, 0.0), 0.0)
-    mass = heat.sum(axis=(1, 2))
-    kept = (mass > 0) & census.anchored[rows]
-    heat, rows = heat[kept] / mass[kept][:, None, None], rows[kept]
+    index = pd.Index(cohort.meas.images["image_id"].astype(str))
+    heat, rows = _unit_heat(maps, cohort, index)
     covers = {
         name: _stack(maps.loc[(maps["kind"] == "region") & (maps["name"] == name)], index, np.uint8)
-        for name in census.regions
+        for name in cohort.regions
     }
     found = []
-    for attribute, level, members in census.cells():
+    for attribute, level, members in cohort.cells():
         inside = members[rows]
         if inside.any():
             wanted = np.zeros(len(index), dtype=bool)
             wanted[rows[inside]] = True
-            regions = {
-                name: _grid(cover[wanted[of]].mean(axis=0) / 255)
-                for name, (cover, of) in covers.items()
-                if wanted[of].any()
-            }
-            mean = _grid(heat[inside].mean(axis=0))
             found.append(
                 MeanMap(
                     attribute=attribute,
                     level=level,
                     n_images=int(inside.sum()),
-                    heat=mean,
-                    regions=regions,
+                    heat=_grid(heat[inside].mean(axis=0)),
+                    regions=_mean_coverage(covers, wanted),
                 )
             )
     return tuple(found)
+
+
+def _unit_heat(maps: pd.DataFrame, cohort: Cohort, index: pd.Index[Any]) -> tuple[Array, Array]:
+    """Heat maps (k, h, w), each of mass 1, of the anchored images, and their rows in ``index``."""
+    names = [cohort.target, _first_name(maps, cohort.target)]
+    chosen = maps.loc[(maps["kind"] == "heat") & maps["name"].isin(names)]
+    heat, rows = _stack(chosen, index, np.float32)
+    heat = np.where(np.isfinite(heat), np.maximum(heat, 0.0), 0.0)
+    mass = heat.sum(axis=(1, 2))
+    kept = (mass > 0) & cohort.anchored[rows]
+    return heat[kept] / mass[kept][:, None, None], rows[kept]
+
+
+def _mean_coverage(
+    covers: dict[str, tuple[Array, Array]], wanted: Array
+) -> dict[str, tuple[tuple[float, ...], ...]]:
+    """Mean coverage, 0 to 1, of each region over the wanted images that have a mask of it."""
+    return {
+        name: _grid(cover[wanted[of]].mean(axis=0) / 255)
+        for name, (cover, of) in covers.items()
+        if wanted[of].any()
+    }
 
 
 def _first_name(maps: pd.DataFrame, target: str) -> str:

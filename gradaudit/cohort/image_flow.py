@@ -1,6 +1,4 @@
-"""Regions, the flow of images through every step, and what has no heat share and why, counted by
-subgroup.
-"""
+"""Regions, images counted through every step, and exclusions with their reasons, by subgroup."""
 
 from __future__ import annotations
 
@@ -9,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from gradaudit.cohort.population import Array, Census, finite_mean, heat_status, take_census, texts
+from gradaudit.cohort.population import Array, Cohort, finite_mean, heat_status, take_cohort, texts
 from gradaudit.plan import Plan
 from gradaudit.records import OTHER_LABELS, REASONS, UNKNOWN, Measurements
 from gradaudit.result_schema import Exclusion, FlowRow, RegionFacts
@@ -30,18 +28,18 @@ def region_facts(meas: Measurements, plan: Plan) -> tuple[RegionFacts, ...]:
     which the region was
     looked for (also found absent), ``n_present`` those where it has an area, ``mean_area_share`` is
     over the latter."""
-    return region_rows(take_census(meas, plan), plan)
+    return region_rows(take_cohort(meas, plan), plan)
 
 
-def region_rows(census: Census, plan: Plan) -> tuple[RegionFacts, ...]:
+def region_rows(cohort: Cohort, plan: Plan) -> tuple[RegionFacts, ...]:
     facts = []
-    for r, name in enumerate(census.regions):
+    for r, name in enumerate(cohort.regions):
         declared = plan.regions.get(name)
-        reason = census.reason[:, r].astype(str)
-        annotated = census.readable & ~np.isin(
+        reason = cohort.reason[:, r].astype(str)
+        annotated = cohort.readable & ~np.isin(
             reason, ["not_annotated", "missing_mask", "unreadable_mask", "mask_size"]
         )
-        present = census.readable & census.usable[:, r]
+        present = cohort.readable & cohort.usable[:, r]
         facts.append(
             RegionFacts(
                 name=name,
@@ -50,7 +48,7 @@ def region_rows(census: Census, plan: Plan) -> tuple[RegionFacts, ...]:
                 description=declared.description if declared else "",
                 n_annotated=int(annotated.sum()),
                 n_present=int(present.sum()),
-                mean_area_share=finite_mean(census.area[present, r]),
+                mean_area_share=finite_mean(cohort.area[present, r]),
             )
         )
     return tuple(facts)
@@ -66,23 +64,23 @@ def flow_table(meas: Measurements, plan: Plan) -> tuple[FlowRow, ...]:
     labels: the rarer ones are ``OTHER_LABELS``), ``area_share`` over those with one in the region,
     ``mean_confidence``, the mean probability of the predicted class, over readable images.
     """
-    return flow_rows(take_census(meas, plan))
+    return flow_rows(take_cohort(meas, plan))
 
 
-def flow_rows(census: Census) -> tuple[FlowRow, ...]:
-    labels, names = label_codes(census)
-    confidence = census.meas.images["probability"].to_numpy(dtype=float, na_value=np.nan)
+def flow_rows(cohort: Cohort) -> tuple[FlowRow, ...]:
+    labels, names = label_codes(cohort)
+    confidence = cohort.meas.images["probability"].to_numpy(dtype=float, na_value=np.nan)
     steps = [
-        np.ones_like(census.readable),
-        census.readable,
-        census.masked,
-        census.heated,
-        census.analysed,
+        np.ones_like(cohort.readable),
+        cohort.readable,
+        cohort.masked,
+        cohort.heated,
+        cohort.analysed,
     ]
     rows = []
-    for attribute, level, members in census.cells():
+    for attribute, level, members in cohort.cells():
         counts = [int((members & step).sum()) for step in steps]
-        among = members & census.anchored
+        among = members & cohort.anchored
         prevalence = np.bincount(labels[among], minlength=len(names)) / max(among.sum(), 1)
         rows.append(
             FlowRow(
@@ -93,23 +91,23 @@ def flow_rows(census: Census) -> tuple[FlowRow, ...]:
                 n_mask_usable=counts[2],
                 n_heat_usable=counts[3],
                 n_analysed=counts[4],
-                n_clusters=_count_distinct(census.cluster[members & census.analysed]),
+                n_clusters=_count_distinct(cohort.cluster[members & cohort.analysed]),
                 label_prevalence=dict(zip(names, prevalence.tolist(), strict=True))
                 if among.any()
                 else {},
                 area_share={
-                    name: finite_mean(census.area[members & census.defined[:, r], r])
-                    for r, name in enumerate(census.regions)
+                    name: finite_mean(cohort.area[members & cohort.defined[:, r], r])
+                    for r, name in enumerate(cohort.regions)
                 },
-                mean_confidence=finite_mean(confidence[members & census.readable]),
+                mean_confidence=finite_mean(confidence[members & cohort.readable]),
             )
         )
     return tuple(rows)
 
 
-def label_codes(census: Census) -> tuple[Array, list[str]]:
+def label_codes(cohort: Cohort) -> tuple[Array, list[str]]:
     """Label code per image and the names; the unknown label is a label of its own."""
-    text = texts(census.meas.images["label"])
+    text = texts(cohort.meas.images["label"])
     counts = text.value_counts()
     common = list(counts.index if len(counts) <= LABELS_SHOWN else counts.index[: LABELS_SHOWN - 1])
     names = sort_levels([str(name) for name in common])
@@ -134,11 +132,11 @@ def exclusions(
     their other regions (see ``records.Exclusion``). ``examples``: ids, never of members of
     ``hidden`` levels.
     """
-    return exclusion_rows(take_census(meas, plan), hidden or {})
+    return exclusion_rows(take_cohort(meas, plan), hidden or {})
 
 
-def exclusion_rows(census: Census, hidden: Mapping[str, set[str]]) -> tuple[Exclusion, ...]:
-    images = census.meas.images
+def exclusion_rows(cohort: Cohort, hidden: Mapping[str, set[str]]) -> tuple[Exclusion, ...]:
+    images = cohort.meas.images
     given = (
         images["reason"]
         .astype(object)
@@ -146,29 +144,29 @@ def exclusion_rows(census: Census, hidden: Mapping[str, set[str]]) -> tuple[Excl
         .astype(str)
         .to_numpy(dtype=object)
     )
-    failed = np.where(census.readable, "", np.where(given == "", "unreadable", given))
-    cold = census.readable & ~census.heat_ok
-    status = heat_status(census.meas, _table_of(census))
+    failed = np.where(cohort.readable, "", np.where(given == "", "unreadable", given))
+    cold = cohort.readable & ~cohort.heat_ok
+    status = heat_status(cohort.meas, _table_of(cohort))
     failed = np.where(
         cold,
         np.where(given != "", given, [_REASON_OF_HEAT.get(str(s), "non_finite") for s in status]),
         failed,
     )
-    found = [_exclusion(census, "", code, failed == code, hidden) for code in _codes(failed)]
-    for r, region in enumerate(census.regions):
-        missing = census.heat_ok & ~census.defined[:, r]
+    found = [_exclusion(cohort, "", code, failed == code, hidden) for code in _codes(failed)]
+    for r, region in enumerate(cohort.regions):
+        missing = cohort.heat_ok & ~cohort.defined[:, r]
         code_of = np.where(
-            missing, np.where(census.reason[:, r] == "", "not_annotated", census.reason[:, r]), ""
+            missing, np.where(cohort.reason[:, r] == "", "not_annotated", cohort.reason[:, r]), ""
         )
         found += [
-            _exclusion(census, region, code, code_of == code, hidden) for code in _codes(code_of)
+            _exclusion(cohort, region, code, code_of == code, hidden) for code in _codes(code_of)
         ]
     return tuple(found)
 
 
-def _table_of(census: Census) -> pd.DataFrame:
-    table = census.meas.table
-    return table.loc[(table["method"] == census.method) & (table["target"] == census.target)]
+def _table_of(cohort: Cohort) -> pd.DataFrame:
+    table = cohort.meas.table
+    return table.loc[(table["method"] == cohort.method) & (table["target"] == cohort.target)]
 
 
 def _codes(values: Array) -> list[str]:
@@ -180,11 +178,11 @@ def _codes(values: Array) -> list[str]:
 
 
 def _exclusion(
-    census: Census, region: str, code: str, members: Array, hidden: Mapping[str, set[str]]
+    cohort: Cohort, region: str, code: str, members: Array, hidden: Mapping[str, set[str]]
 ) -> Exclusion:
     by_level: dict[str, dict[str, int | None]] = {}
     shown = members.copy()
-    for name, levels in census.groups.items():
+    for name, levels in cohort.groups.items():
         codes = levels.cat.codes.to_numpy()
         counts = np.bincount(codes[members], minlength=len(levels.cat.categories))
         by_level[name] = {
@@ -193,7 +191,7 @@ def _exclusion(
         }
         shown &= ~levels.isin(list(hidden.get(name, set()))).to_numpy()
     examples = (
-        census.meas.images["image_id"]
+        cohort.meas.images["image_id"]
         .astype(str)
         .to_numpy(dtype=object)[np.flatnonzero(shown)[:EXAMPLES]]
     )

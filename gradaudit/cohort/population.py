@@ -41,7 +41,7 @@ _ABSENT = frozenset(
 def attribute_facts(meas: Measurements, plan: Plan) -> tuple[AttributeFacts, ...]:
     """Kind and levels of every ``subgroup.*`` column, in the table's order.
 
-    Kinds as in ``analysed_rows.attribute_kind``.  Levels: the plan's order, else numbers by size
+    Kinds as in ``levels.attribute_kind``.  Levels: the plan's order, else numbers by size
     and text by alphabet; of a continuous attribute, ranges between quartiles.
     """
     return attribute_facts_of(meas, plan, level_groups(meas, plan))
@@ -144,13 +144,13 @@ def _ranges(numbers: pd.Series[Any]) -> tuple[pd.Series[Any], list[str]]:
     return text, labels
 
 
-# ── the census: one place where rows are joined ───────────────────────────────────────────────────
+# ── the cohort: the one place where rows are joined ───────────────────────────────────────────────────
 
 
 @dataclass(frozen=True)
-class Census:
+class Cohort:
     """Measurements of one method and target as arrays over images (n) and regions (R); see
-    ``take_census``.
+    ``take_cohort``.
 
     ``share``, ``area``, ``lift``, ``hit`` : (n, R) float, NaN where undefined      ``reason`` : (n,
         R) codes of text
@@ -191,9 +191,7 @@ class Census:
 
     @cached_property
     def anchored(self) -> Array:
-        """Images with a heat share in the region that has most of them: a base whose size the heat
-        table prints.
-        """
+        """Images with a heat share in the region that most images have one in."""
         if not len(self.regions):
             return np.zeros_like(self.readable)
         return np.asarray(self.defined[:, int(np.argmax(self.defined.sum(axis=0)))])
@@ -217,58 +215,84 @@ def method_targets(meas: Measurements, plan: Plan) -> list[tuple[str, str]]:
     return sorted(pairs, key=lambda pair: pair != own) or [own]
 
 
-def take_census(meas: Measurements, plan: Plan, pair: tuple[str, str] | None = None) -> Census:
-    """Arrange the table of one (method, target) over images and regions; default: the plan's own."""
-    method, target = pair or method_targets(meas, plan)[0]
+def take_cohorts(meas: Measurements, plan: Plan) -> tuple[Cohort, ...]:
+    """The cohort of every method and target that was measured, the plan's own first."""
+    groups = level_groups(meas, plan)
+    return tuple(_arranged(meas, groups, *pair) for pair in method_targets(meas, plan))
+
+
+def take_cohort(meas: Measurements, plan: Plan) -> Cohort:
+    """The cohort of the plan's own method and target."""
+    return _arranged(meas, level_groups(meas, plan), *method_targets(meas, plan)[0])
+
+
+def _arranged(
+    meas: Measurements, groups: dict[str, pd.Series[Any]], method: str, target: str
+) -> Cohort:
     table = meas.table.loc[(meas.table["method"] == method) & (meas.table["target"] == target)]
     regions = tuple(str(name) for name in meas.table["region"].dropna().unique())
-    index = pd.Index(meas.images["image_id"].astype(str))
-    rows = index.get_indexer(pd.Index(table["image_id"].astype(str)))
-    columns = pd.Index(regions, dtype=object).get_indexer(pd.Index(table["region"].astype(object)))
-    placed = (rows >= 0) & (columns >= 0)
-
-    def spread(column: str, empty: Any, kind: Any) -> Array:
-        grid = np.full((len(index), len(regions)), empty, dtype=kind)
-        if column in table:
-            values = (
-                table[column].fillna("").to_numpy(dtype=object)
-                if kind is object
-                else table[column].to_numpy(dtype=float, na_value=np.nan)
-            )
-            grid[rows[placed], columns[placed]] = values[placed]
-        return grid
-
-    share, area, reason = (
-        spread("heat_share", np.nan, float),
-        spread("area_share", np.nan, float),
-        spread("reason", "not_annotated", object),
-    )
+    grid = _Grid.of(meas.images, table, regions)
+    share, area = grid.numbers("heat_share"), grid.numbers("area_share")
     share[~np.isfinite(share)] = np.nan
+    reason = grid.texts("reason", "not_annotated")
     absent = np.isin(reason.astype(str), list(_ABSENT)) | np.equal(area, 0)
     readable = (meas.images["status"].astype(str) == "ok").to_numpy(dtype=bool)
-    heat_ok = readable & (heat_status(meas, table) == "ok")
-    return Census(
-        meas,
-        level_groups(meas, plan),
-        method,
-        target,
-        regions,
-        pd.factorize(meas.images["cluster"].astype(str))[0],
-        share,
-        area,
-        spread("mass_lift", np.nan, float),
-        spread("pointing_game", np.nan, float),
-        reason,
-        (~absent | np.isfinite(share)),
-        heat_ok,
-        readable,
+    return Cohort(
+        meas=meas,
+        groups=groups,
+        method=method,
+        target=target,
+        regions=regions,
+        cluster=pd.factorize(meas.images["cluster"].astype(str))[0],
+        share=share,
+        area=area,
+        lift=grid.numbers("mass_lift"),
+        hit=grid.numbers("pointing_game"),
+        reason=reason,
+        usable=~absent | np.isfinite(share),
+        heat_ok=readable & (heat_status(meas, table) == "ok"),
+        readable=readable,
     )
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Where the rows of a table lie on a grid of images (rows) by regions (columns)."""
+
+    table: pd.DataFrame
+    shape: tuple[int, int]
+    rows: Array
+    columns: Array
+    placed: Array
+
+    @classmethod
+    def of(cls, images: pd.DataFrame, table: pd.DataFrame, regions: tuple[str, ...]) -> _Grid:
+        index = pd.Index(images["image_id"].astype(str))
+        names = pd.Index(regions, dtype=object)
+        rows = index.get_indexer(pd.Index(table["image_id"].astype(str)))
+        columns = names.get_indexer(pd.Index(table["region"].astype(object)))
+        return cls(table, (len(index), len(regions)), rows, columns, (rows >= 0) & (columns >= 0))
+
+    def numbers(self, column: str) -> Array:
+        """One column over the grid, NaN where there is no row or no number."""
+        grid = np.full(self.shape, np.nan)
+        if column in self.table:
+            self._fill(grid, self.table[column].to_numpy(dtype=float, na_value=np.nan))
+        return grid
+
+    def texts(self, column: str, empty: str) -> Array:
+        """One column over the grid, ``empty`` where there is no row."""
+        grid = np.full(self.shape, empty, dtype=object)
+        if column in self.table:
+            self._fill(grid, self.table[column].fillna("").to_numpy(dtype=object))
+        return grid
+
+    def _fill(self, grid: Array, values: Array) -> None:
+        grid[self.rows[self.placed], self.columns[self.placed]] = values[self.placed]
 
 
 def heat_status(meas: Measurements, table: pd.DataFrame) -> Array:
-    """Heat status per image: of this method and target where the table says so, else of the image's
-    row.
-    """
+    """Heat status per image: from the table where it says so, else from the image's row."""
     images = meas.images
     first = table.drop_duplicates("image_id")
     by_table = pd.Series(

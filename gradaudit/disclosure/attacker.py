@@ -4,7 +4,7 @@ this reader cannot undo.
 The unknowns are how many images of each level are in each *state* (not readable, or label x heat x
 where each region lies); every printed count and share of one attribute is an equation in them.  A
 small cell is lost if all solutions in whole numbers give it the same value.  ``least`` starts from
-the tables as the rules of ``privacy`` withhold them, hides totals of undefined heat where they give
+the tables as the rules of ``suppression`` withhold them, hides totals of undefined heat where they give
 a cell away, and then puts back every count of the flow that gives none away.
 
 Source: Fischetti & Salazar 2001, Manage. Sci. 47:1008 (attacker models); Hundepool et al. 2012,
@@ -13,79 +13,69 @@ Statistical Disclosure Control, ch. 4.6 (auditing).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import combinations, product
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
-from gradaudit.cohort.population import Array, Census
-from gradaudit.disclosure.suppression import is_small
+from gradaudit.cohort.population import Array, Cohort
+from gradaudit.disclosure.equations import Population, State, protected, published
+from gradaudit.disclosure.small_cells import is_small
 from gradaudit.performance.metrics import Predictions
-from gradaudit.records import ALL, OVER_ANALYSED, STEPS, Parts
-from gradaudit.result_schema import FlowRow
+from gradaudit.records import ALL, OTHER_LABELS, STEPS
+from gradaudit.result_schema import FlowRow, Tables
 
 MOST_UNKNOWNS = 1500
-"""Beyond, the programmes take too long, and the tables stay as the rules withhold them."""
+"""Beyond, the integer programs take too long, and the tables stay as the rules withhold them."""
 
 _ORDER = ("n_manifest", "n_heat_usable", "n_readable", "n_mask_usable")
 """Counts of the flow that may come back, the most telling first."""
 
 
 @dataclass(frozen=True)
-class State:
-    """What happened to an image: ``lost`` is the reason why it cannot be read, or "" and then the
-    rest holds.
-
-    label : number of the label      cold : reason of undefined heat, or ""      gone : per region,
-        why it is not there, or ""
+class _Reasons:
+    """Reasons that the table of exclusions names: images not readable (``lost``), without defined
+    heat (``cold``), and per region without a share there (``gone``, first "" for: it is there).
     """
 
-    lost: str = ""
-    label: int = -1
-    cold: str = ""
-    gone: tuple[str, ...] = ()
+    lost: tuple[str, ...]
+    cold: tuple[str, ...]
+    gone: tuple[tuple[str, ...], ...]
 
-    @property
-    def masked(self) -> bool:
-        return not self.lost and "" in self.gone
+    @classmethod
+    def of(cls, cohort: Cohort, tables: Tables) -> _Reasons:
+        whole = [e.reason for e in tables.exclusions if not e.region]
+        unreadable = set(_why_lost(cohort)[~cohort.readable])
+        by_region = [
+            ("", *(e.reason for e in tables.exclusions if e.region == region))
+            for region in cohort.regions
+        ]
+        return cls(
+            lost=tuple(r for r in whole if r in unreadable),
+            cold=tuple(r for r in whole if r not in unreadable),
+            gone=tuple(by_region),
+        )
 
-    def has(self, region: int) -> bool:
-        return not self.lost and not self.gone[region]
+    def count_states(self, labels: int) -> int:
+        per_label = (1 + len(self.cold)) * int(np.prod([len(g) for g in self.gone]))
+        return len(self.lost) + labels * per_label
 
-
-Member = Callable[[State], bool]
-
-
-@dataclass(frozen=True)
-class Population:
-    """States that can occur, and how many images of each level of one attribute are in them (levels
-    x states).
-    """
-
-    attribute: str
-    levels: tuple[str, ...]
-    states: tuple[State, ...]
-    truth: Array
-    labels: tuple[str, ...]
-    regions: tuple[str, ...]
-    anchor: int
-    known: frozenset[int]
-    positive: int | None
-
-    def members(self, level: str, member: Member) -> Array:
-        """Coefficients, one per level and state, of how many images of a level (or of all) are in
-        states that fit.
-        """
-        fits = np.array([member(state) for state in self.states], dtype=float)
-        inside = np.array([level in (name, ALL) for name in self.levels], dtype=float)
-        return np.outer(inside, fits).ravel()
+    def states(self, labels: int) -> list[State]:
+        """Every state that the reasons and labels allow."""
+        readable = product(range(labels), ["", *self.cold], product(*self.gone))
+        return [State(lost=r) for r in self.lost] + [State("", *parts) for parts in readable]
 
 
 def population(
-    census: Census, data: Predictions, parts: Parts, attribute: str, names: tuple[Array, list[str]]
+    cohort: Cohort,
+    data: Predictions,
+    tables: Tables,
+    attribute: str,
+    names: tuple[Array, list[str]],
 ) -> Population | None:
     """The states of one attribute's images; None where there are too many of them to solve for.
 
@@ -93,204 +83,113 @@ def population(
         codes' names
     """
     codes, labels = names
-    if "(other)" in labels or len({(row.method, row.target) for row in parts["heat"]}) != 1:
+    if OTHER_LABELS in labels or len({(row.method, row.target) for row in tables.heat}) != 1:
         return None  # joined labels and a second map method are not modelled
-    whole = [e.reason for e in parts["exclusions"] if not e.region]
-    lost = [r for r in whole if r in set(_why_lost(census)[~census.readable])]
-    cold = [r for r in whole if r not in lost]
-    gone = [
-        ["", *(e.reason for e in parts["exclusions"] if e.region == region)]
-        for region in census.regions
-    ]
-    size = len(lost) + len(labels) * (1 + len(cold)) * int(np.prod([len(g) for g in gone]))
-    levels = census.groups[attribute].cat
-    if size * len(levels.categories) > MOST_UNKNOWNS:
+    levels = cohort.groups[attribute].cat
+    reasons = _Reasons.of(cohort, tables)
+    if reasons.count_states(len(labels)) * len(levels.categories) > MOST_UNKNOWNS:
         return None
-    states = [State(lost=r) for r in lost] + [
-        State("", n, c, g) for n, c, g in product(range(len(labels)), ["", *cold], product(*gone))
-    ]
-    known = frozenset(
-        k
-        for k, name in enumerate(labels)
-        if name in data.classes or name in {str(i) for i in range(len(data.classes))}
-    )
+    states = reasons.states(len(labels))
+    truth = _counted(levels, states, _states_of_images(cohort, codes, reasons))
+    if truth is None:
+        return None
     positive = data.classes[data.positive] if data.positive is not None else None
-    place = {state: k for k, state in enumerate(states)}
-    truth = np.zeros((len(levels.categories), len(states)))
-    reason, why, heat = census.reason.astype(str), _why_lost(census), _why_cold(census, cold)
-    for i, level in enumerate(levels.codes.to_numpy()):
-        if census.readable[i]:
-            absent = tuple(
-                "" if census.usable[i, r] else _first(reason[i, r], gone[r])
-                for r in range(len(census.regions))
-            )
-            state = State("", int(codes[i]), "" if census.heat_ok[i] else heat[i], absent)
-        else:
-            state = State(lost=str(why[i]))
-        if state not in place:
-            return None  # the tables do not describe this image: nothing can be proved from them
-        truth[level, place[state]] += 1
     return Population(
         attribute,
         tuple(map(str, levels.categories)),
         tuple(states),
         truth.ravel(),
         tuple(labels),
-        census.regions,
-        int(np.argmax(census.defined.sum(axis=0))) if census.regions else 0,
-        known,
+        cohort.regions,
+        int(np.argmax(cohort.defined.sum(axis=0))) if cohort.regions else 0,
+        _known_classes(labels, data),
         labels.index(positive) if positive in labels else None,
     )
 
 
-def _first(reason: str, options: list[str]) -> str:
-    """The region's own reason; where undefined heat hides it, any will do: no table tells them
-    apart.
-    """
+def _states_of_images(cohort: Cohort, codes: Array, reasons: _Reasons) -> Iterator[State]:
+    """The state that each image is in, in the order of the images."""
+    reason, why = cohort.reason.astype(str), _why_lost(cohort)
+    heat = _why_cold(cohort, reasons.cold)
+    for i, readable in enumerate(cohort.readable):
+        if not readable:
+            yield State(lost=str(why[i]))
+            continue
+        absent = tuple(
+            "" if cohort.usable[i, r] else _first(reason[i, r], reasons.gone[r])
+            for r in range(len(cohort.regions))
+        )
+        yield State("", int(codes[i]), "" if cohort.heat_ok[i] else heat[i], absent)
+
+
+def _counted(levels: Any, states: Sequence[State], found: Iterator[State]) -> Array | None:
+    """Images per level and state; None where an image is in a state that no table describes."""
+    place = {state: k for k, state in enumerate(states)}
+    truth = np.zeros((len(levels.categories), len(states)))
+    for level, state in zip(levels.codes.to_numpy(), found, strict=True):
+        if state not in place:
+            return None
+        truth[level, place[state]] += 1
+    return truth
+
+
+def _known_classes(labels: Sequence[str], data: Predictions) -> frozenset[int]:
+    """Labels that name a class of the model, by its name or its number."""
+    classes = {*data.classes, *map(str, range(len(data.classes)))}
+    return frozenset(k for k, name in enumerate(labels) if name in classes)
+
+
+def _first(reason: str, options: Sequence[str]) -> str:
+    """The region's own reason, or any where undefined heat hides it: no table tells them apart."""
     return reason if reason in options and reason else options[1] if len(options) > 1 else "?"
 
 
-def _why_lost(census: Census) -> Array:
-    given = census.meas.images["reason"].fillna("").astype(str).to_numpy(dtype=object)
+def _why_lost(cohort: Cohort) -> Array:
+    given = _given_reasons(cohort)
     return np.where(given == "", "unreadable", given)
 
 
-def _why_cold(census: Census, cold: list[str]) -> Array:
-    given = census.meas.images["reason"].fillna("").astype(str).to_numpy(dtype=object)
-    return np.where(np.isin(given.astype(str), cold), given, cold[0] if cold else "?")
+def _why_cold(cohort: Cohort, cold: Sequence[str]) -> Array:
+    given = _given_reasons(cohort)
+    return np.where(np.isin(given.astype(str), list(cold)), given, cold[0] if cold else "?")
 
 
-# ── what is published, and what is protected ──────────────────────────────────────────────────────
-
-STEP_MEMBERS: dict[str, Member] = {
-    "n_manifest": lambda s: True,
-    "n_readable": lambda s: not s.lost,
-    "n_mask_usable": lambda s: s.masked,
-    "n_heat_usable": lambda s: s.masked and not s.cold,
-    "n_analysed": lambda s: s.masked and not s.cold,
-}
-
-
-def published(people: Population, parts: Parts) -> Iterator[tuple[Array, float, float]]:
-    """Every printed number about the attribute and about all images: coefficients, lower and upper
-    bound.
-    """
-    about = (people.attribute, ALL)
-    for row in parts["flow"]:
-        if row.attribute in about:
-            yield from _of_flow(people, row)
-    for row in parts["heat"]:
-        if row.attribute in about:
-            r = people.regions.index(row.region)
-            base = people.members(row.level, lambda s, r=r: s.has(r) and not s.cold)  # type: ignore[misc]
-            yield from _exactly(base, row.n_images)
-            if row.undefined_share is not None:
-                cold = people.members(row.level, lambda s, r=r: s.has(r) and bool(s.cold))  # type: ignore[misc]
-                yield cold - row.undefined_share * (cold + base), -1e-6, 1e-6
-    for row in parts["exclusions"]:
-        for level, n in [(ALL, row.count), *row.by_level.get(people.attribute, {}).items()]:
-            yield from _exactly(people.members(level, _excluded(people, row.reason, row.region)), n)
-    for row in parts["performance"]:
-        if row.attribute in about and (base_of := _base(people, row.metric)) is not None:
-            narrowed = OVER_ANALYSED in row.reason
-            base = people.members(
-                row.level, lambda s, f=base_of, n=narrowed: f(s) and (not n or _anchored(people, s))
-            )  # type: ignore[misc]
-            yield from _exactly(base, row.n_images)
-
-
-def _exactly(sum_: Array, value: int | None) -> Iterator[tuple[Array, float, float]]:
-    if value is not None:
-        yield sum_, value, value
-
-
-def _anchored(people: Population, s: State) -> bool:
-    return s.has(people.anchor) and not s.cold
-
-
-def _of_flow(people: Population, row: FlowRow) -> Iterator[tuple[Array, float, float]]:
-    for step in STEPS:
-        yield from _exactly(people.members(row.level, STEP_MEMBERS[step]), getattr(row, step))
-    base = people.members(row.level, lambda s: _anchored(people, s))
-    for label, share in row.label_prevalence.items():
-        k = people.labels.index(label)
-        if share is not None:
-            yield (
-                people.members(row.level, lambda s, k=k: _anchored(people, s) and s.label == k)
-                - share * base,
-                -1e-6,
-                1e-6,
-            )  # type: ignore[misc]
-
-
-def _excluded(people: Population, reason: str, region: str) -> Member:
-    if region:
-        r = people.regions.index(region)
-        return lambda s: not s.lost and not s.cold and s.gone[r] == reason
-    return lambda s: s.lost == reason or s.cold == reason
-
-
-def _base(people: Population, metric: str) -> Member | None:
-    if metric == "accuracy":
-        return lambda s: not s.lost and s.label in people.known
-    if metric in ("sensitivity", "specificity") and people.positive is not None:
-        return lambda s: (
-            not s.lost
-            and s.label in people.known
-            and (s.label == people.positive) == (metric == "sensitivity")
-        )
-    return None
-
-
-def protected(people: Population) -> Iterator[Array]:
-    """Every cell that the rule protects: of each level the steps and their differences, labels,
-    undefined heat, regions.
-    """
-    for level in people.levels:
-        steps = [people.members(level, STEP_MEMBERS[step]) for step in STEPS]
-        yield from steps
-        yield from (a - b for a, b in combinations(steps, 2))
-        for k in range(len(people.labels)):
-            yield people.members(level, lambda s, k=k: _anchored(people, s) and s.label == k)  # type: ignore[misc]
-            yield people.members(level, lambda s, k=k: not s.lost and s.label == k)  # type: ignore[misc]
-        yield people.members(level, lambda s: bool(s.cold))
-        for r in range(len(people.regions)):
-            yield people.members(level, lambda s, r=r: s.has(r) and not s.cold)  # type: ignore[misc]
-            yield people.members(level, lambda s, r=r: s.has(r) and bool(s.cold))  # type: ignore[misc]
+def _given_reasons(cohort: Cohort) -> Array:
+    return cohort.meas.images["reason"].fillna("").astype(str).to_numpy(dtype=object)
 
 
 # ── solving, and the least that has to be withheld ────────────────────────────────────────────────
 
 
-def is_safe(people: Population, parts: Parts, min_cell: int) -> bool | None:
+def is_safe(people: Population, tables: Tables, min_cell: int) -> bool | None:
     """Whether every small cell has more than one possible value; None where the model does not fit
     the tables.
 
     The truth is one solution, so one other solution per cell is enough, and each one found may
     serve many cells.
     """
-    rows = list(published(people, parts))
-    if not rows:
+    equations = list(published(people, tables))
+    if not equations:
         return True
-    matrix, low, high = (
-        np.array([r[0] for r in rows]),
-        np.array([r[1] for r in rows]),
-        np.array([r[2] for r in rows]),
-    )
+    matrix, low, high = map(np.array, zip(*equations, strict=True))
     values = matrix @ people.truth
     if np.any(values < low - 1e-6) or np.any(values > high + 1e-6):
         return None
     known = LinearConstraint(csr_array(matrix), low, high)
     open_ = [c for c in protected(people) if is_small(round(float(c @ people.truth)), min_cell)]
     while open_:
-        solutions = [s for sign in (1, -1) if (s := _extreme(sign * open_[0], known)) is not None]
-        left = [c for c in open_ if not any(abs(c @ s - c @ people.truth) > 0.5 for s in solutions)]
-        if len(left) == len(open_):
-            return False
-        if any(c is open_[0] for c in left):
+        both = (_extreme(sign * open_[0], known) for sign in (1, -1))
+        solutions = [s for s in both if s is not None]
+        left = [c for c in open_ if not _moves(c, solutions, people.truth)]
+        if left and left[0] is open_[0]:
             return False
         open_ = left
     return True
+
+
+def _moves(cell: Array, solutions: Sequence[Array], truth: Array) -> bool:
+    """Whether one of the solutions gives the cell another count than the true one."""
+    return any(abs(cell @ s - cell @ truth) > 0.5 for s in solutions)
 
 
 def _extreme(cost: Array, known: LinearConstraint) -> Array | None:
@@ -299,44 +198,46 @@ def _extreme(cost: Array, known: LinearConstraint) -> Array | None:
 
 
 def least(
-    census: Census,
+    cohort: Cohort,
     data: Predictions,
-    bare: Parts,
-    shown: Parts,
+    bare: Tables,
+    shown: Tables,
     names: tuple[Array, list[str]],
     min_cell: int,
-) -> Parts:
+) -> Tables:
     """The tables ``shown`` with as much of ``bare`` as no reader can solve for a small cell.
 
     bare, shown : the same tables, complete, and without what the rules of
-        ``privacy.apply_min_cell`` withhold
+        ``suppression.apply_min_cell`` withhold
     """
-    hidden = {row.attribute for row in shown["flow"] if row.suppressed and row.attribute != ALL}
+    hidden = {row.attribute for row in shown.flow if row.suppressed and row.attribute != ALL}
     if min_cell <= 1 or not hidden:
         return shown
-    everyone = {name: population(census, data, bare, name, names) for name in census.groups}
-    safe = {
-        name: people is not None and is_safe(people, shown, min_cell)
-        for name, people in everyone.items()
-    }
-    if not all(safe.values()):
-        shown = _without_rare_totals(shown, bare, min_cell)
-        safe = {
-            name: people is not None and is_safe(people, shown, min_cell)
-            for name, people in everyone.items()
-        }
+    everyone = {name: population(cohort, data, bare, name, names) for name in cohort.groups}
+    safe = _safe_attributes(everyone, shown, min_cell)
+    if len(safe) < len(everyone):
+        shown = _without_rare_totals(shown, min_cell)
+        safe = _safe_attributes(everyone, shown, min_cell)
     for name, people in everyone.items():
-        if people is not None and name in hidden and safe[name]:
+        if people is not None and name in hidden & safe:
             shown = _with_counts_back(people, bare, shown, min_cell)
     return shown
 
 
-def _without_rare_totals(shown: Parts, bare: Parts, min_cell: int) -> Parts:
-    """Undefined heat that is rare over all images is not told by region: whose it was could follow
-    from the other tables.
-    """
+def _safe_attributes(
+    everyone: Mapping[str, Population | None], shown: Tables, min_cell: int
+) -> set[str]:
+    return {
+        name
+        for name, people in everyone.items()
+        if people is not None and is_safe(people, shown, min_cell)
+    }
+
+
+def _without_rare_totals(shown: Tables, min_cell: int) -> Tables:
+    """Withhold the share of undefined heat over all images where it stands for a small count."""
     rows = []
-    for row in shown["heat"]:
+    for row in shown.heat:
         share, n = row.undefined_share or 0.0, row.n_images or 0
         rare = (
             row.attribute == ALL
@@ -344,37 +245,29 @@ def _without_rare_totals(shown: Parts, bare: Parts, min_cell: int) -> Parts:
             and is_small(round(n * share / (1 - share)), min_cell)
         )
         rows.append(row.model_copy(update={"undefined_share": None}) if rare else row)
-    return {**shown, "heat": tuple(rows)}
+    return replace(shown, heat=tuple(rows))
 
 
-def _with_counts_back(people: Population, bare: Parts, shown: Parts, min_cell: int) -> Parts:
-    full = {(row.attribute, row.level): row for row in bare["flow"]}
+def _with_counts_back(people: Population, bare: Tables, shown: Tables, min_cell: int) -> Tables:
+    """The flow of one attribute with every count put back that gives no small cell away."""
+    full = {(row.attribute, row.level): row for row in bare.flow}
     lines = [
         k
-        for k, row in enumerate(shown["flow"])
+        for k, row in enumerate(shown.flow)
         if row.attribute == people.attribute and row.n_analysed is not None
     ]
-    lines.sort(key=lambda k: -(full[people.attribute, shown["flow"][k].level].n_manifest or 0))
-    for step in _ORDER:
-        for k in lines:
-            row = shown["flow"][k]
-            value = getattr(full[people.attribute, row.level], step)
-            if getattr(row, step) is not None or _is_near(row, value, min_cell):
-                continue
-            tried = {
-                **shown,
-                "flow": (
-                    *shown["flow"][:k],
-                    row.model_copy(update={step: value}),
-                    *shown["flow"][k + 1 :],
-                ),
-            }
-            if is_safe(people, tried, min_cell):
-                shown = tried
-    return {
-        **shown,
-        "flow": tuple(_marked(row, full[row.attribute, row.level]) for row in shown["flow"]),
-    }
+    lines.sort(key=lambda k: -(full[people.attribute, shown.flow[k].level].n_manifest or 0))
+    for step, k in product(_ORDER, lines):
+        row = shown.flow[k]
+        value = getattr(full[people.attribute, row.level], step)
+        if getattr(row, step) is not None or _is_near(row, value, min_cell):
+            continue
+        more = row.model_copy(update={step: value})
+        tried = replace(shown, flow=(*shown.flow[:k], more, *shown.flow[k + 1 :]))
+        if is_safe(people, tried, min_cell):
+            shown = tried
+    marked = tuple(_marked(row, full[row.attribute, row.level]) for row in shown.flow)
+    return replace(shown, flow=marked)
 
 
 def _is_near(row: FlowRow, value: int, min_cell: int) -> bool:

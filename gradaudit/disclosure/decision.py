@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 
 from gradaudit.cohort.heat_distributions import heat_rows_of
-from gradaudit.cohort.population import Array, Census, method_targets, take_census
-from gradaudit.disclosure.suppression import is_small, small_levels, withheld_cells
+from gradaudit.cohort.population import Array, Cohort, take_cohort, take_cohorts
+from gradaudit.disclosure.small_cells import is_small, small_levels
+from gradaudit.disclosure.suppression import withheld_cells
 from gradaudit.plan import Plan
 from gradaudit.records import Cell, Measurements
+from gradaudit.result_schema import HeatRow
 
-# ── privacy ───────────────────────────────────────────────────────────────────────────────────────
+
+@dataclass(frozen=True)
+class Suppression:
+    """What this data set shows nowhere; findings, tables and gallery keep to the same decision.
+
+    levels : attribute -> levels withheld whole      cells : heat rows that are withheld
+    references : attribute -> level or "rest"      min_cell : the smallest count that is shown
+    """
+
+    levels: dict[str, set[str]]
+    cells: set[Cell]
+    references: dict[str, str]
+    min_cell: int
+
+
+def decide(cohorts: Sequence[Cohort], heat: Sequence[HeatRow], plan: Plan) -> Suppression:
+    """The decision, from the cohorts and their complete heat table."""
+    levels = levels_suppressed_in(cohorts[0], plan)
+    references = {name: reference_of(name, plan) for name in cohorts[0].groups}
+    smallest = plan.privacy.min_cell
+    cells = withheld_cells(heat, levels, references, smallest)
+    return Suppression(levels, cells, references, smallest)
+
+
+# ── levels ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def suppressed_levels(meas: Measurements, plan: Plan) -> dict[str, set[str]]:
@@ -21,20 +50,20 @@ def suppressed_levels(meas: Measurements, plan: Plan) -> dict[str, set[str]]:
     Attributes without such a level are left out.  Levels are the displayed ones (``level_groups``),
     with "(unknown)".
     """
-    return levels_suppressed_in(take_census(meas, plan), plan)
+    return levels_suppressed_in(take_cohort(meas, plan), plan)
 
 
-def levels_suppressed_in(census: Census, plan: Plan) -> dict[str, set[str]]:
+def levels_suppressed_in(cohort: Cohort, plan: Plan) -> dict[str, set[str]]:
     found = {}
-    for name, levels in census.groups.items():
-        codes, analysed = levels.cat.codes.to_numpy(), census.analysed
+    for name, levels in cohort.groups.items():
+        codes, analysed = levels.cat.codes.to_numpy(), cohort.analysed
         count = len(levels.cat.categories)
         sizes = pd.DataFrame(
             {
                 "images": np.bincount(codes, minlength=count),
                 "analysed": np.bincount(codes[analysed], minlength=count),
-                "clusters": _distinct_by(codes, census.cluster, count),
-                "analysed_clusters": _distinct_by(codes[analysed], census.cluster[analysed], count),
+                "clusters": _distinct_by(codes, cohort.cluster, count),
+                "analysed_clusters": _distinct_by(codes[analysed], cohort.cluster[analysed], count),
             },
             index=[str(level) for level in levels.cat.categories],
         )
@@ -44,7 +73,7 @@ def levels_suppressed_in(census: Census, plan: Plan) -> dict[str, set[str]]:
     return found
 
 
-def narrowed_levels(census: Census, plan: Plan, predicted: Array) -> dict[tuple[str, str], Array]:
+def narrowed_levels(cohort: Cohort, plan: Plan, predicted: Array) -> dict[tuple[str, str], Array]:
     """Levels whose performance is taken over the anchored images alone, because its own base,
     printed beside that of the
     heat, would give away how few images were lost in between; with a companion, as the total of the
@@ -52,13 +81,13 @@ def narrowed_levels(census: Census, plan: Plan, predicted: Array) -> dict[tuple[
 
     predicted : rows of images with a label and a prediction
     """
-    labelled = np.isin(np.arange(len(census.readable)), predicted)
+    labelled = np.isin(np.arange(len(cohort.readable)), predicted)
     found: dict[tuple[str, str], Array] = {}
-    for name in census.groups:
+    for name in cohort.groups:
         cells = {
-            level: members for attribute, level, members in census.cells() if attribute == name
+            level: members for attribute, level, members in cohort.cells() if attribute == name
         }
-        gaps = {level: _gaps_to(members, labelled, census) for level, members in cells.items()}
+        gaps = {level: _gaps_to(members, labelled, cohort) for level, members in cells.items()}
         close = [
             level
             for level, gap in gaps.items()
@@ -69,31 +98,21 @@ def narrowed_levels(census: Census, plan: Plan, predicted: Array) -> dict[tuple[
                 level for level in cells if level not in close and (cells[level] & labelled).any()
             ]
             close += sorted(others, key=lambda level: int(cells[level].sum()))[-1:]
-        found |= {(name, level): cells[level] & census.anchored for level in close}
+        found |= {(name, level): cells[level] & cohort.anchored for level in close}
     return found
 
 
-def _gaps_to(members: Array, labelled: Array, census: Census) -> list[int]:
-    """From the labelled images to every base that is printed, and to the labelled ones among those
-    of the prevalence.
-    """
-    printed = [members & census.defined[:, r] for r in range(len(census.regions))]
-    printed += [members & census.analysed, members & census.anchored & labelled]
+def _gaps_to(members: Array, labelled: Array, cohort: Cohort) -> list[int]:
+    """How far the number of labeled images is from every base that is printed."""
+    printed = [members & cohort.defined[:, r] for r in range(len(cohort.regions))]
+    printed += [members & cohort.analysed, members & cohort.anchored & labelled]
     return [abs(int((members & labelled).sum()) - int(base.sum())) for base in printed]
 
 
 def suppressed_cells(meas: Measurements, plan: Plan) -> set[Cell]:
-    """(attribute, level, region, method, target) of every heat row that is withheld; what the
-    findings must not show.
-    """
-    censuses = [take_census(meas, plan, pair) for pair in method_targets(meas, plan)]
-    references = {name: reference_of(name, plan) for name in censuses[0].groups}
-    return withheld_cells(
-        heat_rows_of(censuses, plan, ()),
-        levels_suppressed_in(censuses[0], plan),
-        references,
-        plan.privacy.min_cell,
-    )
+    """(attribute, level, region, method, target) of every heat row that is withheld."""
+    cohorts = take_cohorts(meas, plan)
+    return decide(cohorts, heat_rows_of(cohorts, plan), plan).cells
 
 
 def _distinct_by(codes: Array, cluster: Array, count: int) -> Array:

@@ -18,13 +18,15 @@ Table wing: no torch.  Importing the package registers the cards of ``STATISTICS
 from gradaudit.stats import linear_model  # noqa: I001
 from gradaudit.stats import standard_errors
 from gradaudit.stats import permutation
-from gradaudit.stats import multiplicity
-from gradaudit.stats import effect_sizes
 from gradaudit.stats import decision
+from gradaudit.stats import multiplicity
+from gradaudit.stats import library_tests
+from gradaudit.stats import effect_sizes
 
 __all__ = [
     "decision",
     "effect_sizes",
+    "library_tests",
     "linear_model",
     "multiplicity",
     "permutation",

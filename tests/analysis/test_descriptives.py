@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from hand_measurements import OPEN, by_hand, sample
 
 from gradaudit.analysis.descriptives import describe
 from gradaudit.cohort.heat_distributions import (
@@ -19,55 +20,6 @@ from gradaudit.cohort.population import attribute_facts, level_groups
 from gradaudit.disclosure.decision import suppressed_levels
 from gradaudit.plan import Plan
 from gradaudit.records import ALL, UNKNOWN, Finding, Interval, Measurements
-
-OPEN = Plan(privacy={"min_cell": 1})
-
-
-def row(image, region="lesion", share=0.5, area=0.1, status="ok", reason="", hit=1.0):
-    return {
-        "image_id": image, "method": "gradcam", "target": "predicted", "region": region, "role": "attend", "status": status, "reason": reason,
-        "heat_share": share, "area_share": area, "mass_lift": share / area if area else np.nan, "pointing_game": hit,
-    }  # fmt: skip
-
-
-def image(
-    name,
-    cluster,
-    tone,
-    label="benign",
-    predicted="benign",
-    status="ok",
-    reason="",
-    heat="ok",
-    probability=0.8,
-):
-    known = label is not None and status == "ok"
-    return {
-        "image_id": name, "path": f"{name}.png", "label": label, "predicted": predicted if status == "ok" else None, "probability": probability,
-        "correct": label == predicted if known else None, "cluster": cluster, "status": status, "reason": reason, "heat_status": heat,
-        "subgroup.tone": tone, "probability.benign": 0.7, "probability.malignant": 0.3,
-    }  # fmt: skip
-
-
-def by_hand(maps=None):
-    """Seven images: two of one patient, one unreadable, one without heat, one without the lesion, one of unknown tone."""
-    images = pd.DataFrame([
-        image("a1", "p1", "light"), image("a2", "p1", "light", label="malignant"), image("b", "p2", "light"),
-        image("broken", "p3", "dark", status="failed", reason="truncated", heat="not_measured", probability=np.nan),
-        image("cold", "p4", "dark", heat="no_positive_evidence"), image("bare", "p5", "dark"), image("who", "p6", None, label=None),
-    ])  # fmt: skip
-    images["correct"] = images["correct"].astype("boolean")
-    table = pd.DataFrame([
-        row("a1", share=0.2), row("a2", share=0.4, hit=0.0), row("b", share=0.9), row("broken", share=np.nan, area=np.nan, status="not_measured"),
-        row("cold", share=np.nan, status="no_positive_evidence", reason="zero_heat", hit=np.nan),
-        row("bare", share=np.nan, area=0.0, reason="empty_mask", hit=np.nan), row("who", share=0.1),
-    ])  # fmt: skip
-    return Measurements(
-        table,
-        images,
-        maps,
-        {"data": {"cluster_declared": True}, "model": {"classes": ["benign", "malignant"]}},
-    )
 
 
 def at(rows, level):
@@ -289,57 +241,9 @@ def test_many_numbers_are_continuous_and_words_among_them_are_unknown():
     assert groups["age"].iloc[0] == UNKNOWN
 
 
-# ── checks and limits ───────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def sample(
-    n,
-    rng,
-    regions=("lesion", "ruler"),
-    levels=("I", "II", "III"),
-    per_cluster=2,
-    failing=0.02,
-    cold=0.03,
-):
-    cluster = np.sort(rng.integers(0, max(1, n // per_cluster), n))
-    tone = np.array(levels, dtype=object)[rng.integers(0, len(levels), cluster.max() + 1)[cluster]]
-    readable, hot = rng.random(n) >= failing, rng.random(n) >= cold
-    label = np.where(rng.random(n) < 0.4, "malignant", "benign").astype(object)
-    score = np.clip(
-        np.where(label == "malignant", 0.6, 0.4) + 0.2 * rng.standard_normal(n), 0.01, 0.99
-    )
-    predicted = np.where(score > 0.5, "malignant", "benign").astype(object)
-    images = pd.DataFrame({
-        "image_id": [f"i{k}" for k in range(n)], "path": [f"{k}.png" for k in range(n)], "label": label,
-        "predicted": np.where(readable, predicted, None),
-        "probability": np.where(readable, np.maximum(score, 1 - score), np.nan), "correct": pd.array(label == predicted, dtype="boolean"),
-        "cluster": [f"c{k}" for k in cluster], "status": np.where(readable, "ok", "failed"), "reason": np.where(readable, "", "unreadable"),
-        "heat_status": np.where(readable, np.where(hot, "ok", "no_positive_evidence"), "not_measured"), "subgroup.tone": tone,
-        "probability.benign": np.where(readable, 1 - score, np.nan), "probability.malignant": np.where(readable, score, np.nan),
-    })  # fmt: skip
-    images.loc[~readable, "correct"] = pd.NA
-    r = len(regions)
-    there = (rng.random(n * r) < 0.7) | (np.tile(np.arange(r), n) == 0)
-    good = np.repeat(readable & hot, r) & there
-    table = pd.DataFrame({
-        "image_id": np.repeat(images["image_id"].to_numpy(), r), "method": "gradcam", "target": "predicted", "region": np.tile(regions, n),
-        "role": "avoid",
-        "status": np.repeat(images["heat_status"].to_numpy(), r), "reason": np.where(there, np.where(good, "", "zero_heat"), "empty_mask"),
-        "heat_share": np.where(good, rng.beta(2, 5, n * r), np.nan),
-        "area_share": np.where(np.repeat(readable, r), there * rng.uniform(0.05, 0.2, n * r), np.nan),
-        "mass_lift": np.where(good, 1.5, np.nan), "pointing_game": np.where(good, (rng.random(n * r) < 0.5) * 1.0, np.nan),
-    })  # fmt: skip
-    return Measurements(
-        table,
-        images,
-        None,
-        {"data": {"cluster_declared": True}, "model": {"classes": ["benign", "malignant"]}},
-    )
-
-
 def checks_of(meas, plan=OPEN):
     parts = describe(meas, plan)
-    return {c.name: c for c in parts["checks"]}, parts["limits"]
+    return {c.name: c for c in parts.checks}, parts.limits
 
 
 def test_clean_data_pass_and_every_check_says_why():
@@ -476,17 +380,22 @@ DEGENERATE = {
 def test_degenerate_data_have_rows_and_no_nan(meas, min_cell):
     parts = describe(meas, Plan(privacy={"min_cell": min_cell}))
     text = json.dumps(
-        [r.model_dump(mode="json") for k, rows in parts.items() if k != "limits" for r in rows],
+        [
+            r.model_dump(mode="json")
+            for k, rows in vars(parts).items()
+            if k != "limits"
+            for r in rows
+        ],
         allow_nan=False,
     )
     assert "NaN" not in text
-    assert parts["flow"][0].attribute == ALL
-    assert all(c.detail for c in parts["checks"])
+    assert parts.flow[0].attribute == ALL
+    assert all(c.detail for c in parts.checks)
 
 
 def test_parts_are_those_of_the_document():
     parts = describe(sample(60, np.random.default_rng(0)), Plan())
-    assert set(parts) == {
+    assert set(vars(parts)) == {
         "regions",
         "attributes",
         "flow",
@@ -497,7 +406,7 @@ def test_parts_are_those_of_the_document():
         "checks",
         "limits",
     }
-    assert all(isinstance(rows, tuple) for rows in parts.values())
+    assert all(isinstance(rows, tuple) for rows in vars(parts).values())
 
 
 def test_another_method_has_its_own_heat_rows():
@@ -515,7 +424,7 @@ def test_another_method_has_its_own_heat_rows():
 def test_row_order_moves_nothing():
     meas = sample(120, np.random.default_rng(0))
     shuffled = Measurements(meas.table.sample(frac=1, random_state=0), meas.images, None, meas.run)
-    assert describe(shuffled, Plan())["flow"] == describe(meas, Plan())["flow"]
+    assert describe(shuffled, Plan()).flow == describe(meas, Plan()).flow
     assert {(r.level, r.region, r.mean) for r in heat_table(shuffled, OPEN)} == {
         (r.level, r.region, r.mean) for r in heat_table(meas, OPEN)
     }

@@ -1,85 +1,39 @@
 """Small cells are not derivable: an attacker who solves the published tables as integer programmes finds no small count."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pandas as pd
 import pytest
+from planted_levels import REGIONS, planted
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from gradaudit.analysis.descriptives import describe
 from gradaudit.cohort.image_flow import flow_table
 from gradaudit.disclosure.decision import suppressed_cells, suppressed_levels
-from gradaudit.disclosure.suppression import small_levels
+from gradaudit.disclosure.small_cells import small_levels
 from gradaudit.plan import Plan
-from gradaudit.records import ALL, OVER_ANALYSED, UNKNOWN, Measurements
+from gradaudit.records import ALL, OVER_ANALYSED, UNKNOWN
 
-REGIONS = ("lesion", "ruler")
 LABELS = ("benign", "malignant", UNKNOWN)
 STEPS = ("n_manifest", "n_readable", "n_mask_usable", "n_heat_usable", "n_analysed")
 # what can happen to an image: unreadable, or label x heat usable or not x each region there or not
 STATES = ["unreadable", *product(LABELS, (True, False), *([(True, False)] * len(REGIONS)))]
 
 
-def planted(
-    sizes, seed, fail=0.02, cold=0.03, absent=0.3, unlabelled=0.01, images_per_cluster=1, rare=0.4
-):
-    """A data set with the given number of images per level; regions, labels and failures fall at random."""
-    rng = np.random.default_rng(seed)
-    level = np.concatenate([[name] * n for name, n in sizes.items()]).astype(object)
-    n = len(level)
-    level[level == UNKNOWN] = None
-    readable, hot = rng.random(n) >= fail, rng.random(n) >= cold
-    label = np.where(rng.random(n) < rare, "malignant", "benign").astype(object)
-    label[rng.random(n) < unlabelled] = None
-    score = np.clip(
-        np.where(label == "malignant", 0.6, 0.4) + 0.2 * rng.standard_normal(n), 0.01, 0.99
-    )
-    predicted = np.where(score > 0.5, "malignant", "benign").astype(object)
-    correct = [
-        bool(a == b) if r and a is not None else None
-        for a, b, r in zip(label, predicted, readable, strict=True)
-    ]
-    ids = np.array([f"i{k}" for k in range(n)], dtype=object)
-    images = pd.DataFrame({
-        "image_id": ids, "path": ids, "label": label, "predicted": np.where(readable, predicted, None),
-        "probability": np.where(readable, score, np.nan), "correct": pd.array(correct, dtype="boolean"),
-        "cluster": [f"c{k // images_per_cluster}" for k in range(n)], "status": np.where(readable, "ok", "failed"),
-        "reason": np.where(readable, "", "unreadable"), "heat_status": np.where(hot, "ok", "no_positive_evidence"), "subgroup.tone": level,
-        "probability.benign": np.where(readable, 1 - score, np.nan), "probability.malignant": np.where(readable, score, np.nan),
-    })  # fmt: skip
-    there = np.column_stack(
-        [rng.random(n) >= (0 if r == 0 else absent) for r in range(len(REGIONS))]
-    )
-    rows = [
-        {
-            "image_id": ids[i], "method": "gradcam", "target": "predicted", "region": REGIONS[r], "role": "avoid",
-            "status": "ok" if hot[i] else "no_positive_evidence", "reason": "empty_mask" if not there[i, r] else "" if hot[i] else "zero_heat",
-            "heat_share": rng.beta(2, 5) if hot[i] and there[i, r] else np.nan, "area_share": rng.uniform(0.05, 0.3) * there[i, r],
-            "mass_lift": np.nan, "pointing_game": np.nan,
-        }
-        for i in range(n) if readable[i] for r in range(len(REGIONS))
-    ]  # fmt: skip
-    return Measurements(
-        pd.DataFrame(rows),
-        images,
-        None,
-        {"data": {"cluster_declared": True}, "model": {"classes": ["benign", "malignant"]}},
-    )
-
-
 class Attacker:
     """Unknown: how many images of each level are in each state.  Known: everything that the tables of one attribute print."""
 
     def __init__(self, parts, attribute):
-        self.levels = [row.level for row in parts["flow"] if row.attribute == attribute]
+        self.levels = [row.level for row in parts.flow if row.attribute == attribute]
         self.rows, self.low, self.high = [], [], []
-        flow = {row.level: row for row in parts["flow"] if row.attribute in (attribute, ALL)}
+        flow = {row.level: row for row in parts.flow if row.attribute in (attribute, ALL)}
         for level, row in flow.items():
             for step in STEPS:
                 self.learn(self.count(level, self.at(step)), getattr(row, step))
             self.learn_shares(level, row)
-        for row in parts["heat"]:
+        for row in parts.heat:
             if row.attribute in (attribute, ALL):
                 r = REGIONS.index(row.region)
                 defined = self.count(
@@ -91,7 +45,7 @@ class Attacker:
                         row.level, lambda s, r=r: s != "unreadable" and not s[1] and s[2 + r]
                     )
                     self.bound(cold - row.undefined_share * (cold + defined), -1e-6, 1e-6)
-        for row in parts["exclusions"]:
+        for row in parts.exclusions:
             for level, n in [(ALL, row.count), *row.by_level[attribute].items()]:
                 self.learn(self.count(level, self.excluded(row)), n)
         labelled = {
@@ -99,7 +53,7 @@ class Attacker:
             "sensitivity": ("malignant",),
             "specificity": ("benign",),
         }
-        for row in parts["performance"]:
+        for row in parts.performance:
             if row.attribute in (attribute, ALL) and row.metric in labelled:
                 narrowed = OVER_ANALYSED in row.reason
                 base = lambda s, m=row.metric, n=narrowed: (  # noqa: E731
@@ -310,23 +264,23 @@ def test_no_count_of_the_flow_is_withheld_without_need(world, min_cell):
     full = {row.level: row for row in flow_table(meas, Plan()) if row.attribute == "tone"}
     hidden = [
         (k, step)
-        for k, row in enumerate(parts["flow"])
+        for k, row in enumerate(parts.flow)
         for step in STEPS[:-1]
         if row.attribute == "tone" and row.n_analysed is not None and getattr(row, step) is None
     ]
     shown = [
         step
-        for row in parts["flow"]
+        for row in parts.flow
         for step in STEPS[:-1]
         if row.attribute == "tone" and getattr(row, step) is not None
     ]
     assert hidden, "the world asks for nothing to be withheld"
     assert shown
     for k, step in hidden:
-        row = parts["flow"][k]
+        row = parts.flow[k]
         more = row.model_copy(update={step: getattr(full[row.level], step)})
         assert recovered(
-            meas, {**parts, "flow": (*parts["flow"][:k], more, *parts["flow"][k + 1 :])}, min_cell
+            meas, replace(parts, flow=(*parts.flow[:k], more, *parts.flow[k + 1 :])), min_cell
         ), (row.level, step)
 
 
@@ -338,7 +292,7 @@ def test_too_many_states_to_solve_for_stay_as_the_rules_withhold_them(monkeypatc
     wide = describe(meas, plan)
     assert recovered(meas, wide, 3) == []
     counts = [
-        sum(getattr(row, step) is not None for row in parts["flow"] for step in STEPS)
+        sum(getattr(row, step) is not None for row in parts.flow for step in STEPS)
         for parts in (wide, solved)
     ]
     assert counts[0] < counts[1]
@@ -355,17 +309,17 @@ def test_the_attacker_has_teeth():
             r.model_copy(update={**dict.fromkeys(STEPS), "label_prevalence": {}})
             if r.level == "III"
             else r
-            for r in bare["flow"]
+            for r in bare.flow
         ),
         "heat": tuple(
             r.model_copy(update={"n_images": None, "undefined_share": None})
             if r.level == "III"
             else r
-            for r in bare["heat"]
+            for r in bare.heat
         ),
         "performance": tuple(
             r.model_copy(update={"n_images": None}) if r.level == "III" else r
-            for r in bare["performance"]
+            for r in bare.performance
         ),
         "exclusions": tuple(
             e.model_copy(
@@ -376,7 +330,7 @@ def test_the_attacker_has_teeth():
                     }
                 }
             )
-            for e in bare["exclusions"]
+            for e in bare.exclusions
         ),
     }
     assert ("III n_manifest", 5.0) in recovered(meas, blanked, 11)
@@ -398,21 +352,18 @@ def test_no_small_count_is_printed(world):
     parts = describe(planted(sizes, 0, **how), Plan())
     printed = [
         getattr(row, step)
-        for row in parts["flow"]
+        for row in parts.flow
         if row.attribute != ALL
         for step in (*STEPS, "n_clusters")
     ]
     printed += [
         n
-        for row in (*parts["heat"], *parts["performance"])
+        for row in (*parts.heat, *parts.performance)
         if row.attribute != ALL
         for n in (row.n_images, row.n_clusters)
     ]
     printed += [
-        n
-        for row in parts["exclusions"]
-        for levels in row.by_level.values()
-        for n in levels.values()
+        n for row in parts.exclusions for levels in row.by_level.values() for n in levels.values()
     ]
     assert not [n for n in printed if n is not None and 0 < n < 11]
     assert any(printed) == (world != "levels of one"), "nothing, or too much, is left to read"
@@ -424,33 +375,33 @@ def test_a_withheld_level_shows_nothing_anywhere():
     hidden = suppressed_levels(meas, Plan())["tone"]
     assert "III" in hidden
     members = set(meas.images.loc[meas.images["subgroup.tone"].isin(hidden), "image_id"])
-    for row in parts["flow"]:
+    for row in parts.flow:
         if row.level in hidden:
             assert row.suppressed
             assert not row.label_prevalence
             assert not row.area_share
             assert row.mean_confidence is None
-    for row in (*parts["heat"], *parts["performance"]):
+    for row in (*parts.heat, *parts.performance):
         if row.level in hidden:
             assert row.suppressed
             assert row.n_images is None
             assert not [v for k, v in row.model_dump().items() if isinstance(v, float)]
-    for row in parts["exclusions"]:
+    for row in parts.exclusions:
         assert all(row.by_level["tone"][level] is None for level in hidden)
         assert not members & set(row.examples)
     assert {(level, region) for _, level, region, *_ in suppressed_cells(meas, Plan())} >= {
         (level, r) for level in hidden for r in REGIONS
     }
     assert any(
-        sentence.startswith("tone: ") and "withheld" in sentence for sentence in parts["limits"]
+        sentence.startswith("tone: ") and "withheld" in sentence for sentence in parts.limits
     )
 
 
 def test_a_small_data_set_is_withheld_whole():
     meas = planted({"I": 5, "II": 4}, 0, fail=0.0)
     parts = describe(meas, Plan())
-    assert all(row.suppressed for row in (*parts["flow"], *parts["heat"]))
-    assert all(row.n_images is None for row in parts["performance"])
+    assert all(row.suppressed for row in (*parts.flow, *parts.heat))
+    assert all(row.n_images is None for row in parts.performance)
 
 
 def sizes(images, clusters=None):

@@ -8,7 +8,6 @@ import io
 import json
 import re
 import tomllib
-import zipfile
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -17,13 +16,14 @@ import numpy as np
 import pytest
 import result_documents as documents
 from html_pages import Page
+from packed_files import files_in
 from PIL import Image
 
 from gradaudit.errors import InputError
 from gradaudit.records import Verdict
 from gradaudit.report import blocks as block_types
 from gradaudit.report import read_result, write_report
-from gradaudit.report.blocks import csv_text, data_files, p_value, percent, plan_toml, points
+from gradaudit.report.blocks import csv_text, p_value, percent, plan_toml, points
 from gradaudit.report.figures.canvas import PALETTE, VERDICT_MARKS, signed, svg_markup
 from gradaudit.report.figures.distributions import Lane, Panel, distribution_plot
 from gradaudit.report.figures.forest import ForestRow, forest_plot
@@ -195,7 +195,7 @@ def test_suppressed_numbers_are_withheld_everywhere(rendered):
     ).group()
     assert row.count("withheld") == 7
     assert re.findall(r"\d", re.sub(r"<[^>]*>", "", row)) == []
-    contrasts = _files(document)["contrasts.csv"]
+    contrasts = files_in(document)["contrasts.csv"]
     lines = [
         line for line in csv.DictReader(io.StringIO(contrasts)) if line["suppressed"] == "True"
     ]
@@ -219,7 +219,7 @@ def test_counts_that_would_give_a_cell_away_are_withheld_while_the_numbers_stand
     assert "withheld" in row
     assert "0 / 0" not in Page(row).text
     assert points(finding.raw.estimate) in row
-    line = next(csv.DictReader(io.StringIO(_files(document)["contrasts.csv"])))
+    line = next(csv.DictReader(io.StringIO(files_in(document)["contrasts.csv"])))
     assert line["n_images"] == ""
     assert line["n_withheld"] == "True"
 
@@ -499,7 +499,7 @@ def test_json_is_canonical_fits_its_schema_and_comes_back(rendered, name, tmp_pa
 @pytest.mark.parametrize("name", BUILDERS)
 def test_archive_holds_every_table_and_the_whole_result(name):
     document = BUILDERS[name]()
-    files = _files(document)
+    files = files_in(document)
     assert set(files) == {
         "result.json",
         "contrasts.csv",
@@ -633,11 +633,3 @@ def test_blocks_are_frozen():
     assert all(
         dataclasses.is_dataclass(kind) and kind.__dataclass_params__.frozen for kind in kinds
     )
-
-
-def _files(document: ResultDocument) -> dict[str, str]:
-    (packed,) = data_files(document)
-    content = base64.b64decode(packed.href.split(",", 1)[1])
-    assert len(content) == packed.size
-    with zipfile.ZipFile(io.BytesIO(content)) as bundle:
-        return {name: bundle.read(name).decode("utf-8") for name in bundle.namelist()}

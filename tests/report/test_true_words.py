@@ -4,16 +4,18 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import result_documents as documents
+from compared_groups import a_plan, measured
+from hand_measurements import OPEN, by_hand, sample
+from html_pages import Page
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from packed_files import files_in
 from scipy import special
-from test_analysis import a_plan, measured
-from test_description import OPEN, by_hand, sample
-from test_report import Page, _files
 
 from gradaudit.analysis.data_checks import data_checks
 from gradaudit.analysis.descriptives import describe
@@ -35,7 +37,7 @@ from gradaudit.report.render import (
 )
 from gradaudit.report.sections.overview import SECTIONS
 from gradaudit.report.wording import comparison
-from gradaudit.result_schema import AUDIT_STATE_MEANINGS, FlowRow, HeatRow, PerformanceRow
+from gradaudit.result_schema import AUDIT_STATE_MEANINGS, FlowRow, HeatRow, PerformanceRow, Tables
 from gradaudit.subgroups.comparison import disparity
 from gradaudit.subgroups.slopes import percentile_names
 
@@ -101,13 +103,7 @@ def tables(levels, analysed, area, benign, undefined, accuracy, attribute="tone"
                 n_images=400,
             )
         )
-    return {
-        "flow": tuple(flow),
-        "heat": tuple(heat),
-        "performance": tuple(performance),
-        "attributes": (),
-        "exclusions": (),
-    }
+    return Tables(flow=tuple(flow), heat=tuple(heat), performance=tuple(performance))
 
 
 def said_of(parts, plan=OPEN):
@@ -278,10 +274,10 @@ def test_every_region_whose_size_differs_is_counted():
         r
         if r.level != "Ia"
         else r.model_copy(update={"area_share": {k: 2 * v for k, v in sizes.items()}})
-        for r in parts["flow"]
+        for r in parts.flow
     ]
     flow = [r if r.level != "IIb" else r.model_copy(update={"area_share": sizes}) for r in flow]
-    state, detail = said_of(parts | {"flow": tuple(flow)})["GA409"]
+    state, detail = said_of(replace(parts, flow=tuple(flow)))["GA409"]
     assert state == "issue"
     assert detail.count("covers") == 4
     assert "; and 2 more regions)" in detail
@@ -291,9 +287,9 @@ def test_labels_of_the_label_check_are_called_labels():
     parts = same_for(["Ia", "IIb"])
     mix = {"Ia": {"9": 0.2, "(other)": 0.8}, "IIb": {"9": 0.15, "(other)": 0.85}}
     flow = tuple(
-        r.model_copy(update={"label_prevalence": mix.get(r.level, {})}) for r in parts["flow"]
+        r.model_copy(update={"label_prevalence": mix.get(r.level, {})}) for r in parts.flow
     )
-    assert said_of(parts | {"flow": flow})["GA410"] == (
+    assert said_of(replace(parts, flow=flow))["GA410"] == (
         "passed",
         "The mix of labels is alike; farthest apart: label 9 makes up 20% of tone = Ia and 15% of IIb.",
     )
@@ -304,11 +300,11 @@ def test_labels_of_the_label_check_are_called_labels():
                 "label_prevalence": {"(other)": mix[r.level]["(other)"]} if r.level in mix else {}
             }
         )
-        for r in parts["flow"]
+        for r in parts.flow
     )
     assert (
         "the rarer labels together make up 80% of tone = Ia and 50% of IIb"
-        in said_of(parts | {"flow": flow})["GA410"][1]
+        in said_of(replace(parts, flow=flow))["GA410"][1]
     )
 
 
@@ -388,9 +384,7 @@ def test_no_sentence_of_a_random_audit_sets_a_level_against_itself(seed):
     findings = analyze(meas, plan)
     parts = describe(meas, plan, findings)
     verdict = audit_verdict(findings, plan)
-    texts = (
-        [f.sentence for f in findings] + [c.detail for c in parts["checks"]] + list(parts["limits"])
-    )
+    texts = [f.sentence for f in findings] + [c.detail for c in parts.checks] + list(parts.limits)
     texts += [verdict.headline, *verdict.sentences, *verdict.cannot_tell]
     for text in texts:
         assert beside_itself(text) == [], text
@@ -575,7 +569,7 @@ def test_tables_and_files_say_that_no_limit_was_set(judged):
     document = document_of(judged)
     lines = {
         line["anchor"]: line
-        for line in csv.DictReader(io.StringIO(_files(document)["contrasts.csv"]))
+        for line in csv.DictReader(io.StringIO(files_in(document)["contrasts.csv"]))
     }
     text = render_html(document)
     for f in judged:
@@ -703,7 +697,8 @@ def document_with(meas, plan=OPEN):
     parts = describe(meas, plan)
     return documents.met_document().model_copy(
         update={
-            name: parts[name] for name in ("flow", "exclusions", "heat", "regions", "attributes")
+            name: getattr(parts, name)
+            for name in ("flow", "exclusions", "heat", "regions", "attributes")
         }
     )
 
@@ -879,8 +874,7 @@ def test_a_coarse_region_is_counted_among_the_images_that_have_it():
     there = (table["region"] == "ruler") & (table["area_share"] > 0)
     table.loc[table.index[there][: there.sum() // 4], "reason"] = "mask_below_cell"
     found = {
-        c.code: c
-        for c in describe(Measurements(table, meas.images, None, meas.run), OPEN)["checks"]
+        c.code: c for c in describe(Measurements(table, meas.images, None, meas.run), OPEN).checks
     }["GA412"]
     assert found.state == "issue"
     assert found.detail == (
@@ -894,8 +888,7 @@ def test_clusters_that_hold_two_levels_are_counted_also_where_they_are_few():
     several = images["cluster"].value_counts().index[0]
     images.loc[images.index[images["cluster"] == several][0], "subgroup.tone"] = "other"
     found = {
-        c.code: c
-        for c in describe(Measurements(meas.table, images, None, meas.run), OPEN)["checks"]
+        c.code: c for c in describe(Measurements(meas.table, images, None, meas.run), OPEN).checks
     }["GA404"]
     assert found.state == "passed"
     assert re.search(
@@ -907,7 +900,7 @@ def test_clusters_that_hold_two_levels_are_counted_also_where_they_are_few():
 def test_one_withheld_level_gives_nobody_away():
     rng = np.random.default_rng(0)
     few = sample(8, rng, levels=("Ia",), per_cluster=1, failing=0.0, cold=0.0)
-    (line,) = (text for text in describe(few, Plan())["limits"] if text.startswith("tone: "))
+    (line,) = (text for text in describe(few, Plan()).limits if text.startswith("tone: "))
     assert line.startswith(
         "tone: Ia is withheld, because it holds fewer than 11 images or clusters. To keep more"
     )

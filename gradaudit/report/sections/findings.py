@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from gradaudit.outcomes import outcome
 from gradaudit.records import ROLE_WORDS, Finding, Interval, Verdict
 from gradaudit.report.blocks import (
     MISSING,
@@ -49,21 +50,6 @@ from gradaudit.report.wording import (
 )
 from gradaudit.result_schema import ResultDocument
 
-OUTCOMES = {
-    "heat_share": "share of heat",
-    "heat_share_correct": "share of heat, correctly classified images",
-    "undefined": "share of images with undefined heat",
-    "absent": "share of images without the region",
-}
-MEASURES = {
-    "mass_lift": "lift",
-    "relevance_rank_accuracy": "rank accuracy",
-    "pointing_game": "pointing game",
-    "auc": "AUC of a map",
-}
-"""Further measures of heat, by the words of the glossary."""
-SHARES = (*OUTCOMES, "pointing_game", "relevance_rank_accuracy", "auc")
-"""Outcomes between 0 and 1, shown in % and differences in points."""
 DECISIVE = ("GA101", "GA102", "GA103", "GA104")
 OUTCOMES_OF_THEIR_OWN = ("GA111", "GA112")
 
@@ -139,7 +125,7 @@ def _reading_note(document: ResultDocument) -> Block:
 
 
 def _is_share(finding: Finding) -> bool:
-    return finding.outcome in SHARES
+    return outcome(finding.outcome).is_share
 
 
 def _difference_cell(finding: Finding, interval: Interval) -> Cell:
@@ -310,7 +296,7 @@ def other_blocks(document: ResultDocument) -> list[Block]:
 def _tables_by_outcome(document: ResultDocument, findings: Sequence[Finding]) -> list[Block]:
     def title(f: Finding) -> str:
         parts = (
-            (OUTCOMES | MEASURES).get(f.outcome, plain(f.outcome)),
+            outcome(f.outcome).title,
             f.region,
             "intersections" if f.code == "GA131" else "",
         )

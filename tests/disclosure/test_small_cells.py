@@ -1,27 +1,29 @@
 """The rules for small cells by hand: tables of a few rows, of which it is known what must be withheld and what must stay."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
-from test_privacy import planted
+from planted_levels import planted
 
 from gradaudit.analysis.descriptives import describe
 from gradaudit.cohort.heat_distributions import heat_rows_of
 from gradaudit.cohort.image_flow import exclusion_rows, label_codes
-from gradaudit.cohort.population import method_targets, take_census
+from gradaudit.cohort.population import take_cohort
 from gradaudit.disclosure.attacker import (
-    Population,
-    State,
     _without_rare_totals,
     is_safe,
     population,
 )
 from gradaudit.disclosure.decision import suppressed_levels
-from gradaudit.disclosure.suppression import apply_min_cell, is_small, small_levels, withheld_cells
+from gradaudit.disclosure.equations import Population, State
+from gradaudit.disclosure.small_cells import is_small, small_levels
+from gradaudit.disclosure.suppression import apply_min_cell, withheld_cells
 from gradaudit.performance.table import predictions
 from gradaudit.plan import Plan
 from gradaudit.records import ALL, DIFFERENCE, OVER_ANALYSED, STEPS, Measurements
-from gradaudit.result_schema import FlowRow, HeatRow, MeanMap, PerformanceRow
+from gradaudit.result_schema import FlowRow, HeatRow, MeanMap, PerformanceRow, Tables
 
 RESTS_ON_ONE_CLASS = ("sensitivity", "specificity", "ppv", "auc", "calibration_slope")
 
@@ -55,18 +57,9 @@ def figure(level, metric, n, estimate=0.87654):
 
 
 def rules(levels=(), reference="rest", min_cell=11, **tables):
-    bare = {
-        "flow": (),
-        "exclusions": (),
-        "heat": (),
-        "performance": (),
-        "mean_maps": (),
-        **{k: tuple(v) for k, v in tables.items()},
-    }
-    bare["flow"] = (
-        flow(ALL, sum(r.n_manifest for r in bare["flow"]), attribute=ALL),
-        *bare["flow"],
-    )
+    bare = Tables(**{k: tuple(v) for k, v in tables.items()})
+    everyone = flow(ALL, sum(r.n_manifest for r in bare.flow), attribute=ALL)
+    bare = replace(bare, flow=(everyone, *bare.flow))
     return apply_min_cell(bare, {"tone": set(levels)}, {"tone": reference}, min_cell)
 
 
@@ -130,12 +123,12 @@ def test_few_clusters_left_after_the_exclusions_are_a_small_level():
 
 
 def test_a_step_that_few_images_fail_is_withheld_with_the_largest_other_level():
-    found = rules(flow=[flow("I", 90), flow("II", 70), flow("III", 50, readable=49)])["flow"]
+    found = rules(flow=[flow("I", 90), flow("II", 70), flow("III", 50, readable=49)]).flow
     assert {row.level for row in found if row.n_manifest is None} == {"I", "III"}
     assert [at(found, level).n_analysed for level in ("I", "II", "III")] == [90, 70, 49]
     assert not any(
         row.suppressed
-        for row in rules(flow=[flow("I", 90), flow("II", 70), flow("III", 61, readable=50)])["flow"]
+        for row in rules(flow=[flow("I", 90), flow("II", 70), flow("III", 61, readable=50)]).flow
     )
 
 
@@ -158,8 +151,8 @@ def test_a_share_of_undefined_heat_gives_its_images_away(undefined, hidden):
         flow=[flow("I", 100), flow("II", 100)],
         heat=[heat("I", 100, undefined=share), heat("II", 100)],
     )
-    assert (at(found["heat"], "I").undefined_share is None) == hidden
-    assert (at(found["flow"], "I").n_manifest is None) == hidden
+    assert (at(found.heat, "I").undefined_share is None) == hidden
+    assert (at(found.flow, "I").n_manifest is None) == hidden
 
 
 @pytest.mark.parametrize(
@@ -171,7 +164,7 @@ def test_a_label_is_rare_by_whole_images(rare, base, hidden):
     found = rules(
         flow=[flow("I", 200), flow("II", base, prevalence=prevalence)],
         heat=[heat("I", 200), heat("II", base)],
-    )["flow"]
+    ).flow
     assert (at(found, "II").label_prevalence == {}) == hidden
 
 
@@ -181,7 +174,7 @@ def test_no_mean_map_of_few_images():
         for level, n in (("I", 10), ("II", 11))
     ]
     assert [
-        m.level for m in rules(flow=[flow("I", 90), flow("II", 90)], mean_maps=maps)["mean_maps"]
+        m.level for m in rules(flow=[flow("I", 90), flow("II", 90)], mean_maps=maps).mean_maps
     ] == ["II"]
 
 
@@ -194,7 +187,7 @@ def test_a_difference_to_a_withheld_reference_is_withheld():
         "performance": [figure("I", "accuracy", 90), figure("I", f"accuracy{DIFFERENCE}", 90)],
     }
     for reference, hidden in (("III", True), ("II", False)):
-        shown = rules(levels=["III", "IV"], reference=reference, **tables)["performance"]
+        shown = rules(levels=["III", "IV"], reference=reference, **tables).performance
         assert at(shown, "I", "accuracy").estimate == 0.87654
         assert (at(shown, "I", f"accuracy{DIFFERENCE}").estimate is None) == hidden
 
@@ -212,7 +205,7 @@ def test_figures_that_rest_on_a_small_class_are_withheld(metric):
             *(r for r in rows if (r.level, r.metric) != ("II", "sensitivity")),
             figure("II", "sensitivity", positives),
         ]
-        shown = rules(**tables, performance=small)["performance"]
+        shown = rules(**tables, performance=small).performance
         assert (at(shown, "II", metric).estimate is None) == hidden
         assert (
             at(shown, "I", f"{metric}{DIFFERENCE}").estimate is None
@@ -235,7 +228,7 @@ def test_figures_without_their_base_have_two_digits():
         "heat": [heat("I", 90), heat("II", 70)],
         "performance": [figure("I", "accuracy", 90), figure("II", "accuracy", 70)],
     }
-    for row in rules(**tables)["performance"]:
+    for row in rules(**tables).performance:
         assert (row.n_images, row.estimate, row.low, row.high) == (None, 0.88, 0.81, 0.92)
 
 
@@ -252,7 +245,7 @@ def test_a_level_whose_performance_is_narrowed_down_has_a_companion():
         "zero_heat",
         np.nan,
     ]
-    rows = describe(Measurements(table, images, None, meas.run), Plan())["performance"]
+    rows = describe(Measurements(table, images, None, meas.run), Plan()).performance
     assert {r.level for r in rows if OVER_ANALYSED in r.reason and r.attribute == "tone"} == {
         "I",
         "III",
@@ -284,7 +277,7 @@ def steps(level, attribute="tone", **counts):
 
 
 def solved(*flow_rows):
-    return {"flow": flow_rows, "heat": (), "exclusions": (), "performance": ()}
+    return Tables(flow=flow_rows)
 
 
 def test_a_cell_is_safe_if_it_may_be_larger_or_smaller():
@@ -311,7 +304,7 @@ def test_the_largest_level_gets_its_count_back_first():
     meas = planted({"I": 90, "II": 70, "III": 40}, 0, absent=0.85)
     found = [
         row
-        for row in describe(meas, Plan(privacy={"min_cell": 3}))["flow"]
+        for row in describe(meas, Plan(privacy={"min_cell": 3})).flow
         if row.attribute == "tone" and row.level in ("I", "II")
     ]
     assert [row.n_manifest for row in found] == [90, None]
@@ -323,7 +316,7 @@ def test_rare_undefined_heat_over_all_images_is_counted_from_its_share():
     ]
     rows = (*of_all, heat("I", 100, undefined=10 / 110))
     assert [
-        row.undefined_share is None for row in _without_rare_totals({"heat": rows}, {}, 11)["heat"]
+        row.undefined_share is None for row in _without_rare_totals(Tables(heat=rows), 11).heat
     ] == [True, False, False]
 
 
@@ -332,9 +325,9 @@ def test_fifteen_hundred_unknowns_are_solved_for(levels, is_solved):
     """Thirteen states of an image (unreadable, or three labels, heat or none, ruler or none) in every level."""
     meas = planted({f"L{k:03}": 2 for k in range(levels)}, 0, unlabelled=0.05)
     plan = Plan(privacy={"min_cell": 1})
-    census = take_census(meas, plan, method_targets(meas, plan)[0])
-    parts = {"exclusions": exclusion_rows(census, {}), "heat": heat_rows_of([census], plan, ())}
-    found = population(census, predictions(meas, plan)[0], parts, "tone", label_codes(census))
+    cohort = take_cohort(meas, plan)
+    parts = Tables(exclusions=exclusion_rows(cohort, {}), heat=heat_rows_of([cohort], plan))
+    found = population(cohort, predictions(meas, plan)[0], parts, "tone", label_codes(cohort))
     assert (found is not None) == is_solved
     if found is not None:
         assert (len(found.states), len(found.truth), found.truth.sum()) == (
