@@ -69,7 +69,8 @@ def test_labels_that_match_no_class_are_an_error_before_measuring(
 ):
     manifest = audit_with(tmp_path, labels, target=target)
     monkeypatch.setattr(
-        "gradaudit.measuring.resolve_layer", lambda *_: pytest.fail("the network ran first")
+        "gradaudit.measurement.prepare.resolve_layer",
+        lambda *_: pytest.fail("the network ran first"),
     )
     for command in ("report", "measure"):
         code, out, err = run_command(command, manifest, "--run", tmp_path / "run")
@@ -117,7 +118,8 @@ def test_where_the_plan_names_classes_validate_says_both_sides(tmp_path, run_com
 def test_the_target_label_without_any_label_is_an_error(tmp_path, run_command, monkeypatch):
     manifest = audit_with(tmp_path, {"warm": "", "cold": ""}, target="label")
     monkeypatch.setattr(
-        "gradaudit.measuring.resolve_layer", lambda *_: pytest.fail("the network ran first")
+        "gradaudit.measurement.prepare.resolve_layer",
+        lambda *_: pytest.fail("the network ran first"),
     )
     code, out, err = run_command("measure", manifest, "--run", tmp_path / "run")
     assert (code, out) == (2, "")

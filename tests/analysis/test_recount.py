@@ -7,7 +7,7 @@ import copy
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import pandas as pd
@@ -297,8 +297,9 @@ def test_another_method_in_the_table_moves_no_number_of_the_plans_own(measured: 
     )
     told = []
     for one in (meas, both):
-        parts = describe(one, plan)
-        picks = pick_images(one, plan, parts["attributes"], {})
+        tables = describe(one, plan)
+        parts = {f.name: getattr(tables, f.name) for f in fields(tables)}
+        picks = pick_images(one, plan, tables.attributes, {})
         heat = tuple(row for row in parts["heat"] if row.method == plan.explain.method)
         checks = [
             c for c in parts["checks"] if c.code != "GA411"

@@ -468,7 +468,7 @@ def drawn_forests(document, monkeypatch):
         seen.append((list(rows), figure))
         return figure
 
-    monkeypatch.setattr("gradaudit.report.heat.forest_plot", spy)
+    monkeypatch.setattr("gradaudit.report.sections.findings.forest_plot", spy)
     for block in SECTIONS.get("heat")(document):
         if isinstance(block, Drawing):
             block.draw()
