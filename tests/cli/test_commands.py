@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 import gradaudit as ga
-from gradaudit.cli import app
+from gradaudit.cli import app, plans
 from gradaudit.plan import build_plan
 from tests.small_audits import write_audit
 
