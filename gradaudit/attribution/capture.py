@@ -364,16 +364,17 @@ class _Trunk:
     def patch(self, stack: ExitStack, output: Tensor, index: int, dense: bool) -> None:
         """Let recorded outputs of image ``index`` stand in for modules until the stack unwinds.
 
-        Modules before the layer answer with their record, the layer itself with ``output``.
-
-        ``index``, the layer with ``output``.
+        Modules before the layer answer with their record, the layer itself with ``output``.  What
+        they answer is a copy, or repeats one value so that torch refuses to write into it: the
+        model may change it in place, and neither the record nor ``output`` must change with it.
         """
+        count, own = len(output), output.clone()
 
         def narrow(t: Tensor) -> Tensor:
             if not t.ndim or len(t) != self.rows:
-                return t
-            repeated = t[index : index + 1].expand(len(output), *t.shape[1:])
-            return repeated.clone() if dense else repeated
+                return t.clone()
+            repeated = t[index : index + 1].expand(count, *t.shape[1:])
+            return repeated.clone() if dense or count == 1 else repeated
 
         for module, outputs in self.outputs.items():
             _answer(stack, module, [map_tensors(narrow, value) for value in outputs])
@@ -381,7 +382,7 @@ class _Trunk:
         _answer(
             stack,
             self.layer,
-            [map_tensors(lambda leaf: output if leaf is old else narrow(leaf), self.result)],
+            [map_tensors(lambda leaf: own if leaf is old else narrow(leaf), self.result)],
         )
 
 
@@ -412,27 +413,44 @@ def _record_trunk(module: nn.Module, layer: str, inputs: Inputs) -> _Trunk:
         if not (layer == name or layer.startswith(name + ".") or name == "")
     }
     target = find_layer(module, layer)
-    outputs: dict[nn.Module, list[Any]] = {}
+    taken: list[tuple[nn.Module, Any, Any]] = []  # module, its output, a copy of that
     result: list[Any] = []
+    outputs: dict[nn.Module, list[Any]] = {}
 
     def record(submodule: nn.Module, args: Any, output: Any) -> None:
         if result:
             return
-        for inside in submodule.modules():  # what ran inside is covered by this output
-            if inside is not submodule:
-                outputs.pop(inside, None)
-        outputs.setdefault(submodule, []).append(output)
+        covered = {inside for inside in submodule.modules() if inside is not submodule}
+        taken[:] = [one for one in taken if one[0] not in covered]
+        taken.append((submodule, output, map_tensors(torch.clone, output)))
+
+    def finish(submodule: nn.Module, args: Any, output: Any) -> None:
+        result.append(map_tensors(torch.clone, output))  # what follows may write into it
+        for k, (before, now, then) in enumerate(taken):
+            if names[before].startswith(layer + "."):
+                continue
+            later = {place for _, other, _ in taken[k + 1 :] for place in _places(other)}
+            # a later module that wrote into it will not run again; a function that did, will
+            rewritten = bool(_places(now) & later)
+            outputs.setdefault(before, []).append(
+                map_tensors(torch.clone, now) if rewritten else then
+            )
 
     with borrowed(module) as stack, torch.no_grad():
         for submodule in names:
             stack.callback(submodule.register_forward_hook(record).remove)
-        stack.callback(
-            target.register_forward_hook(lambda m, args, output: result.append(output)).remove
-        )
+        stack.callback(target.register_forward_hook(finish).remove)
         call(module, inputs)
-    kept = {
-        submodule: kept
-        for submodule, kept in outputs.items()
-        if not names[submodule].startswith(layer + ".")
-    }
-    return _Trunk(target, batch_size(inputs), result[0], kept)
+    return _Trunk(target, batch_size(inputs), result[0], outputs)
+
+
+def _places(output: Any) -> set[int]:
+    """Where the tensors of an output lie in memory: two of one place change together."""
+    found: set[int] = set()
+
+    def note(tensor: Tensor) -> Tensor:
+        found.add(tensor.untyped_storage().data_ptr())
+        return tensor
+
+    map_tensors(note, output)
+    return found

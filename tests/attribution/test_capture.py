@@ -230,6 +230,12 @@ def test_errors_name_the_layer_and_what_to_do():
         capture(net, "unused", images(), PREDICTED)
     with pytest.raises(LayerError, match="does not depend"):
         capture(net, "conv2", images(), FunctionScore(lambda out: torch.zeros(3)))
+    net.aside = nn.Conv2d(12, 2, 1)
+    net.relu2.register_forward_hook(lambda module, args, output: (net.aside(output), output)[1])
+    with pytest.raises(
+        LayerError, match=r"does not depend on the layer 'aside'\. Choose a layer on the way"
+    ):
+        capture(net, "aside", images(), PREDICTED)
     with pytest.raises(TargetError, match=r"expected floats \(3,\) or \(3, K\)"):
         capture(net, "conv2", images(), FunctionScore(lambda out: out.sum()))
 
@@ -351,6 +357,60 @@ def test_replayed_head_equals_a_whole_pass(build, layer):
         rtol=1e-5,
         atol=1e-6,
     )
+
+
+class Added(nn.Module):
+    """The layer's output is added to its input, which a function and a module change first; in place or not."""
+
+    def __init__(self, scaled, rectified, in_place):
+        super().__init__()
+        self.before, self.layer = nn.Conv2d(3, 6, 4, 4), nn.Conv2d(6, 6, 3, 1, 1)
+        self.relu, self.fc = nn.ReLU(in_place), nn.Linear(6, 4)
+        self.scaled, self.rectified, self.in_place = scaled, rectified, in_place
+
+    def forward(self, x):
+        x = self.before(x)
+        if self.scaled:
+            x = x.mul_(2) if self.in_place else x * 2
+        if self.rectified:
+            x = self.relu(x)
+        y = self.layer(x)
+        x = x.add_(y) if self.in_place else x + y
+        return self.fc(torch.tanh(x).mean((2, 3)))
+
+
+@pytest.mark.parametrize("rectified", [False, True])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_replay_of_a_network_that_writes_in_place_equals_its_twin_that_does_not(
+    scaled, rectified
+):
+    """For several altered maps and for one, and however often: the record of what ran before stays as it was."""
+    x, generator = images(), torch.Generator().manual_seed(0)
+    twin, got = (
+        capture(
+            seeded(Added, scaled=scaled, rectified=rectified, in_place=in_place),
+            "layer",
+            x,
+            PREDICTED,
+        )
+        for in_place in (False, True)
+    )
+    for count in (1, 4, 1, 1):
+        altered = torch.randn((count, *got.activations.shape[1:]), generator=generator)
+        torch.testing.assert_close(got.head(altered, 1), twin.head(altered, 1))
+    torch.testing.assert_close(got.head(got.activations[1:2], 1), got.scores[1:2])
+
+
+@pytest.mark.parametrize(("build", "layer"), [(GapNet, "conv2"), (DeepHead, "body")])
+def test_a_replay_changes_neither_the_capture_nor_what_it_was_given(build, layer):
+    got = capture(seeded(build, inplace=True), layer, images(), PREDICTED)
+    altered, kept = torch.randn(got.activations.shape), got.activations.clone()
+    given = altered.clone()
+    got.head(altered, 0)
+    got.head(got.activations, 0)
+    got.head(got.activations[:1], 0)
+    assert torch.equal(altered, given)
+    assert torch.equal(got.activations, kept)
 
 
 def test_a_replay_runs_nothing_before_the_layer():

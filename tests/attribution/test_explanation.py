@@ -449,6 +449,11 @@ def test_region_metrics_has_a_row_per_image_and_region():
     pd.testing.assert_frame_equal(
         region_metrics(torch.from_numpy(heat), torch.from_numpy(masks)), table
     )
+    whole = np.arange(16).reshape(1, 4, 4) % 5
+    inside = whole[:, None] > 2
+    pd.testing.assert_frame_equal(
+        region_metrics(whole, inside), region_metrics(whole.astype(float), inside.astype(float))
+    )
 
 
 def test_region_metrics_refuses_what_does_not_fit():
@@ -654,6 +659,8 @@ def test_stored_maps_hold_the_heat_and_the_coverage(clf):
     heat = next(row for row in rows.maps if row["kind"] == "heat")
     values = np.frombuffer(heat["values"], np.float32).reshape(heat["height"], heat["width"])
     np.testing.assert_allclose(values, explain(clf, x).heat()[0], rtol=1e-5, atol=1e-9)
+    named = {(row["kind"], row["name"]) for row in rows.maps if row["kind"] != "heat"}
+    assert named == {("region", name) for name in batch_of(x).region_names}
     half = next(row for row in rows.maps if row["name"] == "half")
     cover = np.frombuffer(half["values"], np.uint8).reshape(8, 8)
     assert cover[:3].min() == 255

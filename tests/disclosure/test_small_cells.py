@@ -17,12 +17,12 @@ from gradaudit.disclosure.attacker import (
     population,
 )
 from gradaudit.disclosure.decision import suppressed_levels
-from gradaudit.disclosure.equations import Population, State
+from gradaudit.disclosure.equations import Population, State, published
 from gradaudit.disclosure.small_cells import is_small, small_levels
 from gradaudit.disclosure.suppression import apply_min_cell, withheld_cells
 from gradaudit.performance.table import predictions
 from gradaudit.plan import Plan
-from gradaudit.records import ALL, DIFFERENCE, OVER_ANALYSED, STEPS, Measurements
+from gradaudit.records import ALL, DIFFERENCE, OVER_ANALYSED, STEPS, UNKNOWN, Measurements
 from gradaudit.result_schema import FlowRow, HeatRow, MeanMap, PerformanceRow, Tables
 
 RESTS_ON_ONE_CLASS = ("sensitivity", "specificity", "ppv", "auc", "calibration_slope")
@@ -252,6 +252,22 @@ def test_a_level_whose_performance_is_narrowed_down_has_a_companion():
     }
 
 
+def test_the_base_of_every_region_is_looked_at():
+    """The ruler is not there in three labelled images of III; the lesion, which anchors the tables, is there in all."""
+    meas = planted(
+        {"I": 90, "II": 70, "III": 50}, 0, fail=0.0, cold=0.0, absent=0.0, unlabelled=0.0
+    )
+    table = meas.table.copy()
+    gone = meas.images.loc[meas.images["subgroup.tone"] == "III", "image_id"].iloc[:3]
+    table.loc[
+        table["image_id"].isin(gone) & (table["region"] == "ruler"),
+        ["reason", "heat_share", "area_share"],
+    ] = ["empty_mask", np.nan, 0.0]
+    rows = describe(Measurements(table, meas.images, None, meas.run), Plan()).performance
+    narrowed = {r.level for r in rows if OVER_ANALYSED in r.reason and r.attribute == "tone"}
+    assert narrowed == {"I", "III"}
+
+
 # ── the reader who solves the tables ────────────────────────────────────────────────────────────────────────────────
 
 
@@ -292,6 +308,43 @@ def test_a_cell_is_safe_if_it_may_be_larger_or_smaller():
         11,
     )  # more or fewer
     assert not is_safe(people([3, 40, 50, 0]), solved(steps("I", n_manifest=43, n_readable=40)), 11)
+
+
+@pytest.mark.parametrize(
+    ("metric", "narrowed", "counted"),
+    [
+        ("accuracy", False, (40, 30)),
+        ("accuracy", True, (40, 30)),
+        ("sensitivity", False, (40, 0)),
+        ("specificity", False, (0, 30)),
+        ("auc", False, None),
+    ],
+)
+def test_the_base_of_a_figure_is_an_equation(metric, narrowed, counted):
+    """Three labels, malignant, benign and unknown: of I 40, 30 and 3 images."""
+    states = tuple(State("", label, "", ("",)) for label in range(3))
+    truth, labels = np.array([40.0, 30, 3, 50, 50, 50]), ("malignant", "benign", UNKNOWN)
+    people = Population(
+        "tone", ("I", "II"), states, truth, labels, ("lesion",), 0, frozenset({0, 1}), 0
+    )
+    row = PerformanceRow(
+        attribute="tone",
+        level="I",
+        metric=metric,
+        estimate=0.5,
+        n_images=sum(counted or (1,)),
+        reason=OVER_ANALYSED if narrowed else "",
+    )
+    found = list(published(people, Tables(performance=(row,))))
+    if counted is None:
+        assert found == []
+    else:
+        ((coefficients, low, high),) = found
+        assert (coefficients @ truth, low, high) == (sum(counted),) * 3
+        assert coefficients.tolist() == [float(n > 0) for n in counted] + [0.0] * 4
+    readable = Tables(flow=(steps("I", n_readable=73),), performance=(row,))
+    told = metric == "accuracy"  # 73 less 70 are the three unlabelled ones
+    assert is_safe(people, readable, 11) == (not told)
 
 
 def test_tables_that_contradict_the_truth_prove_nothing():

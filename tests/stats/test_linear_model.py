@@ -1,6 +1,7 @@
 """Rows, spline and design: against Harrell's equation, least squares and dense matrices."""
 
 import numpy as np
+import pytest
 from dense_models import a_design, dense
 
 from gradaudit.stats import (
@@ -38,8 +39,35 @@ def test_spline_is_straight_outside_and_smooth_inside():
     assert np.abs(np.diff(second, axis=0)).max() < 0.01  # the second derivative has no jump
 
 
-def test_spline_is_harrells_equation_at_the_5_35_65_and_95_percent_points():
-    """Equation 2.25 written out, with points that lie between two values (linear interpolation)."""
+def harrell(x, knots):
+    """Equation 2.25 of Harrell 2015, value by value."""
+
+    def third_power(v, t):
+        return (v - t) ** 3 if v > t else 0.0
+
+    first, before, last = knots[0], knots[-2], knots[-1]
+
+    def bend(v, t):
+        tails = third_power(v, before) * (last - t) / (last - before)
+        tails -= third_power(v, last) * (before - t) / (last - before)
+        return (third_power(v, t) - tails) / (last - first) ** 2
+
+    return [[v, *(bend(v, t) for t in knots[:-2])] for v in x]
+
+
+@pytest.mark.parametrize("knots", [(1, 2, 7), (1, 2, 7, 9.5), (0.5, 1, 3, 7, 9.5)])
+def test_spline_with_any_number_of_knots_is_harrells_equation(knots):
+    x = np.linspace(0, 11, 45)
+    np.testing.assert_allclose(
+        linear_model.spline_basis(x, np.array(knots, float)),
+        harrell(x, knots),
+        rtol=1e-10,
+        atol=1e-12,
+    )
+
+
+def test_spline_bends_at_the_5_35_65_and_95_percent_points():
+    """Points that lie between two values are interpolated between them."""
     x = np.array([0.0, 1.0, 2.5, 4.0, 7.0, 7.5, 9.0, 12.0, 20.0, 33.0])
 
     def point(share):
@@ -47,19 +75,8 @@ def test_spline_is_harrells_equation_at_the_5_35_65_and_95_percent_points():
         below = int(place)
         return x[below] + (place - below) * (x[below + 1] - x[below])
 
-    t1, t2, t3, t4 = (point(share) for share in (0.05, 0.35, 0.65, 0.95))
-
-    def third_power(v, t):
-        return (v - t) ** 3 if v > t else 0.0
-
-    expected = [
-        [v, *(
-            (third_power(v, t) - third_power(v, t3) * (t4 - t) / (t4 - t3) + third_power(v, t4) * (t3 - t) / (t4 - t3)) / (t4 - t1) ** 2
-            for t in (t1, t2)
-        )]
-        for v in x
-    ]  # fmt: skip
-    np.testing.assert_allclose(linear_model.spline_basis(x), expected, rtol=1e-12)
+    knots = [point(share) for share in (0.05, 0.35, 0.65, 0.95)]
+    np.testing.assert_allclose(linear_model.spline_basis(x), harrell(x, knots), rtol=1e-12)
 
 
 def test_logit_moves_only_what_has_none():
@@ -72,6 +89,7 @@ def test_logit_moves_only_what_has_none():
 def test_spline_of_few_values_is_a_line_and_of_a_constant_nothing():
     assert linear_model.spline_basis(np.array([0.0, 1.0] * 20)).shape == (40, 1)
     assert linear_model.spline_basis(np.ones(5)).shape == (5, 0)
+    assert linear_model.spline_basis(np.empty(0)).shape == (0, 0)
     assert np.isfinite(linear_model.logit(np.array([0.0, 0.5, 1.0]))).all()
 
 

@@ -64,6 +64,23 @@ def test_a_departure_is_a_joint_test_however_few_levels_there_are(count, patient
 
 
 @pytest.mark.parametrize(
+    ("sizes", "reason"),
+    [((40, 10, 30), ""), ((40, 9, 30), "fewer than three levels have 10 clusters")],
+)
+def test_a_departure_from_the_line_takes_three_levels(sizes, reason):
+    level = np.repeat(np.arange(3), sizes)
+    found = disparity(
+        np.random.default_rng(29).random(len(level)),
+        np.array(list("abc"))[level],
+        order=list("abc"),
+        permutations=99,
+    )
+    departure = next(c for c in found.contrasts if c.kind == "departure")
+    assert departure.reason == reason
+    assert np.isfinite(departure.p) == (not reason)
+
+
+@pytest.mark.parametrize(
     ("sizes", "withheld"),
     [
         ((8, 8, 8), True),

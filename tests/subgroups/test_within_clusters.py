@@ -1,6 +1,7 @@
 """Differences within patients and pairs."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import worlds
 
@@ -42,6 +43,42 @@ def test_pairs_are_differences_within_pairs():
     assert c.estimate == pytest.approx(expected, rel=1e-10)
     assert c.se == pytest.approx(per_patient.std() / np.sqrt(len(per_patient)), rel=1e-10)
     assert c.method == "sign flip"
+
+
+def test_an_undefined_value_takes_its_pair_along_and_leaves_the_others():
+    d = worlds.marked_pairs(25)(np.random.default_rng(30))
+    holed = d.assign(value=np.where(d.index == 3, np.nan, d["value"]))
+    whole = d[d["pair"] != d["pair"][3]]
+    first, second = (
+        disparity(
+            x["value"], x["group"], clusters=x["cluster"], pairs=x["pair"], permutations=99
+        ).contrasts[0]
+        for x in (holed, whole)
+    )
+    assert (first.estimate, first.se, first.p) == pytest.approx(
+        (second.estimate, second.se, second.p), rel=1e-12
+    )
+    assert first.notes == second.notes
+
+
+def test_what_is_constant_inside_patients_adjusts_nothing_inside_them():
+    """A difference of 0.1 and 0.1 can be 1e-17 in floating point: such a column is no covariate."""
+    d = worlds.body_sites(30)(np.random.default_rng(31))
+    age = pd.DataFrame({"age": d["cluster"].to_numpy() * 0.1 + 0.7})
+    plain, adjusted = (
+        disparity(
+            d["value"],
+            d["group"],
+            clusters=d["cluster"],
+            covariates=covariates,
+            within=True,
+            permutations=99,
+        ).contrasts[0]
+        for covariates in (None, age)
+    )
+    assert (adjusted.estimate, adjusted.se, adjusted.df) == pytest.approx(
+        (plain.estimate, plain.se, plain.df), rel=1e-9
+    )
 
 
 def test_an_attribute_that_varies_inside_clusters_is_compared_inside_them():
