@@ -3,11 +3,12 @@
     make mutants                                 everything, about half an hour of two cores; writes reports/mutants.md
     python benchmarks/mutants.py --only named    the mutations written by hand alone
     python benchmarks/mutants.py --since main    only in files that changed since a revision
-    python benchmarks/mutants.py --tests-of REV  the named ones against the tests of another revision (the column "before")
+    python benchmarks/mutants.py --tests-of REV  the named ones against the tests of another revision
 
 Two kinds of mutants, both described in benchmarks/mutants.toml, the one place that names files of the package and of the tests:
 
-named   a text inside one definition, what takes its place, and why that matters
+named   a text inside one definition, what takes its place, and why that matters; ``before`` says what the tests of the revision
+        named under [before] made of it, measured once when the table was written
 drawn   a sample of what mutmut (https://mutmut.readthedocs.io) generates for the listed modules, in proportion to how much it finds in each
 
 Only mutmut's generator is used.  Its own runner passes decorated functions over, and nearly every formula here is registered by a
@@ -16,8 +17,9 @@ mutant: the child finds the package in a temporary copy of the tree, in which on
 until the first failure.  Strings outside functions (labels of cards) are not drawn.
 
 A mutant is killed by a failing test, by an import that fails, by a crash, or by running five times as long as the tests do without it.
-The command fails where a named mutant survives, where more than 15 % of the drawn ones do, or where a survivor has no explanation in
-benchmarks/mutants.toml.
+The command fails where a named mutant survives, where more than 15 % of the drawn ones do, or, when it writes the report, where a
+survivor has no explanation in benchmarks/mutants.toml: "equivalent", because nothing that the package gives out can change, or why it
+is accepted.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ import datetime
 import difflib
 import gc
 import importlib
+import importlib.metadata
 import json
 import os
 import random
@@ -43,7 +46,7 @@ import tomllib
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -106,6 +109,7 @@ class Mutant:
     becomes: str
     source: str
     why: str = ""
+    before: str = ""
 
     @property
     def key(self) -> str:
@@ -175,7 +179,8 @@ def _named(module: Module, entry: dict[str, str]) -> Mutant:
         )
     changed = body[: found[0].start()] + put + body[found[0].end() :]
     source = "".join([*lines[:start], changed, *lines[end:]])
-    return _mutant(module, path, name, "".join(lines), source, entry["why"])
+    mutant = _mutant(module, path, name, "".join(lines), source)
+    return replace(mutant, why=entry["why"], before=entry.get("before", ""))
 
 
 def _pattern(find: str) -> str:
@@ -211,9 +216,7 @@ def _defined(node: ast.stmt) -> list[str]:
     return [n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name)]
 
 
-def _mutant(
-    module: Module, path: Path, definition: str, old: str, new: str, why: str = ""
-) -> Mutant:
+def _mutant(module: Module, path: Path, definition: str, old: str, new: str) -> Mutant:
     changed = [
         line
         for line in difflib.unified_diff(old.splitlines(), new.splitlines(), n=0, lineterm="")
@@ -222,7 +225,7 @@ def _mutant(
     was, becomes = (
         " ⏎ ".join(line[1:].strip() for line in changed if line[0] == sign) for sign in "-+"
     )
-    return Mutant(module, path.relative_to(ROOT).as_posix(), definition, was, becomes, new, why)
+    return Mutant(module, path.relative_to(ROOT).as_posix(), definition, was, becomes, new)
 
 
 # ── drawing from mutmut ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -552,6 +555,7 @@ def told(mutants: Sequence[Mutant], outcomes: Sequence[Outcome]) -> list[dict[st
             "was": m.was,
             "becomes": m.becomes,
             "why": m.why,
+            "before": m.before,
             "killed": o.killed,
             "by": o.by,
         }
@@ -576,14 +580,9 @@ def explanations(table: dict[str, Any]) -> dict[str, str]:
 
 
 def report(figures: dict[str, Any], table: dict[str, Any]) -> str:
-    named, drawn, before = (
-        figures["named"],
-        figures["drawn"],
-        figures.get("before", {"rows": [], "tests_of": "–"}),
-    )
-    earlier = {key_of(row): row["killed"] for row in before["rows"]}
+    named, drawn = figures["named"], figures["drawn"]
     survived = [row for row in named["rows"] if not row["killed"]]
-    known = [earlier[key_of(row)] for row in named["rows"] if key_of(row) in earlier]
+    known = [row["before"] for row in named["rows"] if row["before"]]
     lines = [
         "# Do the tests notice?", "",
         "One wrong constant or rule at a time is put into a copy of the package, and the fast tests of that module are run: a mutant that no test",
@@ -591,12 +590,12 @@ def report(figures: dict[str, Any], table: dict[str, Any]) -> str:
         f"Run on {figures['date']} with `{figures['command']}`, seed {drawn['seed']}, mutmut {figures['mutmut']}.", "",
         "## Named mutations", "",
         f"{len(named['rows'])} mutations written by hand: {len(survived)} survive. "
-        f"With the tests of {before['tests_of']}, before those that this page asks for were written, "
-        f"{sum(not k for k in known)} of {len(known)} survived.", "",
+        f"With the tests of {table['before']['tests_of']}, before those that this page asks for were written, "
+        f"{known.count('survived')} of {len(known)} survived.", "",
         "| module | definition | was | becomes | why it matters | before | now |", "|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for row in named["rows"]:
-        then = {True: "killed", False: "**survived**", None: "–"}[earlier.get(key_of(row))]
+        then = {"killed": "killed", "survived": "**survived**"}.get(row["before"], "–")
         now = (
             f"killed by {_code(row['by'].partition('tests/')[2] or row['by'])}"
             if row["killed"]
@@ -632,7 +631,8 @@ def report(figures: dict[str, Any], table: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def shortcomings(figures: dict[str, Any], table: dict[str, Any]) -> list[str]:
+def shortcomings(figures: dict[str, Any], table: dict[str, Any], whole: bool) -> list[str]:
+    """What makes the command fail; a run of a part asks for no explanations, because its draw is another one."""
     named, drawn, why = figures["named"]["rows"], figures["drawn"]["rows"], explanations(table)
     left = [row for row in drawn if not row["killed"]]
     found = [f"The named mutant survives: {key_of(row)}" for row in named if not row["killed"]]
@@ -643,7 +643,7 @@ def shortcomings(figures: dict[str, Any], table: dict[str, Any]) -> list[str]:
     return found + [
         f"A survivor without explanation in {TABLE.name}: {key_of(row)}"
         for row in left
-        if key_of(row) not in why
+        if whole and key_of(row) not in why
     ]
 
 
@@ -675,7 +675,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--tests-of",
         default="",
-        help="run the named ones against this revision's tests, and keep the outcome as 'before'",
+        help="run the named ones against this revision's tests; the report is not rewritten",
     )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument(
@@ -708,7 +708,7 @@ def main() -> int:
     if ask.report:
         figures = kept()
         REPORT.write_text(report(figures, table), encoding="utf-8")
-        return _said(shortcomings(figures, table))
+        return _said(shortcomings(figures, table, whole=True))
     named = [] if ask.only == "drawn" else chosen(named_mutants(table), ask)
     drawn, sizes = [], {}
     if ask.only != "named" and not ask.tests_of:
@@ -727,24 +727,19 @@ def main() -> int:
             told(named, runner.outcomes(named)),
             told(drawn, runner.outcomes(drawn)),
         )
-    figures = kept()
     if ask.tests_of:
-        figures["before"] = {"tests_of": ask.tests_of, "rows": named_rows}
-        keep(figures)
-        print(
-            f"{sum(not row['killed'] for row in named_rows)} of {len(named_rows)} survive the tests of {ask.tests_of}"
-        )
+        survived = sum(not row["killed"] for row in named_rows)
+        print(f"{survived} of {len(named_rows)} survive the tests of {ask.tests_of}")
         return 0
-    import importlib.metadata
-
-    figures |= {
+    figures = {
         "date": datetime.date.today().isoformat(), "command": "make mutants", "mutmut": importlib.metadata.version("mutmut"),
         "named": {"rows": named_rows}, "drawn": {"seed": ask.seed, "sizes": sizes, "rows": drawn_rows},
     }  # fmt: skip
-    if not (ask.only or ask.module or ask.match or ask.since):
+    whole = not (ask.only or ask.module or ask.match or ask.since)
+    if whole:
         keep(figures)
         REPORT.write_text(report(figures, table), encoding="utf-8")
-    return _said(shortcomings(figures, table))
+    return _said(shortcomings(figures, table, whole))
 
 
 def _said(wrong: Sequence[str]) -> int:

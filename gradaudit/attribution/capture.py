@@ -405,51 +405,88 @@ def _answer(stack: ExitStack, module: nn.Module, outputs: list[Any]) -> None:
     stack.callback(restore)
 
 
-def _record_trunk(module: nn.Module, layer: str, inputs: Inputs) -> _Trunk:
-    """Run once more and keep the outputs of the largest modules that end before the layer does."""
-    names = {
-        submodule: name
-        for name, submodule in module.named_modules()
-        if not (layer == name or layer.startswith(name + ".") or name == "")
-    }
-    target = find_layer(module, layer)
-    taken: list[tuple[nn.Module, Any, Any]] = []  # module, its output, a copy of that
-    result: list[Any] = []
-    outputs: dict[nn.Module, list[Any]] = {}
+@dataclass(frozen=True)
+class _Given:
+    """What a module gave: the output itself, to see what becomes of it, and a copy of it."""
 
-    def record(submodule: nn.Module, args: Any, output: Any) -> None:
-        if result:
+    module: nn.Module
+    output: Any
+    copy: Any
+
+
+class _Recorder:
+    """Hooks that keep the outputs of the largest modules that end before the layer does.
+
+    A module that writes into what an earlier one gave, or gives on a part of it, is left to run
+    again: its answer alone would leave the earlier output as it was.
+    """
+
+    def __init__(self) -> None:
+        self.given: list[_Given] = []
+        self.result: list[Any] = []
+        self._again: set[nn.Module] = set()
+        self._begun: dict[nn.Module, list[list[tuple[_Given, Any]]]] = {}
+
+    def begin(self, module: nn.Module, args: Any) -> None:
+        earlier = [(one, _versions(one.output)) for one in self.given]
+        self._begun.setdefault(module, []).append(earlier)
+
+    def end(self, module: nn.Module, args: Any, output: Any) -> None:
+        earlier = self._begun[module].pop()
+        if self.result:
             return
-        covered = {inside for inside in submodule.modules() if inside is not submodule}
-        taken[:] = [one for one in taken if one[0] not in covered]
-        taken.append((submodule, output, map_tensors(torch.clone, output)))
+        written = any(_versions(one.output) != version for one, version in earlier)
+        places = _places(output)
+        if written or any(_places(one.output) & places for one, _ in earlier):
+            self._again.add(module)
+            return
+        covered = {inside for inside in module.modules() if inside is not module}
+        self._again |= covered & {one.module for one, _ in earlier}
+        self.given = [one for one in self.given if one.module not in covered]
+        self.given.append(_Given(module, output, map_tensors(torch.clone, output)))
 
-    def finish(submodule: nn.Module, args: Any, output: Any) -> None:
-        result.append(map_tensors(torch.clone, output))  # what follows may write into it
-        for k, (before, now, then) in enumerate(taken):
-            if names[before].startswith(layer + "."):
-                continue
-            later = {place for _, other, _ in taken[k + 1 :] for place in _places(other)}
-            # a later module that wrote into it will not run again; a function that did, will
-            rewritten = bool(_places(now) & later)
-            outputs.setdefault(before, []).append(
-                map_tensors(torch.clone, now) if rewritten else then
-            )
+    def finish(self, module: nn.Module, args: Any, output: Any) -> None:
+        self.result.append(map_tensors(torch.clone, output))
 
+    def outputs(self) -> dict[nn.Module, list[Any]]:
+        """Copies by module, in the order of its calls; none where a call of it runs again."""
+        found: dict[nn.Module, list[Any]] = {}
+        for one in self.given:
+            if one.module not in self._again:
+                found.setdefault(one.module, []).append(one.copy)
+        return found
+
+
+def _record_trunk(module: nn.Module, layer: str, inputs: Inputs) -> _Trunk:
+    """Run once more and record what runs before the layer."""
+    recorder, target = _Recorder(), find_layer(module, layer)
     with borrowed(module) as stack, torch.no_grad():
-        for submodule in names:
-            stack.callback(submodule.register_forward_hook(record).remove)
-        stack.callback(target.register_forward_hook(finish).remove)
+        for name, submodule in module.named_modules():
+            around = not name or layer == name or layer.startswith(name + ".")
+            if around or name.startswith(layer + "."):
+                continue
+            stack.callback(submodule.register_forward_pre_hook(recorder.begin).remove)
+            stack.callback(submodule.register_forward_hook(recorder.end).remove)
+        stack.callback(target.register_forward_hook(recorder.finish).remove)
         call(module, inputs)
-    return _Trunk(target, batch_size(inputs), result[0], outputs)
+    return _Trunk(target, batch_size(inputs), recorder.result[0], recorder.outputs())
 
 
 def _places(output: Any) -> set[int]:
     """Where the tensors of an output lie in memory: two of one place change together."""
-    found: set[int] = set()
+    return {place for t in _tensors(output) if (place := t.untyped_storage().data_ptr())}
+
+
+def _versions(output: Any) -> list[int]:
+    """Counts of torch: how often each tensor of an output was written into."""
+    return [0 if t.is_inference() else t._version for t in _tensors(output)]
+
+
+def _tensors(output: Any) -> list[Tensor]:
+    found: list[Tensor] = []
 
     def note(tensor: Tensor) -> Tensor:
-        found.add(tensor.untyped_storage().data_ptr())
+        found.append(tensor)
         return tensor
 
     map_tensors(note, output)

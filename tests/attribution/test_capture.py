@@ -373,7 +373,8 @@ class Added(nn.Module):
         if self.scaled:
             x = x.mul_(2) if self.in_place else x * 2
         if self.rectified:
-            x = self.relu(x)
+            rectified = self.relu(x)
+            x = x if self.in_place else rectified  # in place, the old name holds it too
         y = self.layer(x)
         x = x.add_(y) if self.in_place else x + y
         return self.fc(torch.tanh(x).mean((2, 3)))
@@ -398,6 +399,22 @@ def test_a_replay_of_a_network_that_writes_in_place_equals_its_twin_that_does_no
     for count in (1, 4, 1, 1):
         altered = torch.randn((count, *got.activations.shape[1:]), generator=generator)
         torch.testing.assert_close(got.head(altered, 1), twin.head(altered, 1))
+    torch.testing.assert_close(got.head(got.activations[1:2], 1), got.scores[1:2])
+
+
+def test_a_replay_of_a_module_that_is_used_alone_and_in_another_one_equals_a_whole_pass():
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.layer = nn.Conv2d(3, 3, 3, 1, 1), nn.Conv2d(3, 6, 4, 4)
+            self.both, self.fc = nn.Sequential(self.one, nn.Tanh()), nn.Linear(9, 4)
+
+        def forward(self, x):
+            first = self.one(x)
+            seen = torch.tanh(self.layer(self.one(self.both(first))))
+            return self.fc(torch.cat([seen.mean((2, 3)), first.square().mean((2, 3))], 1))
+
+    got = capture(seeded(Shared), "layer", images(), PREDICTED)
     torch.testing.assert_close(got.head(got.activations[1:2], 1), got.scores[1:2])
 
 
