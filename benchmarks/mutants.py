@@ -32,6 +32,7 @@ import importlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -41,8 +42,10 @@ import time
 import tomllib
 import traceback
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -165,12 +168,21 @@ def _named(module: Module, entry: dict[str, str]) -> Mutant:
     path, (start, end) = places[0]
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     body = "".join(lines[start:end])
-    if body.count(find) != 1:
+    found = list(re.finditer(_pattern(find), body))
+    if len(found) != 1:
         raise TableError(
-            f"  {module.name}.{name}: {find!r} is there {body.count(find)} times, expected once."
+            f"  {module.name}.{name}: {find!r} is there {len(found)} times, expected once."
         )
-    source = "".join([*lines[:start], body.replace(find, put), *lines[end:]])
+    changed = body[: found[0].start()] + put + body[found[0].end() :]
+    source = "".join([*lines[:start], changed, *lines[end:]])
     return _mutant(module, path, name, "".join(lines), source, entry["why"])
+
+
+def _pattern(find: str) -> str:
+    """The text with any space between its tokens, as a formatter may break a line there."""
+    tokens = re.findall(r"\w+|[^\w\s]", find)
+    spaced = [rf"(?:,\s*)?{re.escape(t)}" if t in ")]}" else re.escape(t) for t in tokens]
+    return r"\s*".join(spaced)
 
 
 def _spans(source: str, name: str) -> Iterator[tuple[int, int]]:
@@ -216,8 +228,11 @@ def _mutant(
 # ── drawing from mutmut ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def generated_mutants(module: Module) -> list[Mutant]:
-    """Everything that mutmut's operators find in the module's functions, decorated or not, and in numbers outside of them."""
+def generated_mutants(module: Module) -> list[Callable[[], Mutant | None]]:
+    """Everything that mutmut's operators find in the module's functions, decorated or not, and in numbers outside of them.
+
+    Each is written out when it is called (a tenth of a second), and is None where the code comes out the same.
+    """
     import libcst as cst
     from mutmut.mutation.file_mutation import MutationVisitor, deep_replace
     from mutmut.mutation.mutators import mutation_operators
@@ -231,10 +246,20 @@ def generated_mutants(module: Module) -> list[Mutant]:
                 super()._skip_node_and_children(node)
             )
 
+    def written(path: Path, tree: cst.Module, mutation: Any, name: str) -> Mutant | None:
+        old, new = (
+            path.read_text(encoding="utf-8"),
+            deep_replace(tree, mutation.original_node, mutation.mutated_node).code,
+        )
+        return (
+            None
+            if ast.dump(ast.parse(old)) == ast.dump(ast.parse(new))
+            else _mutant(module, path, name, old, new)
+        )
+
     found = []
     for path in module.paths():
-        old = path.read_text(encoding="utf-8")
-        wrapper = cst.MetadataWrapper(cst.parse_module(old))
+        wrapper = cst.MetadataWrapper(cst.parse_module(path.read_text(encoding="utf-8")))
         visitor = Everywhere(mutation_operators, IgnoredCode(set(), set(), set()))
         wrapper.visit(visitor)
         for mutation in visitor.mutations:
@@ -243,11 +268,7 @@ def generated_mutants(module: Module) -> list[Mutant]:
                 mutation.original_node, cst.BaseNumber
             ):
                 name = inside.name.value if isinstance(inside, cst.FunctionDef) else "(constants)"
-                new = deep_replace(
-                    wrapper.module, mutation.original_node, mutation.mutated_node
-                ).code
-                if ast.dump(ast.parse(old)) != ast.dump(ast.parse(new)):
-                    found.append(_mutant(module, path, name, old, new))
+                found.append(partial(written, path, wrapper.module, mutation, name))
     return found
 
 
@@ -267,11 +288,13 @@ def drawn_mutants(
 ) -> tuple[list[Mutant], dict[str, int]]:
     """A sample over the modules, and how many mutants there are in each."""
     everything = {module.name: generated_mutants(module) for module in modules}
-    chosen = []
+    chosen: list[Mutant] = []
     for (name, mutants), share in zip(
         everything.items(), shares([len(m) for m in everything.values()], count), strict=True
     ):
-        chosen += random.Random(f"{seed} {name}").sample(mutants, share)
+        random.Random(f"{seed} {name}").shuffle(mutants)
+        real = (mutant for write in mutants if (mutant := write()) is not None)
+        chosen += islice(real, share)
     return chosen, {name: len(mutants) for name, mutants in everything.items()}
 
 

@@ -1,5 +1,6 @@
 """The plan of the house, executed: layers and wings by import-linter, sizes by counting, and what is loaded when."""
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -8,17 +9,18 @@ import pytest
 from importlinter.application.use_cases import lint_imports
 from importlinter.configuration import configure
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-from structure import structure_of
-
-PACKAGE = Path(__file__).parents[1] / "gradaudit"
-ROOT = PACKAGE.parent
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "gradaudit"
+_spec = importlib.util.spec_from_file_location("structure", ROOT / "benchmarks" / "structure.py")
+structure = importlib.util.module_from_spec(_spec)
+sys.modules["structure"] = structure
+_spec.loader.exec_module(structure)
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "base", "misc", "util", "helper"}
 ROOT_ENTRIES = {
     "pyproject.toml", "README.md", "Makefile", "LICENSE", "constraints.txt", "gradaudit", "tests", "benchmarks", "reports", "notebooks",
     "data_manifests", "docs", "changelog.d", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "CITATION.cff", "Dockerfile",
 }  # fmt: skip
-STRUCTURE = structure_of(PACKAGE)
+STRUCTURE = structure.structure_of(PACKAGE)
 
 
 def test_the_contracts_of_the_layers_hold(monkeypatch, capsys):

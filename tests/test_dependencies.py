@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "gradaudit"
 PROJECT = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
 DISTRIBUTION_OF = {
     "PIL": "pillow",
+    "importlinter": "import-linter",
     "sklearn": "scikit-learn",
     "skimage": "scikit-image",
     "cv2": "opencv-python-headless",

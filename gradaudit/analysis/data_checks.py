@@ -181,16 +181,10 @@ def _known_labels(meas: Measurements, plan: Plan, tables: Tables) -> State:
             f"{count} of {len(label)} images have a label that is no class of the model ({listed([*map(repr, foreign)])})"
         )
     if found:
-        heat = (
-            "no heat, as the target is their label, and"
-            if "label" in plan.explain.target.split(":")
-            else "heat, and"
-        )
-        classes = (
-            f"; the model's classes are {listed(classes_of(meas))}"
-            if foreign and classes_of(meas)
-            else ""
-        )
+        needed = "label" in plan.explain.target.split(":")
+        heat = "no heat, as the target is their label, and" if needed else "heat, and"
+        known = listed(classes_of(meas)) if foreign and classes_of(meas) else ""
+        classes = f"; the model's classes are {known}" if known else ""
         return "issue", f"{'; '.join(found)}: they have {heat} no part in performance{classes}."
     return "passed", "Every image has a label that is a class of the model."
 

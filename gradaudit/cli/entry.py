@@ -37,7 +37,7 @@ def main() -> None:
         code = INTERRUPTED
     except (Exception, SystemExit) as error:
         failure = _behind(error)
-        if isinstance(failure, SystemExit) and not own_place(failure, besides="cli.py"):
+        if isinstance(failure, SystemExit) and not own_place(failure, besides="entry.py"):
             raise  # typer's own, which completes commands for the shell
         if debug:
             stderr.print("".join(traceback.format_exception(failure)), markup=False, end="")

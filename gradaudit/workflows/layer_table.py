@@ -64,8 +64,8 @@ def list_layers(
     """
     images, seen = _traced_input(classifier, size, image)
     images = images.to(device_of(classifier))
-    classifier = with_logits(classifier, images)
     try:
+        classifier = with_logits(classifier, images)
         choice = choose_layer(classifier.module, images, output=classifier.output)
     except ForwardError as error:
         raise ModelError(

@@ -184,8 +184,12 @@ def test_ctrl_c_says_what_is_kept(tmp_path, run_command, monkeypatch, command, s
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(plans, "_checked_manifest", interrupted)
-    monkeypatch.setattr(plans, "_plan_with_flags", interrupted)
+    for module, name in (
+        ("audit", "checked_manifest"),
+        ("audit", "plan_with_flags"),
+        ("data", "checked_manifest"),
+    ):
+        monkeypatch.setattr(f"gradaudit.cli.{module}_commands.{name}", interrupted)
     code, _, err = run_command(command, write_audit(tmp_path, images=3))
     assert code == 130
     assert said in " ".join(err.split())
@@ -363,7 +367,8 @@ def test_what_is_written_needs_a_local_path_and_that_is_said_before_any_work(
     folder, run = measured_run
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        plans, "_loaded_model", lambda *_: pytest.fail("the model was loaded first")
+        "gradaudit.cli.audit_commands.loaded_model",
+        lambda *_: pytest.fail("the model was loaded first"),
     )
     places = {
         "manifest": folder / "manifest.csv",
@@ -387,7 +392,8 @@ def test_addresses_are_refused_in_code_too(tmp_path, monkeypatch):
     table, classifier = ga.read_manifest(manifest, plan), classifier_of(plan, tmp_path / "audit")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        "gradaudit.measuring.resolve_layer", lambda *_: pytest.fail("the network ran first")
+        "gradaudit.measurement.prepare.resolve_layer",
+        lambda *_: pytest.fail("the network ran first"),
     )
     for attempt in (ga.measure, ga.audit):
         with pytest.raises(ga.GradauditError, match="s3://bucket/run"):
@@ -418,7 +424,7 @@ USER_CODE = {
     ),
     "preprocess exits 0": (
         "    return module\n",
-        "    from gradaudit.images import Preprocess\n\n    class Mine(Preprocess):\n        def geometry(self, size):\n            raise SystemExit(0)\n"
+        "    from gradaudit.images.preprocessing import Preprocess\n\n    class Mine(Preprocess):\n        def geometry(self, size):\n            raise SystemExit(0)\n"
         "    return module, Mine(resize=(32, 32), fit='exact')\n",
         "calls sys.exit(0)",
     ),
@@ -493,7 +499,7 @@ def test_user_code_in_other_processes_is_2_too(tmp_path, run_command, workers):
 def test_a_fault_of_ours_is_70_in_one_line_with_its_place(
     measured_run, run_command, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("gradaudit.result.describe", None)
+    monkeypatch.setattr("gradaudit.result.tables_of", None)
     arguments = ("analyze", measured_run[1], "--output", tmp_path / "report.html")
     code, out, err = run_command(*arguments)
     assert (code, out) == (70, "")
@@ -514,7 +520,7 @@ def test_a_report_that_cannot_be_drawn_is_no_verdict(
         tmp_path / "run",
         ignore=shutil.ignore_patterns("report.html", "result.json"),
     )
-    monkeypatch.setattr("gradaudit.report.build._identity", None)
+    monkeypatch.setattr("gradaudit.report.render._identity", None)
     assert run_command("analyze", tmp_path / "run")[:2] == (70, "")
     assert not {"report.html", "result.json"} & set(
         os.listdir(tmp_path / "run")
@@ -570,7 +576,8 @@ def test_where_no_report_could_be_written_nothing_is_measured(
 ):
     folder, run = measured_run
     monkeypatch.setattr(
-        plans, "_loaded_model", lambda *_: pytest.fail("the model was loaded first")
+        "gradaudit.cli.audit_commands.loaded_model",
+        lambda *_: pytest.fail("the model was loaded first"),
     )
     monkeypatch.setattr(
         "gradaudit.result.build_result", lambda *_: pytest.fail("the run was analysed first")
@@ -589,7 +596,8 @@ def test_a_run_that_is_a_file_is_said_before_the_model_is_loaded(
 ):
     manifest = write_audit(tmp_path, images=3)
     monkeypatch.setattr(
-        plans, "_loaded_model", lambda *_: pytest.fail("the model was loaded first")
+        "gradaudit.cli.audit_commands.loaded_model",
+        lambda *_: pytest.fail("the model was loaded first"),
     )
     for command in ("report", "measure"):
         code, out, err = run_command(command, manifest, "--run", manifest)

@@ -303,25 +303,25 @@ def test_the_attacker_has_teeth():
     meas = planted({"I": 120, "II": 60, "III": 5}, 0)
     bare = describe(meas, Plan(privacy={"min_cell": 1}))
     assert len(recovered(meas, bare, 11)) > 5
-    blanked = {
-        **bare,
-        "flow": tuple(
+    blanked = replace(
+        bare,
+        flow=tuple(
             r.model_copy(update={**dict.fromkeys(STEPS), "label_prevalence": {}})
             if r.level == "III"
             else r
             for r in bare.flow
         ),
-        "heat": tuple(
+        heat=tuple(
             r.model_copy(update={"n_images": None, "undefined_share": None})
             if r.level == "III"
             else r
             for r in bare.heat
         ),
-        "performance": tuple(
+        performance=tuple(
             r.model_copy(update={"n_images": None}) if r.level == "III" else r
             for r in bare.performance
         ),
-        "exclusions": tuple(
+        exclusions=tuple(
             e.model_copy(
                 update={
                     "by_level": {
@@ -332,16 +332,15 @@ def test_the_attacker_has_teeth():
             )
             for e in bare.exclusions
         ),
-    }
+    )
     assert ("III n_manifest", 5.0) in recovered(meas, blanked, 11)
 
 
 def test_nothing_is_withheld_where_every_cell_is_large():
     meas = planted({"I": 90, "II": 80}, 0, fail=0.0, cold=0.0, absent=0.0, unlabelled=0.0)
     hidden, bare = describe(meas, Plan()), describe(meas, Plan(privacy={"min_cell": 1}))
-    assert {k: hidden[k] for k in ("flow", "exclusions", "heat", "mean_maps")} == {
-        k: bare[k] for k in ("flow", "exclusions", "heat", "mean_maps")
-    }
+    for table in ("flow", "exclusions", "heat", "mean_maps"):
+        assert getattr(hidden, table) == getattr(bare, table), table
     assert suppressed_levels(meas, Plan()) == {}
     assert suppressed_cells(meas, Plan()) == set()
 

@@ -351,7 +351,7 @@ class Normalised(GapNet):
 
 @pytest.mark.parametrize("outputs", [1, 3])
 def test_bounded_logits_between_0_and_1_are_left_alone(outputs, tmp_path):
-    from test_models import exported
+    from saved_networks import exported
 
     module = seeded(Normalised, classes=outputs)
     exported(tmp_path, module, (3, 32, 32))
@@ -474,7 +474,7 @@ def test_layers_keep_their_names():
     ],
 )  # fmt: skip
 def test_exported_programs(tmp_path, end):
-    from test_models import exported
+    from saved_networks import exported
 
     net = seeded(GapNet)
     exported(tmp_path, nn.Sequential(net, end).eval(), (3, 32, 32))
@@ -492,7 +492,7 @@ def test_exported_programs(tmp_path, end):
 def test_onnx_files(tmp_path, ending, after):
     import onnx
     from onnx import TensorProto, helper
-    from test_models import onnx_file
+    from saved_networks import onnx_file
 
     reference = onnx_file(tmp_path / "net.onnx", 13, ending=ending)
     if after:

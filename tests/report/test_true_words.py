@@ -267,6 +267,31 @@ def test_the_largest_ratio_of_region_sizes_names_region_and_levels():
     )
 
 
+def test_the_attribute_with_the_largest_ratio_is_named_and_not_the_one_with_the_largest_difference():
+    wide = same_for(["Ia", "IIb"])["flow"]
+    sizes = {"Ia": 0.60, "IIb": 0.50, "IIIc": 0.12, "IVd": 0.09}
+    steep = [
+        r.model_copy(update={"attribute": "sex", "level": {"Ia": "IIIc", "IIb": "IVd"}[r.level]})
+        for r in wide[1:]
+    ]
+    flow = tuple(
+        r if r.level == ALL else r.model_copy(update={"area_share": {"lesion": sizes[r.level]}})
+        for r in (*wide, *steep)
+    )
+    state, detail = said_of(replace(same_for(["Ia", "IIb"]), flow=flow))["GA409"]
+    assert state == "issue"
+    assert "(lesion covers 12.0% of the image in sex = IIIc and 9.0% in IVd)" in detail
+
+
+def test_two_shares_that_differ_beyond_a_small_margin_are_written_so_that_they_differ():
+    parts = tables(["Ia", "IIb"], (1, 1), (0.1, 0.1), (0.4, 0.4), ((0.0200, 0.0204),), (0.8, 0.8))
+    state, detail = said_of(
+        parts, OPEN.updated(criteria={"margin": 0.1, "undefined_margin": 0.0001})
+    )["GA411"]
+    assert state == "issue"
+    assert "2.04% of the heat maps of tone = IIb are undefined, 2.00% of Ia" in detail
+
+
 def test_every_region_whose_size_differs_is_counted():
     sizes = {f"region{k}": 0.05 for k in range(6)}
     parts = same_for(["Ia", "IIb"])
@@ -468,7 +493,7 @@ def drawn_forests(document, monkeypatch):
         seen.append((list(rows), figure))
         return figure
 
-    monkeypatch.setattr("gradaudit.report.heat.forest_plot", spy)
+    monkeypatch.setattr("gradaudit.report.sections.findings.forest_plot", spy)
     for block in SECTIONS.get("heat")(document):
         if isinstance(block, Drawing):
             block.draw()

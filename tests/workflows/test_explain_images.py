@@ -713,5 +713,5 @@ def test_help_says_what_happens_to_unreadable_files():
 
 def test_explaining_draws_without_a_screen():
     """No window system, and matplotlib's own backend untouched: only its colours are used."""
-    code = "import gradaudit.overlays, sys; assert 'matplotlib.pyplot' not in sys.modules and 'torch' not in sys.modules"
+    code = "import gradaudit.workflows.overlays, sys; assert 'matplotlib.pyplot' not in sys.modules and 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
