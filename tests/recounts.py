@@ -855,8 +855,10 @@ class Recount:
     def _guard(y: Any, smaller: float) -> list[float]:
         if smaller < FEWEST:
             return [FEWEST, smaller]
-        away = smaller * (1 - np.unique(y.round(12), return_counts=True)[1].max() / len(y))
-        return [away, FEWEST_OFF_MODE] if away < FEWEST_OFF_MODE else []
+        _, counts = np.unique(y.round(12), return_counts=True)
+        away = round(smaller * (1 - counts.max() / len(y)), 9)
+        told = np.floor(10 * away) / 10  # 4.96 is not called 5.0, of which it falls short
+        return [told, FEWEST_OFF_MODE] if away < FEWEST_OFF_MODE else []
 
     def finding(self, f: dict[str, Any]) -> Numbers:
         kind, code, attribute = self.kind_of(f), f["code"], f["attribute"]

@@ -213,7 +213,7 @@ def write_mixed_audit(folder: Path, patients: int = 150, seed: int = 0) -> Path:
             Image.fromarray(pixels).save(folder / "images" / f"{name}.png")
             site = (
                 str(rng.choice(["arm", "back", "leg"]))
-                if facts["subgroup.site"] and rng.random() < 0.1
+                if facts["subgroup.site"] and rng.random() < 0.14
                 else facts["subgroup.site"]
             )
             label = (
