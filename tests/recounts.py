@@ -373,6 +373,8 @@ class Recount:
             for f in known:
                 level, w = f["group"], model.share(f["group"])
                 restricted = any("compared among" in note for note in f["notes"])
+                alone = sum(model.counts[model.counts < FEWEST]) == 1
+                restricted |= alone and any(g["suppressed"] for g in own)  # M is over everybody
                 mean = (
                     model.patients.y.mean() + (1 - w) * f["adjusted"]["estimate"]
                     if restricted
@@ -435,6 +437,10 @@ class Recount:
         for i, item in enumerate(document["gallery"]):
             image, at = item["image_id"], ("gallery", i)
             found |= {(*at, side): index[image][side] for side in ("width", "height")}
+            assert item["levels"] == {
+                name: str(levels[self.images.index.get_loc(image)])
+                for name, levels in self.levels.items()
+            }
             found[*at, "probability"] = round(self.images.loc[image, "probability"], 4)
             for region in self.regions:
                 share = self.wide["heat_share"].loc[image, region]
@@ -849,8 +855,10 @@ class Recount:
     def _guard(y: Any, smaller: float) -> list[float]:
         if smaller < FEWEST:
             return [FEWEST, smaller]
-        away = smaller * (1 - np.unique(y.round(12), return_counts=True)[1].max() / len(y))
-        return [away, FEWEST_OFF_MODE] if away < FEWEST_OFF_MODE else []
+        _, counts = np.unique(y.round(12), return_counts=True)
+        away = round(smaller * (1 - counts.max() / len(y)), 9)
+        told = np.floor(10 * away) / 10  # 4.96 is not called 5.0, of which it falls short
+        return [told, FEWEST_OFF_MODE] if away < FEWEST_OFF_MODE else []
 
     def finding(self, f: dict[str, Any]) -> Numbers:
         kind, code, attribute = self.kind_of(f), f["code"], f["attribute"]

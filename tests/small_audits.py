@@ -197,7 +197,7 @@ def write_mixed_audit(folder: Path, patients: int = 150, seed: int = 0) -> Path:
         tone = int(rng.choice(3, p=(0.42, 0.32, 0.26)))
         facts = {
             "subgroup.site": str(
-                rng.choice(["arm", "back", "leg", "neck", ""], p=(0.33, 0.29, 0.27, 0.03, 0.08))
+                rng.choice(["arm", "back", "leg", "neck", ""], p=(0.32, 0.28, 0.26, 0.03, 0.11))
             ),
             "subgroup.tone": ("I-II", "III-IV", "V-VI")[tone] if rng.random() > 0.05 else "",
             "subgroup.age": f"{rng.normal(50, 14):.1f}" if rng.random() > 0.06 else "",
@@ -213,7 +213,7 @@ def write_mixed_audit(folder: Path, patients: int = 150, seed: int = 0) -> Path:
             Image.fromarray(pixels).save(folder / "images" / f"{name}.png")
             site = (
                 str(rng.choice(["arm", "back", "leg"]))
-                if facts["subgroup.site"] and rng.random() < 0.04
+                if facts["subgroup.site"] and rng.random() < 0.14
                 else facts["subgroup.site"]
             )
             label = (

@@ -15,6 +15,7 @@ from gradaudit.labels import class_index, foreign_labels
 from gradaudit.performance.table import performance_table, positive_class, predictions
 from gradaudit.plan import Plan
 from gradaudit.records import Measurements
+from gradaudit.result_schema import Tables
 from gradaudit.workflows.audit import classifier_of
 from tests.small_audits import write_audit
 
@@ -220,13 +221,7 @@ def test_names_are_not_wrong_predictions_of_a_model_without_names():
     levels = pd.Series(pd.Categorical(meas.images["subgroup.site"], ordered=True))
     whole = performance_table(meas, Plan(), {"site": levels}, {})[0]
     assert (whole.estimate, whole.reason) == (None, "no labelled image")
-    state = next(
-        check
-        for check in data_checks(
-            meas, Plan(), {"attributes": (), "flow": (), "heat": (), "performance": ()}
-        )
-        if check.code == "GA407"
-    )
+    state = next(check for check in data_checks(meas, Plan(), Tables()) if check.code == "GA407")
     assert state.state == "issue"
     assert "Every image" not in state.detail
     assert len(predictions(outputs_without_names(), Plan())[1]) == 60
@@ -257,13 +252,7 @@ def test_the_check_agrees_with_the_performance_section(labels):
         {"model": {"classes": list(NAMES)}},
     )
     counted = len(predictions(meas, Plan())[1])
-    check = next(
-        c
-        for c in data_checks(
-            meas, Plan(), {"attributes": (), "flow": (), "heat": (), "performance": ()}
-        )
-        if c.code == "GA407"
-    )
+    check = next(c for c in data_checks(meas, Plan(), Tables()) if c.code == "GA407")
     assert (check.state == "passed") == (counted == 2)
     assert ("Every image" in check.detail) == (counted == 2)
 

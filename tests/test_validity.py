@@ -14,7 +14,7 @@ import pytest
 import worlds
 
 from gradaudit.stats import linear_model
-from gradaudit.subgroups import analysis_set, contrast
+from gradaudit.subgroups import analysis_set, contrast, contrast_tests
 
 ROOT = Path(__file__).parents[1]
 _spec = importlib.util.spec_from_file_location("validity", ROOT / "benchmarks" / "validity.py")
@@ -58,6 +58,7 @@ def test_no_spline_turns_it_red(monkeypatch):
 @pytest.mark.slow
 def test_an_analytic_p_turns_it_red(monkeypatch):
     monkeypatch.setattr(contrast, "ANALYTIC_PATIENTS", 0)
+    monkeypatch.setattr(contrast_tests, "ANALYTIC_PATIENTS", 0)
     monkeypatch.setattr(contrast, "ANALYTIC_OFF_MODE", 0.0)
     assert type_one("V08", 800) > HIGH
 

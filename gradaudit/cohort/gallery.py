@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradaudit.cohort.population import method_targets
+from gradaudit.cohort.population import level_groups, method_targets
 from gradaudit.plan import Plan
 from gradaudit.records import Measurements
 from gradaudit.result_schema import AttributeFacts, GalleryItem
@@ -44,7 +44,7 @@ def pick_images(
     if plan.report.gallery_per_cell == 0 or meas.images.empty:
         return {}
     usable = meas.images.loc[
-        (meas.images["status"] == "ok") & ~_in_suppressed_cell(meas.images, suppressed)
+        (meas.images["status"] == "ok") & ~_in_suppressed_cell(meas, plan, suppressed)
     ]
     cells = [("", "", usable)] if not any(a.kind != "continuous" for a in attributes) else []
     for attribute in attributes:
@@ -64,14 +64,19 @@ def pick_images(
 def gallery_items(
     meas: Measurements, plan: Plan, picks: Mapping[str, tuple[str, ...]], folder: Path | None
 ) -> tuple[GalleryItem, ...]:
-    """Items for the picks with a thumbnail in ``folder``/thumbs; none where pixels are withheld."""
+    """Items for the picks with a thumbnail in ``folder``/thumbs; none where pixels are withheld.
+
+    ``levels`` as in every table: of a continuous attribute the range, never a person's own value.
+    """
     if folder is None or plan.privacy.images == "none":
         return ()
     index_path = folder / "thumbs" / "index.json"
     if not index_path.exists():
         return ()
     index: dict[str, dict[str, Any]] = json.loads(index_path.read_text())
-    images = meas.images.set_index("image_id", drop=False)
+    groups = level_groups(meas, plan)
+    images = meas.images.assign(**{f"subgroup.{name}": own for name, own in groups.items()})
+    images = images.set_index("image_id", drop=False)
     shares = _shares_by_image(meas, plan)
     grids = _heat_grids(meas, plan, set(picks))
     items = []
@@ -99,12 +104,13 @@ def shown_name(name: str, plan: Plan) -> str:
 
 
 def _in_suppressed_cell(
-    images: pd.DataFrame, suppressed: Mapping[str, set[str]]
+    meas: Measurements, plan: Plan, suppressed: Mapping[str, set[str]]
 ) -> pd.Series[bool]:
-    hidden = pd.Series(False, index=images.index)
+    """Levels as they are displayed: of a continuous attribute, ranges, which no cell holds."""
+    hidden = pd.Series(False, index=meas.images.index)
+    groups = level_groups(meas, plan)
     for attribute, levels in suppressed.items():
-        column = images[f"subgroup.{attribute}"].astype(object)
-        hidden |= column.where(column.notna(), "(unknown)").isin(levels)
+        hidden |= groups[attribute].isin(levels)
     return hidden
 
 
@@ -214,8 +220,8 @@ def _item(
     plan: Plan,
 ) -> GalleryItem:
     levels = {
-        str(c).removeprefix("subgroup."): "(unknown)" if pd.isna(v) else str(v)
-        for c, v in row.items()
+        str(c).removeprefix("subgroup."): str(level)
+        for c, level in row.items()
         if str(c).startswith("subgroup.")
     }
     return GalleryItem(

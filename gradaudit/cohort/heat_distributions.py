@@ -13,6 +13,7 @@ from gradaudit.plan import Plan
 from gradaudit.records import Cell, Finding, Measurements
 from gradaudit.result_schema import HeatRow, MeanMap, PerformanceRow
 from gradaudit.stats.effect_sizes import mean_interval
+from gradaudit.subgroups.contrast import MIN_PATIENTS
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 BINS = 20
@@ -56,8 +57,9 @@ def adjusted_means(findings: Sequence[Finding]) -> dict[Cell, float]:
 
     In a linear model with an intercept the adjusted means, weighted by cluster counts, average to
     the plain mean M.  So with differences d to everyone else a level's is M + (1 - w) d, and with
-    differences to one level that level's is M - sum of w d.  Source: Searle, Speed & Milliken 1980,
-    Am. Stat. 34:216 (population marginal means).
+    differences to one level that level's is M - sum of w d.  A patient who is the only one of all
+    small levels stands outside the model, and so outside M and w, unless his level is withheld.
+    Source: Searle, Speed & Milliken 1980, Am. Stat. 34:216 (population marginal means).
     """
     families: dict[Cell, list[Finding]] = {}
     for f in findings:
@@ -74,12 +76,14 @@ def adjusted_means(findings: Sequence[Finding]) -> dict[Cell, float]:
 
 def _means_from_rest(members: Sequence[Finding]) -> dict[str, float]:
     found = {}
+    small = [f for f in members if 0 < f.n_clusters < MIN_PATIENTS]
+    alone = small[0] if sum(f.n_clusters for f in small) == 1 else None
     for f in filter(_is_complete, members):
         n, others = f.n_clusters, f.n_clusters_reference
-        plain = (n * (f.mean.estimate or 0.0) + others * (f.mean_reference.estimate or 0.0)) / (
-            n + others
-        )
-        found[f.group] = plain + (f.adjusted.estimate or 0.0) * others / (n + others)
+        total = n * (f.mean.estimate or 0.0) + others * (f.mean_reference.estimate or 0.0)
+        if alone is not None:
+            total, others = total - (alone.mean.estimate or 0.0), others - 1
+        found[f.group] = (total + (f.adjusted.estimate or 0.0) * others) / (n + others)
     return found
 
 

@@ -6,9 +6,11 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from compared_groups import a_plan, measured
 from hand_measurements import OPEN, by_hand, sample
 
 from gradaudit.analysis.descriptives import describe
+from gradaudit.analysis.findings import analyze
 from gradaudit.cohort.heat_distributions import (
     adjusted_means,
     heat_by_correctness,
@@ -188,6 +190,21 @@ def test_adjusted_means_are_those_of_the_regression():
         assert [means["g", str(k), "r", "", ""] for k in range(3)] == pytest.approx(
             list(wanted), abs=1e-9
         )
+
+
+def test_a_patient_alone_in_all_small_levels_stands_outside_the_adjusted_means():
+    """The model leaves him out, so the means of the others average to the others' plain mean."""
+    meas, plan = measured(3, patients=120), a_plan(subgroups={}, privacy={"min_cell": 1})
+    one = meas.images["cluster"] == meas.images["cluster"].iloc[-1]
+    meas.images.loc[one, "subgroup.tone"] = "alone"
+    found = adjusted_means(analyze(meas, plan))
+    shares = meas.table.merge(meas.images[["image_id", "cluster", "subgroup.tone"]])
+    for region in ("ruler", "lesion", "skin"):
+        own = shares[(shares["region"] == region) & (shares["subgroup.tone"] != "alone")]
+        patients = own.groupby(["subgroup.tone", "cluster"])["heat_share"].mean()
+        sizes = patients.groupby("subgroup.tone").size()
+        means = [found["tone", level, region, "gradcam", "predicted"] for level in sizes.index]
+        assert np.average(means, weights=sizes) == pytest.approx(patients.mean(), abs=1e-12)
 
 
 # ── attributes ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -7,7 +7,7 @@ import copy
 import json
 import math
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -297,20 +297,20 @@ def test_another_method_in_the_table_moves_no_number_of_the_plans_own(measured: 
     )
     told = []
     for one in (meas, both):
-        tables = describe(one, plan)
-        parts = {f.name: getattr(tables, f.name) for f in fields(tables)}
-        picks = pick_images(one, plan, tables.attributes, {})
-        heat = tuple(row for row in parts["heat"] if row.method == plan.explain.method)
-        checks = [
-            c for c in parts["checks"] if c.code != "GA411"
-        ]  # looks at every method, and names the one that it means
-        parts |= {
-            "heat": heat,
-            "checks": checks,
-            "limits": [text for text in parts["limits"] if text in {c.detail for c in checks}],
-        }
+        parts = dict(vars(describe(one, plan)))
+        # GA411 looks at every method, and names the one that it means
+        checks = [check for check in parts["checks"] if check.code != "GA411"]
+        details = {check.detail for check in checks}
+        picks = pick_images(one, plan, parts["attributes"], {})
         told.append(
-            {**parts, "picks": picks, "gallery": gallery_items(one, plan, picks, one.folder)}
+            {
+                **parts,
+                "heat": [row for row in parts["heat"] if row.method == plan.explain.method],
+                "checks": checks,
+                "limits": [text for text in parts["limits"] if text in details],
+                "picks": picks,
+                "gallery": gallery_items(one, plan, picks, one.folder),
+            }
         )
     assert len(told[0]["gallery"]) > 20
     for name, alone in told[0].items():

@@ -268,7 +268,7 @@ def test_the_largest_ratio_of_region_sizes_names_region_and_levels():
 
 
 def test_the_attribute_with_the_largest_ratio_is_named_and_not_the_one_with_the_largest_difference():
-    wide = same_for(["Ia", "IIb"])["flow"]
+    wide = same_for(["Ia", "IIb"]).flow
     sizes = {"Ia": 0.60, "IIb": 0.50, "IIIc": 0.12, "IVd": 0.09}
     steep = [
         r.model_copy(update={"attribute": "sex", "level": {"Ia": "IIIc", "IIb": "IVd"}[r.level]})
@@ -278,7 +278,7 @@ def test_the_attribute_with_the_largest_ratio_is_named_and_not_the_one_with_the_
         r if r.level == ALL else r.model_copy(update={"area_share": {"lesion": sizes[r.level]}})
         for r in (*wide, *steep)
     )
-    state, detail = said_of(same_for(["Ia", "IIb"]) | {"flow": flow})["GA409"]
+    state, detail = said_of(replace(same_for(["Ia", "IIb"]), flow=flow))["GA409"]
     assert state == "issue"
     assert "(lesion covers 12.0% of the image in sex = IIIc and 9.0% in IVd)" in detail
 
