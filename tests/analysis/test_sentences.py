@@ -10,6 +10,7 @@ import pytest
 from banned_words import BANNED, NAMES
 
 from gradaudit.analysis.sentences import headline, sentence, summary_sentences, what_cannot_be_told
+from gradaudit.analysis.share_text import percent
 from gradaudit.plan import CriteriaPlan, Plan
 from gradaudit.records import Finding, Interval, TestResult, Verdict
 
@@ -393,6 +394,30 @@ def test_the_tally_names_every_verdict_once():
     )
     for verdict in Verdict:
         _text_is_sound(tally(verdict, Verdict.MATERIAL))
+
+
+def test_what_no_audit_can_tell_comes_first():
+    assert what_cannot_be_told([], Plan())[:2] == (
+        "A difference in heat is evidence about the explanation, not proof that the model uses the region.",
+        "A group whose region masks are worse would show a difference of its own: mask quality by group comes first.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (0.0, "0%"),
+        (1.0, "100%"),
+        (0.004, "0.4%"),
+        (0.005, "0.5%"),
+        (0.996, "99.6%"),
+        (0.994, "99%"),
+        (0.9996, "99.96%"),
+        (1e-9, "0.000000%"),
+    ],
+)
+def test_only_none_and_all_are_0_and_100_percent(share, text):
+    assert percent(share) == text
 
 
 def test_what_cannot_be_told_counts_in_good_english():

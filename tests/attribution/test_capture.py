@@ -597,7 +597,8 @@ def test_a_stem_is_never_chosen_silently():
 
     net = seeded(Stemmed)
     with pytest.raises(
-        LayerError, match=r"stem \('stem' is layer 1 of 10 with weights\).*stem \(8x8"
+        LayerError,
+        match=r"stem \('stem' is layer 1 of 10 with weights\).*stem \(8x8, gradient present\)",
     ):
         choose_layer(net, images())
     assert capture(net, "stem", images(), PREDICTED).grid == (8, 8)  # by name it is allowed

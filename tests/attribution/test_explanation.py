@@ -665,6 +665,8 @@ def test_stored_maps_hold_the_heat_and_the_coverage(clf):
     cover = np.frombuffer(half["values"], np.uint8).reshape(8, 8)
     assert cover[:3].min() == 255
     assert cover[5:].max() == 0
+    covered = project(batch_of(x).masks[0, 1].numpy(), (8, 8)) / project(np.ones((32, 32)), (8, 8))
+    np.testing.assert_array_equal(cover, np.rint(255 * covered))
     assert 0 < cover[3, 0] < 255
 
 

@@ -347,6 +347,46 @@ def test_the_base_of_a_figure_is_an_equation(metric, narrowed, counted):
     assert is_safe(people, readable, 11) == (not told)
 
 
+def test_a_share_of_labels_is_an_equation():
+    """Of 73 anchored images of I 40 are malignant: the printed share holds for the truth, and for no other number."""
+    states = (*(State("", label, "", ("",)) for label in range(2)), State("", 0, "cold", ("",)))
+    truth = np.array([40.0, 33, 9])
+    people = Population(
+        "tone", ("I",), states, truth, ("malignant", "benign"), ("lesion",), 0, frozenset({0, 1}), 0
+    )
+    row = FlowRow(
+        attribute="tone",
+        level="I",
+        n_clusters=None,
+        label_prevalence={"malignant": 40 / 73, "benign": None},
+        **dict.fromkeys(STEPS),
+    )
+    ((coefficients, low, high),) = published(people, Tables(flow=(row,)))
+    assert coefficients.tolist() == pytest.approx([33 / 73, -40 / 73, 0])
+    assert low < coefficients @ truth < high
+    assert not low < coefficients @ np.array([41.0, 32, 9]) < high
+
+
+def test_a_cell_without_an_upper_bound_may_be_larger():
+    """Thirty labelled images, three of them cold, and a tenth cold among all: how many have no label, nothing says."""
+    states = tuple(State("", label, cold, ("",)) for label in range(2) for cold in ("", "cold"))
+    people = Population(
+        "tone",
+        ("I",),
+        states,
+        np.array([27.0, 3, 0, 0]),
+        ("x", UNKNOWN),
+        ("lesion",),
+        0,
+        frozenset({0}),
+        None,
+    )
+    row = PerformanceRow(attribute="tone", level="I", metric="accuracy", estimate=0.5, n_images=30)
+    tables = Tables(performance=(row,), heat=(heat("I", None, undefined=0.1),))
+    assert is_safe(people, tables, 11)
+    assert not is_safe(people, replace(tables, flow=(steps("I", n_readable=30),)), 11)
+
+
 def test_tables_that_contradict_the_truth_prove_nothing():
     assert is_safe(people([3, 40, 50, 0]), solved(steps("I", n_manifest=44)), 11) is None
     assert is_safe(people([3, 40, 50, 0]), solved(), 11) is True

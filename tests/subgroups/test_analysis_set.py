@@ -96,7 +96,11 @@ def test_classes_of_under_twenty_patients_are_pooled(sizes, columns):
 
 @pytest.mark.parametrize(
     ("mixed", "unit"),
-    [(1, "cluster"), (2, "difference within cluster"), (3, "difference within cluster")],
+    [
+        (1, "cluster"),
+        (2, "difference within cluster"),
+        (3, "difference within cluster"),
+    ],
 )
 def test_half_of_the_clusters_decide_where_differences_are_taken(mixed, unit):
     """Four clusters of two images, some of them with both levels, beside twenty clusters of one image."""
@@ -108,6 +112,7 @@ def test_half_of_the_clusters_decide_where_differences_are_taken(mixed, unit):
         ).unit
         == unit
     )
+    assert disparity(np.random.default_rng(0).random(28), group, permutations=99).unit == "row"
 
 
 def _rows(d, n):

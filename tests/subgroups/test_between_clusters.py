@@ -32,6 +32,8 @@ def test_intersections_know_cells_and_additivity():
     d = worlds.crossed(np.random.default_rng(14))
     d["value"] += 0.25 * ((d["group"] == 1) & (d["second"] == 1))
     found = intersections(d["value"], d["group"], d["second"], permutations=499)
+    again = intersections(d["value"], d["group"], d["second"], permutations=499, seed=0)
+    np.testing.assert_array_equal(again.table["p"], found.table["p"])  # seed 0 if none is given
     kinds = {(c.kind, c.group): c for c in found.contrasts}
     assert len(kinds) == 12
     planted = kinds["additivity", "1 × 1"]

@@ -6,6 +6,7 @@ import pytest
 from subgroup_samples import clustered, numbers
 
 from gradaudit.stats import linear_model, permutation
+from gradaudit.stats.standard_errors import cr2
 from gradaudit.subgroups import cluster_model, contrast
 from gradaudit.subgroups.comparison import disparity
 
@@ -84,6 +85,26 @@ def test_image_unit_equals_weighted_least_squares():
     assert [c.estimate for c in found.contrasts] == pytest.approx(
         [coefficient[1] - coefficient[0], coefficient[2] - coefficient[0]]
     )
+    order = np.argsort(d["cluster"].to_numpy(), kind="stable")
+    x, y = x[order], (d["value"] * np.sqrt(weights)).to_numpy()[order]
+    q, residual = np.linalg.qr(x)[0], y - x @ coefficient
+    for c, level in zip(found.contrasts, (1, 2), strict=True):
+        contrast = (np.arange(x.shape[1]) == level) * 1.0 - (np.arange(x.shape[1]) == 0)
+        row_weights = x @ np.linalg.solve(x.T @ x, contrast)
+        expected = cr2(q, residual, row_weights, d["cluster"].to_numpy()[order])
+        assert (c.se, c.df) == pytest.approx(expected, rel=1e-8)
+
+
+def test_a_covariate_that_no_sampled_patient_has_is_left_out_of_the_reference():
+    """Of thirty patients with a mark of their own among 6000, about ten are not in the sample of 4000."""
+    rng = np.random.default_rng(32)
+    marks = pd.DataFrame({f"m{k}": (np.arange(6000) == 50 * k + 40) * 1.0 for k in range(30)})
+    group = np.r_[["small"] * 15, ["large"] * 5985]
+    value = rng.random(6000)
+    c = disparity(value, group, covariates=marks, permutations=99).contrasts[0]
+    plain = disparity(value, group, permutations=99).contrasts[0]
+    assert c.method == plain.method == "permutation"
+    assert c.critical == pytest.approx(plain.critical, rel=0.2)
 
 
 @pytest.mark.parametrize(("columns", "withheld"), [(13, False), (14, True)])

@@ -115,7 +115,10 @@ def test_odd_inputs_give_a_reason_and_never_a_crash(odd):
     [
         ({"groups": ["a"] * 3}, "length"),
         ({"values": [np.inf] * 4}, "4 of 4 values are infinite"),
-        ({"order": ["a"]}, "not in order"),
+        (
+            {"order": ["a"]},
+            r"1 levels are not in order=\['a'\]: b\. Add them, or pass None for unknown",
+        ),
         ({"reference": "z"}, "'z' is not a level"),
         ({"margin": -1}, "margin"),
         ({"alpha": 2}, "alpha"),

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import worlds
+from statsmodels.regression.linear_model import OLS
 
 from gradaudit.subgroups.comparison import disparity
 
@@ -59,6 +60,25 @@ def test_an_undefined_value_takes_its_pair_along_and_leaves_the_others():
         (second.estimate, second.se, second.p), rel=1e-12
     )
     assert first.notes == second.notes
+
+
+def test_differences_inside_patients_are_adjusted_by_differences_of_the_covariates():
+    d = worlds.body_sites(40)(np.random.default_rng(33))
+    found = disparity(
+        d["value"],
+        d["group"],
+        clusters=d["cluster"],
+        covariates=d[["log_area"]],
+        within=True,
+        permutations=99,
+    ).contrasts[0]
+    sides = d.assign(own=d["group"].astype(str) == found.group).groupby(["cluster", "own"])
+    means = sides[["value", "log_area"]].mean().unstack().dropna()
+    difference, area = (means[name][True] - means[name][False] for name in ("value", "log_area"))
+    fit = OLS(difference, np.column_stack([np.ones(len(area)), area])).fit(cov_type="HC2")
+    assert (found.estimate, found.se) == pytest.approx(
+        (fit.params["const"], fit.bse["const"]), rel=1e-9
+    )
 
 
 def test_what_is_constant_inside_patients_adjusts_nothing_inside_them():
