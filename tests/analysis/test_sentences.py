@@ -165,6 +165,14 @@ def test_p_is_said_down_to_a_thousandth(p, said):
     )
 
 
+def test_what_is_held_equal_is_named():
+    for names, said in ((("region size", "class"), "region size and class"), (("age",), "age")):
+        text = sentence(_example(Verdict.SHOWN, adjusted_for=names))
+        assert f"; at equal {said} +17 points" in text
+        slope = sentence(_example(Verdict.SHOWN, adjusted_for=names, **KINDS["trend"]))
+        assert f"(11 to 22), at equal {said} (n = " in slope
+
+
 @pytest.mark.parametrize(("needed", "told"), [(212, False), (213, True)])
 def test_only_a_group_that_is_too_small_is_told_how_large_to_be(needed, told):
     assert (

@@ -438,3 +438,13 @@ def test_the_same_number_for_frozen_and_training_modules():
         assert flags == [m.training for m in net.modules()]
         assert all(torch.equal(b, buffers[n]) for n, b in net.named_buffers())
         assert not any(m._forward_hooks or "forward" in m.__dict__ for m in net.modules())
+
+
+@pytest.mark.parametrize(("build", "layer"), [(GapNet, "conv2"), (DeepHead, "body")])
+@pytest.mark.parametrize("name", [m for m in METHODS if m not in ("cam", *MANY_PASSES)])
+def test_a_network_that_rectifies_in_place_has_the_maps_of_its_twin(build, layer, name):
+    plain, in_place = (
+        explain(Classifier.wrap(seeded(build, inplace=how), layer), images(2), method=name).raw
+        for how in (False, True)
+    )
+    assert torch.equal(plain, in_place)

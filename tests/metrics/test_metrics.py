@@ -14,7 +14,7 @@ from replicas import METRIC_REPLICAS
 from gradaudit.attribution.layer_layout import enlarged
 from gradaudit.errors import InputError
 from gradaudit.metrics.mass import METRICS, area_share, reasons, relevance_mass_accuracy
-from gradaudit.metrics.ranking import rank_pixels
+from gradaudit.metrics.ranking import rank_pixels, ranked_metrics
 from gradaudit.metrics.upsampling import project, upsample, upsampling_matrix
 from gradaudit.records import REASONS
 
@@ -160,6 +160,15 @@ def test_a_region_of_one_cell_and_a_pixel_half_covered_count():
     assert (
         reasons(heat, masks)[0][2] == "mask_below_cell"
     )  # no pixel is inside, so nothing can be ranked
+
+
+def test_metrics_ranked_together_equal_each_alone():
+    rng = np.random.default_rng(4)
+    heat, masks = rng.random((2, 6, 7), np.float32), rng.random((2, 3, 6, 7)).astype(np.float32)
+    together = ranked_metrics(heat, masks)
+    assert set(together) == {"relevance_rank_accuracy", "pointing_game", "auc"}
+    for name, values in together.items():
+        np.testing.assert_array_equal(values, METRICS.get(name)(heat, masks))
 
 
 def test_zero_and_negative_zero_are_one_value():

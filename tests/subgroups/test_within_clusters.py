@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import worlds
+from scipy import stats as scipy_stats
 from statsmodels.regression.linear_model import OLS
 
 from gradaudit.subgroups.comparison import disparity
@@ -44,6 +45,14 @@ def test_pairs_are_differences_within_pairs():
     assert c.estimate == pytest.approx(expected, rel=1e-10)
     assert c.se == pytest.approx(per_patient.std() / np.sqrt(len(per_patient)), rel=1e-10)
     assert c.method == "sign flip"
+    own, other = (
+        wide[side].groupby(wide["cluster"]).mean()
+        for side in ((1, 0) if c.group == "1" else (0, 1))
+    )
+    for found, values in ((c.mean, own), (c.mean_reference, other)):
+        reach = scipy_stats.t.ppf(0.975, len(values) - 1) * scipy_stats.sem(values)
+        assert found == pytest.approx((values.mean(), values.mean() - reach, values.mean() + reach))
+    assert (c.n_images, c.n_images_reference, c.n_clusters) == (len(wide), len(wide), len(own))
 
 
 def test_an_undefined_value_takes_its_pair_along_and_leaves_the_others():
