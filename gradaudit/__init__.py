@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gradaudit.models.classifier import Classifier
     from gradaudit.models.sources import load_classifier
     from gradaudit.plan import Plan, read_plan
-    from gradaudit.records import Finding, Measurements, Verdict
+    from gradaudit.records import CellState, Finding, Measurements
     from gradaudit.result import AuditResult, build_result
     from gradaudit.runs.folder import read_run
     from gradaudit.subgroups.comparison import Disparity, disparity
@@ -35,7 +35,7 @@ _MODULE_OF = {
     "Manifest": "manifest.reading",
     "Measurements": "records",
     "Plan": "plan",
-    "Verdict": "records",
+    "CellState": "records",
     "analyze": "analysis.findings",
     "audit": "workflows.audit",
     "build_result": "result",
@@ -50,7 +50,7 @@ _MODULE_OF = {
 }
 
 __all__ = [
-    "AuditResult", "Classifier", "Disparity", "Explanation", "Finding", "GradauditError", "Manifest", "Measurements", "Plan", "Verdict",
+    "AuditResult", "CellState", "Classifier", "Disparity", "Explanation", "Finding", "GradauditError", "Manifest", "Measurements", "Plan",
     "analyze", "audit", "build_result", "disparity", "explain", "load_classifier", "measure", "read_manifest", "read_plan", "read_run",
     "region_metrics",
 ]  # fmt: skip

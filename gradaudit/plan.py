@@ -127,6 +127,12 @@ class CriteriaPlan(Section):
 
     margin: float = Field(gt=0, lt=1)
     undefined_margin: float = Field(default=0.05, gt=0, lt=1)
+    min_coverage: float = Field(
+        default=0.8,
+        gt=0,
+        le=1,
+        description="share of each group's patients that a comparison must rest on to count as within",
+    )
     declared_by: str = ""
     declared_on: datetime.date | None = None
     rationale: str = ""

@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,49 +135,35 @@ class Measurements:
 # ── findings ──────────────────────────────────────────────────────────────────────────────────────
 
 
-class Verdict(StrEnum):
-    """Verdict of one contrast, from its interval and adjusted p against the declared margin.
+class CellState(StrEnum):
+    """What the data say of one comparison and its declared margin."""
 
-    Where a margin was declared: the first five.  Where none was: a disparity is shown or not, and
-    nothing else is said of it.
-    """
-
-    MATERIAL = "disparity_material"
-    SIZE_UNCERTAIN = "disparity_size_uncertain"
-    WITHIN_MARGIN = "disparity_within_margin"
-    EQUIVALENT = "equivalent_within_margin"
-    INCONCLUSIVE = "inconclusive"
+    BEYOND = "beyond"
+    WITHIN = "within"
+    OPEN = "open"
+    WITHHELD = "withheld"
     NOT_ASSESSED = "not_assessed"
-    SHOWN = "disparity_shown"  # no margin was declared: a difference is shown, its importance is not judged
-    NOT_SHOWN = (
-        "disparity_not_shown"  # no margin was declared: no difference is shown, none is excluded
-    )
+    NOT_JUDGED = "not_judged"
 
 
-VERDICT_WORDS: dict[Verdict, str] = {
-    Verdict.MATERIAL: "disparity shown, material",
-    Verdict.SIZE_UNCERTAIN: "disparity shown, size uncertain against the margin",
-    Verdict.WITHIN_MARGIN: "real but within the margin",
-    Verdict.EQUIVALENT: "equivalent within the margin",
-    Verdict.INCONCLUSIVE: "inconclusive",
-    Verdict.NOT_ASSESSED: "not assessed",
-    Verdict.SHOWN: "disparity shown, no limit was set",
-    Verdict.NOT_SHOWN: "no disparity shown, no limit was set",
+STATE_WORDS: dict[CellState, str] = {
+    CellState.BEYOND: "beyond the margin",
+    CellState.WITHIN: "within the margin",
+    CellState.OPEN: "open",
+    CellState.WITHHELD: "withheld",
+    CellState.NOT_ASSESSED: "not assessed",
+    CellState.NOT_JUDGED: "no limit was set",
 }
 
-VERDICT_CONDITIONS: dict[Verdict, str] = {
-    Verdict.MATERIAL: "a difference is shown, and its whole interval lies beyond the margin",
-    Verdict.SIZE_UNCERTAIN: "a difference is shown, and its interval reaches both beyond and within the margin",
-    Verdict.WITHIN_MARGIN: "a difference is shown, and so is that it is smaller than the margin",
-    Verdict.EQUIVALENT: "no difference is shown, and it is shown that any difference is smaller than the margin",
-    Verdict.INCONCLUSIVE: "neither is shown: the data do not suffice",
-    Verdict.NOT_ASSESSED: "too few clusters, or too few that vary: numbers only",
-    Verdict.SHOWN: "a difference is shown, and no margin was declared to judge it by",
-    Verdict.NOT_SHOWN: "no difference is shown, and no margin was declared to judge one by",
+STATE_CONDITIONS: dict[CellState, str] = {
+    CellState.BEYOND: "it is shown that the difference is larger than the margin, all planned comparisons taken together",
+    CellState.WITHIN: "it is shown that the difference is smaller than the margin, in either direction",
+    CellState.OPEN: "neither is shown: the data do not suffice",
+    CellState.WITHHELD: "a group is too small to be shown: it counts as open",
+    CellState.NOT_ASSESSED: "no number can be given, for the reason beside it: it counts as open",
+    CellState.NOT_JUDGED: "no margin was declared: a difference is shown or not, its importance is not judged",
 }
-"""When a contrast gets a verdict, after adjustment for multiplicity; the rule itself is
-``stats.decision.verdict``.
-"""
+"""When a comparison has a state; the rule itself is ``stats.decision.decide``."""
 
 ROLE_WORDS: dict[str, str] = {
     "attend": "should draw heat",
@@ -190,6 +176,13 @@ class Interval(Record):
     """An estimate with its interval, in the outcome's own unit (a share, 0 to 1)."""
 
     estimate: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+class Limits(Record):
+    """Two ends of a whisker, in the outcome's own unit."""
+
     low: float | None = None
     high: float | None = None
 
@@ -212,8 +205,9 @@ class TestResult(Record):
     df: float | None = None
     p: float | None = None
     p_adjusted: float | None = None
-    p_equivalence: float | None = None
-    p_equivalence_adjusted: float | None = None
+    p_beyond: float | None = None
+    p_beyond_adjusted: float | None = None
+    p_within: float | None = None
     family: Literal["confirmatory", "exploratory", ""] = ""
     permutations: int | None = None
 
@@ -222,7 +216,12 @@ SLOPES = ("GA102", "GA103", "GA104")
 
 
 class Finding(Record):
-    """One contrast (or trend) of one outcome in one region, with its verdict and its sentence.
+    """One contrast (or trend) of one outcome in one region, with its state and its sentence.
+
+    ``shown``: a difference is shown, whatever its size.  ``thin`` and ``thick``: the whiskers that
+    are the words "beyond" and "within"; ``beyond_up_to`` and ``within_from``: the same words at
+    every other margin.  ``reservation``: why one that lies within its margin does not count all
+    the same.
 
     Codes: GA101 heat share, group against reference; GA102 trend over ordered levels; GA103
     continuous attribute; GA104 departure from trend / non-linearity; GA111 undefined heat; GA112
@@ -253,8 +252,13 @@ class Finding(Record):
     test: TestResult = TestResult()
     margin: float | None = None
     mde80: float | None = None
-    clusters_needed: int | None = None
-    verdict: Verdict = Verdict.NOT_ASSESSED
+    state: CellState = CellState.NOT_ASSESSED
+    shown: bool = False
+    thin: Limits = Limits()
+    thick: Limits = Limits()
+    beyond_up_to: float | None = None
+    within_from: float | None = None
+    reservation: str = ""
     provisional: bool = False
     adjusted_for: tuple[str, ...] = ()
     reason: str = ""
@@ -264,20 +268,6 @@ class Finding(Record):
     n_withheld: bool = (
         False  # the numbers stand, their counts (0 here) do not: they would give a small cell away
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_a_limit_nothing_is_open(cls, data: Any) -> Any:
-        """Documents of earlier versions call a finding without a margin inconclusive: what would
-        have to be concluded was never said.
-        """
-        if (
-            isinstance(data, dict)
-            and data.get("verdict") == Verdict.INCONCLUSIVE
-            and data.get("margin") is None
-        ):
-            return {**data, "verdict": Verdict.NOT_SHOWN}
-        return data
 
     @property
     def is_slope(self) -> bool:

@@ -10,8 +10,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from gradaudit.analysis.descriptives import tables_of
-from gradaudit.analysis.findings import findings_of, refuse_unmeasured_names
+from gradaudit.analysis.findings import analysis_of, refuse_unmeasured_names
 from gradaudit.analysis.method_cards import method_cards
 from gradaudit.analysis.verdict import audit_verdict
 from gradaudit.cohort.gallery import gallery_items, pick_images, shown_name
@@ -29,6 +31,7 @@ from gradaudit.result_schema import (
     DataFacts,
     MethodFacts,
     ModelFacts,
+    PlannedCell,
     ResultDocument,
     RunRecord,
     Tables,
@@ -49,6 +52,12 @@ class AuditResult:
     @property
     def findings(self) -> tuple[Finding, ...]:
         return self.document.findings
+
+    @property
+    def cells(self) -> pd.DataFrame:
+        """The planned cells, one row each, with the fields of ``PlannedCell`` as columns."""
+        rows = [cell.model_dump(mode="json") for cell in self.document.cells]
+        return pd.DataFrame(rows, columns=list(PlannedCell.model_fields))
 
     @property
     def verdict(self) -> str:
@@ -92,7 +101,8 @@ def build_result(meas: Measurements, plan: Plan | None = None) -> AuditResult:
     cohorts = take_cohorts(meas, plan)
     heat = heat_rows_of(cohorts, plan)
     suppression = decide(cohorts, heat, plan)
-    findings = tuple(findings_of(cohorts, suppression, plan))
+    analysis = analysis_of(cohorts, suppression, plan)
+    findings = analysis.findings
     tables = tables_of(cohorts, heat, suppression, plan, findings)
     picks = pick_images(meas, plan, tables.attributes, suppression.levels)
     document = ResultDocument(
@@ -106,7 +116,8 @@ def build_result(meas: Measurements, plan: Plan | None = None) -> AuditResult:
         model=ModelFacts(**{**meas.run["model"], "grid": _grid(meas)}),
         data=_data_facts(meas),
         criteria=_criteria(plan),
-        verdict=audit_verdict(findings, plan),
+        verdict=audit_verdict(findings, analysis.cells, plan),
+        cells=analysis.cells,
         findings=findings,
         gallery=gallery_items(meas, plan, picks, meas.folder),
         method=_method(meas, plan, findings),

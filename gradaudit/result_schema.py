@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from gradaudit.records import Finding, Record, TestResult
+from gradaudit.records import CellState, Finding, Record, TestResult
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2.0"
 
 
 # ── result.json ───────────────────────────────────────────────────────────────────────────────────
@@ -63,6 +63,7 @@ class AttributeFacts(Record):
 class CriteriaFacts(Record):
     margin: float
     undefined_margin: float
+    min_coverage: float = 0.8
     declared_by: str = ""
     declared_on: str = ""
     rationale: str = ""
@@ -78,9 +79,9 @@ AUDIT_STATE_WORDS: dict[str, str] = {
 }
 
 AUDIT_STATE_MEANINGS: dict[str, str] = {
-    "met": "Every decisive comparison of the heat share shows that the groups differ by less than the declared margin.",
-    "not_met": "At least one decisive comparison shows a disparity between groups that goes beyond its declared margin.",
-    "insufficient": "The data neither show a disparity beyond the declared margin nor exclude one.",
+    "met": "Every planned comparison shows that the groups differ by less than the declared margin.",
+    "not_met": "At least one planned comparison shows a disparity between groups that goes beyond its declared margin.",
+    "insufficient": "No disparity beyond the declared margin is shown, and at least one planned comparison does not exclude one.",
     "none_declared": "Disparities are described; nobody declared how large one may be, so none is judged.",
 }
 
@@ -94,7 +95,40 @@ class AuditVerdict(Record):
     headline: str
     sentences: tuple[str, ...]
     cannot_tell: tuple[str, ...]
+    reasons: tuple[str, ...] = ()  # why it is not "met", one per cell that is in the way
     finding_anchors: tuple[str, ...] = ()
+
+
+class PlannedCell(Record):
+    """What plan and manifest promised to settle, one attribute x comparison x region x outcome.
+
+    comparison : level | pair | trend | curve; ``group`` and ``reference`` are "" of the last two
+    state : see ``records.STATE_CONDITIONS``
+    reason : why it is open, withheld or not assessed; of one within its margin, why it does not
+        count all the same ("" where it does)
+    settled : it lies within its margin, and nothing is left to object: "criteria met" needs every
+        cell to be settled
+    coverage : smallest share of a side's patients that the numbers rest on
+    finding : anchor of the finding with its numbers
+    """
+
+    attribute: str
+    comparison: Literal["level", "pair", "trend", "curve"]
+    group: str = ""
+    reference: str = ""
+    region: str = ""
+    role: str = ""
+    outcome: str = "heat_share"
+    state: CellState = CellState.NOT_ASSESSED
+    reason: str = ""
+    settled: bool = False
+    estimate: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    margin: float | None = None
+    coverage: float | None = None
+    provisional: bool = False
+    finding: str = ""
 
 
 class FlowRow(Record):
@@ -294,6 +328,7 @@ class ResultDocument(Record):
     attributes: tuple[AttributeFacts, ...]
     criteria: CriteriaFacts | None
     verdict: AuditVerdict
+    cells: tuple[PlannedCell, ...] = ()
     findings: tuple[Finding, ...]
     flow: tuple[FlowRow, ...]
     exclusions: tuple[Exclusion, ...] = Field(

@@ -1,8 +1,8 @@
-"""Answers to the questions, as findings with verdicts and sentences: ``ga.analyze``.
+"""Answers to the questions, as findings with states and sentences: ``ga.analyze``.
 
-``analyze`` asks all of ``QUESTIONS``, adjusts p-values within the confirmatory family (Holm) and
-among the exploratory rest (Benjamini-Hochberg), gives verdicts, withholds small cells, and writes
-one sentence per finding.
+``analysis_of`` asks all of ``QUESTIONS``, adjusts p-values of a difference within the confirmatory
+family (Holm) and among the exploratory rest (Benjamini-Hochberg), holds the planned cells against
+their margins, withholds small cells, and writes one sentence per finding.
 """
 
 from __future__ import annotations
@@ -14,27 +14,58 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gradaudit.analysis.answers import answers_of
 from gradaudit.analysis.measured_names import measured_names
+from gradaudit.analysis.planned_cells import (
+    CellKey,
+    judged_contrasts,
+    margin_of,
+    planned_cell,
+    planned_keys,
+)
 from gradaudit.analysis.questions import QUESTIONS
 from gradaudit.analysis.sentences import sentence
-from gradaudit.analysis.study import Attribute, Draft, Study
+from gradaudit.analysis.study import Draft, Study
+from gradaudit.cohort.attributes import Attribute, attributes_of
+from gradaudit.cohort.bare_table import measurements_of
 from gradaudit.cohort.heat_distributions import heat_rows_of
 from gradaudit.cohort.population import Cohort, take_cohorts
 from gradaudit.disclosure.decision import Suppression, decide
 from gradaudit.disclosure.small_cells import is_small
-from gradaudit.errors import InputError
 from gradaudit.manifest.unmeasured import refuse_unmeasured
 from gradaudit.performance.table import refuse_foreign_labels
-from gradaudit.plan import Plan, SubgroupPlan
-from gradaudit.records import UNKNOWN, Effect, Finding, Interval, Measurements, TestResult, Verdict
-from gradaudit.stats import decision, multiplicity
-from gradaudit.subgroups.contrast import JOINT, TEST_NAMES
-from gradaudit.subgroups.levels import attribute_kind
+from gradaudit.plan import Plan
+from gradaudit.records import (
+    CellState,
+    Effect,
+    Finding,
+    Interval,
+    Limits,
+    Measurements,
+    TestResult,
+)
+from gradaudit.result_schema import PlannedCell
+from gradaudit.stats import multiplicity
+from gradaudit.subgroups.contrast import (
+    JOINT,
+    TEST_NAMES,
+    Contrast,
+    with_decision,
+    with_difference,
+)
 
-__all__ = ["QUESTIONS", "analyze", "sentence"]
+__all__ = ["QUESTIONS", "Analysis", "analysis_of", "analyze", "sentence"]
 
 
 # ── from drafts to findings ───────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Every finding, and every planned cell with its state."""
+
+    findings: tuple[Finding, ...] = ()
+    cells: tuple[PlannedCell, ...] = ()
 
 
 def analyze(
@@ -48,22 +79,23 @@ def analyze(
     plan : roles, criteria, order of levels, covariates; None: no margin, and every region counts as
         declared
 
-    Confirmatory: heat share in the declared regions by every attribute, and the rate of undefined
-    heat; Holm. Everything else is exploratory: Benjamini-Hochberg, worded as a signal.  Cells below
-    ``privacy.min_cell`` are withheld.
+    Confirmatory: the planned cells (``result.cells``), that is the heat share in the declared
+    regions by every attribute, and the rate of undefined heat. Everything else is exploratory:
+    Benjamini-Hochberg, worded as a signal.  Cells below ``privacy.min_cell`` are withheld.
 
     Errors: ``InputError`` for missing columns; ``PlanError`` where the plan names what was not
     measured (see ``refuse_unmeasured``); ``ManifestError`` where no label is a class of the model.
     """
     named, plan = plan, plan or Plan()
-    meas = meas if isinstance(meas, Measurements) else _measurements(meas, images)
+    meas = meas if isinstance(meas, Measurements) else measurements_of(meas, images)
     if named is not None:
         refuse_unmeasured_names(meas, named)
     refuse_foreign_labels(meas)
     if not len(meas.images) or not len(meas.table):
         return []
     cohorts = take_cohorts(meas, plan)
-    return findings_of(cohorts, decide(cohorts, heat_rows_of(cohorts, plan), plan), plan)
+    suppression = decide(cohorts, heat_rows_of(cohorts, plan), plan)
+    return list(analysis_of(cohorts, suppression, plan).findings)
 
 
 def refuse_unmeasured_names(meas: Measurements, plan: Plan) -> None:
@@ -72,117 +104,65 @@ def refuse_unmeasured_names(meas: Measurements, plan: Plan) -> None:
         refuse_unmeasured(plan, measured_names(meas, plan))
 
 
-def findings_of(cohorts: Sequence[Cohort], suppression: Suppression, plan: Plan) -> list[Finding]:
-    """``analyze``, from cohorts (the plan's own method and target first) and what is withheld."""
+def analysis_of(cohorts: Sequence[Cohort], suppression: Suppression, plan: Plan) -> Analysis:
+    """Findings and planned cells, from cohorts (the plan's own method and target first) and what
+    is withheld.
+    """
     meas = cohorts[0].meas
-    if not len(meas.images) or not len(meas.table):
-        return []
-    attributes = _attributes(meas, plan, cohorts[0].groups)
+    if not len(meas.images):
+        return Analysis()
+    attributes = attributes_of(meas, plan, cohorts[0].groups)
+    studies = [_study(cohort, plan, attributes, primary=i == 0) for i, cohort in enumerate(cohorts)]
+    keys = planned_keys(studies[0])
     drafts: list[Draft] = []
-    for i, cohort in enumerate(cohorts):
-        table = meas.table.loc[
-            (meas.table["method"].astype(str) == cohort.method)
-            & (meas.table["target"].astype(str) == cohort.target)
-        ]
-        study = Study(cohort, plan, table, attributes, primary=i == 0)
+    for study in studies:
+        study = replace(study, planned=len(keys))
         for code in QUESTIONS:
             drafts += QUESTIONS.get(code)(study)
     withheld = _Withheld.of(suppression, drafts)
-    judged = _judged(_with_anchors(drafts), withheld, plan)
-    found = [_finding(d, withheld.of_draft(d)) for d in judged]
-    return [f.model_copy(update={"sentence": sentence(f, plan.analysis.alpha)}) for f in found]
+    drafts = _with_differences(_with_anchors(drafts), withheld, len(keys), plan.analysis.alpha)
+    drafts, cells = _with_states(drafts, keys, studies[0], withheld)
+    found = [_finding(d, withheld.of_draft(d)) for d in drafts]
+    told = [f.model_copy(update={"sentence": sentence(f, plan.analysis.alpha)}) for f in found]
+    return Analysis(tuple(told), cells)
 
 
-def _measurements(table: pd.DataFrame, images: pd.DataFrame | None) -> Measurements:
-    """A bare table as measurements: what is not there is filled with what it means."""
-    missing = [c for c in ("image_id", "region", "heat_share") if c not in table]
-    if missing:
-        raise InputError(
-            f"The table lacks {', '.join(missing)}; it has {', '.join(map(str, table.columns))}."
-        )
-    defaults: dict[str, Any] = {
-        "method": "",
-        "target": "",
-        "reason": "",
-        "area_share": np.nan,
-        "mass_lift": np.nan,
-        "pointing_game": np.nan,
-    }
-    table = table.assign(**{name: value for name, value in defaults.items() if name not in table})
-    if "status" not in table:
-        table = table.assign(
-            status=np.where(table["heat_share"].notna(), "ok", "no_positive_evidence")
-        )
-    images = _images_of(table) if images is None else images
-    if not any(str(c).startswith("subgroup.") for c in images):
-        raise InputError(
-            "No column subgroup.<name> in the images (or the table): there are no groups to compare."
-        )
-    blank: dict[str, Any] = {
-        "label": None,
-        "predicted": None,
-        "correct": None,
-        "probability": np.nan,
-        "path": "",
-        "status": "ok",
-        "reason": "",
-    }
-    images = images.reset_index(drop=True).assign(
-        **{name: value for name, value in blank.items() if name not in images}
-    )
-    if "cluster" not in images:
-        images = images.assign(cluster=images["image_id"].astype(str))
-    return Measurements(table.reset_index(drop=True), images)
+def _study(
+    cohort: Cohort, plan: Plan, attributes: tuple[Attribute, ...], *, primary: bool
+) -> Study:
+    table = cohort.meas.table
+    method, target = table["method"].astype(str), table["target"].astype(str)
+    own = table.loc[(method == cohort.method) & (target == cohort.target)]
+    return Study(cohort, plan, own, attributes, primary=primary)
 
 
-def _images_of(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per image with the columns of the table that are about images."""
-    known = ("cluster", "label", "predicted", "probability", "correct", "path")
-    carried = [c for c in table if str(c).startswith(("subgroup.", "meta.")) or c in known]
-    return table[["image_id", *carried]].drop_duplicates("image_id")
-
-
-def _attributes(
-    meas: Measurements, plan: Plan, groups: dict[str, pd.Series[Any]]
-) -> tuple[Attribute, ...]:
-    """Attributes as compared: levels as displayed, unknown as None, continuous ones as numbers."""
+def _with_states(
+    drafts: Sequence[Draft], keys: Sequence[CellKey], study: Study, withheld: _Withheld
+) -> tuple[list[Draft], tuple[PlannedCell, ...]]:
+    """The drafts with the states of the planned cells that they answer, and all planned cells."""
+    criteria = study.plan.criteria
+    margins = [margin_of(key, criteria) for key in keys]
+    hidden = {id(d) for d in drafts if withheld.of_draft(d) == "all"}
+    answers = answers_of(study, keys, drafts, hidden)
+    contrasts = judged_contrasts(answers, margins, study.plan.analysis.alpha)
+    states: dict[int, Contrast] = {}
+    cells = []
+    for key, answer, contrast, margin in zip(keys, answers, contrasts, margins, strict=True):
+        role = study.role(key.region) if key.region else ""
+        cells.append(planned_cell(key, answer, contrast, margin, role))
+        if answer.draft is not None and contrast is not None:
+            states[id(answer.draft)] = contrast
     out = []
-    for name, shown in groups.items():
-        declared = plan.subgroups.get(name, SubgroupPlan())
-        text = (
-            shown.astype(object).where(shown.astype(object) != UNKNOWN, None).to_numpy(dtype=object)
-        )
-        column = meas.images[f"subgroup.{name}"]
-        kind = attribute_kind(pd.Series(column.unique()), declared.kind, declared.order)
-        order = declared.order if kind == "ordered" else None
-        if order is not None:
-            text = np.array([level if level in order else None for level in text], dtype=object)
-        values = (
-            pd.to_numeric(column, errors="coerce").to_numpy(dtype=float)
-            if kind == "continuous"
-            else text
-        )
-        if declared.reference == "rest" and kind == "categorical":
-            declared = declared.model_copy(
-                update={"reference": _larger_of_two(text, meas.images["cluster"])}
-            )
-        out.append(
-            Attribute(
-                name, kind, values, order, declared.reference, True if declared.within else None
-            )
-        )
-    return tuple(out)
+    for d in drafts:
+        contrast = states.get(id(d)) or with_decision(d.contrast, None, judged=False)
+        cell = next((c for c in cells if d.anchor and c.finding == d.anchor), None)
+        out.append(replace(d, contrast=contrast, reservation=_reservation(cell)))
+    return out, tuple(cells)
 
 
-def _larger_of_two(text: np.ndarray[Any, Any], clusters: pd.Series[Any]) -> str:
-    """Of two levels, the reference in every region is the one with more clusters; else "rest"."""
-    sizes = (
-        pd.DataFrame({"level": text, "cluster": clusters.to_numpy()})
-        .dropna(subset="level")
-        .groupby("level")["cluster"]
-        .nunique()
-    )
-    return str(sizes.sort_index().idxmax()) if len(sizes) == 2 else "rest"
+def _reservation(cell: PlannedCell | None) -> str:
+    """Why a comparison within its margin does not count all the same."""
+    return cell.reason if cell is not None and cell.state is CellState.WITHIN else ""
 
 
 def _with_anchors(drafts: Sequence[Draft]) -> list[Draft]:
@@ -266,8 +246,10 @@ class _Withheld:
 # ── families, verdicts, records ───────────────────────────────────────────────────────────────────
 
 
-def _judged(drafts: Sequence[Draft], withheld: _Withheld, plan: Plan) -> list[Draft]:
-    """Adjust within families and give verdicts.
+def _with_differences(
+    drafts: Sequence[Draft], withheld: _Withheld, planned: int, alpha: float
+) -> list[Draft]:
+    """Adjust the p-values of a difference within their families.
 
     Findings that are withheld whole have no p to adjust: nobody reads them.
     """
@@ -275,24 +257,15 @@ def _judged(drafts: Sequence[Draft], withheld: _Withheld, plan: Plan) -> list[Dr
     confirmatory = np.array([d.confirmatory for d in drafts], dtype=bool)
     decided, others = confirmatory & shown, ~confirmatory & shown
     raw = np.array([d.contrast.p for d in drafts])
-    near = np.array([d.contrast.p_equivalence for d in drafts])
-    p, p_near = np.full(len(drafts), np.nan), np.full(len(drafts), np.nan)
+    p = np.full(len(drafts), np.nan)
     p[decided] = multiplicity.holm(raw[decided])
     p[others] = multiplicity.benjamini_hochberg(raw[others])
-    p_near[decided] = multiplicity.holm(near[decided])
-    return [
-        _with_verdict(d, float(p[i]), float(p_near[i]), bool(shown[i]), plan.analysis.alpha)
-        for i, d in enumerate(drafts)
-    ]
-
-
-def _with_verdict(d: Draft, p: float, p_equivalence: float, shown: bool, alpha: float) -> Draft:
-    c = d.contrast
-    verdict = Verdict.NOT_ASSESSED
-    if shown and not c.reason:
-        verdict = decision.verdict(p, p_equivalence, c.ci_low, c.ci_high, d.margin, alpha)
-    judged = replace(c, p_adjusted=p, p_equivalence_adjusted=p_equivalence, verdict=verdict)
-    return replace(d, contrast=judged)
+    out = []
+    for d, own in zip(drafts, p, strict=True):
+        level = alpha / max(planned, 1) if d.confirmatory else alpha
+        contrast = with_difference(d.contrast, float(own), alpha=alpha, level=level)
+        out.append(replace(d, contrast=contrast))
+    return out
 
 
 def _finding(d: Draft, withheld: str) -> Finding:
@@ -316,7 +289,13 @@ def _finding(d: Draft, withheld: str) -> Finding:
         # a decisive comparison keeps its family: no verdict is given as if it had not been asked
         family = TestResult(family="confirmatory" if d.confirmatory else "")
         return base.model_copy(
-            update={"suppressed": True, "reason": "small_cell", "n_withheld": True, "test": family}
+            update={
+                "suppressed": True,
+                "reason": "small_cell",
+                "n_withheld": True,
+                "test": family,
+                "state": CellState.WITHHELD,
+            }
         )
     full = base.model_copy(update=_numbers(d))
     if withheld == "rates":
@@ -337,7 +316,6 @@ def _without_counts(full: Finding) -> Finding:
             **dict.fromkeys(("n_images_reference", "n_clusters_reference"), 0),
             "n_withheld": True,
             "mde80": None,
-            "clusters_needed": None,
             "test": full.test.model_copy(update={"df": None}),
             "mean": Interval(estimate=full.mean.estimate),
             "mean_reference": Interval(estimate=full.mean_reference.estimate),
@@ -352,6 +330,8 @@ def _without_rates(found: Finding) -> Finding:
     return found.model_copy(
         update={
             **dict.fromkeys(("mean", "mean_reference", "raw", "adjusted"), Interval()),
+            **dict.fromkeys(("thin", "thick"), Limits()),
+            **dict.fromkeys(("beyond_up_to", "within_from"), None),
             "se": None,
             "effect": Effect(),
             "reason": "too few of these images to compare" if found.reason else "",
@@ -381,8 +361,13 @@ def _numbers(d: Draft) -> dict[str, Any]:
         ),
         "test": _test(d),
         "mde80": _or_none(c.mde80),
-        "clusters_needed": int(c.clusters_needed) if np.isfinite(c.clusters_needed) else None,
-        "verdict": c.verdict,
+        "state": c.state,
+        "shown": c.shown,
+        "thin": Limits(low=_or_none(c.thin[0]), high=_or_none(c.thin[1])),
+        "thick": Limits(low=_or_none(c.thick[0]), high=_or_none(c.thick[1])),
+        "beyond_up_to": _or_none(c.beyond_up_to),
+        "within_from": _or_none(c.within_from),
+        "reservation": d.reservation,
         "provisional": c.provisional,
         "reason": c.reason,
         "notes": (*c.notes, *d.notes),
@@ -407,8 +392,9 @@ def _test(d: Draft) -> TestResult:
         df=_or_none(c.df),
         p=_or_none(c.p),
         p_adjusted=_or_none(c.p_adjusted),
-        p_equivalence=_or_none(c.p_equivalence),
-        p_equivalence_adjusted=_or_none(c.p_equivalence_adjusted),
+        p_beyond=_or_none(c.p_beyond),
+        p_beyond_adjusted=_or_none(c.p_beyond_adjusted),
+        p_within=_or_none(c.p_within),
         family="confirmatory" if d.confirmatory else "exploratory",
         permutations=c.permutations or None,
     )

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradaudit.analysis.study import NOBODY, Attribute, Bools, Draft, Floats, Study
+from gradaudit.analysis.study import NOBODY, Bools, Draft, Floats, Study
+from gradaudit.cohort.attributes import Attribute
 from gradaudit.disclosure.small_cells import is_small
 from gradaudit.outcomes import secondary_outcomes
 from gradaudit.records import CROSS
@@ -24,7 +25,6 @@ from gradaudit.stats import effect_sizes
 from gradaudit.subgroups.comparison import Disparity, disparity, intersections
 from gradaudit.subgroups.contrast import EXPLORATORY_PERMUTATIONS, JOINT, Contrast
 
-_NO_HEAT = ("no_positive_evidence", "flat", "non_finite")
 _ABSENT = ("empty_mask", "empty_after_crop")
 _MOST_CELLS = 40
 
@@ -94,11 +94,15 @@ def departure(study: Study) -> list[Draft]:
     source="ter Braak 1992; worst-case bounds: Manski 1990, Am. Econ. Rev. 80:319",
 )
 def undefined_heat(study: Study) -> list[Draft]:
-    status = _status(study)
-    values = np.where(status == "ok", 0.0, np.where(np.isin(status, _NO_HEAT), 1.0, np.nan))
     margin = study.plan.criteria.undefined_margin if study.primary and study.plan.criteria else None
     found = study.drafts(
-        "GA111", "undefined", values, "", confirmatory=study.primary, margin=margin, sized=False
+        "GA111",
+        "undefined",
+        study.undefined,
+        "",
+        confirmatory=study.primary,
+        margin=margin,
+        sized=False,
     )
     return [d for d in found if d.contrast.kind in ("level", "trend", "continuous")]
 
@@ -220,7 +224,7 @@ def _compared_cells(study: Study, first: Attribute, second: Attribute, region: s
     if covariates is not None:
         covariates = covariates.drop(columns=[c for c in covariates if c == second.name])
     return intersections(
-        _heat_share(study, region),
+        study.heat_share(region),
         first.values,
         second.values,
         area_share=study.cohort.area[:, study.cohort.regions.index(region)],
@@ -245,11 +249,6 @@ def _shrunken_notes(found: Disparity) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _heat_share(study: Study, region: str) -> Floats:
-    r = study.cohort.regions.index(region)
-    return np.where(study.cohort.defined[:, r], study.cohort.share[:, r], np.nan)
-
-
 def _spread(study: Study, metric: str, region: str) -> Floats:
     """One metric column over images, NaN where undefined."""
     own = study.table.loc[study.table["region"] == region]
@@ -262,40 +261,26 @@ def _spread(study: Study, metric: str, region: str) -> Floats:
     return np.where(np.isfinite(out), out, np.nan)
 
 
-def _status(study: Study) -> np.ndarray[Any, Any]:
-    """Heat status of each image for this method and target, "not_measured" where there is no map."""
-    first = study.table.drop_duplicates("image_id")
-    by_image = pd.Series(
-        first["status"].astype(str).to_numpy(), index=first["image_id"].astype(str)
-    )
-    return (
-        by_image.reindex(study.images["image_id"].astype(str))
-        .fillna("not_measured")
-        .to_numpy(dtype=object)
-    )
-
-
 def _with_bounds(study: Study, draft: Draft) -> Draft:
-    """Note how far undefined heat, counted as 0 or as 1, could move difference and verdict."""
+    """Note how far undefined heat, counted as 0 or as 1, could move the difference.
+
+    These bounds are printed and never decide: with 5 % undefined they forbid every "within".
+    """
     mine, theirs = _sides(study, draft)
     gone = _undefined_in(study, draft.region)
     if draft.contrast.reason or not (gone & (mine | theirs)).any():
         return draft
-    share = _heat_share(study, draft.region)
+    share = study.heat_share(draft.region)
     sides = np.full(len(mine), None, dtype=object)
     sides[mine], sides[theirs] = "group", "other"
-    base = _analytic(study, draft, share, sides)
     low = _analytic(study, draft, np.where(gone, np.where(mine, 0.0, 1.0), share), sides)
     high = _analytic(study, draft, np.where(gone, np.where(mine, 1.0, 0.0), share), sides)
-    if base is None or low is None or high is None:
-        return draft
     counts = [int((gone & side).sum()) for side in (mine, theirs)]
-    span = f" leaves the difference between {_signed(low.estimate)} and {_signed(high.estimate)} points"
-    if any(is_small(n, study.plan.privacy.min_cell) for n in counts):
-        span = ""
-    changed = {low.verdict, high.verdict} != {base.verdict}
-    outcome = "the verdict could change" if changed else "the verdict would stay"
-    text = f"undefined heat counted as 0 or 1 in opposite directions{span}: {outcome}"
+    small = any(is_small(n, study.plan.privacy.min_cell) for n in counts)
+    if low is None or high is None or small:
+        return draft
+    ends = f"{_signed(low.estimate)} and {_signed(high.estimate)} points"
+    text = f"undefined heat counted as 0 or 1 in opposite directions leaves it between {ends}"
     return replace(draft, notes=(*draft.notes, text))
 
 
@@ -312,7 +297,7 @@ def _sides(study: Study, draft: Draft) -> tuple[Bools, Bools]:
 def _undefined_in(study: Study, region: str) -> Bools:
     """Images with the region in place and a map without positive evidence."""
     r = study.cohort.regions.index(region)
-    no_heat = np.isin(_status(study), _NO_HEAT)
+    no_heat = study.undefined == 1
     return np.asarray(no_heat & study.cohort.usable[:, r] & ~study.cohort.defined[:, r])
 
 

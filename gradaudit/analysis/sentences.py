@@ -8,18 +8,22 @@ interval; every sentence says its n, or that it is withheld.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gradaudit.outcomes import outcome
 from gradaudit.plan import Plan
-from gradaudit.records import REASONS, Finding, Interval, Verdict
-from gradaudit.result_schema import AuditState
+from gradaudit.records import REASONS, CellState, Finding, Interval
+from gradaudit.result_schema import AuditState, PlannedCell
 
 _CROSS = " × "
 _SEVERITY = {
-    Verdict.MATERIAL: 0, Verdict.SIZE_UNCERTAIN: 1, Verdict.SHOWN: 2, Verdict.INCONCLUSIVE: 3, Verdict.NOT_SHOWN: 4, Verdict.NOT_ASSESSED: 5,
-    Verdict.WITHIN_MARGIN: 6, Verdict.EQUIVALENT: 7,
-}  # fmt: skip
+    CellState.BEYOND: 0,
+    CellState.OPEN: 1,
+    CellState.NOT_JUDGED: 2,
+    CellState.WITHHELD: 3,
+    CellState.NOT_ASSESSED: 4,
+    CellState.WITHIN: 5,
+}
 _LONGEST_SUMMARY = 5
 
 
@@ -27,7 +31,7 @@ def sentence(f: Finding, alpha: float = 0.05) -> str:
     """One to three plain sentences: numbers with interval and n, then the verdict."""
     if f.suppressed:
         return f"{_subject(f)}: withheld, because a group of this comparison holds too few images or clusters to be shown."
-    if f.verdict is Verdict.NOT_ASSESSED:
+    if f.state is CellState.NOT_ASSESSED:
         why = f"not assessed, {REASONS.get(f.reason, f.reason) or 'no numbers to compare'}"
         if f.mean.estimate is not None and f.mean_reference.estimate is not None:
             rates = f"{_value(f, f.mean.estimate)} ({_n(f)}); {_other(f)}: {_value(f, f.mean_reference.estimate)} ({_n(f, True)})"
@@ -94,7 +98,7 @@ def _numbers(f: Finding, alpha: float) -> str:
     if f.code == "GA104":
         found = (
             f"{_measure(f)} does not follow a straight line"
-            if f.verdict is Verdict.SHOWN
+            if f.shown
             else f"no bend in {_measure(f)} is shown"
         )
         return f"{_subject(f)}: {found} ({_n(f)})."
@@ -197,36 +201,67 @@ def _p(value: float | None) -> str:
 
 
 def _decision(f: Finding) -> str:
-    """What the numbers decide, for every verdict."""
+    """What the numbers decide, for every state."""
     p, margin = _p(f.test.p_adjusted), f"the declared margin of {_points(f.margin)} points"
     if f.test.family == "exploratory":
-        return f"A signal{p}, not a verdict." if f.verdict is Verdict.SHOWN else f"No signal{p}."
-    if f.verdict is Verdict.MATERIAL:
-        side = "; the group has the adverse side of it" if _is_adverse(f) else ""
-        return f"A disparity is shown{p}, and its whole interval lies beyond {margin}{side}."
-    if f.verdict is Verdict.SIZE_UNCERTAIN:
-        return f"A disparity is shown{p}; whether it exceeds {margin} stays open."
-    if f.verdict is Verdict.WITHIN_MARGIN:
-        return f"A disparity is shown{p}, and it lies within {margin}."
-    if f.verdict is Verdict.EQUIVALENT:
-        return f"No disparity is shown, and any that exists lies within {margin}{_p(f.test.p_equivalence_adjusted)}."
-    if f.verdict is Verdict.SHOWN:
+        return f"A signal{p}, not a verdict." if f.shown else f"No signal{p}."
+    if f.state is CellState.BEYOND:
+        return (
+            f"It lies beyond {margin}: {_cautious_end(f)} even at the cautious end{_worse_off(f)}."
+        )
+    if f.state is CellState.WITHIN:
+        held_back = f" It does not count: {f.reservation}." if f.reservation else ""
+        return f"It lies within {margin}.{held_back}"
+    if f.state is CellState.OPEN:
+        return f"Open against {margin}: {_power(f)}"
+    if f.shown:
         return f"A disparity is shown{p}; no limit was set, so its importance is not judged."
-    if f.verdict is Verdict.NOT_SHOWN:
-        power = _power(f)
-        return f"No disparity is shown{p}; no limit was set.{f' {power[:1].upper()}{power[1:]}' if f.mde80 is not None else ''}"
-    return f"Inconclusive{p}: {_power(f)}"
+    power = _power(f)
+    said = f" {power[:1].upper()}{power[1:]}" if f.mde80 is not None else ""
+    return f"No disparity is shown{p}; no limit was set.{said}"
+
+
+def _cautious_end(f: Finding) -> str:
+    """The end of the thin whisker that lies nearer to zero, "+32 points"."""
+    ends = [end for end in (f.thin.low, f.thin.high) if end is not None]
+    return _difference(f, Interval(estimate=min(ends, key=abs))) if ends else "an unknown amount"
+
+
+def _worse_off(f: Finding) -> str:
+    return "; the group has the adverse side of it" if _is_adverse(f) else ""
 
 
 def _power(f: Finding) -> str:
     if f.mde80 is None:
         return "neither a disparity nor its absence is shown."
-    text = (
-        f"data of this size would show a difference of {_points(f.mde80)} points in 80 % of audits"
+    return (
+        f"data of this size would show a difference of {_points(f.mde80)} points in 80 % of audits."
     )
-    if f.clusters_needed is not None and f.margin is not None and f.clusters_needed > f.n_clusters:
-        text += f"; to show one of {_points(f.margin)} points takes about {f.clusters_needed:,} clusters in the group"
-    return text + "."
+
+
+def reason_of_cell(cell: PlannedCell) -> str:
+    """Why a planned cell does not let the audit be called met."""
+    what = _words(cell.attribute)
+    if cell.comparison in ("level", "pair"):
+        what += f" {cell.group} against {_rest(cell.reference)}"
+    else:
+        what += f", {cell.comparison}"
+    where = outcome(cell.outcome).place_words(cell.region)
+    return f"{what}{where}: {_WAYS[cell.state]}{f' ({cell.reason})' if cell.reason else ''}."
+
+
+def _rest(reference: str) -> str:
+    return "all others" if reference == "rest" else reference
+
+
+_WAYS = {
+    CellState.BEYOND: "beyond the margin",
+    CellState.WITHIN: "within the margin, but does not count",
+    CellState.OPEN: "open",
+    CellState.WITHHELD: "withheld",
+    CellState.NOT_ASSESSED: "not assessed",
+    CellState.NOT_JUDGED: "no limit was set",
+}
 
 
 # ── the audit as a whole ──────────────────────────────────────────────────────────────────────────
@@ -236,7 +271,7 @@ def _rank(f: Finding) -> tuple[int, int, int, int, float]:
     """Sort key: worst verdict first, then the adverse side, groups before slopes, larger first."""
     slope = f.code not in ("GA101", "GA111")
     return (
-        _SEVERITY[f.verdict],
+        _SEVERITY[f.state],
         int(f.outcome != "heat_share"),
         int(not _is_adverse(f)),
         int(slope),
@@ -258,16 +293,16 @@ def summary_sentences(
     told = [
         f
         for f in sorted(decisive, key=_rank)
-        if f.verdict is not Verdict.NOT_ASSESSED and not f.suppressed
+        if f.state is not CellState.NOT_ASSESSED and not f.suppressed
     ]
-    worst = [f for f in told if f.verdict not in (Verdict.WITHIN_MARGIN, Verdict.EQUIVALENT)]
+    worst = [f for f in told if f.state is not CellState.WITHIN]
     chosen = (worst or told)[: _LONGEST_SUMMARY - 2]
     lines = [f.sentence for f in chosen]
     lines.append(_tally(decisive))
-    undefined = [f for f in told if f.code == "GA111" and f.verdict is not Verdict.EQUIVALENT]
-    signals = sum(f.test.family == "exploratory" and f.verdict is Verdict.SHOWN for f in findings)
+    undefined = [f for f in told if f.code == "GA111" and f.state is not CellState.WITHIN]
+    signals = sum(f.test.family == "exploratory" and f.shown for f in findings)
     explored = sum(
-        f.test.family == "exploratory" and f.verdict is not Verdict.NOT_ASSESSED for f in findings
+        f.test.family == "exploratory" and f.state is not CellState.NOT_ASSESSED for f in findings
     )
     if undefined and undefined[0] not in chosen:
         lines.append(undefined[0].sentence)
@@ -276,7 +311,7 @@ def summary_sentences(
             f"Of {explored} exploratory comparison{'s' * (explored != 1)}, {signals or 'none'} {'give' if signals > 1 else 'gives'} a signal"
             + (": a reason to look, not a verdict." if signals else ".")
         )
-    open_ = [f.sentence for f in decisive if f.verdict is Verdict.NOT_ASSESSED]
+    open_ = [f.sentence for f in decisive if f.state is CellState.NOT_ASSESSED]
     others = [f.sentence for f in told if f not in chosen]
     closing = (
         "Nothing else was compared.",
@@ -292,10 +327,7 @@ def _tally(decisive: Sequence[Finding]) -> str:
     if not heat:
         return "No comparison of the heat share in a declared region was possible."
     parts = []
-    tallies = [
-        (sum(f.verdict in verdicts and not f.suppressed for f in heat), *words)
-        for verdicts, *words in _TALLIES
-    ]
+    tallies = [(sum(test(f) for f in heat), *words) for test, *words in _TALLIES]
     tallies.append((sum(f.suppressed for f in heat), f"is {_TOO_SMALL}", f"are {_TOO_SMALL}"))
     for n, one, several in tallies:
         if n == len(heat):
@@ -305,28 +337,27 @@ def _tally(decisive: Sequence[Finding]) -> str:
     return f"Of {len(heat)} decisive comparisons of the heat share, {_together(parts)}."
 
 
-_TALLIES = (
-    ({Verdict.MATERIAL}, "lies beyond the margin", "lie beyond the margin"),
+_TALLIES: tuple[tuple[Callable[[Finding], bool], str, str], ...] = (
+    (lambda f: f.state is CellState.BEYOND, "lies beyond the margin", "lie beyond the margin"),
     (
-        {Verdict.SIZE_UNCERTAIN},
-        "shows a disparity of uncertain size",
-        "show a disparity of uncertain size",
-    ),
-    (
-        {Verdict.SHOWN},
+        lambda f: f.state is CellState.NOT_JUDGED and f.shown,
         "shows a disparity that no limit judges",
         "show a disparity that no limit judges",
     ),
+    (lambda f: f.state is CellState.WITHIN, "lies within the margin", "lie within the margin"),
+    (lambda f: f.state is CellState.OPEN, "is open", "are open"),
     (
-        {Verdict.EQUIVALENT, Verdict.WITHIN_MARGIN},
-        "lies within the margin",
-        "lie within the margin",
+        lambda f: f.state is CellState.NOT_JUDGED and not f.shown,
+        "shows no disparity",
+        "show no disparity",
     ),
-    ({Verdict.INCONCLUSIVE}, "is inconclusive", "are inconclusive"),
-    ({Verdict.NOT_SHOWN}, "shows no disparity", "show no disparity"),
-    ({Verdict.NOT_ASSESSED}, "is not assessed", "are not assessed"),
+    (
+        lambda f: f.state is CellState.NOT_ASSESSED and not f.suppressed,
+        "is not assessed",
+        "are not assessed",
+    ),
 )
-"""Verdicts that are counted together, and what is said of one such comparison and of several."""
+"""Findings that are counted together, and what is said of one such comparison and of several."""
 _TOO_SMALL = "withheld, because a group is too small to be shown"
 
 
@@ -345,7 +376,7 @@ def headline(state: AuditState, decisive: Sequence[Finding]) -> str:
     told = [
         f
         for f in sorted(decisive, key=_rank)
-        if f.verdict is not Verdict.NOT_ASSESSED and not f.suppressed
+        if f.state is not CellState.NOT_ASSESSED and not f.suppressed
     ]
     heat = [f for f in decisive if f.outcome == "heat_share"]
     n = len(heat)
@@ -353,8 +384,8 @@ def headline(state: AuditState, decisive: Sequence[Finding]) -> str:
         return (
             f"{_all(n)} of the heat share {'lies' if n == 1 else 'lie'} within the declared margin"
         )
-    if state == "none_declared" and not any(f.verdict is Verdict.SHOWN for f in told):
-        assessed = sum(f.verdict is not Verdict.NOT_ASSESSED for f in heat)
+    if state == "none_declared" and not any(f.shown for f in told):
+        assessed = sum(f.state is not CellState.NOT_ASSESSED for f in heat)
         if assessed == 0:
             return "no comparison of the heat share was possible"
         which = {1: "the only comparison", 2: "either comparison"}.get(
@@ -365,7 +396,7 @@ def headline(state: AuditState, decisive: Sequence[Finding]) -> str:
     if state == "insufficient":
         if not heat:
             return "no comparison of the heat share was possible"
-        open_ = sum(f.verdict not in (Verdict.EQUIVALENT, Verdict.WITHIN_MARGIN) for f in heat)
+        open_ = sum(f.state is not CellState.WITHIN for f in heat)
         hidden = sum(f.suppressed for f in heat)
         which = (
             f"{_all(n)} of the heat share"
@@ -407,7 +438,7 @@ def what_cannot_be_told(decisive: Sequence[Finding], plan: Plan) -> tuple[str, .
         {
             f"{_words(f.attribute)} {f.group}"
             for f in decisive
-            if f.verdict is Verdict.NOT_ASSESSED and f.code == "GA101" and not f.suppressed
+            if f.state is CellState.NOT_ASSESSED and f.code == "GA101" and not f.suppressed
         }
     )
     if gone:
@@ -419,12 +450,6 @@ def what_cannot_be_told(decisive: Sequence[Finding], plan: Plan) -> tuple[str, .
         verdict = " What is not shown cannot be called met." if plan.criteria is not None else ""
         lines.append(
             f"Withheld, because a group is too small to be shown: {_listed(hidden)}.{verdict}"
-        )
-    unsure = [f for f in decisive if any("the verdict could change" in note for note in f.notes)]
-    if unsure:
-        verdicts = "verdict" if len(unsure) == 1 else "verdicts"
-        lines.append(
-            f"Images without a defined heat map could change {len(unsure)} {verdicts}, depending on why they have none."
         )
     if plan.criteria is None:
         lines.append(

@@ -10,34 +10,29 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradaudit.cohort.population import Cohort
+from gradaudit.cohort.attributes import Attribute
+from gradaudit.cohort.population import Cohort, heat_status
 from gradaudit.plan import Plan
-from gradaudit.subgroups.comparison import Disparity, disparity
+from gradaudit.subgroups.analysis_set import Observations
+from gradaudit.subgroups.comparison import Disparity, disparity_of
 from gradaudit.subgroups.contrast import EXPLORATORY_PERMUTATIONS, Contrast
-from gradaudit.subgroups.levels import sort_levels
+from gradaudit.subgroups.settings import Settings
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
+NO_HEAT = ("no_positive_evidence", "flat", "non_finite")
+"""Heat statuses of an image whose map says nothing."""
 NOBODY = Contrast("level", "", "", 0, 0, 0, 0)
 """Holds the place of a contrast in a draft until there is one."""
 
 
 @dataclass(frozen=True)
-class Attribute:
-    """One ``subgroup.*`` column, ready to compare: levels as text (None unknown), or numbers."""
-
-    name: str
-    kind: str
-    values: np.ndarray[Any, Any]
-    order: tuple[str, ...] | None
-    reference: str
-    within: bool | None
-
-
-@dataclass(frozen=True)
 class Draft:
-    """A contrast with its place: what it is about, which family judges it, what is known beside it."""
+    """A contrast with its place: what it is about, which family judges it, what is known beside it.
+
+    reservation : why a comparison that lies within its margin does not count all the same
+    """
 
     code: str
     attribute: str
@@ -54,17 +49,23 @@ class Draft:
     notes: tuple[str, ...] = ()
     small_table: bool = False
     anchor: str = ""
+    reservation: str = ""
 
 
 @dataclass(frozen=True)
 class Study:
-    """Measurements of one method and target with the plan's settings."""
+    """Measurements of one method and target with the plan's settings.
+
+    primary : the plan's own method and target, which alone decide
+    planned : number of planned cells, which decides the number of permutations
+    """
 
     cohort: Cohort
     plan: Plan
     table: pd.DataFrame
     attributes: tuple[Attribute, ...]
     primary: bool
+    planned: int = 0
 
     @property
     def images(self) -> pd.DataFrame:
@@ -86,15 +87,6 @@ class Study:
 
     def is_confirmatory(self, region: str) -> bool:
         return self.primary and region in self.confirmatory_regions
-
-    @cached_property
-    def family_size(self) -> int:
-        """Most contrasts that the confirmatory family can hold; decides the number of permutations."""
-        each = 0
-        for a in self.attributes:
-            levels = 0 if a.kind == "continuous" else len({v for v in a.values if v is not None})
-            each += 1 if a.kind == "continuous" or levels == 2 else levels + (a.order is not None)
-        return each * (len(self.confirmatory_regions) + 1)
 
     @cached_property
     def klass(self) -> np.ndarray[Any, Any] | None:
@@ -136,41 +128,47 @@ class Study:
         confirmatory: bool,
         adjust: bool = True,
         margin: float | None = None,
+        area: Floats | None = None,
+        analytic: bool = False,
     ) -> Disparity:
         """Disparity of one outcome, one value per image, over one attribute; ``region`` brings its
-        size as a covariate.
+        size as a covariate, which ``area`` replaces where it is given.
 
         Nothing is remembered: no outcome is compared twice, and a memory keyed by names once gave
         one region's numbers to another.
         """
-        settings = self.plan.analysis
-        count = (
-            settings.permutations
-            if confirmatory
-            else min(settings.permutations, EXPLORATORY_PERMUTATIONS)
-        )
-        area = (
-            self.cohort.area[:, self.cohort.regions.index(region)] if region is not None else None
-        )
-        return disparity(
-            values,
-            a.values,
-            area_share=area if adjust else None,
-            klass=self.klass if adjust and region is not None else None,
+        plan = self.plan.analysis
+        sized = region is not None and adjust
+        if area is None and region is not None:
+            area = self.cohort.area[:, self.cohort.regions.index(region)]
+        observations = Observations(
+            values=values,
+            groups=a.values,
+            area_share=area if sized else None,
+            klass=self.klass if sized else None,
             covariates=self.covariates(a.name) if adjust else None,
             clusters=self.cohort.cluster,
             pairs=self.pairs,
+        )
+        few = (
+            plan.permutations if confirmatory else min(plan.permutations, EXPLORATORY_PERMUTATIONS)
+        )
+        settings = Settings(
             reference=a.reference,
+            rest_of_two=True,
             order=a.order,
             continuous=a.kind == "continuous",
             margin=margin,
-            alpha=settings.alpha,
-            permutations=count,
+            alpha=plan.alpha,
+            permutations=few,
             seed=self.plan.run.seed,
             within=a.within,
-            family=self.family_size if confirmatory else None,
+            family=self.planned if confirmatory else None,
             omnibus=False,
+            paired=self.pairs is not None,
+            analytic=analytic,
         )
+        return disparity_of(observations, settings)
 
     def drafts(
         self,
@@ -208,14 +206,25 @@ class Study:
                 raw = self.compare(a, values, where, confirmatory=False, adjust=False)
             yield from _drafts_of(replace(place, attribute=a.name), a, found, raw)
 
+    def heat_share(self, region: str) -> Floats:
+        """(n,) heat share of one region, NaN where undefined."""
+        r = self.cohort.regions.index(region)
+        return np.where(self.cohort.defined[:, r], self.cohort.share[:, r], np.nan)
+
+    @cached_property
+    def undefined(self) -> Floats:
+        """(n,) 1 where a readable image has no defined heat, 0 where it has, NaN otherwise."""
+        status = heat_status(self.cohort.meas, self.table)
+        return np.where(status == "ok", 0.0, np.where(np.isin(status, NO_HEAT), 1.0, np.nan))
+
     @cached_property
     def heat(self) -> tuple[Draft, ...]:
         """Heat share of every region, by every attribute: levels, trends and their departures."""
         out: list[Draft] = []
-        for r, region in enumerate(self.cohort.regions):
+        for region in self.cohort.regions:
             decided = self.is_confirmatory(region)
             margin = self.plan.criteria.margin if decided and self.plan.criteria else None
-            values = np.where(self.cohort.defined[:, r], self.cohort.share[:, r], np.nan)
+            values = self.heat_share(region)
             out += self.drafts(
                 "GA101", "heat_share", values, region, confirmatory=decided, margin=margin
             )
@@ -262,13 +271,10 @@ def _left_out(found: Disparity, a: Attribute) -> list[str]:
     """Levels that the plan or the manifest names and that have no usable image."""
     if a.kind == "continuous":
         return []
-    named = dict.fromkeys(
-        [*(a.order or ()), *sort_levels([str(level) for level in a.values if level is not None])]
-    )
     compared = {level for c in found.contrasts for level in (c.group, c.reference)}
     return [
         level
-        for level in named
+        for level in a.levels
         if found.levels.get(level, (0, 0))[0] == 0 and level not in compared
     ]
 

@@ -1,39 +1,52 @@
-"""The verdict of the whole audit, read from its findings only."""
+"""The verdict of the whole audit, read from its planned cells only."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gradaudit.analysis.sentences import headline, summary_sentences, what_cannot_be_told
+from gradaudit.analysis.sentences import (
+    headline,
+    reason_of_cell,
+    summary_sentences,
+    what_cannot_be_told,
+)
 from gradaudit.plan import Plan
-from gradaudit.records import Finding, Verdict
-from gradaudit.result_schema import AuditState, AuditVerdict
+from gradaudit.records import CellState, Finding
+from gradaudit.result_schema import AuditState, AuditVerdict, PlannedCell
 
 
-def audit_verdict(findings: Sequence[Finding], plan: Plan) -> AuditVerdict:
-    """The verdict of the whole audit over the confirmatory findings.
+def audit_state(cells: Sequence[PlannedCell]) -> AuditState:
+    """The state of an audit from its planned cells; it fails closed.
 
-    not_met : a material disparity is shown.  met : every comparison of the heat share lies within
-        the margin (the
-    union of all is tested by testing each: no correction needed); one that is withheld or not
-    assessed does not.
-    insufficient : neither.  none_declared : no margin.
+    not_met : some cell is beyond its margin (Holm over all planned cells).
+    met : every planned cell is settled, that is within its margin with nothing to object.  No
+        correction is needed, since all must hold (intersection-union); a cell that is withheld, not
+        assessed, provisional or seen too little is in the way.
+    insufficient : neither.  none_declared : no criterion was declared for any of them.
     """
+    judged = [cell for cell in cells if cell.margin is not None]
+    if not judged:
+        return "none_declared"
+    if any(cell.state is CellState.BEYOND for cell in judged):
+        return "not_met"
+    return "met" if all(cell.settled for cell in judged) else "insufficient"
+
+
+def audit_verdict(
+    findings: Sequence[Finding], cells: Sequence[PlannedCell], plan: Plan
+) -> AuditVerdict:
+    """The verdict in words: state, headline, three to five sentences, and what is in the way."""
     decisive = [f for f in findings if f.test.family == "confirmatory"]
-    heat = [f for f in decisive if f.outcome == "heat_share"]
-    within = {Verdict.EQUIVALENT, Verdict.WITHIN_MARGIN}
-    state: AuditState = "insufficient"
-    if plan.criteria is None:
-        state = "none_declared"
-    elif any(f.verdict is Verdict.MATERIAL for f in decisive):
-        state = "not_met"
-    elif heat and all(f.verdict in within for f in heat):
-        state = "met"
+    state = audit_state(cells)
+    if plan.criteria is not None and state == "none_declared":
+        state = "insufficient"  # a criterion was declared, and there is nothing it could be held to
     chosen, lines = summary_sentences(decisive, findings)
+    in_the_way = [cell for cell in cells if cell.margin is not None and not cell.settled]
     return AuditVerdict(
         state=state,
         headline=headline(state, decisive),
         sentences=lines,
         cannot_tell=what_cannot_be_told(decisive, plan),
+        reasons=tuple(reason_of_cell(cell) for cell in in_the_way),
         finding_anchors=tuple(f.anchor for f in chosen),
     )

@@ -175,7 +175,7 @@ def _compared_sides(data: Predictions, levels: Array, settings: Settings) -> Ite
     observations = Observations(values=np.arange(len(levels)), groups=levels, clusters=data.cluster)
     rows = usable_rows(observations, settings)
     images, within = rows.y.astype(np.int64), takes_differences(rows, settings)
-    for level, base in comparisons_of(rows.codes, rows.levels, settings.reference):
+    for level, base in comparisons_of(rows.codes, rows.levels, settings):
         own = rows.codes == level
         other = ~own if base is None else rows.codes == base
         both = base is not None and settings.reference == "rest"

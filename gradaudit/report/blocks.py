@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 import tomli_w
 
-from gradaudit.records import VERDICT_WORDS, Finding, Interval, Verdict
+from gradaudit.records import STATE_WORDS, CellState, Finding, Interval
 from gradaudit.report.figures.canvas import signed
 from gradaudit.result_schema import GalleryItem, ResultDocument
 
@@ -290,12 +290,14 @@ def percent_cell(interval: Interval) -> Cell:
     return Cell(percent(interval.estimate), span(interval))
 
 
-def verdict_cell(verdict: Verdict, provisional: bool = False) -> Cell:
-    return Cell(
-        VERDICT_WORDS[verdict],
-        "provisional: few clusters" if provisional else "",
-        icon=verdict.value,
-    )
+def state_cell(f: Finding) -> Cell:
+    """The state of a finding in words; without a limit, whether a difference is shown."""
+    below = "provisional: few clusters" if f.provisional else f.reservation
+    if f.state is not CellState.NOT_JUDGED:
+        return Cell(STATE_WORDS[f.state], below, icon=f.state.value)
+    words = "disparity shown" if f.shown else "no disparity shown"
+    icon = "shown" if f.shown else "not_shown"
+    return Cell(f"{words}, {STATE_WORDS[f.state]}", below, icon=icon)
 
 
 # ── files inside the report ───────────────────────────────────────────────────────────────────────

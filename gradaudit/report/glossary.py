@@ -13,7 +13,7 @@ from gradaudit.report.blocks import MISSING, Block, Cell, Table, columns, row
 from gradaudit.report.wording import card_anchor, find_card
 from gradaudit.result_schema import AUDIT_STATE_MEANINGS, AUDIT_STATE_WORDS, ResultDocument
 
-VERDICTS_ANCHOR = "verdict-words"
+STATES_ANCHOR = "state-words"
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ TERMS: dict[str, Term] = {
     "Margin": _term(
         "declared size below which a difference is held to be immaterial; where none was declared, no limit was set"
     ),
-    "Verdict": _term(
-        "what a comparison shows, and of what size against its margin, if it has one: see “What each verdict means”"
+    "State": _term(
+        "what a comparison says of its margin, if it has one: see “What each state means”"
     ),
     "Provisional": _term("verdict that rests on fewer than 20 clusters on one side"),
     "Decisive": _term(
@@ -95,7 +95,8 @@ TERMS: dict[str, Term] = {
         "statistic.holm",
         "statistic.benjamini_hochberg",
     ),
-    "p equiv.": _term("", "statistic.equivalence_statistic"),
+    "p beyond": _term("", "statistic.p_beyond"),
+    "p within": _term("", "statistic.p_within"),
     "Detectable": _term("", "statistic.detectable_difference"),
     "Clusters needed": _term(
         "clusters of the group that would make the margin detectable",
@@ -194,12 +195,12 @@ def glossary_blocks(document: ResultDocument) -> list[Block]:
             link = (
                 f"#{card_anchor(*found[0][0])}"
                 if found
-                else f"#{VERDICTS_ANCHOR}"
-                if label == "Verdict"
+                else f"#{STATES_ANCHOR}"
+                if label == "State"
                 else ""
             )
             by = Cell(
-                labels[0] if labels else "What each verdict means" if link else MISSING,
+                labels[0] if labels else "What each state means" if link else MISSING,
                 sub=", ".join(labels[1:]),
                 link=link,
             )

@@ -9,7 +9,8 @@ row weights w.
     p, interval     permuted full-model residuals, studentised again     permutation
     many at once    Holm, Benjamini-Hochberg, largest t                  multiplicity
     size            ratio, standardised difference, Cliff's delta        effect_sizes
-    decision        adjusted p and interval against the margin           decision
+    both tails      signed t*, or t with skewness                        tails
+    decision        beyond, within or open, as words and whiskers        decision
 
 Table wing: no torch.  Importing the package registers the cards of ``STATISTICS``, in this order.
 """
@@ -18,8 +19,9 @@ Table wing: no torch.  Importing the package registers the cards of ``STATISTICS
 from gradaudit.stats import linear_model  # noqa: I001
 from gradaudit.stats import standard_errors
 from gradaudit.stats import permutation
-from gradaudit.stats import decision
 from gradaudit.stats import multiplicity
+from gradaudit.stats import tails
+from gradaudit.stats import decision
 from gradaudit.stats import library_tests
 from gradaudit.stats import effect_sizes
 
@@ -31,4 +33,5 @@ __all__ = [
     "multiplicity",
     "permutation",
     "standard_errors",
+    "tails",
 ]

@@ -42,7 +42,7 @@ def reference_t(
     joint: Sequence[Sequence[int]] = (),
     chunk: int | None = None,
 ) -> tuple[Floats, list[Floats]]:
-    """|t*| of every contrast, and Wald's statistic of every joint hypothesis, under permutation.
+    """t* of every contrast, and Wald's statistic of every joint hypothesis, under permutation.
 
     residuals : (n,) of the full model, which are permuted (or have their signs flipped)
     weights : (n, k) row weights of the contrasts
@@ -50,8 +50,8 @@ def reference_t(
     flip : signs are flipped instead of rows permuted (one-sample designs: within-patient and
         within-pair differences)
     chunk : permutations held at once (memory only: the result does not depend on it)
-    returns : (B, k), and one (B,) per joint hypothesis.  A t* with zero standard error is infinite,
-        or 0 where t* = 0/0.
+    returns : (B, k) signed, and one (B,) per joint hypothesis.  A t* with zero standard error is
+        infinite, or 0 where t* = 0/0.
     """
     n = len(weights)
     factor = leverage_factor(fit.leverage)[:, None]
@@ -96,7 +96,7 @@ def _permuted(
         np.multiply(left, left, out=left)
         square = left @ variance
         top, end = product[:, basis.shape[1] :], done + len(block)
-        out[done:end] = studentized(np.abs(top), square[:, :k], floor)
+        out[done:end] = studentized(top, square[:, :k], floor)
         for wald, group in zip(walds, joint, strict=True):
             wald[done:end] = _wald_rows(top, square, group, pairs, k)
         done = end
@@ -119,7 +119,7 @@ def studentized(top: Floats, square: Floats, floor: Floats) -> Floats:
     return np.asarray(
         np.where(
             small,
-            np.where(top**2 > floor, np.inf, 0.0),
+            np.where(top**2 > floor, np.copysign(np.inf, top), 0.0),
             top / np.sqrt(np.where(small, 1.0, square)),
         )
     )
@@ -211,7 +211,10 @@ STATISTICS.register(
     source="Phipson & Smyth 2010, Stat. Appl. Genet. Mol. Biol. 9:39",
 )
 def p_value(statistic: float, reference: Floats) -> float:
-    """(1 + #{|t*| >= |t|}) / (B + 1); values within 1e-9 of each other count as equal."""
+    """(1 + #{|t*| >= |t|}) / (B + 1); values within 1e-9 of each other count as equal.
+
+    reference : (B,) of |t*|, or of any statistic that is never negative
+    """
     return float(
         (1 + np.count_nonzero(reference >= abs(statistic) * (1 - TIE))) / (len(reference) + 1)
     )
@@ -225,7 +228,10 @@ def p_value(statistic: float, reference: Floats) -> float:
     caveat="One set of |t*| serves p and interval, so they never disagree.",
 )
 def critical_value(reference: Floats, alpha: float) -> float:
-    """The floor(alpha (B + 1))-th largest |t*|: p_value <= alpha exactly where |t| is above it."""
+    """The floor(alpha (B + 1))-th largest |t*|: p_value <= alpha exactly where |t| is above it.
+
+    reference : (B,) of |t*|
+    """
     rank = int(np.floor(alpha * (len(reference) + 1) + 1e-9))
     if rank < 1:
         return float("inf")

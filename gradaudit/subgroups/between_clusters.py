@@ -52,15 +52,16 @@ def between_contrasts(
 
 
 def comparisons_of(
-    codes: Ints, levels: Sequence[str], reference: str
+    codes: Ints, levels: Sequence[str], settings: Settings
 ) -> list[tuple[int, int | None]]:
     """(level, its reference level or None for the rest) of every comparison.
 
     Of two levels the larger one is the reference, so that nothing is said twice.
     """
+    reference = settings.reference
     counts = np.bincount(codes, minlength=len(levels))
     present = [int(k) for k in np.flatnonzero(counts)]
-    if reference == "rest" and len(present) == 2:
+    if reference == "rest" and len(present) == 2 and not settings.rest_of_two:
         a, b = present
         return [(b, a)] if counts[a] >= counts[b] else [(a, b)]
     if reference == "rest":
@@ -118,7 +119,7 @@ def _level_contrasts(
     """Every level with its reference: in one model, or alone where region sizes hardly overlap."""
     comparisons = [
         _comparison(patients, rows.levels, level, base, settings)
-        for level, base in comparisons_of(patients.codes, rows.levels, settings.reference)
+        for level, base in comparisons_of(patients.codes, rows.levels, settings)
     ]
     out = [c.contrast for c in comparisons]
     together: list[int] = []
@@ -237,7 +238,9 @@ def _restricted(
     for field in fields(Contrast):
         if field.name.startswith(("n_", "mean")):
             shown[field.name] = getattr(whole.contrast, field.name)
-    return replace(contrast, **shown, notes=(*contrast.notes, _support_note(few, interval)))
+    entered = few.contrast.n_clusters, few.contrast.n_clusters_reference
+    note = _support_note(few, interval)
+    return replace(contrast, **shown, entered=entered, notes=(*contrast.notes, note))
 
 
 def _support_note(few: _Comparison, interval: tuple[float, float]) -> str:

@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 from scipy.stats import rankdata
 
-from gradaudit.stats import effect_sizes, linear_model, permutation, standard_errors
+from gradaudit.stats import effect_sizes, linear_model, permutation, standard_errors, tails
 from gradaudit.stats.family import Floats, Ints
 from gradaudit.subgroups.analysis_set import AnalysisSet
 from gradaudit.subgroups.contrast import MIN_PATIENTS, Bools, Contrast
@@ -23,6 +23,8 @@ from gradaudit.subgroups.settings import Settings
 
 # above, large groups are sampled for the reference distribution (never for the estimate)
 PERMUTED_PATIENTS = 4000
+# statistics drawn per planned comparison, so that the level alpha / 2m has eight beyond it at 5 %
+DRAWS_PER_CELL = 160
 
 # ── rows ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -180,7 +182,7 @@ class ClusterModel:
 
     fit, y, strata, columns : the design and its n rows (columns: those kept)
     order : the given rows in the order of these; empty where they stayed in place
-    on : m coefficient rows; estimates, se, df : (m,); covariance : (m, m)
+    on : m coefficient rows; estimates, se, df, skewness : (m,); covariance : (m, m)
     spans : first and end row of each hypothesis in ``on``
     """
 
@@ -195,6 +197,7 @@ class ClusterModel:
     covariance: Floats
     se: Floats
     df: Floats
+    skewness: Floats
     spans: list[tuple[int, int]]
 
     @cached_property
@@ -257,6 +260,7 @@ def fit_model(rows: ModelRows, hypotheses: Sequence[Hypothesis]) -> ClusterModel
     weights = np.column_stack([fit.row_weights(*row) for row in on])
     estimates, covariance = weights.T @ rows.y, standard_errors.hc2(fit, residuals, weights)
     se, df = np.sqrt(np.diag(covariance)), _degrees_of_freedom(fit, weights, spans)
+    skewness = np.array([tails.skewness_of_estimate(w, residuals) for w in weights.T])
     if rows.images is not None:
         estimates, se, df = _image_estimates(rows.images, kept, on)
     return ClusterModel(
@@ -271,6 +275,7 @@ def fit_model(rows: ModelRows, hypotheses: Sequence[Hypothesis]) -> ClusterModel
         covariance=covariance,
         se=se,
         df=df,
+        skewness=skewness,
         spans=spans,
     )
 
@@ -337,7 +342,7 @@ def _image_estimates(
 def reference_distribution(
     model: ClusterModel, joint: list[list[int]], settings: Settings, *, flip: bool
 ) -> tuple[Floats, list[Floats]]:
-    """|t*| of every row, (B, m), and the Wald statistic of every joint test, each (B,).
+    """t* of every row, (B, m), and the Wald statistic of every joint test, each (B,).
 
     Above 4000 patients it comes from all of the small levels and a sample of the large ones.
     """
@@ -352,7 +357,7 @@ def reference_distribution(
         for levels, columns in model.on
     ]
     singles = sum(b - a == 1 for a, b in model.spans)
-    count = max(settings.permutations, 80 * max(settings.family or 0, singles))
+    count = max(settings.permutations, DRAWS_PER_CELL * max(settings.family or 0, singles))
     draws: tuple[Floats, list[Floats]] = permutation.reference_t(
         fit, residuals, np.column_stack(weights), count, settings.seed, flip=flip, joint=joint
     )

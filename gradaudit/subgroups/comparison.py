@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from gradaudit.records import CROSS, VERDICT_WORDS
+from gradaudit.records import CROSS, STATE_WORDS
 from gradaudit.subgroups.analysis_set import (
     Observations,
     level_counts,
@@ -32,19 +32,19 @@ from gradaudit.subgroups.within_clusters import within_contrasts
 
 FIRST_COLUMNS = (
     "group", "reference", "n_images", "n_clusters", "estimate", "se", "ci_low", "ci_high",
-    "p", "p_adjusted", "p_equivalence", "p_equivalence_adjusted", "mde80", "verdict", "reason",
+    "p", "p_adjusted", "p_beyond", "p_beyond_adjusted", "p_within", "mde80", "state", "reason",
 )  # fmt: skip
 """Columns at the head of ``Disparity.table``; the other fields of ``Contrast`` follow."""
 SHOWN_COLUMNS = (
     "group", "reference", "n_images", "n_clusters", "estimate", "ci_low", "ci_high",
-    "p_adjusted", "mde80", "verdict", "reason",
+    "p_adjusted", "mde80", "state", "reason",
 )  # fmt: skip
 """Columns that a notebook shows."""
 
 
 @dataclass(frozen=True)
 class Disparity:
-    """Every contrast of one attribute, with p-values adjusted for their number, and verdicts.
+    """Every contrast of one attribute, with p-values adjusted for their number, and its state.
 
     levels : level -> (images, clusters) that entered
     excluded : reason -> images that did not enter
@@ -67,23 +67,24 @@ class Disparity:
     @cached_property
     def table(self) -> pd.DataFrame:
         """One row per contrast, with the fields of ``Contrast`` as columns."""
-        names = [f.name for f in fields(Contrast)]
-        others = [name for name in names if name not in FIRST_COLUMNS]
+        others = [name for name in Contrast.columns() if name not in FIRST_COLUMNS]
         rows = [_fields_of(c) for c in self.contrasts]
         return pd.DataFrame(rows, columns=[*FIRST_COLUMNS, *others])
 
     def to_json(self) -> str:
         """Everything as JSON; numbers that do not exist are null."""
-        return json.dumps(_jsonable(asdict(self)), ensure_ascii=False, allow_nan=False)
+        own = {f.name: getattr(self, f.name) for f in fields(self)}
+        own["contrasts"] = [_fields_of(c) for c in self.contrasts]
+        return json.dumps(_jsonable(own), ensure_ascii=False, allow_nan=False)
 
     def _repr_html_(self) -> str:
         shown = self.table[list(SHOWN_COLUMNS)]
-        shown = shown.assign(verdict=[VERDICT_WORDS[v] for v in shown["verdict"]])
+        shown = shown.assign(state=[STATE_WORDS[state] for state in shown["state"]])
         return str(shown.to_html(index=False, float_format="{:.4g}".format, na_rep="–"))
 
 
 def _fields_of(contrast: Contrast) -> dict[str, Any]:
-    return {f.name: getattr(contrast, f.name) for f in fields(Contrast)}
+    return {name: getattr(contrast, name) for name in Contrast.columns()}
 
 
 def _jsonable(value: Any) -> Any:
@@ -119,7 +120,7 @@ def disparity(
     omnibus: bool = True,
     analytic: bool = False,
 ) -> Disparity:
-    """Differences of an outcome between groups, each with interval, p, equivalence and verdict.
+    """Differences of an outcome between groups, each with interval, p, margin tests and state.
 
     values : (n,) one number per image (heat share, hit, ...); NaN = undefined, counted and left out
     groups : (n,) level of each image (None or NaN = unknown, counted and left out); numbers where
@@ -136,11 +137,12 @@ def disparity(
         it
     continuous : the attribute is a number; its slope is quoted from the 10 % to the 90 % point
     margin : largest immaterial difference; None leaves the size unjudged
-    permutations : B; raised to 80 per contrast of the family, so that Holm can reach alpha
+    permutations : B; raised to 160 per planned comparison, so that Holm can reach alpha
     within : the attribute varies inside clusters, so differences are taken inside them (patient
         fixed effects); None: yes where half of the clusters with several images carry several
         levels
-    family : number of contrasts judged together, where that is more than this call's (raises B)
+    family : number of comparisons planned together, where that is more than this call's: those
+        that are not here count with p = 1
     unit : "image" estimates on image rows weighted 1/n_patient with CR2 errors; p from the patient
         permutation
     correction : "max-t" instead of Holm for p, where every level has at least 40 patients
@@ -190,7 +192,9 @@ def disparity_of(observations: Observations, settings: Settings) -> Disparity:
         contrasts, wald = between_contrasts(rows, settings)
         unit = "cluster" if rows.count < len(rows.y) else "row"
     return Disparity(
-        contrasts=judge(contrasts, settings.margin, settings.alpha),
+        contrasts=judge(
+            contrasts, margin=settings.margin, alpha=settings.alpha, planned=settings.family
+        ),
         omnibus=wald,
         levels={} if settings.continuous else level_counts(rows),
         excluded=rows.excluded,

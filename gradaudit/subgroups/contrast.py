@@ -1,19 +1,22 @@
-"""``Contrast``: one comparison with its numbers, the guards that can withhold it, its verdict."""
+"""``Contrast``: one comparison with its numbers, the guards that can withhold it, its state."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gradaudit.records import Verdict
-from gradaudit.stats import decision, multiplicity
+from gradaudit.records import CellState
+from gradaudit.stats import multiplicity
+from gradaudit.stats.decision import Decision, MarginTest, decide, detectable_difference
 
 Bools = NDArray[np.bool_]
-Kind = Literal["level", "trend", "continuous", "departure", "nonlinear", "additivity"]
+Kind = Literal[
+    "level", "pair", "trend", "curve", "continuous", "departure", "nonlinear", "additivity"
+]
 JOINT: tuple[Kind, ...] = ("departure", "nonlinear")
 """Kinds without an estimate: what is tested against zero has several rows, or no sign and scale."""
 TEST_NAMES = {
@@ -24,6 +27,9 @@ TEST_NAMES = {
 }
 """A contrast's method as reports and cards call it."""
 NO_MEAN = (np.nan, np.nan, np.nan)
+NO_INTERVAL = (np.nan, np.nan)
+CONSTANT = "every value is the same"
+"""Why nothing can be tested, and why nothing needs to be: no group differs from another."""
 EXPLORATORY_PERMUTATIONS = 1999
 """Enough for intervals and signals; verdicts take the plan's number."""
 
@@ -43,6 +49,8 @@ class Contrast:
     Estimates are in the outcome's unit.
     kind : what is compared:
         level : a group with its reference
+        pair : two levels with each other
+        curve : the largest difference between two points of a smooth curve over a number
         trend : slope over ordered levels, quoted from the first to the last
         continuous : slope over a number, quoted from its 10 % to its 90 % point
         departure, nonlinear : joint tests without an estimate: is it more than a line?
@@ -50,6 +58,12 @@ class Contrast:
       Slopes and joint tests are about everybody: all count as the group, the reference has none.
     method : "permutation", "sign flip", "t" or "Fisher"
     critical : the q of the interval estimate +- q SE
+    p, p_adjusted : of a difference at all; ``shown``: p_adjusted <= alpha
+    p_beyond, p_beyond_adjusted, p_within : of the margin tests, see ``stats.decision``
+    thin, thick : the whiskers that are the words "beyond" and "within"
+    beyond_up_to, within_from : the same words at every other margin
+    margin_test : what decides the state once all planned comparisons are known
+    entered : clusters of each side that the estimate rests on, where they are fewer than counted
     """
 
     kind: Kind
@@ -70,19 +84,36 @@ class Contrast:
     ci_high: float = np.nan
     p: float = np.nan
     p_adjusted: float = np.nan
-    p_equivalence: float = np.nan
-    p_equivalence_adjusted: float = np.nan
+    shown: bool = False
+    p_beyond: float = np.nan
+    p_beyond_adjusted: float = np.nan
+    p_within: float = np.nan
+    thin: tuple[float, float] = NO_INTERVAL
+    thick: tuple[float, float] = NO_INTERVAL
+    beyond_up_to: float = np.nan
+    within_from: float = np.nan
     mde80: float = np.nan
-    clusters_needed: float = np.nan
     ratio: tuple[float, float, float] = (np.nan, np.nan, np.nan)
     standardised_difference: float = np.nan
     cliffs_delta: float = np.nan
     method: str = ""
     permutations: int = 0
-    verdict: Verdict = Verdict.NOT_ASSESSED
+    state: CellState = CellState.NOT_ASSESSED
     provisional: bool = False
     reason: str = ""
     notes: tuple[str, ...] = ()
+    entered: tuple[int, int] | None = None
+    margin_test: MarginTest | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def columns(cls) -> list[str]:
+        """Names of the fields that are numbers and words, in order."""
+        return [f.name for f in fields(cls) if f.name != "margin_test"]
+
+    @property
+    def is_constant(self) -> bool:
+        """Nothing varies, so no group differs from another."""
+        return CONSTANT in (self.reason, *self.notes)
 
 
 class Guarded(NamedTuple):
@@ -112,7 +143,7 @@ def guard(
     # rounded: five of 25 are 5 clusters, and not the 4.999999999999999 of 25 * (1 - 0.8)
     off_mode = round(smaller * (1 - mode_share), 9)
     if off_mode == 0:
-        return Guarded("every value is the same", False, False)
+        return Guarded(CONSTANT, smaller < PROVISIONAL, False)
     if off_mode < MIN_OFF_MODE:
         below = int(10 * off_mode) / 10  # 4.96 is not called 5.0
         reason = (
@@ -125,18 +156,79 @@ def guard(
 
 
 def judge(
-    contrasts: Sequence[Contrast], margin: float | None, alpha: float
+    contrasts: Sequence[Contrast],
+    *,
+    margin: float | None,
+    alpha: float,
+    planned: int | None = None,
 ) -> tuple[Contrast, ...]:
-    """Holm within the contrasts given (joint tests stand alone), then the verdict of each."""
+    """Holm and the margin tests over the contrasts given (joint tests stand alone).
+
+    planned : number of comparisons planned, where it is more than those given
+    """
     joint = [c.kind in JOINT for c in contrasts]
     p = multiplicity.holm(np.where(joint, np.nan, [c.p for c in contrasts]))
-    near = multiplicity.holm(np.where(joint, np.nan, [c.p_equivalence for c in contrasts]))
+    tests = [c.margin_test for c, alone in zip(contrasts, joint, strict=True) if not alone]
+    missing = max(0, (planned or 0) - len(tests))
+    decisions = iter(decide([*tests, *[None] * missing], alpha))
     out = []
-    for c, alone, own, own_near in zip(contrasts, joint, p, near, strict=True):
+    for c, alone, own in zip(contrasts, joint, p, strict=True):
         adjusted = c.p if alone else c.p_adjusted if np.isfinite(c.p_adjusted) else float(own)
-        limit = None if alone else margin
-        verdict = decision.verdict(adjusted, float(own_near), c.ci_low, c.ci_high, limit, alpha)
-        out.append(
-            replace(c, p_adjusted=adjusted, p_equivalence_adjusted=float(own_near), verdict=verdict)
-        )
+        given = None if alone else next(decisions)
+        level = alpha if alone else alpha / (len(tests) + missing)
+        judged = with_decision(c, given, judged=margin is not None and not alone)
+        out.append(with_difference(judged, adjusted, alpha=alpha, level=level))
     return tuple(out)
+
+
+def with_difference(c: Contrast, p_adjusted: float, *, alpha: float, level: float) -> Contrast:
+    """The contrast with its adjusted p of a difference, and what its family could have shown.
+
+    level : that one comparison of the family keeps, alpha / m
+    """
+    mde = c.mde80
+    if np.isfinite(c.se) and np.isfinite(mde):
+        mde = detectable_difference(c.se, c.df, level)
+    shown = bool(np.isfinite(p_adjusted) and p_adjusted <= alpha)
+    return replace(c, p_adjusted=p_adjusted, shown=shown, mde80=mde)
+
+
+def with_decision(c: Contrast, decision: Decision | None, *, judged: bool) -> Contrast:
+    """The contrast with its state and its whiskers.
+
+    judged : a margin was declared for it
+    """
+    if not judged:
+        state = CellState.NOT_ASSESSED if c.reason else CellState.NOT_JUDGED
+        return replace(c, state=state)
+    if c.is_constant:
+        return _constant(c)
+    if c.reason or decision is None:
+        return replace(c, state=CellState.NOT_ASSESSED)
+    return replace(
+        c,
+        state=CellState(decision.word),
+        p_beyond=decision.p_beyond,
+        p_beyond_adjusted=decision.p_beyond_adjusted,
+        p_within=decision.p_within,
+        thin=decision.thin,
+        thick=decision.thick,
+        beyond_up_to=decision.beyond_up_to,
+        within_from=decision.within_from,
+    )
+
+
+def _constant(c: Contrast) -> Contrast:
+    """An outcome that is the same everywhere differs nowhere: within any margin."""
+    return replace(
+        c,
+        state=CellState.WITHIN,
+        estimate=0.0,
+        p_within=0.0,
+        thin=(0.0, 0.0),
+        thick=(0.0, 0.0),
+        beyond_up_to=0.0,
+        within_from=0.0,
+        reason="",
+        notes=tuple(dict.fromkeys((*c.notes, CONSTANT))),
+    )

@@ -1,20 +1,23 @@
 """From hypotheses to contrasts: every hypothesis of one model is tested and measured.
 
 ``estimate_all`` takes model rows with their hypotheses and completes the contrast of each:
-estimate, interval, p, equivalence and effect sizes.  ``contrast.judge`` adds Holm and the verdicts.
+estimate, interval, p, margin test and effect sizes.  ``contrast.judge`` adds Holm and the states.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from scipy import special
 from scipy.stats import fisher_exact
 
-from gradaudit.stats import decision, effect_sizes, multiplicity, permutation, standard_errors
+from gradaudit.stats import effect_sizes, multiplicity, permutation, standard_errors
+from gradaudit.stats.decision import MarginTest, detectable_difference
 from gradaudit.stats.family import Floats, Ints
+from gradaudit.stats.tails import MOST_SKEWED, PermutedTails, SkewedT, Tails
 from gradaudit.subgroups.cluster_model import (
     ClusterModel,
     Hypothesis,
@@ -32,13 +35,29 @@ MAX_T_PATIENTS = 40
 class Reference:
     """Distribution of a statistic under the null hypothesis.
 
-    draws : (B,) permuted |t*| or Wald statistics; None: Student's t with ``df`` (joint tests: F)
+    draws : (B,) permuted t* with sign, or Wald statistics; None: Student's t with ``df`` (joint
+        tests: F)
     method : "permutation", "sign flip" or "t"
+    skewness : of the estimate; leans the tails of Student's t
     """
 
     draws: Floats | None
     df: float
     method: str
+    skewness: float = 0.0
+
+    @cached_property
+    def sizes(self) -> Floats:
+        """(B,) of |t*|"""
+        assert self.draws is not None
+        return np.abs(self.draws)
+
+    @property
+    def tails(self) -> Tails:
+        """Both tails of the signed statistic."""
+        if self.draws is None:
+            return SkewedT(self.df, self.skewness)
+        return PermutedTails(self.draws.copy())
 
     @property
     def permutations(self) -> int:
@@ -48,13 +67,13 @@ class Reference:
         """Two-sided p of a t statistic."""
         if self.draws is None:
             return 2 * float(special.stdtr(self.df, -abs(t)))
-        return float(permutation.p_value(t, self.draws))
+        return float(permutation.p_value(t, self.sizes))
 
     def critical(self, alpha: float) -> float:
         """The |t| that is exceeded with probability alpha."""
         if self.draws is None:
             return float(special.stdtrit(self.df, 1 - alpha / 2))
-        return float(permutation.critical_value(self.draws, alpha))
+        return float(permutation.critical_value(self.sizes, alpha))
 
     def joint_p(self, wald: float, rows: int) -> float:
         """p of a Wald statistic of several rows."""
@@ -74,7 +93,9 @@ def estimate_all(
     drawn = []
     for h, (a, b), has_error in zip(hypotheses, model.spans, solid, strict=True):
         enough_df = bool(np.min(model.df[a:b]) >= ANALYTIC_PATIENTS / 2)
-        drawn.append(has_error and not settings.analytic and not (h.analytic and enough_df))
+        even = bool(np.max(np.abs(model.skewness[a:b])) <= MOST_SKEWED)
+        analytic = settings.analytic or (h.analytic and enough_df and even)
+        drawn.append(has_error and not analytic)
     t, each = _draws(rows, model, hypotheses, drawn, settings)
     out = []
     for h, span, has_error, draws in zip(hypotheses, model.spans, solid, each, strict=True):
@@ -92,7 +113,7 @@ def _draws(
     drawn: list[bool],
     settings: Settings,
 ) -> tuple[Floats, list[Floats | None]]:
-    """Permuted |t*| of all rows, (B, m), and what each hypothesis is compared with.
+    """Permuted t* of all rows, (B, m), and what each hypothesis is compared with.
 
     drawn : which hypotheses need permutations; the others have None
     """
@@ -130,7 +151,7 @@ def _tested(
         reference = Reference(draws, float(np.min(model.df[a:b])), method)
         return _joint(hypothesis.contrast, model, slice(a, b), reference)
     method = "t" if draws is None else "sign flip" if flip else "permutation"
-    reference = Reference(draws, float(model.df[a]), method)
+    reference = Reference(draws, float(model.df[a]), method, float(model.skewness[a]))
     contrast = _single(hypothesis.contrast, model, a, reference, settings)
     if contrast.reason or hypothesis.sides is None:
         return contrast
@@ -143,7 +164,7 @@ def _tested(
 def _single(
     contrast: Contrast, model: ClusterModel, row: int, reference: Reference, settings: Settings
 ) -> Contrast:
-    """p, interval and equivalence from one distribution of |t|."""
+    """p, interval and margin test from one distribution of t."""
     estimate, se = float(model.estimates[row]), float(model.se[row])
     q = reference.critical(settings.alpha)
     if not np.isfinite(q):
@@ -159,22 +180,13 @@ def _single(
         ci_low=estimate - q * se,
         ci_high=estimate + q * se,
         p=reference.p(estimate / se),
-        mde80=decision.detectable_difference(se, reference.df, settings.alpha),
+        mde80=detectable_difference(se, reference.df, settings.alpha),
         method=reference.method,
         permutations=reference.permutations,
     )
-    return tested if settings.margin is None else _beside_margin(tested, reference, settings.margin)
-
-
-def _beside_margin(contrast: Contrast, reference: Reference, margin: float) -> Contrast:
-    """p of equivalence, and the clusters that would show a difference as large as the margin."""
-    near = decision.equivalence_statistic(contrast.estimate, contrast.se, margin)
-    needed = float(np.ceil(contrast.n_clusters * (contrast.mde80 / margin) ** 2))
-    return replace(
-        contrast,
-        p_equivalence=1.0 if near is None else reference.p(near),
-        clusters_needed=needed,
-    )
+    if settings.margin is None:
+        return tested
+    return replace(tested, margin_test=MarginTest(estimate, se, settings.margin, reference.tails))
 
 
 def _with_effects(contrast: Contrast, model: ClusterModel, hypothesis: Hypothesis) -> Contrast:
@@ -243,8 +255,10 @@ def _separated(hypothesis: Hypothesis, model: ClusterModel, settings: Settings) 
         ci_low=center - q * se,
         ci_high=center + q * se,
         p=float(fisher_exact([hits, sizes - hits]).pvalue),
-        p_equivalence=np.nan if settings.margin is None else 1.0,
         method="Fisher",
+        margin_test=None
+        if settings.margin is None
+        else MarginTest(center, se, settings.margin, SkewedT(np.inf)),
         notes=(*contrast.notes, note),
     )
 
@@ -264,7 +278,7 @@ def _max_t(
 ) -> list[Contrast]:
     """Family-wise p from the largest |t*|, where every level has 40 patients; elsewhere Holm stays.
 
-    reference : (B, m) of |t*|
+    reference : (B, m) of t*
     """
     if settings.order is not None or model.fit.counts.min() < MAX_T_PATIENTS:
         return contrasts
@@ -272,6 +286,7 @@ def _max_t(
     rows = [model.spans[i][0] for i in singles]
     t = np.abs(model.estimates[rows] / model.se[rows])
     out = list(contrasts)
-    for i, p in zip(singles, multiplicity.max_t(t, reference[:, rows]), strict=True):
+    sizes = np.abs(reference[:, rows])
+    for i, p in zip(singles, multiplicity.max_t(t, sizes), strict=True):
         out[i] = replace(out[i], p_adjusted=float(p))
     return out

@@ -14,6 +14,8 @@ class Settings:
 
     paired : differences are taken within pairs
     crossed : levels are cells of two attributes, and their additivity is tested as well
+    rest_of_two : "rest" stays the reference where two levels are left, so that what is compared
+        does not depend on which levels have usable images
     Errors: ``InputError`` for a value out of range.
     """
 
@@ -32,6 +34,7 @@ class Settings:
     analytic: bool = False
     paired: bool = False
     crossed: bool = False
+    rest_of_two: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 0.5:

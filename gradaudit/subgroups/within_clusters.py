@@ -43,7 +43,7 @@ def within_contrasts(rows: AnalysisSet, settings: Settings) -> list[Contrast]:
     """
     compared: list[tuple[int, int | None]] = []
     if not settings.continuous:
-        compared = comparisons_of(rows.codes, rows.levels, settings.reference)
+        compared = comparisons_of(rows.codes, rows.levels, settings)
     differences = [_level_difference(rows, level, base) for level, base in compared]
     out = [_one_sample(rows, difference, settings) for difference in differences]
     line = settings.continuous or (settings.order is not None and len(out) > 1)

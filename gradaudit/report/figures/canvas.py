@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from gradaudit.records import Verdict
+from gradaudit.records import CellState
 
 WIDTH = 760.0
 """Width of every figure in SVG user units, about the width of the report's column in CSS pixels."""
@@ -62,17 +62,24 @@ STYLE: Any = {
     "path.simplify": False,
 }
 
-VERDICT_MARKS: dict[Verdict, tuple[str, str, bool, str]] = {
-    Verdict.MATERIAL: ("D", "vermillion", True, "material"),
-    Verdict.SIZE_UNCERTAIN: ("D", "vermillion", False, "size uncertain"),
-    Verdict.WITHIN_MARGIN: ("s", "blue", True, "within margin"),
-    Verdict.EQUIVALENT: ("o", "green", True, "equivalent"),
-    Verdict.INCONCLUSIVE: ("o", "amber", False, "inconclusive"),
-    Verdict.NOT_ASSESSED: ("", "muted", False, "not assessed"),
-    Verdict.SHOWN: ("^", "purple", True, "shown"),
-    Verdict.NOT_SHOWN: ("^", "purple", False, "not shown"),
+STATE_MARKS: dict[str, tuple[str, str, bool, str]] = {
+    CellState.BEYOND: ("D", "vermillion", True, "beyond"),
+    CellState.WITHIN: ("o", "green", True, "within"),
+    CellState.OPEN: ("o", "amber", False, "open"),
+    CellState.WITHHELD: ("", "muted", False, "withheld"),
+    CellState.NOT_ASSESSED: ("", "muted", False, "not assessed"),
+    "shown": ("^", "purple", True, "shown"),
+    "not_shown": ("^", "purple", False, "not shown"),
 }
-"""Verdict -> (marker, colour, filled, short word); no two share marker, filling and colour."""
+"""State -> (marker, colour, filled, short word); no two share marker, filling and colour.  Without
+a limit, a difference is shown or not."""
+
+
+def mark_of(state: CellState, shown: bool) -> str:
+    """The key of ``STATE_MARKS``."""
+    if state is CellState.NOT_JUDGED:
+        return "shown" if shown else "not_shown"
+    return state
 
 
 # ── SVG and pixels ────────────────────────────────────────────────────────────────────────────────

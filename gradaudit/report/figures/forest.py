@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from gradaudit.records import Verdict
+from gradaudit.records import CellState
 from gradaudit.report.figures.canvas import (
     BAND,
     MUTED,
@@ -18,9 +18,10 @@ from gradaudit.report.figures.canvas import (
     PAPER,
     ROW,
     RULE,
-    VERDICT_MARKS,
+    STATE_MARKS,
     WIDTH,
     drawing_style,
+    mark_of,
     new_axes,
     new_figure,
     only_x_axis,
@@ -35,7 +36,8 @@ class ForestRow:
     when it changes.
 
     ``margin``: the declared limit of this very contrast, drawn as a band behind its row; None where
-    no limit was set.
+    no limit was set.  ``low`` to ``high``: the thin whisker, which is beyond exactly where it stays
+    outside the band; ``thick``: the thick one, which is within exactly where it lies inside it.
     """
 
     heading: str
@@ -45,7 +47,9 @@ class ForestRow:
     low: float | None
     high: float | None
     raw: float | None
-    verdict: Verdict
+    state: CellState
+    shown: bool = False
+    thick: tuple[float, float] | None = None
     provisional: bool = False
     margin: float | None = None
 
@@ -55,7 +59,7 @@ class ForestRow:
 
 def forest_plot(rows: Sequence[ForestRow]) -> Figure:
     """Differences between groups in percentage points, their intervals, the band of each row's
-    margin, n and the verdict's word.
+    margin, n and the word of its state.
     """
     placed, height = _forest_places(rows)
     with drawing_style():
@@ -136,7 +140,7 @@ def _forest_limits(rows: Sequence[ForestRow]) -> tuple[float, float]:
 
 
 def _forest_row(axes: Axes, y: float, row: ForestRow) -> None:
-    marker, name, filled, _ = VERDICT_MARKS[row.verdict]
+    marker, name, filled, _ = STATE_MARKS[mark_of(row.state, row.shown)]
     colour = PALETTE[name][0]
     if row.raw is not None:
         axes.plot(
@@ -155,7 +159,15 @@ def _forest_row(axes: Axes, y: float, row: ForestRow) -> None:
             [100 * row.low, 100 * row.high],
             [y, y],
             color=colour,
-            linewidth=1.8,
+            linewidth=1.8 if row.thick is None else 1.0,
+            solid_capstyle="butt",
+        )
+    if row.thick is not None:
+        axes.plot(
+            [100 * end for end in row.thick],
+            [y, y],
+            color=colour,
+            linewidth=3.4,
             solid_capstyle="butt",
         )
     axes.plot(
@@ -183,7 +195,7 @@ def _forest_texts(
     for x, text, side in (
         (224, "n", "right"),
         (520, "difference (interval)", "left"),
-        (665, "verdict", "left"),
+        (665, "state", "left"),
     ):
         axes.text(
             at(x), -12, text, ha=side, va="center", fontsize=9.5, color=MUTED, transform=across
@@ -202,7 +214,7 @@ def _forest_texts(
             at(224), y, row.n, ha="right", va="center", color=MUTED, fontsize=9.5, transform=across
         )
         axes.text(at(520), y, _interval_words(row), va="center", fontsize=9.5, transform=across)
-        word, name = VERDICT_MARKS[row.verdict][3], VERDICT_MARKS[row.verdict][1]
+        _, name, _, word = STATE_MARKS[mark_of(row.state, row.shown)]
         axes.text(
             at(665),
             y,

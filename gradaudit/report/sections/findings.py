@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from gradaudit.outcomes import outcome
-from gradaudit.records import ROLE_WORDS, Finding, Interval, Verdict
+from gradaudit.records import ROLE_WORDS, CellState, Finding, Interval, Limits
 from gradaudit.report.blocks import (
     MISSING,
     WITHHELD,
@@ -28,10 +28,11 @@ from gradaudit.report.blocks import (
     count,
     decimal,
     p_value,
+    points,
     percent,
     points_cell,
     row,
-    verdict_cell,
+    state_cell,
 )
 from gradaudit.report.figures.forest import ForestRow, forest_plot
 from gradaudit.report.glossary import meaning
@@ -159,29 +160,40 @@ def _forest_row(f: Finding) -> ForestRow:
     shown = f.adjusted if f.adjusted.estimate is not None else f.raw
     if f.suppressed:
         shown = Interval()
+    thin, thick = _pair(f.thin), _pair(f.thick)
+    low, high = thin or (shown.low, shown.high)
     return ForestRow(
         heading=plain(f.attribute),
         label=comparison(f),
         n=WITHHELD if f.suppressed or f.n_withheld else count(f.n_images),
         estimate=shown.estimate,
-        low=shown.low,
-        high=shown.high,
+        low=low,
+        high=high,
+        thick=thick,
         raw=f.raw.estimate if f.adjusted.estimate is not None and not f.suppressed else None,
-        verdict=f.verdict,
+        state=f.state,
+        shown=f.shown,
         provisional=f.provisional,
         margin=f.margin,
     )
 
 
+def _pair(limits: Limits) -> tuple[float, float] | None:
+    if limits.low is None or limits.high is None:
+        return None
+    return limits.low, limits.high
+
+
 def _contrast_table(document: ResultDocument, title: str, findings: Sequence[Finding]) -> Table:
     heads = columns(
         "Comparison",
-        "Verdict",
+        "State",
         ("Mean", "compared with"),
         ("Raw", "difference"),
         ("Adjusted", "difference"),
         ("p", "adjusted below"),
-        ("p equiv.", "adjusted below"),
+        ("p beyond", "adjusted below"),
+        ("p within", ""),
         ("Detectable", "difference"),
         ("n", "images / clusters"),
     )
@@ -190,7 +202,9 @@ def _contrast_table(document: ResultDocument, title: str, findings: Sequence[Fin
         if all(map(_is_share, findings))
         else "Differences in the measure's own unit"
     )
-    told = ((label, meaning(label, document)) for label in ("p", "p equiv.", "Detectable"))
+    told = (
+        (label, meaning(label, document)) for label in ("p", "p beyond", "p within", "Detectable")
+    )
     terms = "; ".join(f"{label}: {text}" for label, text in told if text)
     note = f"{unit}, below each its {level_words(document)} interval. {terms}. Below each p: after adjustment for the number of comparisons."
     return Table(title, heads, tuple(_contrast_row(document, f) for f in findings), note)
@@ -199,10 +213,11 @@ def _contrast_table(document: ResultDocument, title: str, findings: Sequence[Fin
 def _contrast_row(document: ResultDocument, f: Finding) -> Row:
     place: Any = {"anchor": anchor_id(f.anchor), "group": plain(f.attribute)}
     if f.suppressed:
-        return row(comparison(f), _verdict_word(f), *(WITHHELD,) * 7, muted=True, **place)
+        return row(comparison(f), _state_word(f), *(WITHHELD,) * 8, muted=True, **place)
     link = link_of_test(document, f.test.name) if f.test.p is not None else ""
-    near = Cell(p_value(f.test.p_equivalence), sub=p_value(f.test.p_equivalence_adjusted))
-    tests = (Cell(p_value(f.test.p), sub=p_value(f.test.p_adjusted), link=link), near)
+    beyond = Cell(p_value(f.test.p_beyond), sub=p_value(f.test.p_beyond_adjusted))
+    within = Cell(p_value(f.test.p_within))
+    tests = (Cell(p_value(f.test.p), sub=p_value(f.test.p_adjusted), link=link), beyond, within)
     detectable = (
         (f"{100 * f.mde80:.1f}" if _is_share(f) else decimal(f.mde80))
         if f.mde80 is not None
@@ -216,15 +231,15 @@ def _contrast_row(document: ResultDocument, f: Finding) -> Row:
     n = Cell(WITHHELD) if f.n_withheld else Cell(of_clusters(f.n_images, f.n_clusters), sub=against)
     differences = (_difference_cell(f, f.raw), _difference_cell(f, f.adjusted))
     return row(
-        comparison(f), _verdict_word(f), _mean_cell(f), *differences, *tests, detectable, n, **place
+        comparison(f), _state_word(f), _mean_cell(f), *differences, *tests, detectable, n, **place
     )
 
 
-def _verdict_word(f: Finding) -> Cell:
-    word = verdict_cell(f.verdict, f.provisional)
-    if f.code == "GA104" and f.verdict in (Verdict.SHOWN, Verdict.NOT_SHOWN):
+def _state_word(f: Finding) -> Cell:
+    word = state_cell(f)
+    if f.code == "GA104" and f.state is CellState.NOT_JUDGED:
         return replace(word, text=word.text.replace("disparity", "departure"))
-    if f.verdict is Verdict.NOT_ASSESSED and f.reason:
+    if f.state is CellState.NOT_ASSESSED and f.reason:
         return Cell(word.text, sub=reason_words(f.reason), icon=word.icon)
     return word
 
@@ -240,7 +255,8 @@ def _more_on(document: ResultDocument, findings: Sequence[Finding]) -> Block:
         "Test",
         ("Statistic", ""),
         ("df", ""),
-        ("Clusters needed", ""),
+        ("Beyond up to", ""),
+        ("Within from", ""),
         "Adjusted for",
     )
     rows = tuple(_more_row(document, f) for f in findings)
@@ -256,6 +272,13 @@ def _sentence_with_notes(f: Finding) -> str:
     return " ".join(filter(None, (f.sentence, *notes)))
 
 
+def _margin(f: Finding, margin: float | None) -> str:
+    """A margin at which the word of the state changes."""
+    if margin is None:
+        return MISSING
+    return points(margin).removeprefix("+") if _is_share(f) else decimal(margin)
+
+
 def _more_row(document: ResultDocument, f: Finding) -> Row:
     link = link_of_test(document, f.test.name)
     cells: tuple[Cell | str, ...] = (
@@ -265,7 +288,8 @@ def _more_row(document: ResultDocument, f: Finding) -> Row:
         Cell(f.test.name or MISSING, sub=f.test.family, link=link),
         decimal(f.test.statistic),
         decimal(f.test.df, 1),
-        count(f.clusters_needed),
+        _margin(f, f.beyond_up_to),
+        _margin(f, f.within_from),
         listed(f.adjusted_for) or MISSING,
     )
     shown = (WITHHELD,) * len(cells) if f.suppressed else cells

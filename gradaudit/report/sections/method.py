@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gradaudit.records import VERDICT_CONDITIONS, VERDICT_WORDS
+from gradaudit.records import STATE_CONDITIONS, STATE_WORDS, CellState
 from gradaudit.report.blocks import MISSING, Block, Cell, Facts, Table, columns, count, row
-from gradaudit.report.glossary import VERDICTS_ANCHOR, meaning
+from gradaudit.report.glossary import STATES_ANCHOR, meaning
 from gradaudit.report.wording import (
     card_anchor,
     find_card,
@@ -118,7 +118,7 @@ def families(document: ResultDocument) -> Block:
             )
         )
     note = (
-        "Within the decisive family, p and p of equivalence are adjusted apart. A decisive comparison that is withheld is one of the family "
+        "p of a difference and p beyond are each adjusted over all of them; p within is not adjusted, since every comparison must hold. A decisive comparison that is withheld is one of the family "
         "and has no p; other comparisons that are withheld belong to none."
     )
     return Table(
@@ -130,12 +130,17 @@ def families(document: ResultDocument) -> Block:
 
 
 def verdict_rule() -> Block:
-    """What each verdict's words stand for."""
+    """What the word of each state stands for."""
     rows = tuple(
-        row(Cell(VERDICT_WORDS[v], icon=v.value), text) for v, text in VERDICT_CONDITIONS.items()
+        row(Cell(STATE_WORDS[state], icon=_icon(state)), text)
+        for state, text in STATE_CONDITIONS.items()
     )
-    heads = columns("Verdict", "Condition, after adjustment for multiplicity")
-    return Table("What each verdict means", heads, rows, anchor=VERDICTS_ANCHOR)
+    heads = columns("State", "Condition")
+    return Table("What each state means", heads, rows, anchor=STATES_ANCHOR)
+
+
+def _icon(state: CellState) -> str:
+    return "shown" if state is CellState.NOT_JUDGED else state.value
 
 
 def card_tables(document: ResultDocument) -> list[Block]:

@@ -1,0 +1,160 @@
+"""What the measurements answer to each planned cell, and on how much of each group it rests.
+
+A comparison that lies within its margin does not count where too few of a group's patients were
+seen, or where those who were not seen could move it out: see ``_reservations``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+
+import numpy as np
+
+from gradaudit.analysis.planned_cells import HEAT, Answer, CellKey, key_of
+from gradaudit.analysis.study import Bools, Draft, Floats, Study
+from gradaudit.cohort.attributes import Attribute
+from gradaudit.cohort.coverage import Sides, could_be_seen, coverage, known_share, sides_of
+from gradaudit.stats import linear_model
+from gradaudit.subgroups.contrast import Contrast
+
+UNSEEN_POINTS = (0.10, 0.90)
+"""Points of a side's seen values at which those are put who were not seen."""
+
+
+def answers_of(
+    study: Study, keys: Sequence[CellKey], drafts: Sequence[Draft], hidden: AbstractSet[int]
+) -> list[Answer]:
+    """The answer to every planned cell.
+
+    hidden : identities of the drafts that are withheld whole
+    """
+    found: dict[CellKey, Draft] = {}
+    for draft in drafts:
+        key = key_of(draft)
+        if key is not None:
+            found.setdefault(key, draft)
+    attributes = {a.name: a for a in study.attributes}
+    return [_answer(study, attributes[key.attribute], key, found.get(key), hidden) for key in keys]
+
+
+def _answer(
+    study: Study, a: Attribute, key: CellKey, draft: Draft | None, hidden: AbstractSet[int]
+) -> Answer:
+    sides = sides_of(a, key.kind, key.group, key.reference)
+    share = coverage(study.cohort, sides, key.region, _seen(study, key))
+    if draft is None:
+        return Answer(coverage=share)
+    if id(draft) in hidden:
+        return Answer(draft, withheld=True)
+    share = _of_those_compared(draft.contrast, share)
+    return Answer(
+        draft, coverage=share, reservations=tuple(_reservations(study, a, key, draft, share))
+    )
+
+
+def _values(study: Study, key: CellKey) -> Floats:
+    return study.heat_share(key.region) if key.outcome == HEAT else study.undefined
+
+
+def _seen(study: Study, key: CellKey) -> Bools:
+    return np.isfinite(_values(study, key))
+
+
+def _of_those_compared(contrast: Contrast, share: float | None) -> float | None:
+    """Coverage, where the estimate rests on fewer patients than have a value."""
+    if share is None or contrast.entered is None:
+        return share
+    counted = contrast.n_clusters, contrast.n_clusters_reference
+    inside = [n / of for n, of in zip(contrast.entered, counted, strict=True) if of]
+    return share * min(inside, default=0.0)
+
+
+def _reservations(
+    study: Study, a: Attribute, key: CellKey, draft: Draft, share: float | None
+) -> Iterator[str]:
+    """Why a comparison within its margin does not count all the same."""
+    criteria = study.plan.criteria
+    if criteria is None or draft.margin is None or draft.contrast.reason:
+        return
+    needed = criteria.min_coverage
+    known = known_share(study.cohort, a)
+    if known < needed:
+        yield f"the attribute is known for {known:.0%} of the patients ({needed:.0%} are needed)"
+    if share is None or share < needed:
+        seen = "none" if share is None else f"{share:.0%}"
+        yield f"it rests on {seen} of the patients of a group ({needed:.0%} are needed)"
+    elif not _stays_within(study, a, key, draft):
+        yield (
+            "those who could not be seen could move it out, if they lay at the 10 % or 90 % point "
+            "of their group"
+        )
+
+
+# ── those who were not seen ───────────────────────────────────────────────────────────────────────
+
+
+def _stays_within(study: Study, a: Attribute, key: CellKey, draft: Draft) -> bool:
+    """Whether the thick whisker stays inside the margin where unseen patients lie far out.
+
+    They are put at the 10 % or 90 % point of their own side's seen values, the two sides in
+    opposite directions; both ways are tried.
+    """
+    sides = sides_of(a, key.kind, key.group, key.reference)
+    values, seen = _values(study, key), _seen(study, key)
+    population = could_be_seen(study.cohort, key.region)
+    unseen = population & ~seen & (sides.group | sides.reference)
+    if not unseen.any() or draft.margin is None:
+        return True
+    for own, other in (UNSEEN_POINTS, UNSEEN_POINTS[::-1]):
+        filled = values.copy()
+        for side, point in ((sides.group, own), (sides.reference, other)):
+            filled[unseen & side] = _point(study, values, side & seen, point)
+        whisker = _thick_whisker(study, a, key, draft, filled, sides)
+        if whisker is None or not -draft.margin < whisker[0] <= whisker[1] < draft.margin:
+            return False
+    return True
+
+
+def _point(study: Study, values: Floats, rows: Bools, point: float) -> float:
+    """A quantile of the seen patients' means."""
+    if not rows.any():
+        return float("nan")
+    _, codes = np.unique(study.cohort.cluster[rows], return_inverse=True)
+    means = linear_model.cluster_means(values[rows], codes, int(codes.max()) + 1)
+    return float(np.quantile(means, point))
+
+
+def _thick_whisker(
+    study: Study, a: Attribute, key: CellKey, draft: Draft, values: Floats, sides: Sides
+) -> tuple[float, float] | None:
+    """The whisker of one comparison with other values, by Student's t."""
+    area = _with_sizes(study, key, sides) if key.outcome == HEAT else None
+    asked = replace(a, order=None) if key.kind in ("level", "pair") else a
+    found = study.compare(
+        asked,
+        values,
+        key.region or None,
+        confirmatory=False,
+        margin=draft.margin,
+        area=area,
+        analytic=True,
+    )
+    own = draft.contrast
+    for c in found.contrasts:
+        if (c.kind, c.group, c.reference) == (own.kind, own.group, own.reference):
+            if c.margin_test is None:
+                return None if c.reason else (0.0, 0.0)
+            return c.margin_test.whisker(study.plan.analysis.alpha)
+    return None
+
+
+def _with_sizes(study: Study, key: CellKey, sides: Sides) -> Floats:
+    """Region sizes, and the side's median where a mask is missing."""
+    area = study.cohort.area[:, study.cohort.regions.index(key.region)].copy()
+    for side in (sides.group, sides.reference):
+        known = side & np.isfinite(area)
+        if known.any():
+            area[side & ~np.isfinite(area)] = np.median(area[known])
+    return np.asarray(area)
