@@ -30,10 +30,10 @@ from gradaudit.records import ALL, OTHER_LABELS, STEPS
 from gradaudit.result_schema import FlowRow, Tables
 
 MOST_UNKNOWNS = 1500
-"""Beyond, the integer programs take too long, and the tables stay as the rules withhold them."""
+"""With more unknowns the integer programs take too long; then the rules alone decide."""
 
 _ORDER = ("n_manifest", "n_heat_usable", "n_readable", "n_mask_usable")
-"""Counts of the flow that may come back, the most telling first."""
+"""Counts of the flow that may be shown again, the most informative first."""
 
 
 @dataclass(frozen=True)

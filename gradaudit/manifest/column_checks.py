@@ -26,8 +26,9 @@ from gradaudit.records import Problem
 from gradaudit.regions.derived import derivation_faults
 
 UNBUILT_ATTRIBUTES = frozenset({"ita", "brightness", "resolution"})
-"""Attributes that could be measured from the images, and are not yet: without a column of their
-name they would be compared nowhere.
+"""Attributes that might be expected to be measured from the images, and are not yet.
+
+A plan that names one without a column for it is refused, as it would be compared nowhere.
 """
 MANY_LEVELS = 30
 RESERVED_LEVELS = frozenset({"rest", "(unknown)", "(suppressed)"})

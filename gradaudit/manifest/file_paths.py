@@ -17,9 +17,7 @@ IMAGE_TYPES = (
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".dcm", ".dicom",
 )  # fmt: skip
 LIST_FROM = 16
-"""A folder is listed when at least so many of its files are asked for; fewer are asked for one by
-one.
-"""
+"""From this many files of one folder on, the folder is listed instead of asked for each file."""
 PROTOCOL_PACKAGES = {
     "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "http": "aiohttp", "https": "aiohttp",
 }  # fmt: skip

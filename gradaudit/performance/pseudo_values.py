@@ -93,7 +93,7 @@ def _jackknifed(share: float, without: Array) -> Array:
 
 
 Pair = tuple[Array, Array]
-"""Pseudo-values (G,), and what is seen on each image (n,)."""
+"""Pseudo-values (G,), and the value of each image that they rest on (n,)."""
 
 
 def _of_auc(data: Predictions, cluster: Array) -> Pair | None:
@@ -179,7 +179,7 @@ PSEUDO_VALUED: dict[str, Callable[[Predictions, Array], Pair | None]] = {
     "auc": _of_auc,
     "calibration_slope": _of_slope,
 }
-"""Figures that are no mean over images (the first three: where there is no positive class).
+"""Figures that are not a mean over images (the first three only without a positive class).
 
-Each takes the predictions and cluster : (n,) ints from 0 to G - 1.
+Each function takes the predictions and the cluster of each image, (n,) ints from 0 to G - 1.
 """

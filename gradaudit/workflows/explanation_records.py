@@ -22,6 +22,7 @@ from gradaudit.workflows.overlays import STATUS_WORDS
 
 
 def file_part(method: str) -> str:
+    """The method's name as part of a file name."""
     return re.sub(r"[^\w.+-]", "_", method)
 
 
@@ -34,8 +35,9 @@ def npy_bytes(values: NDArray[np.float32]) -> bytes:
 def prediction_record(
     classifier: Classifier, results: Iterable[Explanation | str]
 ) -> tuple[str | None, float | None]:
-    """Predicted class and its probability from the first map's outputs; None where the output holds
-    no class scores.
+    """Predicted class and its probability, from the outputs that came with the first map.
+
+    None where the output holds no class scores.
     """
     for result in results:
         if isinstance(result, Explanation) and result.outputs.numel():

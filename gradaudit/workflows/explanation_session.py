@@ -1,5 +1,6 @@
-"""One classifier with the methods that are asked of it: layers found once, failures kept with their
-reasons.
+"""One classifier and the methods asked of it.
+
+The layer is found once, and a method that fails is remembered with its reason.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ NO_LAYER_FOUND = "none could be chosen"
 
 
 def chosen_methods(text: str) -> tuple[str, ...]:
-    """Method names from ``gradcam,layercam`` or ``all``, each once; also import paths
-    ``package.module:function``.
+    """Method names from ``gradcam,layercam`` or ``all``, each once.
+
+    An import path ``package.module:function`` is a method too.
 
     Errors: ``InputError`` naming every unknown method, with its nearest names.
     """
@@ -55,8 +57,10 @@ def _near(name: str) -> str:
 
 @dataclass
 class ExplainSession:
-    """A classifier at work on batches: its layer once known, why it has none, and the methods that
-    gave up, with their reasons.
+    """A classifier that explains batches, with what is known of it so far.
+
+    That is the layer once it was chosen, the reason if there is none, and the methods that failed,
+    with their reasons.
     """
 
     classifier: Classifier
@@ -77,14 +81,14 @@ class ExplainSession:
         return not CAMS.card(method).needs.startswith(NO_LAYER)
 
     def settle_outputs(self, images: Tensor) -> None:
-        """See on the first images that the network gives logits.  Errors: ``ModelError`` of
-        ``with_logits``.
-        """
+        """Check on the first images that the network gives logits; errors as in ``with_logits``."""
         self.classifier = with_logits(self.classifier, images.to(device_of(self.classifier)))
 
     def settle_layer(self, images: Tensor, wanted: Sequence[str]) -> None:
-        """Choose the layer on the first images; where there is none, the ``wanted`` methods are
-        refused with the reason.
+        """Choose the layer on the first images.
+
+        Where there is none, those of the ``wanted`` methods that need one are refused with the
+        reason.
         """
         if self.layer_reason or not wanted:
             return
@@ -99,8 +103,9 @@ class ExplainSession:
             self.layer_reason = NO_LAYER_FOUND
 
     def explained(self, images: Tensor, method: str) -> list[Explanation | str]:
-        """One explanation per image, or the reason why there is none; a reason that is not one
-        image's refuses the method for good.
+        """One explanation per image, or the reason why there is none.
+
+        A reason that is not about a single image refuses the method for all further batches.
         """
         try:
             found = explain(
@@ -115,7 +120,7 @@ class ExplainSession:
                 raise InputError(
                     f"the target {self.plan.explain.target!r} gives {found.raw.shape[1]} maps per image; explain draws one"
                 )
-        except ImageError as error:  # memory: this image's own trouble, once it is alone
+        except ImageError as error:  # out of memory with a single image: the image's own reason
             return (
                 [str(error)]
                 if len(images) == 1
