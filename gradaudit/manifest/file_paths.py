@@ -1,4 +1,4 @@
-"""Paths of images and masks: which exist, which can be opened, and what stands there instead."""
+"""Paths of images and masks: which exist, which can be opened, and what is there instead."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ _SIGNATURES = (
 
 
 def absent_files(paths: Iterable[str], root: Path) -> dict[str, str]:
-    """Of local paths, those that are no file: "missing" or "folder".
+    """The local paths that are not a file, each with "missing" or "folder".
 
-    Folders with many of them are listed once, not asked per file.
+    A folder that many of the paths lie in is listed once instead of asked for each file.
     """
     folders: dict[str, list[str]] = defaultdict(list)
     for path in set(paths):
@@ -62,7 +62,7 @@ def file_names(folder: str) -> frozenset[str]:
 
 
 def nearest_file(path: str, root: Path) -> str:
-    """A remark on what is there instead of a missing file."""
+    """A remark on a missing file: one of a similar name, or how many files its folder holds."""
     folder, name = os.path.split(os.path.join(root, path))
     if not os.path.isdir(folder):
         return f"there is no folder {os.path.dirname(path) or folder!r}"
@@ -80,7 +80,9 @@ def nearest_file(path: str, root: Path) -> str:
 
 
 def why_not(protocol: str) -> str | None:
-    """None if fsspec can open such URLs, the package that it lacks, or "" where it knows no such
+    """Why URLs of this protocol cannot be opened.
+
+    None if fsspec can open them, else the package that it lacks; "" where it knows no such
     protocol.
     """
     try:
@@ -100,7 +102,7 @@ def is_installed(package: str) -> bool:
 
 
 def is_picture(path: str, root: Path) -> bool:
-    """True if the first bytes are those of an image format; URLs are believed."""
+    """True if the first bytes are those of an image format; URLs are not opened and count."""
     if is_url(path):
         return True
     try:

@@ -34,7 +34,10 @@ def obuchowski_variance(score: Array, positive: Array, cluster: Array) -> float 
 
 
 def placements(score: Array, positive: Array) -> tuple[float, Array]:
-    """AUC, and each image's placement: the share of the other side it is ranked right against."""
+    """AUC, and each image's placement.
+
+    The placement is the share of the other class that the image is ranked correctly against.
+    """
     m, n = int(positive.sum()), int((~positive).sum())
     overall = stats.rankdata(score)
     placement = np.empty(len(score))
@@ -52,10 +55,11 @@ def auc_influence(score: Array, positive: Array) -> tuple[float, Array]:
 def auc_interval(
     value: float, positive: Array, score: Array, cluster: Array, alpha: float
 ) -> tuple[float, float] | tuple[None, None]:
-    """Wilson's form on the AUC: the variance gives the effective size, the scarcer side the df.
+    """Wilson's interval for the AUC.
 
-    At 0 and 1, where the variance vanishes, the effective size is the number of clusters on the
-    scarcer side.
+    The variance gives the effective size; the class with fewer clusters gives the degrees of
+    freedom. At 0 and 1, where the variance is 0, the effective size is the number of clusters of
+    that class.
     """
     variance = obuchowski_variance(score, positive, cluster)
     if variance is None:
