@@ -102,8 +102,7 @@ def write_demo(
     """Render the audit set, train both networks, and write all that an audit needs into ``folder``.
 
     folder : gets images/, masks/, manifest.csv, network.py, shortcut.safetensors,
-        clean.safetensors,
-        shortcut.toml, clean.toml
+        clean.safetensors, shortcut.toml, clean.toml
     progress : called with (images rendered, images in all)
     returns : the manifest's path. The same settings give the same files on the same machine
 

@@ -228,8 +228,8 @@ class Geometry:
     def warp_mask(self, mask: FloatArray) -> FloatArray:
         """Fraction of each output pixel's footprint that the mask covers.
 
-        mask : (H, W) of the decoded image, in [0, 1] returns : (h, w) float32 in [0, 1]; 0 in
-        padding
+        mask : (H, W) of the decoded image, in [0, 1]
+        returns : (h, w) float32 in [0, 1]; 0 in padding
 
         Areas are exact: the mean of the output, times the window's area in source pixels, is the
         area of the mask inside the window. Computed by one sparse matrix per axis.

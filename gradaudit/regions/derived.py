@@ -116,10 +116,12 @@ OPERATIONS: dict[str, _Operation] = {
     "skin": _Operation("skin(minus=a)", 1, 1, lambda masks, size, _: ~masks[0], keyword="minus"),
     "whole": _Operation("whole()", 0, 0, lambda masks, size, _: np.ones(size, np.bool_)),
 }
-"""Operations of ``derive``. ``skin(minus=lesion)`` is everything that is not lesion: right for
-close-ups that show skin
-everywhere else.  No colour rule decides what is skin, because such rules err more on some skin
-tones than on others."""
+"""Operations of ``derive``.
+
+``skin(minus=lesion)`` is everything that is not lesion, which is right for close-ups that show skin
+everywhere else. No color rule decides what is skin, because such rules err more on some skin tones
+than on others.
+"""
 
 
 @lru_cache(maxsize=1024)
@@ -242,8 +244,8 @@ def derivation_faults(
 ) -> list[tuple[str, str, str]]:
     """Faults of a plan's derived regions, as (region, rule, what is wrong).
 
-    derivations : derived region -> its expression columns : the regions that the manifest has
-    columns for
+    derivations : derived region -> its expression
+    columns : the regions that the manifest has columns for
     """
     faults: list[tuple[str, str, str]] = []
     parsed: dict[str, Derivation] = {}

@@ -71,8 +71,7 @@ def load_region(text: str, root: Path, size: Size) -> Mask:
     text : see the table above
     root : the folder that relative paths start from
     size : (H, W) of the image. A mask of another size is stretched (nearest neighbor) if both have
-        the
-        same aspect ratio up to rounding
+        the same aspect ratio up to rounding
 
     Errors: ``InputError`` for broken text; ``ImageError`` with reason missing_mask, unreadable_mask
     or mask_size; ``MissingExtraError`` for NIfTI without nibabel.

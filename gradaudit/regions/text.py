@@ -42,8 +42,7 @@ class RegionSource:
     """Where one region of one image is: parsed, nothing loaded.
 
     path, value, slice_index : of a mask file. ``value`` is "alpha", a stored value, or None (any
-        value
-        but 0)
+        value but 0)
     rings : flat x, y, x, y coordinates of each ring; a box is one ring of two corners
     united : the rings are parts of one region; otherwise a ring inside a ring is a hole
     counts, size : run lengths down the columns, starting with a run outside, and (height, width) of

@@ -240,8 +240,7 @@ def open_run(path: str | Path, run: Mapping[str, Any], *, fresh: bool = False) -
     """Open or create the run folder for the identity in ``run``.
 
     run : JSON-able. ``run["identity"]`` maps each ingredient (manifest, model, plan, version ...)
-        to
-        its digest, and ``plan_id`` is the digest of that mapping. ``run["rows"]`` and
+        to its digest, and ``plan_id`` is the digest of that mapping. ``run["rows"]`` and
         ``run["shard_size"]`` fix the shards
     fresh : throw away what was measured there before
 

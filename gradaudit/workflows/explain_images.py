@@ -99,9 +99,10 @@ def explain_images(
     layer's own grid). Per call: contact-sheet.png (numbered pages beyond 20 images) and
     explanations.json. Images of different sizes may be mixed.
 
-    found : of ``find_images`` plan : gives target, sign, precision, device and batch size names :
-    also write names.txt, the channels that carried each decision progress : called with (images
-    done, images in all)
+    found : of ``find_images``
+    plan : gives target, sign, precision, device and batch size
+    names : also write names.txt, the channels that carried each decision
+    progress : called with (images done, images in all)
 
     Errors: ``PlanError`` for the target "label", which needs a manifest; ``GradauditError`` where
     no image can be read or no method works; ``ModelError`` where the network gives probabilities

@@ -42,8 +42,7 @@ def find_images(arguments: Sequence[str | Path], output: Path | None = None) -> 
     """List the images named by files, folders (searched to the bottom), glob patterns and URLs.
 
     output : pictures that an earlier call wrote into this folder are left out, so that no overlay
-        is
-        explained in its turn
+        is explained in its turn
     """
     written = _written_before(output)
     images: dict[str, str] = {}

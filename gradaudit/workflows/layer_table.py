@@ -24,8 +24,7 @@ class LayerRow:
     """One candidate; candidates come in the order in which they run.
 
     depth : share of the network's layers with weights that lie in this layer or in one listed
-        before
-        it, 0 to 1
+        before it, 0 to 1
     gradient : does the score's gradient reach it at any position, or is it exactly zero everywhere
     chosen : is it the layer that "auto" takes
     """

@@ -66,7 +66,8 @@ def overlay(image: Pixels, raw: NDArray[Any], status: str = "ok") -> Pixels:
 
     Where the status is not ok: the image in grey with the status in words.
 
-    image : (H, W, 3) uint8, as the network saw it raw : (h, w) signed map
+    image : (H, W, 3) uint8, as the network saw it
+    raw : (h, w) signed map
     """
     if status != "ok":
         return worded(image, STATUS_WORDS[status])
@@ -124,9 +125,10 @@ def _shortened(text: str, width: float, font: ImageFont.FreeTypeFont) -> str:
 class ContactSheet:
     """Rows of small pictures under shared headings: one PNG page for every ``_ROWS`` of them.
 
-    headings : of the columns footer : printed under each page folder : gets contact-sheet.png, or
-    contact-sheet-1.png, -2 ... rows : how many rows will come, so that a single page needs no
-    number
+    headings : of the columns
+    footer : printed under each page
+    folder : gets contact-sheet.png, or contact-sheet-1.png, -2 ...
+    rows : how many rows will come, so that a single page needs no number
     """
 
     headings: Sequence[str]
