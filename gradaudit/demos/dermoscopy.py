@@ -120,7 +120,7 @@ def write_demo(
     scenes = [case.scene for cases in training.values() for case in cases]
     distinct = list(
         dict.fromkeys(scenes)
-    )  # where the two training sets agree, one picture serves both
+    )  # scenes that are in both training sets are rendered once
     total, done = len(audit) + len(distinct), 0
 
     def tick() -> None:

@@ -29,7 +29,7 @@ TONES: dict[str, tuple[int, int, int]] = {
     "V": (140, 95, 68),
     "VI": (94, 63, 48),
 }
-"""sRGB colour of untanned skin for each Fitzpatrick type, as a dermatoscope's lamp shows it."""
+"""sRGB color of untanned skin for each Fitzpatrick type, as a dermatoscope's lamp shows it."""
 
 REGION_VALUES = {"skin": 1, "lesion": 2, "ruler": 3, "ink": 4, "outside": 5}
 """Values of the index mask. A pixel has the value of what lies on top; hairs do not count."""
@@ -90,7 +90,7 @@ def _skin(scene: Scene, rng: np.random.Generator, size: int) -> Field:
 
 
 def _density(melanin: Field, blood: Field) -> Field:
-    """Optical density of the two pigments in each colour, (3, S, S)."""
+    """Optical density of the two pigments in each color, (3, S, S)."""
     return np.stack([melanin * m + blood * b for m, b in zip(MELANIN, BLOOD, strict=True)])
 
 

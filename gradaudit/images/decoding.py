@@ -1,14 +1,14 @@
 """From a file to pixels, by the same rules for every image of an audit.
 
 - EXIF orientation is applied; masks are read in those displayed pixels.
-- 8-bit images stay 8 bits until they are normalised.  16-bit grey is divided by 65535 (the full
-  range of the file, never the image's own maximum, so that two exposures stay two exposures).
+- 8-bit images stay 8 bits until they are normalized.  16-bit grey is divided by 65535 (the full
+  range of the file, never the image's own maximum, so that a dark exposure stays dark).
   Float pixels must lie in [0, 1].
-- Transparency (alpha, a transparent palette entry or colour key) is composited over white.  CMYK is
-  converted without a colour profile; a CMYK JPEG is taken as inverted, as Adobe writes them.
-  Colour profiles are ignored, as training pipelines do.
-- Of an animation or a multi-page TIFF the first picture is read.  A multi-frame DICOM is refused:
-  which frame is meant is not ours to guess.
+- Transparency (alpha, a transparent palette entry or color key) is composited over white.  CMYK is
+  converted without a color profile; a CMYK JPEG is taken as inverted, as Adobe writes them.
+  Color profiles are ignored, as training pipelines do.
+- The first picture of an animation or a multi-page TIFF is read. A multi-frame DICOM is refused,
+  because nothing says which frame is meant.
 - JPEG ``draft`` and ``reducing_gap`` would decode large photographs faster and move pixels by
   several grey levels; they are not used.
 """

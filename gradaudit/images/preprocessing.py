@@ -36,16 +36,16 @@ class Preprocess:
     """How a decoded image becomes the network's input, every field resolved.
 
     resize : None (as decoded), the shorter side in pixels, or (height, width)
-    crop : None or (height, width) of the centre crop; an int makes a square.  What lies outside the
+    crop : None or (height, width) of the center crop; an int makes a square. What lies outside the
         resized image is black
     fit : "shorter" resizes the shorter side (with a pair: until both sides are covered), keeping
         the aspect; "exact" resizes to (height, width); "pad" resizes until the image fits inside
-        and pads with the mean colour
+        and pads with the mean color
     antialias : False samples single source pixels as ``cv2.resize`` and ``tf.image.resize`` do
         (nearest and bilinear only)
     mean, std : per channel, on values in [0, 1]; one value stands for all channels
-    channels : 3 (RGB) or 1 (luma, ITU-R 601-2, taken before resizing);  invert : 1 - value before
-        normalising
+    channels : 3 (RGB) or 1 (luma, ITU-R 601-2, taken before resizing)
+    invert : 1 - value before normalizing
 
     Errors: ``InputError`` for sizes below 1, std <= 0, or a mean or std of the wrong length.
     """

@@ -96,7 +96,7 @@ def check_regions(draft: ManifestDraft) -> Iterator[Problem]:
                 faults[source.rule].append(i)
                 if source.rule.endswith(
                     ("_malformed", "_value")
-                ):  # the other rules say it themselves
+                ):  # the other rules' own text says it
                     remarks.setdefault(source.rule, str(source))
         for rule, rows in faults.items():
             yield draft.problem(rule, rows, column, remarks.get(rule, ""))

@@ -50,8 +50,10 @@ def distinct(codes: Array) -> int:
 def clustered_variance(influence: Array, cluster: Array) -> float | None:
     """Variance of an estimate from its per-image influences; None with fewer than two clusters.
 
-    influence : (n,) float, summing to 0      cluster : (n,) ints from 0
-    Source: Binder 1983, Int. Stat. Rev. 51:279 (linearisation); the factor G / (G - 1) as in
+    influence : (n,) float, summing to 0
+    cluster : (n,) ints from 0
+
+    Source: Binder 1983, Int. Stat. Rev. 51:279 (linearization); the factor G / (G - 1) as in
     Cochran 1977, section 11.3.
     """
     groups = distinct(cluster)

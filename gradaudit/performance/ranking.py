@@ -1,6 +1,6 @@
-"""The AUC on scores: placement values, its variance with clustered images, its interval.
+"""The AUC on scores: placement values, the variance with clustered images, the interval.
 
-Scores, which images are positive and cluster codes come in, (n,) each; numbers go out.
+Scores, flags of the positive images and cluster codes come in, (n,) each; numbers go out.
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ from gradaudit.performance.intervals import Array, distinct, wilson
 def obuchowski_variance(score: Array, positive: Array, cluster: Array) -> float | None:
     """Variance of the AUC with clustered images; DeLong's where every cluster holds one image.
 
-    score : (n,) float      positive : (n,) bool      cluster : (n,) ints
-    None with fewer than two clusters on either side.
+    score : (n,) float
+    positive : (n,) bool
+    cluster : (n,) ints from 0
+    returns : None with fewer than two clusters on either side
+
     Source: Obuchowski 1997, Biometrics 53:567, eqs 3 to 6 (S10, S01, S11).
     """
     theta, placement = placements(score, positive)

@@ -1,4 +1,4 @@
-"""Regions: where in an image something is; every way to say so becomes one (H, W) mask of 0 and 1.
+"""Region masks: every notation of a region becomes one (H, W) mask of 0 and 1.
 
 What a cell of a ``region.<name>`` column may hold:
 
@@ -16,10 +16,10 @@ What a cell of a ``region.<name>`` column may hold:
 | ``whole`` / ``absent`` | every pixel / none: the region was looked for and is not in this image |
 
 Coordinates are pixels of the image as displayed (EXIF orientation applied), from the upper left
-corner of the upper left pixel; a pixel belongs to a shape if its centre does.  A shape that holds
-no pixel centre keeps the pixel under its own centre, so that annotated never turns into absent.  In
-a mask with colours a pixel is inside if any channel is not 0 and it is not fully transparent.
-Region masks follow the image's own orientation: EXIF of a mask file is applied too.
+corner of the upper left pixel; a pixel belongs to a shape if its center does. A shape that holds no
+pixel center gets the pixel under its own center, so that an annotated region is never counted as
+absent. In a mask with colors a pixel is inside if any channel is not 0 and it is not fully
+transparent. Region masks follow the image's own orientation: EXIF of a mask file is applied too.
 """
 
 from __future__ import annotations

@@ -209,7 +209,7 @@ class _Work:
         if not any(
             isinstance(found, Explanation) for column in explained.values() for found in column
         ):
-            # nothing to draw; why is in ``refused``, and `finish` says so where it holds for all
+            # nothing to draw; ``refused`` has the reason, which `finish` reports if no method worked
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         for n, row in enumerate(batch.rows):

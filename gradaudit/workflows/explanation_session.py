@@ -98,7 +98,7 @@ class ExplainSession:
             )
         except (
             Exception
-        ) as error:  # a network is foreign code: what it raises is shown as the reason
+        ) as error:  # the network is the user's code: whatever it raises is the reason shown
             self.refused |= {method: words_of(error, images) for method in wanted}
             self.layer_reason = NO_LAYER_FOUND
 
@@ -132,7 +132,7 @@ class ExplainSession:
             )
         except (
             Exception
-        ) as error:  # a network is foreign code: what it raises is shown as the reason
+        ) as error:  # the network is the user's code: whatever it raises is the reason shown
             self.refused[method] = words_of(error, images)
             return [self.refused[method]] * len(images)
         return [
