@@ -95,6 +95,10 @@ def finish(
 
 
 def checked_run(run: Path) -> Path:
+    """The run folder, if it can be one.
+
+    Errors: ``RunError`` for a file; ``InputError`` for an address.
+    """
     from gradaudit.runs.folder import local_path
 
     if run.is_file():
@@ -112,11 +116,13 @@ def check_output(run: Path, output: Path | None) -> None:
 
 
 def command_line() -> str:
+    """The command as it was typed, for the record."""
     return shlex.join(["gradaudit", *sys.argv[1:]])
 
 
 @contextmanager
 def progress_bar(what: str) -> Iterator[MeasureProgress]:
+    """A progress bar on stderr; prints of user code go to stderr too while it is shown."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

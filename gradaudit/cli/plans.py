@@ -41,6 +41,7 @@ def plan_with_flags(manifest: Path, config: Path | None, **flags: Any) -> tuple[
 
 
 def with_flags(plan: Plan, sections: dict[str, dict[str, Any]]) -> Plan:
+    """The plan with the flags that were given; None means that a flag was not."""
     given = {
         name: {key: value for key, value in fields.items() if value is not None}
         for name, fields in sections.items()
@@ -61,6 +62,7 @@ def checked_manifest(path: Path, plan: Plan) -> Manifest:
 
 
 def loaded_model(plan: Plan, root: Path) -> Classifier:
+    """Load the plan's model; its notes go to stderr."""
     from gradaudit.workflows.audit import classifier_of
 
     with redirect_stdout(sys.stderr):  # keeps what user code prints out of the summary
@@ -86,6 +88,7 @@ def default_run(manifest: Path, config: Path | None) -> Path:
 
 
 def plan_toml(plan: Plan) -> str:
+    """The whole plan as TOML, defaults included."""
     import tomli_w
 
     return tomli_w.dumps(_without_none(plan.model_dump(mode="json")))

@@ -26,6 +26,7 @@ class DemoNetwork(nn.Module):
         self.head = nn.Linear(64, 2)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, 2) of images (N, 3, H, W)."""
         scores: Tensor = self.head(self.features(images).mean((2, 3)))
         return scores
 

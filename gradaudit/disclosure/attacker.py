@@ -63,6 +63,7 @@ class _Reasons:
         )
 
     def count_states(self, labels: int) -> int:
+        """How many states there are, without listing them."""
         per_label = (1 + len(self.cold)) * int(np.prod([len(g) for g in self.gone]))
         return len(self.lost) + labels * per_label
 

@@ -35,9 +35,11 @@ class State:
 
     @property
     def masked(self) -> bool:
+        """Whether there is a mask of at least one region."""
         return not self.lost and "" in self.gone
 
     def has(self, region: int) -> bool:
+        """Whether the region is there."""
         return not self.lost and not self.gone[region]
 
 

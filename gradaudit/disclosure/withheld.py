@@ -213,6 +213,7 @@ def _undefined_count(row: HeatRow) -> int:
 
 
 def is_small_row(row: HeatRow | PerformanceRow, min_cell: int) -> bool:
+    """Whether a row's images or clusters are a small count."""
     return is_small(row.n_images, min_cell) or is_small(row.n_clusters, min_cell)
 
 
@@ -240,4 +241,5 @@ def _bases(heat: list[HeatRow]) -> dict[str, int]:
 
 
 def cell_of(row: HeatRow) -> tuple[str, str, str, str]:
+    """The row's cell: (level, region, method, target)."""
     return row.level, row.region, row.method, row.target

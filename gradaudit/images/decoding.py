@@ -90,7 +90,7 @@ def decode_image(source: str | Path, root: Path | None = None) -> DecodedImage:
         raise
     except Image.DecompressionBombError as error:
         raise ImageError("decompression_bomb", f"{source}: {plain_text(error)}") from error
-    # decoders raise OSError, SyntaxError, ValueError, struct.error, ...; each means: this file is damaged
+    # decoders raise OSError, SyntaxError, ValueError, struct.error, ...: the file is damaged
     except Exception as error:
         reason = "truncated" if _ends_early(content, error) else "unreadable"
         raise ImageError(reason, f"{source}: {plain_text(error)}") from error

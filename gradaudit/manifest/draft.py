@@ -38,9 +38,11 @@ class ManifestDraft:
 
     @property
     def root(self) -> Path:
+        """The folder that relative paths start from."""
         return self.path.parent
 
     def names(self, prefix: str) -> list[str]:
+        """Columns with a prefix such as "subgroup.", without it."""
         return [column.removeprefix(prefix) for column in self.table if column.startswith(prefix)]
 
     def problem(
@@ -63,11 +65,13 @@ def nearest_names(name: str, known: Iterable[str]) -> str:
 
 
 def spelling_hint(name: str, known: Iterable[str]) -> str:
+    """``nearest_names`` in brackets, to be added to a sentence."""
     near = nearest_names(name, known)
     return f" ({near})" if near else ""
 
 
 def repeated_cells(cells: Mapping[int, str]) -> list[list[int]]:
+    """Groups of positions whose cells are equal; cells that occur once are left out."""
     if len(set(cells.values())) == len(cells):
         return []
     same: dict[str, list[int]] = defaultdict(list)
@@ -98,6 +102,7 @@ def spellings_of(draft: ManifestDraft, column: str) -> Iterator[Problem]:
 
 
 def plain_spelling(cell: str) -> str:
+    """The cell without differences of letter case, spaces, dashes or number format."""
     number = as_number(cell)
     if number is not None:
         return str(number)

@@ -21,6 +21,7 @@ from gradaudit.regions.text import RegionSource, RegionTextError, is_url, parse_
 
 
 def check_images(draft: ManifestDraft) -> Iterator[Problem]:
+    """Images that are missing, repeated, of an unknown type, or named by an absolute path."""
     images = draft.table.get("image", [])
     empty = [i for i, cell in enumerate(images) if not cell]
     if empty:
@@ -81,6 +82,7 @@ def _plain_path(cell: str) -> str:
 
 
 def check_regions(draft: ManifestDraft) -> Iterator[Problem]:
+    """Region cells that cannot be parsed, and mask files that are missing or doubtful."""
     for name in draft.names("region."):
         column = f"region.{name}"
         cells = draft.table[column]

@@ -54,6 +54,7 @@ def absent_files(paths: Iterable[str], root: Path) -> dict[str, str]:
 
 
 def file_names(folder: str) -> frozenset[str]:
+    """Names of the files in a folder; empty where it cannot be listed."""
     try:
         with os.scandir(folder) as entries:
             return frozenset(entry.name for entry in entries if entry.is_file())
@@ -95,6 +96,7 @@ def why_not(protocol: str) -> str | None:
 
 
 def is_installed(package: str) -> bool:
+    """True if the package can be imported; it is not imported here."""
     try:
         return importlib.util.find_spec(package) is not None
     except ValueError:  # a module without a spec, or blocked in sys.modules

@@ -195,6 +195,11 @@ RULES: dict[str, Rule] = {
 def as_problem(
     rule: str, rows: Iterable[int] = (), column: str = "", example: str = "", **facts: object
 ) -> Problem:
+    """A problem that breaks ``rule``, with the rule's text filled in.
+
+    rows : as an editor counts them
+    facts : values for the ``{...}`` of the rule's text
+    """
     text = RULES[rule]
     facts.setdefault("hint", "")
     return Problem(
@@ -208,6 +213,7 @@ def as_problem(
 
 
 def manifest_error(path: Path, problems: Sequence[Problem]) -> ManifestError:
+    """The error that names all problems of a manifest, errors first, then warnings."""
     ordered = sorted(problems, key=lambda problem: RULES[problem.rule].warning)
     errors = [problem for problem in ordered if not RULES[problem.rule].warning]
     rows = len({row for problem in errors for row in problem.rows})

@@ -83,6 +83,8 @@ def _frame(masks: Sequence[Inside], size: Size, width: float) -> Inside:
 
 @dataclass(frozen=True)
 class _Operation:
+    """What an operation does, how many regions it takes, and whether it has a width."""
+
     form: str
     least: int
     most: int

@@ -69,6 +69,7 @@ class Shard:
 
     @property
     def name(self) -> str:
+        """The stem of the shard's files, such as "000017"."""
         return f"{self.index:06d}"
 
 
@@ -147,6 +148,7 @@ class RunFolder:
 
     @property
     def plan_id(self) -> str:
+        """Digest of the identity: of everything that decides what is measured."""
         return str(self.run["plan_id"])
 
     def shards(self) -> tuple[Shard, ...]:

@@ -66,6 +66,7 @@ class ExplainedImages:
 
     @property
     def summary(self) -> dict[str, Any]:
+        """What the command line prints: counts of images and statuses, methods, layer, sheets."""
         record = self.record
         states: dict[str, int] = {}
         for row in record["explanations"]:
@@ -209,7 +210,7 @@ class _Work:
         if not any(
             isinstance(found, Explanation) for column in explained.values() for found in column
         ):
-            # nothing to draw; ``refused`` has the reason, which `finish` reports if no method worked
+            # nothing to draw; `finish` reports the reasons in ``refused`` if no method worked
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         for n, row in enumerate(batch.rows):
@@ -255,6 +256,7 @@ class _Work:
         self.sheet.add(f"{name}{title}", cells)
 
     def finish(self, command: str) -> ExplainedImages:
+        """Write what is left and explanations.json."""
         session = self.session
         if not self.rows:
             raise nothing_explained(self.found, self.unreadable, session)

@@ -71,6 +71,7 @@ class ExplainSession:
 
     @property
     def dtype(self) -> torch.dtype | None:
+        """The autocast type of the plan's precision; None for float32."""
         return (
             None
             if self.plan.run.precision == "float32"
@@ -78,6 +79,7 @@ class ExplainSession:
         )
 
     def needs_layer(self, method: str) -> bool:
+        """True if the method reads a layer of the network."""
         return not CAMS.card(method).needs.startswith(NO_LAYER)
 
     def settle_outputs(self, images: Tensor) -> None:
@@ -148,6 +150,7 @@ class ExplainSession:
 
 
 def words_of(error: Exception, images: Tensor) -> str:
+    """The error in words; an error of the network's own code is named with the input's shape."""
     if isinstance(error, GradauditError):
         return str(error)
     shape = "x".join(map(str, images.shape[1:]))
