@@ -1,4 +1,4 @@
-"""A reader who solves the published tables for a small cell; withholds what that reader needs.
+"""Tries to solve the published tables for a small cell, and withholds no more than that needs.
 
 The unknowns are how many images of each level are in each *state* (not readable, or label x heat x
 where each region lies); every printed count and share of one attribute is an equation in them. A
