@@ -221,11 +221,14 @@ class Finding(Record):
     ``shown``: a difference is shown, whatever its size.  ``thin`` and ``thick``: the whiskers that
     are the words "beyond" and "within"; ``beyond_up_to`` and ``within_from``: the same words at
     every other margin.  ``reservation``: why one that lies within its margin does not count all
-    the same.
+    the same.  ``folded_under``: anchor of the finding that tells the same fact from the other side.
+    ``stratum``: among whom alone it is, which the group's name says too ("V, within malignant").
+    ``curve``: (x, estimate, low, high) of the points of a curve.
 
     Codes: GA101 heat share, group against reference; GA102 trend over ordered levels; GA103
-    continuous attribute; GA104 departure from trend / non-linearity; GA111 undefined heat; GA112
-    region absent; GA121 secondary metric; GA131 intersection.
+    continuous attribute; GA104 departure from trend / non-linearity; GA105 pairs of levels; GA111
+    undefined heat; GA112 region absent; GA121 secondary metric; GA131 intersection; GA132 not the
+    same everywhere.
     """
 
     code: str
@@ -234,6 +237,7 @@ class Finding(Record):
     attribute: str
     group: str
     reference: str
+    stratum: str = ""
     region: str = ""
     role: str = ""
     method: str = ""
@@ -259,6 +263,8 @@ class Finding(Record):
     beyond_up_to: float | None = None
     within_from: float | None = None
     reservation: str = ""
+    folded_under: str = ""
+    curve: tuple[tuple[float, float, float, float], ...] = ()
     provisional: bool = False
     adjusted_for: tuple[str, ...] = ()
     reason: str = ""

@@ -18,7 +18,7 @@ from gradaudit.cohort.attributes import Attribute
 from gradaudit.plan import CriteriaPlan
 from gradaudit.records import CellState
 from gradaudit.result_schema import PlannedCell
-from gradaudit.stats.decision import MarginTest, decide
+from gradaudit.stats.decision import AgainstMargin, decide
 from gradaudit.subgroups.contrast import Contrast, with_decision
 
 HEAT, UNDEFINED = "heat_share", "undefined"
@@ -132,7 +132,7 @@ def judged_contrasts(
     return out
 
 
-def _margin_test(answer: Answer) -> MarginTest | None:
+def _margin_test(answer: Answer) -> AgainstMargin | None:
     if answer.draft is None or answer.withheld:
         return None
     return answer.draft.contrast.margin_test

@@ -58,10 +58,12 @@ def _subject(f: Finding) -> str:
 
 def _end(name: str) -> str:
     """ "P90 (72)" as "72 (90th percentile)"; levels as they are."""
-    found = re.fullmatch(r"P(\d+)(?: \((.*)\))?", name)
+    found = re.fullmatch(r"P([\d.]+)(?: \((.*?)\))?(, within .*)?", name)
     if not found:
         return name
-    return f"{found[2]} ({found[1]}th percentile)" if found[2] else f"the {found[1]}th percentile"
+    percentile = f"{found[1]}th percentile"
+    end = f"{found[2]} ({percentile})" if found[2] else f"the {percentile}"
+    return end + (found[3] or "")
 
 
 def _words(name: str) -> str:
@@ -203,6 +205,10 @@ def _p(value: float | None) -> str:
 def _decision(f: Finding) -> str:
     """What the numbers decide, for every state."""
     p, margin = _p(f.test.p_adjusted), f"the declared margin of {_points(f.margin)} points"
+    if f.stratum:
+        if not f.shown:
+            return f"Not shown to lie beyond {margin} here{p}."
+        return f"Here it lies beyond {margin}{p}: a signal, not a verdict."
     if f.test.family == "exploratory":
         return f"A signal{p}, not a verdict." if f.shown else f"No signal{p}."
     if f.state is CellState.BEYOND:
@@ -293,7 +299,7 @@ def summary_sentences(
     told = [
         f
         for f in sorted(decisive, key=_rank)
-        if f.state is not CellState.NOT_ASSESSED and not f.suppressed
+        if f.state is not CellState.NOT_ASSESSED and not f.suppressed and not f.folded_under
     ]
     worst = [f for f in told if f.state is not CellState.WITHIN]
     chosen = (worst or told)[: _LONGEST_SUMMARY - 2]
@@ -376,7 +382,7 @@ def headline(state: AuditState, decisive: Sequence[Finding]) -> str:
     told = [
         f
         for f in sorted(decisive, key=_rank)
-        if f.state is not CellState.NOT_ASSESSED and not f.suppressed
+        if f.state is not CellState.NOT_ASSESSED and not f.suppressed and not f.folded_under
     ]
     heat = [f for f in decisive if f.outcome == "heat_share"]
     n = len(heat)

@@ -163,6 +163,8 @@ def comparison(finding: Finding) -> str:
     """First cell of a contrast's row: who is compared with whom, or the two ends of a trend."""
     if finding.code == "GA104":
         return "departure from trend"
+    if finding.curve:
+        return f"largest difference, {finding.reference} to {finding.group}"
     if finding.code == "GA103":
         return (
             f"trend, {finding.reference} to {finding.group}"

@@ -346,9 +346,37 @@ def reference_distribution(
 
     Above 4000 patients it comes from all of the small levels and a sample of the large ones.
     """
+    fit, residuals, weights = _permutable(model, settings.seed)
+    singles = sum(b - a == 1 for a, b in model.spans)
+    count = draws_needed(settings, singles)
+    draws: tuple[Floats, list[Floats]] = permutation.reference_t(
+        fit, residuals, weights, count, settings.seed, flip=flip, joint=joint
+    )
+    return draws
+
+
+def permuted_coefficients(
+    model: ClusterModel, span: tuple[int, int], settings: Settings
+) -> permutation.PermutedCoefficients:
+    """The rows ``span`` of a model under permutation, for every combination of them."""
+    fit, residuals, weights = _permutable(model, settings.seed)
+    drawn: permutation.PermutedCoefficients = permutation.permuted_coefficients(
+        fit, residuals, weights[:, slice(*span)], draws_needed(settings, 1), settings.seed
+    )
+    return drawn
+
+
+def draws_needed(settings: Settings, comparisons: int) -> int:
+    """Number of permutations, enough for Holm over all planned comparisons."""
+    planned = max(settings.family or 0, comparisons)
+    return max(settings.permutations, DRAWS_PER_CELL * planned)
+
+
+def _permutable(model: ClusterModel, seed: int) -> tuple[linear_model.Design, Floats, Floats]:
+    """Design, residuals and row weights (n, m) of the patients that are permuted."""
     fit, residuals = model.fit, model.residuals
     if len(model.y) > PERMUTED_PATIENTS:
-        rows = _sampled(model, settings.seed)
+        rows = _sampled(model, seed)
         fit = linear_model.design(fit.codes[rows], model.columns[rows], len(fit.counts))
         residuals = residuals[rows]
     kept = list(fit.kept)
@@ -356,12 +384,7 @@ def reference_distribution(
         fit.row_weights(levels, columns[kept] if len(kept) < len(columns) else columns)
         for levels, columns in model.on
     ]
-    singles = sum(b - a == 1 for a, b in model.spans)
-    count = max(settings.permutations, DRAWS_PER_CELL * max(settings.family or 0, singles))
-    draws: tuple[Floats, list[Floats]] = permutation.reference_t(
-        fit, residuals, np.column_stack(weights), count, settings.seed, flip=flip, joint=joint
-    )
-    return draws
+    return fit, residuals, np.column_stack(weights)
 
 
 def _sampled(model: ClusterModel, seed: int) -> Ints:

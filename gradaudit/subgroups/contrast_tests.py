@@ -25,7 +25,7 @@ from gradaudit.subgroups.cluster_model import (
     fit_model,
     reference_distribution,
 )
-from gradaudit.subgroups.contrast import ANALYTIC_PATIENTS, JOINT, Contrast
+from gradaudit.subgroups.contrast import ANALYTIC_PATIENTS, JOINT, NO_LIMIT, TWO_SIDED, Contrast
 from gradaudit.subgroups.settings import Settings
 
 MAX_T_PATIENTS = 40
@@ -168,8 +168,7 @@ def _single(
     estimate, se = float(model.estimates[row]), float(model.se[row])
     q = reference.critical(settings.alpha)
     if not np.isfinite(q):
-        reason = "the permuted statistics have no upper limit (too many equal values)"
-        return replace(contrast, reason=reason, provisional=False)
+        return replace(contrast, reason=NO_LIMIT, provisional=False)
     tested = replace(
         contrast,
         estimate=estimate,
@@ -192,7 +191,7 @@ def _single(
 def _with_effects(contrast: Contrast, model: ClusterModel, hypothesis: Hypothesis) -> Contrast:
     """Standardized difference; of a level also the ratio of adjusted means and Cliff's delta."""
     ratio, delta = contrast.ratio, np.nan
-    if contrast.kind == "level":
+    if contrast.kind in TWO_SIDED:
         ratio = _ratio_of_means(model, hypothesis.on_levels, contrast.critical)
         delta = model.cliffs_delta(*model.sides_of(hypothesis))
     standardized = contrast.estimate / model.spread if model.spread > 0 else np.nan
@@ -236,7 +235,7 @@ def _separated(hypothesis: Hypothesis, model: ClusterModel, settings: Settings) 
     An outcome of two values has an exact test (Fisher 1935); anything else has none.
     """
     contrast, values = hypothesis.contrast, np.unique(np.round(model.y, 12))
-    if hypothesis.sides is None or contrast.kind != "level" or len(values) != 2:
+    if hypothesis.sides is None or contrast.kind not in TWO_SIDED or len(values) != 2:
         return replace(contrast, reason="no value differs inside the groups", provisional=False)
     low, span = float(values[0]), float(values[1] - values[0])
     sides = model.sides_of(hypothesis)

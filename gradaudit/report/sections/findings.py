@@ -28,8 +28,8 @@ from gradaudit.report.blocks import (
     count,
     decimal,
     p_value,
-    points,
     percent,
+    points,
     points_cell,
     row,
     state_cell,
@@ -51,7 +51,7 @@ from gradaudit.report.wording import (
 )
 from gradaudit.result_schema import ResultDocument
 
-DECISIVE = ("GA101", "GA102", "GA103", "GA104")
+DECISIVE = ("GA101", "GA102", "GA103", "GA104", "GA105")
 OUTCOMES_OF_THEIR_OWN = ("GA111", "GA112")
 
 
