@@ -52,9 +52,10 @@ def _folds(told: list[tuple[int, Draft]]) -> dict[int, str]:
             continue
         heads.add(i)
         for j, other in told:
-            if j not in out and j not in heads:
-                if is_other_side(head.contrast, other.contrast, head.margin):
-                    out[j] = head.anchor
+            if j in out or j in heads:
+                continue
+            if is_other_side(head.contrast, other.contrast, head.margin):
+                out[j] = head.anchor
     return out
 
 

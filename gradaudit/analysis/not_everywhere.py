@@ -6,6 +6,7 @@ A difference of zero on average can be +20 points in one class and -20 in the ot
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
