@@ -14,7 +14,9 @@ import pandas as pd
 
 from gradaudit.records import CROSS
 from gradaudit.stats import effect_sizes
+from gradaudit.stats.decision import MarginTest
 from gradaudit.stats.family import Floats, Ints
+from gradaudit.stats.rare_outcomes import share_bound
 from gradaudit.subgroups.analysis_set import AnalysisSet
 from gradaudit.subgroups.cluster_model import (
     Hypothesis,
@@ -24,7 +26,14 @@ from gradaudit.subgroups.cluster_model import (
     Patients,
     collapse,
 )
-from gradaudit.subgroups.contrast import MIN_PATIENTS, NO_MEAN, Bools, Contrast, guard
+from gradaudit.subgroups.contrast import (
+    MIN_PATIENTS,
+    NEARLY_CONSTANT,
+    NO_MEAN,
+    Bools,
+    Contrast,
+    guard,
+)
 from gradaudit.subgroups.contrast_tests import estimate_all
 from gradaudit.subgroups.settings import Settings
 from gradaudit.subgroups.slopes import continuous_contrasts, departure, trend
@@ -109,8 +118,24 @@ def _comparison(
         mean_reference=effect_sizes.mean_interval(patients.y[b], settings.alpha),
         reason=reason,
         provisional=provisional,
+        margin_test=rare_bound(patients.y, (a, b), reason, settings),
     )
     return _Comparison(level, base, contrast, (a, b), analytic)
+
+
+def rare_bound(
+    y: Floats, sides: tuple[Bools, Bools], reason: str, settings: Settings
+) -> MarginTest | None:
+    """A bound on the difference of shares where too few values differ for a test, else None.
+
+    It holds whatever the covariates are, since it is not adjusted for them.
+    """
+    if settings.margin is None or not reason.startswith(NEARLY_CONSTANT):
+        return None
+    if len(y) and (y.min() < 0 or y.max() > 1):
+        return None
+    sums = [float(y[side].sum()) for side in sides]
+    return share_bound(sums, [int(side.sum()) for side in sides], settings.margin)
 
 
 def _level_contrasts(
