@@ -105,7 +105,7 @@ def test_odd_inputs_give_a_reason_and_never_a_crash(odd):
     } | odd
     found = disparity(given.pop("values"), given.pop("groups"), **given)
     for c in found.contrasts:
-        assert bool(c.reason) == bool(np.isnan(c.p))
+        assert bool(c.reason or c.is_constant) == bool(np.isnan(c.p))
     json.loads(found.to_json())
     assert "<table" in found._repr_html_()
 

@@ -205,12 +205,12 @@ def test_permutations_grow_with_the_family():
     d = rows_of("V01")
     assert (
         disparity(d["value"], d["group"], permutations=99, family=66).contrasts[0].permutations
-        == 5280
+        == 10560
     )
     six = np.repeat(list("abcdef"), 20)
     values = np.random.default_rng(0).random(120)
-    assert [c.permutations for c in disparity(values, six, permutations=99).contrasts] == [480] * 6
+    assert [c.permutations for c in disparity(values, six, permutations=99).contrasts] == [960] * 6
     assert [
         c.permutations for c in disparity(values, six, permutations=99, family=7).contrasts
-    ] == [560] * 6
+    ] == [1120] * 6
     assert [c.permutations for c in disparity(values, six, permutations=999).contrasts] == [999] * 6
