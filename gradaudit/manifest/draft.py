@@ -4,11 +4,10 @@ checks ask of them.
 
 from __future__ import annotations
 
-import difflib
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,20 +55,6 @@ class ManifestDraft:
         return as_problem(
             rule, (self.lines[i] for i in where), column, example, root=self.root, **facts
         )
-
-
-def nearest_names(name: str, known: Iterable[str]) -> str:
-    """A question after something known that is close, whatever the case of letters; "" if nothing
-    is.
-    """
-    folded = {other.casefold(): other for other in known}
-    near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.7)
-    return f"did you mean {folded[near[0]]!r}?" if near else ""
-
-
-def spelling_hint(name: str, known: Iterable[str]) -> str:
-    near = nearest_names(name, known)
-    return f" ({near})" if near else ""
 
 
 def repeated_cells(cells: Mapping[int, str]) -> list[list[int]]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from gradaudit.manifest.draft import PARTS, ManifestDraft, spelling_hint
+from gradaudit.manifest.draft import PARTS, ManifestDraft
 from gradaudit.manifest.file_checks import region_sources
 from gradaudit.manifest.file_paths import absent_files
 from gradaudit.manifest.plan_suggestion import suggest_plan
@@ -32,6 +32,7 @@ from gradaudit.manifest.validation import CHECKS
 from gradaudit.plan import Plan, SubgroupPlan
 from gradaudit.records import Problem, Sample
 from gradaudit.regions.text import RegionSource, is_url
+from gradaudit.spelling import hint_in_brackets
 
 __all__ = ["RULES", "Manifest", "read_manifest", "render_problems", "suggest_plan"]
 
@@ -222,7 +223,7 @@ def _arranged(
     }
     for part, column in mapped.items():
         if column not in raw:
-            example, hint = f"{part} = {column!r}", spelling_hint(column, raw)
+            example, hint = f"{part} = {column!r}", hint_in_brackets(column, raw)
             problems.append(as_problem("plan_column", column=column, example=example, hint=hint))
         table[part] = raw.get(column, [])
     for part, template in templates.items():
@@ -319,7 +320,7 @@ def _filled(
     names = [name for _, name, _ in parts if name is not None]
     unknown = [name for name in names if name not in raw]
     if unknown:
-        why = f"there is no column {unknown[0]!r}{spelling_hint(unknown[0], raw)}"
+        why = f"there is no column {unknown[0]!r}{hint_in_brackets(unknown[0], raw)}"
     elif not names:
         why = why or "it names no column, so every row would be the same"
     if why:

@@ -351,7 +351,7 @@ def test_methods_are_chosen_by_name_and_unknown_ones_get_near_names():
     assert chosen_methods("gradcam, layercam,gradcam") == ("gradcam", "layercam")
     assert chosen_methods("all") == CAMS.names()
     with pytest.raises(
-        InputError, match=r"2 unknown: 'grad_cam' \(did you mean gradcam.*'xyzzy'[;.]"
+        InputError, match=r"2 unknown: 'grad_cam' \(did you mean 'gradcam'.*'xyzzy'[;.]"
     ):
         chosen_methods("grad_cam,hirescam,xyzzy")
     with pytest.raises(InputError, match="none was given"):
@@ -635,7 +635,7 @@ def test_explain_with_a_model_of_its_own_leaves_the_plan_aside(audit, run_comman
     ("arguments", "message"),
     [
         (["explain", "nope.png"], "No image can be read; 1 were tried"),
-        (["explain", "images", "--method", "gradcm"], "did you mean gradcam"),
+        (["explain", "images", "--method", "gradcm"], "did you mean 'gradcam'"),
         (["explain", "images", "--against", "--sign", "1"], "contradict"),
         (["explain", "images", "--sign", "3"], "explain.sign"),
         (["explain", "images", "--target", "class:lukewarm"], "no class 'lukewarm'"),
