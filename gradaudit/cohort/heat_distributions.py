@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from gradaudit.cohort.population import Array, Cohort, finite_mean, take_cohort, take_cohorts
+from gradaudit.number_text import significant
 from gradaudit.plan import Plan
 from gradaudit.records import Cell, Finding, Measurements
 from gradaudit.result_schema import HeatRow, MeanMap, PerformanceRow
@@ -288,4 +289,4 @@ def _stack(rows: pd.DataFrame, index: pd.Index[Any], kind: Any) -> tuple[Array, 
 
 def _grid(values: Array) -> tuple[tuple[float, ...], ...]:
     """Four significant digits draw the same picture and keep the result small."""
-    return tuple(tuple(float(f"{v:.4g}") for v in line) for line in values)
+    return tuple(tuple(significant(v, 4) for v in line) for line in values)

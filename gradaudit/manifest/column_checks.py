@@ -18,6 +18,7 @@ from gradaudit.manifest.draft import (
 from gradaudit.manifest.file_paths import IMAGE_TYPES
 from gradaudit.manifest.rules import as_problem
 from gradaudit.manifest.table_formats import as_number
+from gradaudit.number_text import count
 from gradaudit.plan import SubgroupPlan
 from gradaudit.records import Problem
 from gradaudit.regions.derived import derivation_faults
@@ -212,7 +213,7 @@ def check_labels(draft: ManifestDraft) -> Iterator[Problem]:
             shown = ", ".join(classes[:8]) + (", ..." if len(classes) > 8 else "")
             counts = Counter(labels[i] for i in odd).most_common()
             found = ", ".join(
-                f"{label!r} in {count:,} row{'s' * (count != 1)}" for label, count in counts[:8]
+                f"{label!r} in {count(n)} row{'s' * (n != 1)}" for label, n in counts[:8]
             ) + ", ..." * (len(counts) > 8)
             yield draft.problem(
                 "unknown_label",
@@ -257,7 +258,7 @@ def check_attributes(draft: ManifestDraft) -> Iterator[Problem]:
             yield as_problem(
                 "one_level",
                 column=column,
-                example=f"{next(iter(levels))!r} in {levels.total():,} rows",
+                example=f"{next(iter(levels))!r} in {count(levels.total())} rows",
             )
 
 
@@ -322,14 +323,12 @@ def _check_clusters_of(
     pairs = {
         pair for pair in zip(draft.table["cluster"], draft.table[column], strict=True) if all(pair)
     }
-    several = {
-        cluster for cluster, count in Counter(cluster for cluster, _ in pairs).items() if count > 1
-    }
+    several = {cluster for cluster, n in Counter(cluster for cluster, _ in pairs).items() if n > 1}
     rows = [i for i, cluster in enumerate(draft.table["cluster"]) if cluster in several]
     if rows:
         cluster = draft.table["cluster"][rows[0]]
         found = ", ".join(sorted(repr(cell) for other, cell in pairs if other == cluster))
-        remark = f"cluster {cluster!r} has {found}; {len(several):,} such clusters"
+        remark = f"cluster {cluster!r} has {found}; {count(len(several))} such clusters"
         yield draft.problem(
             "spread_attribute", rows, column, remark, name=column.removeprefix("subgroup.")
         )

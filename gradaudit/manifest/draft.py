@@ -13,6 +13,7 @@ from pathlib import Path
 
 from gradaudit.manifest.rules import as_problem
 from gradaudit.manifest.table_formats import Columns, as_number
+from gradaudit.number_text import count
 from gradaudit.plan import Plan
 from gradaudit.records import Problem
 
@@ -79,7 +80,7 @@ def spellings_of(draft: ManifestDraft, column: str) -> Iterator[Problem]:
     if rows:
         found = same[plain_spelling(draft.table[column][rows[0]])]
         remark = ", ".join(
-            f"{cell!r} in {counts[cell]:,} row{'s' * (counts[cell] != 1)}" for cell in found
+            f"{cell!r} in {count(counts[cell])} row{'s' * (counts[cell] != 1)}" for cell in found
         )
         yield draft.problem(
             "level_spellings", rows, column, remark, name=column.partition(".")[2] or "..."

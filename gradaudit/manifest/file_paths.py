@@ -10,6 +10,7 @@ from pathlib import Path
 
 import fsspec
 
+from gradaudit.number_text import count
 from gradaudit.regions.text import is_url
 from gradaudit.spelling import nearest_names
 
@@ -75,7 +76,7 @@ def nearest_file(path: str, root: Path) -> str:
     return (
         f"the folder has {near[0]!r}"
         if near
-        else f"the folder has {len(names):,} other files"
+        else f"the folder has {count(len(names))} other files"
         if names
         else "the folder is empty"
     )

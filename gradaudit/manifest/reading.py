@@ -29,6 +29,7 @@ from gradaudit.manifest.table_formats import (
     read_table,
 )
 from gradaudit.manifest.validation import CHECKS
+from gradaudit.number_text import count
 from gradaudit.plan import Plan, SubgroupPlan
 from gradaudit.records import Problem, Sample
 from gradaudit.regions.text import RegionSource, is_url
@@ -75,12 +76,12 @@ class Manifest:
 
     def _sentence(self) -> str:
         clusters = self.table["cluster"].nunique()
-        unit = f"{clusters:,} clusters" if self.cluster_declared else "each its own cluster"
+        unit = f"{count(clusters)} clusters" if self.cluster_declared else "each its own cluster"
         attributes, regions = (
             ", ".join(self.attributes) or "none",
             ", ".join(self.region_names) or "none",
         )
-        return f"{len(self):,} images, {unit}; attributes: {attributes}; regions: {regions}"
+        return f"{count(len(self))} images, {unit}; attributes: {attributes}; regions: {regions}"
 
     def _repr_html_(self) -> str:
         """Counts of every level and region; for notebooks."""
@@ -88,18 +89,22 @@ class Manifest:
         for name in self.attributes:
             levels = Counter(sample.subgroups[name] for sample in self.samples)
             known = [
-                f"{level} {count:,}"
-                for level, count in sorted(levels.items(), key=lambda item: -item[1])
+                f"{level} {count(n)}"
+                for level, n in sorted(levels.items(), key=lambda item: -item[1])
                 if level is not None
             ][:12]
             shown = " · ".join([*known, *(["…"] if len(levels) > 13 else [])])
             rows.append(
-                (f"subgroup.{name}", shown, f"{levels[None]:,} unknown" if levels[None] else "")
+                (
+                    f"subgroup.{name}",
+                    shown,
+                    f"{count(levels[None])} unknown" if levels[None] else "",
+                )
             )
         for name in self.region_names:
-            count = sum(name in sample.regions for sample in self.samples)
+            n = sum(name in sample.regions for sample in self.samples)
             column = f"region.{name}" in self.table
-            rows.append((f"region.{name}", f"annotated in {count:,}" if column else "derived", ""))
+            rows.append((f"region.{name}", f"annotated in {count(n)}" if column else "derived", ""))
         cells = "".join(
             "<tr>"
             + "".join(f"<td style='text-align:left'>{html.escape(cell)}</td>" for cell in row)

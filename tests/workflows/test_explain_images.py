@@ -528,8 +528,8 @@ def test_neuron_lines_say_how_much_they_hold():
     lines = neuron_lines(
         [Neuron(2, 0.5, (0,), (1.25,)), Neuron(0, -0.25, ())], lambda k: "cat", [None, None, None]
     )
-    assert lines[0] == "  these 2 channels hold 75% of the whole"
-    assert lines[2] == "    channel 2     +50.0%   drives cat (+1.2)"
+    assert lines[0] == "  these 2 channels hold 75 % of the whole"
+    assert lines[2] == "    channel 2     +50.0 %   drives cat (+1.2)"
     assert lines[4].endswith("drives no class")
     lines = neuron_lines(
         [Neuron(0, 0.5, ()), Neuron(1, 0.25, ())], str, [ChannelName("ruler", 0.31), None]
