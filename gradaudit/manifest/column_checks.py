@@ -25,8 +25,9 @@ from gradaudit.regions.derived import derivation_faults
 from gradaudit.spelling import did_you_mean, hint_in_brackets, nearest_names
 
 UNBUILT_ATTRIBUTES = frozenset({"ita", "brightness", "resolution"})
-"""Attributes that could be measured from the images, and are not yet: without a column of their
-name they would be compared nowhere.
+"""Attributes that might be expected to be measured from the images, and are not yet.
+
+A plan that names one without a column for it is refused, as it would be compared nowhere.
 """
 MANY_LEVELS = 30
 RESERVED_LEVELS = frozenset({"rest", "(unknown)", "(suppressed)"})
@@ -36,6 +37,7 @@ RESERVED_LEVELS = frozenset({"rest", "(unknown)", "(suppressed)"})
 
 
 def check_columns(draft: ManifestDraft) -> Iterator[Problem]:
+    """Problems of column names: no image column, misspelled or unusable names, unused columns."""
     if "image" not in draft.table and "image" not in draft.unfilled:
         found = ", ".join(map(repr, list(draft.raw)[:12]))
         yield as_problem("no_image_column", example=f"found: {found}", hint=_image_hint(draft))
@@ -71,7 +73,7 @@ def _is_bad_name(column: str) -> bool:
 
 
 def _likely_column(draft: ManifestDraft, part: str, mapped: Collection[str]) -> str | None:
-    """The unused column whose name says, nearly or in other words, that it is ``part``."""
+    """The unused column that probably holds ``part``, by a similar name or a synonym; else None."""
     free = {
         column.casefold(): column
         for column in reversed(draft.raw)
@@ -82,8 +84,9 @@ def _likely_column(draft: ManifestDraft, part: str, mapped: Collection[str]) -> 
 
 
 def _misspelt(column: str) -> str | None:
-    """ "subgroup.sex" for subgrup.sex, Subgroup_sex, subgroups:sex; None for names that are
-    something else (religion.x).
+    """The probable spelling of a column's name, or None where the name says something else.
+
+    "subgroup.sex" for subgrup.sex, Subgroup_sex and subgroups:sex; None for religion.x.
     """
     for mark in ".:_-/ ":
         prefix, found, name = column.partition(mark)
@@ -101,6 +104,7 @@ def _misspelt(column: str) -> str | None:
 
 
 def check_plan(draft: ManifestDraft) -> Iterator[Problem]:
+    """Problems of the plan against the table: what it names and the table lacks, and roles."""
     plan, attributes, regions = draft.plan, draft.names("subgroup."), draft.names("region.")
     derived = {
         name: region.derive for name, region in plan.regions.items() if region.derive is not None
@@ -140,7 +144,7 @@ def _check_planned_columns(
 
 
 def _check_planned_analysis(draft: ManifestDraft, attributes: Sequence[str]) -> Iterator[Problem]:
-    """Covariates and pairs that are no column."""
+    """Covariates and pairs of the plan that are not columns of the table."""
     analysis = draft.plan.analysis
     carried = {
         column
@@ -180,6 +184,7 @@ def _check_roles(
 
 
 def check_ids(draft: ManifestDraft) -> Iterator[Problem]:
+    """Ids that are empty, repeated or hold control characters."""
     ids = draft.table.get("id", [])
     empty = [i for i, cell in enumerate(ids) if not cell]
     if empty:
@@ -204,6 +209,7 @@ def check_ids(draft: ManifestDraft) -> Iterator[Problem]:
 
 
 def check_labels(draft: ManifestDraft) -> Iterator[Problem]:
+    """Labels that the plan's classes do not have, and a positive class without images."""
     labels, classes = draft.table.get("label", []), draft.plan.model.classes
     positive = draft.plan.analysis.positive_class
     if classes:
@@ -241,6 +247,7 @@ def check_labels(draft: ManifestDraft) -> Iterator[Problem]:
 
 
 def check_attributes(draft: ManifestDraft) -> Iterator[Problem]:
+    """Problems of attributes: levels, numbers, references, and levels that differ in a cluster."""
     for name in draft.names("subgroup."):
         column, setting = f"subgroup.{name}", draft.plan.subgroups.get(name, SubgroupPlan())
         cells = draft.table[column]
@@ -335,6 +342,7 @@ def _check_clusters_of(
 
 
 def check_clusters(draft: ManifestDraft) -> Iterator[Problem]:
+    """Clusters that are empty in some rows, or the same in all."""
     clusters = draft.table.get("cluster", [])
     empty = [i for i, cell in enumerate(clusters) if not cell]
     if empty:

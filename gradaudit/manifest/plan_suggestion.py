@@ -1,6 +1,4 @@
-"""A starting plan for a table that exists already: guesses from names, values and the files near
-it, each with its reason.
-"""
+"""A starting plan for an existing table, guessed from names, values and files near it."""
 
 from __future__ import annotations
 
@@ -46,8 +44,9 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200b\ufeff\ufffd]")
 
 
 def suggest_plan(path: str | Path) -> str:
-    """A commented plan (TOML) for a table, guessed from its columns, its values and the files near
-    it; every guess says why.
+    """A plan (TOML) for a table, in which a comment gives the reason for every guess.
+
+    The guesses rest on the table's columns, their values and the files near it.
 
     Errors: ``ManifestError`` where the table cannot be read or has no rows.
     """
@@ -125,7 +124,7 @@ def _listed(values: Iterable[str], most: int = 6) -> str:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where the images of a column lie: ``folder`` near the table, ``ending`` missing from the cells.
+    """Where the images of a column lie: ``folder`` near the table, ``ending`` missing in the cells.
 
     hits : how many of the rows tried have a file there; the folder is empty for URLs
     """
@@ -164,7 +163,7 @@ def _guess_files(raw: Columns, root: Path, used: set[str]) -> tuple[list[str], d
 def _best_place(
     raw: Columns, root: Path, words: Sequence[str], folders: Mapping[str, frozenset[str]]
 ) -> _Place:
-    """The column, folder and ending under which most of the rows tried have a file."""
+    """The column, folder and ending that lead to a file for most of the rows tried."""
     best = _Place()
     for column in dict.fromkeys([*words, *raw]):
         tried = _tried(raw[column])
@@ -224,8 +223,9 @@ def _guess_masks(
 
 
 def _guess_region_columns(raw: Columns, root: Path, used: set[str]) -> dict[str, str]:
-    """Entries for columns that hold regions themselves: boxes, polygons, run lengths, or paths of
-    masks that are there.
+    """Entries for columns that hold regions themselves.
+
+    Boxes, polygons, run lengths, or paths of mask files that exist.
     """
     found: dict[str, str] = {}
     for column, cells in raw.items():
@@ -260,8 +260,9 @@ def _kind_of_region(cell: str) -> str:
 
 
 def _folders_near(root: Path) -> dict[str, frozenset[str]]:
-    """Folders beside and below the table, as relative paths, and the files in them; two levels
-    down, one up.
+    """Folders near the table, as relative paths, and the files in them.
+
+    Two levels below the table's folder, and one above.
     """
     found = [".", *_subfolders(root, ".")]
     found += [inner for folder in found[1:] for inner in _subfolders(root, folder)][:FOLDERS_TRIED]
@@ -293,8 +294,10 @@ def _tried(cells: Sequence[str]) -> list[str]:
 
 
 def _hits(root: Path, folder: str, names: frozenset[str], cells: Sequence[str], ending: str) -> int:
-    """How many of ``cells`` + ``ending`` are files in the folder; paths into its subfolders are
-    tried only if one of three is there.
+    """How many of ``cells`` + ``ending`` are files in the folder.
+
+    Paths into subfolders take a look at the disk each, so they are tried only if one of three
+    exists.
     """
     deep = [cell for cell in cells if "/" in cell]
     found = sum(cell + ending in names for cell in cells) if names else 0
@@ -340,8 +343,9 @@ def _guess_parts(raw: Columns, used: set[str]) -> list[str]:
 
 
 def _guess_subgroups(raw: Columns, used: set[str]) -> tuple[list[str], list[str]]:
-    """Entries of [columns.subgroups], and the sections [subgroups.*] of ordered and continuous
-    attributes.
+    """Entries of [columns.subgroups], and sections [subgroups.*].
+
+    Only ordered and continuous attributes need a section.
     """
     entries, settings = [], []
     for column, cells in raw.items():
@@ -389,7 +393,7 @@ def _guess_subgroups(raw: Columns, used: set[str]) -> tuple[list[str], list[str]
 
 
 def _rank(level: str) -> tuple[float, str]:
-    """Sort key of ordered levels: numbers, Roman numerals to X, else text."""
+    """Sort key of ordered levels: numbers, Roman numerals up to X, then text."""
     first = re.split(r"[\s\-\u2010-\u2015/]", level, maxsplit=1)[0]
     roman = {
         text: number

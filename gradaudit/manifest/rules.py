@@ -1,6 +1,4 @@
-"""Rules of a manifest: what can be wrong, and what to do; each problem is one of them with its
-rows.
-"""
+"""The rules of a manifest: what can be wrong and what to do, one rule per kind of problem."""
 
 from __future__ import annotations
 
@@ -17,9 +15,9 @@ from gradaudit.regions.text import MASK_TYPES
 
 @dataclass(frozen=True)
 class Rule:
-    """What is wrong, and what to do; ``{...}`` is filled per problem.
+    """What is wrong, and what to do; ``{...}`` is filled in for each problem.
 
-    A warning does not stop the audit.
+    warning : the problem does not stop the audit
     """
 
     says: str
@@ -198,6 +196,11 @@ RULES: dict[str, Rule] = {
 def as_problem(
     rule: str, rows: Iterable[int] = (), column: str = "", example: str = "", **facts: object
 ) -> Problem:
+    """A problem that breaks ``rule``, with the rule's text filled in.
+
+    rows : as an editor counts them
+    facts : values for the ``{...}`` of the rule's text
+    """
     text = RULES[rule]
     facts.setdefault("hint", "")
     return Problem(
@@ -211,6 +214,7 @@ def as_problem(
 
 
 def manifest_error(path: Path, problems: Sequence[Problem]) -> ManifestError:
+    """The error that names all problems of a manifest, errors first, then warnings."""
     ordered = sorted(problems, key=lambda problem: RULES[problem.rule].warning)
     errors = [problem for problem in ordered if not RULES[problem.rule].warning]
     rows = len({row for problem in errors for row in problem.rows})
@@ -225,8 +229,9 @@ def manifest_error(path: Path, problems: Sequence[Problem]) -> ManifestError:
 
 
 def render_problems(problems: Sequence[Problem]) -> str:
-    """The problems as plain text for a terminal, one paragraph each: rule, rows, what is wrong, an
-    example, what to do.
+    """The problems as plain text for a terminal.
+
+    One paragraph each: rule, rows, what is wrong, an example, what to do.
     """
     return "\n\n".join(_paragraph(problem) for problem in problems)
 
@@ -247,7 +252,7 @@ def _paragraph(problem: Problem) -> str:
 
 
 def _row_list(rows: Sequence[int], most: int = 12) -> str:
-    """4, 7-9, 20, ...: runs of rows joined, the list cut after ``most`` entries."""
+    """Rows as text such as "4, 7-9, 20, ...", cut after ``most`` entries."""
     spans: list[list[int]] = []
     for row in sorted(set(rows)):
         if spans and row == spans[-1][1] + 1:
