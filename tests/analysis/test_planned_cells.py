@@ -192,16 +192,16 @@ def test_seventy_percent_unreadable_masks_are_not_met():
     heat = [c for c in found.cells if c.outcome == "heat_share"]
     assert [(c.state, c.settled) for c in heat] == [(CellState.WITHIN, False)]
     assert heat[0].coverage == pytest.approx(0.3, abs=0.01)
-    assert "30% of the patients" in heat[0].reason
+    assert "30 % of the patients" in heat[0].reason
     assert found.verdict.state == "insufficient"
-    assert any("30%" in reason for reason in found.verdict.reasons)
+    assert any("30 %" in reason for reason in found.verdict.reasons)
 
 
 def test_an_attribute_known_for_two_in_five_is_not_met():
     meas, plan = of_world(draw("unknown", np.random.default_rng(1)))
     found = audited(meas, plan)
     known = meas.images["subgroup.group"].notna().mean()
-    assert all(f"known for {known:.0%}" in c.reason for c in found.cells)
+    assert all(f"known for {known * 100:.0f} %" in c.reason for c in found.cells)
     assert found.verdict.state == "insufficient"
 
 
