@@ -13,9 +13,12 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
+from gradaudit.number_text import plain_number
 from gradaudit.records import CROSS
 from gradaudit.stats import effect_sizes
+from gradaudit.stats.decision import MarginTest
 from gradaudit.stats.family import Floats, Ints
+from gradaudit.stats.rare_outcomes import share_bound
 from gradaudit.subgroups.analysis_set import AnalysisSet
 from gradaudit.subgroups.cluster_model import (
     Hypothesis,
@@ -25,7 +28,15 @@ from gradaudit.subgroups.cluster_model import (
     Patients,
     collapse,
 )
-from gradaudit.subgroups.contrast import MIN_PATIENTS, NO_MEAN, Bools, Contrast, Kind, guard
+from gradaudit.subgroups.contrast import (
+    MIN_PATIENTS,
+    NEARLY_CONSTANT,
+    NO_MEAN,
+    Bools,
+    Contrast,
+    Kind,
+    guard,
+)
 from gradaudit.subgroups.contrast_tests import estimate_all
 from gradaudit.subgroups.settings import Settings
 from gradaudit.subgroups.slopes import continuous_contrasts, departure, trend
@@ -129,8 +140,24 @@ def _comparison(
         mean_reference=effect_sizes.mean_interval(patients.y[b], settings.alpha),
         reason=reason,
         provisional=provisional,
+        margin_test=rare_bound(patients.y, (a, b), reason, settings),
     )
     return _Comparison(level, base, contrast, (a, b), analytic)
+
+
+def rare_bound(
+    y: Floats, sides: tuple[Bools, Bools], reason: str, settings: Settings
+) -> MarginTest | None:
+    """A bound on the difference of shares where too few values differ for a test, else None.
+
+    It holds whatever the covariates are, since it is not adjusted for them.
+    """
+    if settings.margin is None or not reason.startswith(NEARLY_CONSTANT):
+        return None
+    if len(y) and (y.min() < 0 or y.max() > 1):
+        return None
+    sums = [float(y[side].sum()) for side in sides]
+    return share_bound(sums, [int(side.sum()) for side in sides], settings.margin)
 
 
 def _level_contrasts(
@@ -274,7 +301,7 @@ def _support_note(few: _Comparison, interval: tuple[float, float]) -> str:
     n, m = few.contrast.n_clusters, few.contrast.n_clusters_reference
     return (
         f"region sizes overlap too little: compared among the {n} and {m} clusters "
-        f"whose region takes {low:.2g}-{high:.2g} % of the image"
+        f"whose region takes {plain_number(low, 2)}-{plain_number(high, 2)} % of the image"
     )
 
 

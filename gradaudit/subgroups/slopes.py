@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 from scipy import special
 
+from gradaudit.number_text import significant
 from gradaudit.stats import linear_model, standard_errors, tails
 from gradaudit.stats.decision import LargestDifference, detectable_difference
 from gradaudit.stats.family import Floats, Ints
@@ -161,7 +162,7 @@ def curve_points(x: Floats) -> tuple[Floats, list[str]]:
     digits = _digits(points, reach / 20)
     names = []
     for point, percent in zip(points, CURVE_PERCENTS[first], strict=True):
-        value = np.format_float_positional(_rounded(point, digits), trim="-")
+        value = np.format_float_positional(significant(point, digits), trim="-")
         names.append(f"P{percent:g} ({value})")
     return points, names
 
@@ -373,7 +374,7 @@ def percentile_names(low: float, high: float) -> tuple[str, str]:
         return "P90", "P10"
     digits = _digits(np.array([low, high]), (high - low) / 20)
     lower, upper = (
-        np.format_float_positional(_rounded(end, digits), trim="-") for end in (low, high)
+        np.format_float_positional(significant(end, digits), trim="-") for end in (low, high)
     )
     return f"P90 ({upper})", f"P10 ({lower})"
 
@@ -386,9 +387,5 @@ def _digits(values: Floats, most: float) -> int:
     return digits
 
 
-def _rounded(value: float, digits: int) -> float:
-    return float(f"{value:.{digits}g}")
-
-
 def _rounding_error(digits: int, *values: float) -> float:
-    return max(abs(_rounded(value, digits) - value) for value in values)
+    return max(abs(significant(value, digits) - value) for value in values)
