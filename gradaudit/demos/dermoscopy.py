@@ -399,9 +399,6 @@ rationale = "a tenth of the heat, fixed before training; the ruler decides becau
 positive_class = "malignant"
 regions = ["ruler"]     # the criterion is about the shortcut; what happens on the lesion is reported beside it
 
-[privacy]
-min_cell = 1    # nobody is shown, so nobody can be recognised in a small cell
-
 [report]
 title = "Rendered dermoscopy, {name} network"
 notice = "{NOTICE}"
