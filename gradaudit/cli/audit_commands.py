@@ -167,7 +167,7 @@ def measure(
         "images": len(meas.images),
         "failed": failed,
         "rows": len(meas.table),
-        "layer": meas.run["model"]["layer"],
+        "layer": meas.run.model.layer if meas.run is not None else "",
     }
     if as_json:
         say(json.dumps(summary))
