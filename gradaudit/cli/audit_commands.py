@@ -42,11 +42,10 @@ from gradaudit.cli.plans import (
     checked_manifest,
     default_run,
     loaded_model,
-    plan_toml,
     plan_with_flags,
     with_flags,
 )
-from gradaudit.plan import read_plan
+from gradaudit.plan import plan_toml, read_plan
 
 
 @app.command()

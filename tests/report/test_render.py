@@ -20,10 +20,11 @@ from packed_files import files_in
 from PIL import Image
 
 from gradaudit.errors import InputError
+from gradaudit.plan import plan_toml
 from gradaudit.records import Verdict
 from gradaudit.report import blocks as block_types
 from gradaudit.report import read_result, write_report
-from gradaudit.report.blocks import csv_text, p_value, percent, plan_toml, points
+from gradaudit.report.blocks import csv_text, p_value, percent, points
 from gradaudit.report.figures.canvas import PALETTE, VERDICT_MARKS, signed, svg_markup
 from gradaudit.report.figures.distributions import Lane, Panel, distribution_plot
 from gradaudit.report.figures.forest import ForestRow, forest_plot

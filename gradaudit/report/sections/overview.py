@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from gradaudit.plan import plan_toml
 from gradaudit.registry import Family
 from gradaudit.report.blocks import (
     Block,
@@ -32,7 +33,6 @@ from gradaudit.report.blocks import (
     data_files,
     fragment_link,
     percent,
-    plan_toml,
     row,
 )
 from gradaudit.report.figures.heat_maps import heat_overlay
