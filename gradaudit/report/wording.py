@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from gradaudit.records import REASONS, Finding, Interval
 from gradaudit.report.blocks import WITHHELD, anchor_id, count, decimal
-from gradaudit.report.figures.canvas import svg_markup
+from gradaudit.report.figures.svg import svg_markup
 from gradaudit.result_schema import ResultDocument
 
 ALL = "(all)"
