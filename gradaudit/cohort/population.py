@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from gradaudit.outcomes import other_metrics
 from gradaudit.plan import Plan, measured_target
 from gradaudit.records import ALL, UNKNOWN, Measurements
 from gradaudit.result_schema import AttributeFacts
@@ -154,6 +155,7 @@ class Cohort:
 
     ``share``, ``area``, ``lift``, ``hit`` : (n, R) float, NaN where undefined      ``reason`` : (n,
         R) codes of text
+    ``others`` : metric without a place of its own -> (n, R) float, as ``lift``
     ``readable``, ``masked``, ``heated``, ``analysed`` : (n,) bool, each step within the one before
     """
 
@@ -167,6 +169,7 @@ class Cohort:
     area: Array
     lift: Array
     hit: Array
+    others: dict[str, Array]
     reason: Array
     usable: Array
     heat_ok: Array
@@ -248,6 +251,7 @@ def _arranged(
         area=area,
         lift=grid.numbers("mass_lift"),
         hit=grid.numbers("pointing_game"),
+        others={name: grid.numbers(name) for name in other_metrics() if name in table},
         reason=reason,
         usable=~absent | np.isfinite(share),
         heat_ok=readable & (heat_status(meas, table) == "ok"),
