@@ -16,9 +16,9 @@ from planted_levels import planted
 
 from gradaudit.analysis.findings import analyze
 from gradaudit.metrics.mass import METRICS
+from gradaudit.number_text import decimal, share_percent
 from gradaudit.outcomes import outcome, secondary_outcomes
 from gradaudit.plan import Plan
-from gradaudit.report.blocks import decimal, percent
 from gradaudit.report.glossary import TERMS
 from gradaudit.report.render import json_schema
 from gradaudit.result import build_result
@@ -71,7 +71,7 @@ def result_of(meas, plan=OPEN):
 
 def in_percent(share):
     """As the text of a page holds it, thin spaces read as spaces."""
-    return " ".join(percent(share).split())
+    return " ".join(share_percent(share).split())
 
 
 def csv_files(html):

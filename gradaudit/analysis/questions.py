@@ -17,6 +17,7 @@ import pandas as pd
 
 from gradaudit.analysis.study import NOBODY, Attribute, Bools, Draft, Floats, Study
 from gradaudit.disclosure.small_cells import is_small
+from gradaudit.number_text import points
 from gradaudit.outcomes import secondary_outcomes
 from gradaudit.records import CROSS
 from gradaudit.registry import Family
@@ -240,7 +241,7 @@ def _shrunken_notes(found: Disparity) -> dict[str, tuple[str, ...]]:
         np.array([c.estimate for c in against_rest]), np.array([c.se for c in against_rest])
     )
     return {
-        c.group: (f"shrunken for display: {_signed(float(p))} points",)
+        c.group: (f"shrunken for display: {points(float(p))} points",)
         for c, p in zip(against_rest, pulled, strict=True)
     }
 
@@ -290,7 +291,9 @@ def _with_bounds(study: Study, draft: Draft) -> Draft:
     if base is None or low is None or high is None:
         return draft
     counts = [int((gone & side).sum()) for side in (mine, theirs)]
-    span = f" leaves the difference between {_signed(low.estimate)} and {_signed(high.estimate)} points"
+    span = (
+        f" leaves the difference between {points(low.estimate)} and {points(high.estimate)} points"
+    )
     if any(is_small(n, study.plan.privacy.min_cell) for n in counts):
         span = ""
     changed = {low.verdict, high.verdict} != {base.verdict}
@@ -334,7 +337,3 @@ def _analytic(
         analytic=True,
     )
     return next((c for c in found.contrasts if not c.reason), None)
-
-
-def _signed(share: float) -> str:
-    return f"{100 * share:+.1f}".replace("-", "−")

@@ -1,5 +1,7 @@
-"""The command line: arguments become calls.  Progress and problems go to stderr; stdout has the
-summary alone.
+"""The command line: arguments become calls, and results become a summary and an exit code.
+
+Progress and problems go to stderr; stdout has the summary alone. Both wings are reached through
+``workflows``; torch is imported only by the commands that measure.
 
 Exit codes: 0 criteria met, or none declared; 1 criteria not met; 2 usage, configuration or data
 error, or an error of the user's own code; 3 insufficient evidence (``--allow-insufficient`` maps it

@@ -1,6 +1,4 @@
-"""The application that commands register with, its exit codes, and the console for what is no
-summary.
-"""
+"""The typer application that commands register with, its exit codes, and the console for stderr."""
 
 from __future__ import annotations
 
@@ -32,11 +30,11 @@ app = typer.Typer(
 
 
 class ExitCode(int):
-    """What a command returns when it came to its own end."""
+    """What a command returns when it finishes; see the table in ``gradaudit.cli``."""
 
 
 class _Console(Console):
-    """A console whose reader may leave: then it falls silent, and the work goes on."""
+    """A console that falls silent when its reader closes the pipe, so that the work goes on."""
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
@@ -68,10 +66,11 @@ def _root(
 
 
 def say(text: str) -> None:
-    """A line to stdout.  Who closed it does not want it: what was decided stands, and so does the
-    exit code.
+    """Write a line to stdout.
 
-    Errors: ``InputError`` where it cannot be written for another reason, as on a full disk.
+    If its reader has closed the pipe, nothing is written and the exit code stays as it was decided.
+
+    Errors: ``InputError`` where it cannot be written for another reason, such as a full disk.
     """
     try:
         print(text, flush=True)
@@ -84,8 +83,9 @@ def say(text: str) -> None:
 
 
 def silence(stream: Any) -> None:
-    """What is still in the stream's buffer goes nowhere, so that Python's last flush does not fail
-    and change the exit code.
+    """Discard what is in the stream's buffer.
+
+    Otherwise Python's last flush would fail and change the exit code.
     """
     with suppress(OSError, ValueError, AttributeError):  # a stream without a file below it
         target = os.open(os.devnull, os.O_WRONLY)

@@ -1,6 +1,4 @@
-"""``main``: runs the application and turns every way in which it can end into an exit code and one
-line.
-"""
+"""``main``: runs the application and gives every end an exit code and, if it failed, one line."""
 
 from __future__ import annotations
 
@@ -16,16 +14,18 @@ from rich.markup import escape
 from gradaudit.cli.app import DATA_ERROR, DEBUG, INTERNAL_ERROR, INTERRUPTED, ExitCode, app, stderr
 from gradaudit.errors import GradauditError, foreign_place, in_words, own_place
 
-# Rooms are imported inside the commands: `gradaudit --help` and `gradaudit analyze` must not load
-# torch.
+# Packages are imported inside the commands: `gradaudit --help` and `gradaudit analyze` must not
+# load torch.
 UsageError: type[Exception] = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
 )
 
 
 def main() -> None:
-    """Entry point of the console script: every end has the exit code that it means, and those that
-    give no result say why in a line.
+    """Entry point of the console script.
+
+    The exit code says how the command ended (see ``gradaudit.cli``); an end without a result is
+    explained in one line.
     """
     arguments, debug = _without_debug(sys.argv[1:])
     try:
@@ -53,11 +53,11 @@ def main() -> None:
 
 
 def _checked_end(ended: Any, arguments: Sequence[str]) -> int:
-    """The exit code of a command that ended without an error: its own, or that of --help, --version
-    and Ctrl-C.
+    """The exit code of a command that ended without an error.
 
-    Errors: ``GradauditError`` for any other end, which somebody else's ``typer.Exit`` brought
-    about.
+    Its own, or that of --help, --version and Ctrl-C.
+
+    Errors: ``GradauditError`` for any other end: the user's code raised ``typer.Exit``.
     """
     if ended is None or isinstance(ended, ExitCode):
         return int(ended or 0)
@@ -69,8 +69,9 @@ def _checked_end(ended: Any, arguments: Sequence[str]) -> int:
 
 
 def _without_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:
-    """The arguments without ``--debug``, which may stand anywhere before a ``--``, and whether it
-    was there.
+    """The arguments without ``--debug``, and whether it was there.
+
+    It may stand anywhere before a ``--``.
     """
     end = arguments.index("--") if "--" in arguments else len(arguments)
     kept = [argument for argument in arguments[:end] if argument != DEBUG]
@@ -78,8 +79,9 @@ def _without_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:
 
 
 def _behind(error: BaseException) -> BaseException:
-    """What happened, where typer made something else of it: an abort of a closed input, an exit of
-    a broken pipe.
+    """The original error, where typer replaced it.
+
+    typer turns a closed input into an abort, and a broken pipe into an exit.
     """
     if isinstance(error, typer.Abort) and error.__cause__ is not None:
         return error.__cause__
@@ -94,8 +96,10 @@ def _behind(error: BaseException) -> BaseException:
 
 
 def judged_error(error: BaseException) -> tuple[int, str]:
-    """Exit code and sentence of an error: ours on purpose, the user's code, the machine, or else a
-    fault of ours.
+    """Exit code and sentence for an error.
+
+    It is one that gradaudit raises on purpose, the user's code, the machine, or else a fault of
+    gradaudit itself.
     """
     foreign, own = foreign_place(error), own_place(error)
     if isinstance(error, GradauditError):

@@ -22,6 +22,7 @@ from gradaudit.cli.options import (
 from gradaudit.cli.output import command_line, progress_bar
 from gradaudit.cli.plans import loaded_model, with_flags
 from gradaudit.errors import PlanError
+from gradaudit.number_text import share_percent
 from gradaudit.plan import Plan, read_plan
 
 if TYPE_CHECKING:
@@ -195,8 +196,10 @@ def layers(
 def _plan_for_images(
     images: list[str], config: Path | None, model: str | None
 ) -> tuple[Plan, Path]:
-    """The plan and its folder: the named one; without a model, audit.toml here or beside the first
-    image; else none.
+    """The plan and its folder.
+
+    The plan named by --config; without one and without --model, audit.toml in the current folder or
+    beside the first image; else an empty plan.
     """
     if config is not None:
         return read_plan(config), config.parent
@@ -213,8 +216,10 @@ def _plan_for_images(
 
 
 def _weights_from(typed: str | None, plan: Plan, root: Path, model: str | None) -> str | None:
-    """Weights typed at the shell are relative to where the user stands; the plan's own, kept beside
-    a typed model, to the plan.
+    """The weights to load in place of the plan's, or None where the plan's model is used as it is.
+
+    A path typed at the shell is relative to the current folder. The plan's own path is relative to
+    the plan, also where --model replaces its source.
     """
     if typed is None and model is not None and plan.model.weights is not None:
         stderr.print(
@@ -251,7 +256,7 @@ def _size_of(text: str | None) -> tuple[int, int] | None:
 def _report_explained(
     summary: dict[str, Any], record: dict[str, Any], others: int, as_json: bool
 ) -> None:
-    """Problems to stderr, one line to stdout."""
+    """Write problems to stderr and one line to stdout."""
     for problem in record["unreadable"]:
         stderr.print(
             f"[bold yellow]not read[/] ({problem['reason']}): {escape(problem['message'])}"
@@ -310,12 +315,14 @@ def _print_layers(listed: LayerList, named: str) -> None:
             row.kind,
             grid,
             str(row.channels),
-            f"{row.depth:.0%}",
+            share_percent(row.depth, 0, space=""),  # one word, so that a row splits into columns
             reaches,
             " ".join(marks),
         )
     console = _Console(highlight=False)
     if not console.is_terminal:
-        console = _Console(highlight=False, width=240)  # piped: a row is a line
+        console = _Console(
+            highlight=False, width=240
+        )  # wide, so that a row stays one line when piped
     console.print(table)
     console.print(f"auto takes {escape(listed.auto)}: {escape(listed.reason)}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""What a command says: the summary on stdout, everything else on stderr, and the report on disk."""
+"""The output of a command: the summary on stdout, all else on stderr, the report on disk."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
 
 def say_foreign_labels(table: Manifest, classifier: Classifier) -> None:
-    """Some labels that are no class of the model, before measuring; where none is one, ``measure``
-    refuses them.
+    """Warn, before measuring, of labels that are not a class of the model.
+
+    If no label is a class, ``measure`` raises an error.
     """
     from gradaudit.labels import class_words, foreign_labels, foreign_words, is_label
 
@@ -49,8 +50,9 @@ def say_foreign_labels(table: Manifest, classifier: Classifier) -> None:
 
 
 def say_what_is_missing(meas: Measurements | None) -> None:
-    """How many images could not be used, or have no heat to share out, and why: an audit of what is
-    left says nothing of them.
+    """Say how many images could not be used or have no heat to distribute, and why.
+
+    An audit of the other images says nothing about these.
     """
     if meas is None:
         return
@@ -72,7 +74,7 @@ def say_what_is_missing(meas: Measurements | None) -> None:
 def finish(
     result: AuditResult, run: Path, output: Path | None, as_json: bool, allow_insufficient: bool
 ) -> ExitCode:
-    """Write the report, then say the verdict: its exit code is given once both files are on disk."""
+    """Write the report, then say the verdict; its exit code is returned once both files exist."""
     path = result.write(output or run / "report.html")
     result.write(run / "result.json")
     state = result.document.verdict.state
@@ -93,6 +95,10 @@ def finish(
 
 
 def checked_run(run: Path) -> Path:
+    """The run folder, if it can be one.
+
+    Errors: ``RunError`` for a file; ``InputError`` for an address.
+    """
     from gradaudit.runs.folder import local_path
 
     if run.is_file():
@@ -101,7 +107,7 @@ def checked_run(run: Path) -> Path:
 
 
 def check_output(run: Path, output: Path | None) -> None:
-    """Before any work: could the report be written there?"""
+    """Before any work: raise an error if the report could not be written there."""
     from gradaudit.report import check_report_path
 
     path = check_report_path(output or run / "report.html")
@@ -110,11 +116,13 @@ def check_output(run: Path, output: Path | None) -> None:
 
 
 def command_line() -> str:
+    """The command as it was typed, for the record."""
     return shlex.join(["gradaudit", *sys.argv[1:]])
 
 
 @contextmanager
 def progress_bar(what: str) -> Iterator[MeasureProgress]:
+    """A progress bar on stderr; prints of user code go to stderr too while it is shown."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -1,6 +1,4 @@
-"""What a command works on: the plan with the flags typed over it, the checked manifest, the loaded
-model, the run folder.
-"""
+"""What a command works on: plan with flags, checked manifest, loaded model, run folder."""
 
 from __future__ import annotations
 
@@ -20,12 +18,13 @@ if TYPE_CHECKING:
 
 
 def plan_with_flags(manifest: Path, config: Path | None, **flags: Any) -> tuple[Plan, Path]:
+    """The plan, with the flags typed over it, and the folder that its paths are relative to."""
     plan, root = find_plan(config, manifest)
     weights = flags.get("weights")
     if weights is not None and Path(weights).exists():
         weights = str(
             Path(weights).resolve()
-        )  # typed at the shell: relative to where the user stands, not to the plan
+        )  # typed at the shell: relative to the current folder, not to the plan
     source = flags.get("model")
     sections = {
         "model": {"source": source, "weights": weights, "layer": flags.get("layer")},
@@ -42,6 +41,7 @@ def plan_with_flags(manifest: Path, config: Path | None, **flags: Any) -> tuple[
 
 
 def with_flags(plan: Plan, sections: dict[str, dict[str, Any]]) -> Plan:
+    """The plan with the flags that were given; None means that a flag was not."""
     given = {
         name: {key: value for key, value in fields.items() if value is not None}
         for name, fields in sections.items()
@@ -51,7 +51,7 @@ def with_flags(plan: Plan, sections: dict[str, dict[str, Any]]) -> Plan:
 
 
 def checked_manifest(path: Path, plan: Plan) -> Manifest:
-    """Read the manifest before any model is loaded or user code run; its warnings go to stderr."""
+    """Read the manifest before a model is loaded or user code runs; its warnings go to stderr."""
     from gradaudit.manifest.reading import read_manifest
     from gradaudit.manifest.rules import render_problems
 
@@ -62,9 +62,10 @@ def checked_manifest(path: Path, plan: Plan) -> Manifest:
 
 
 def loaded_model(plan: Plan, root: Path) -> Classifier:
+    """Load the plan's model; its notes go to stderr."""
     from gradaudit.workflows.audit import classifier_of
 
-    with redirect_stdout(sys.stderr):  # what the user's code prints is no summary
+    with redirect_stdout(sys.stderr):  # keeps what user code prints out of the summary
         classifier = classifier_of(plan, root)
     for note in classifier.notes:
         stderr.print(f"note: {escape(note)}")
@@ -72,8 +73,10 @@ def loaded_model(plan: Plan, root: Path) -> Classifier:
 
 
 def default_run(manifest: Path, config: Path | None) -> Path:
-    """runs/<manifest's name>; a manifest that is just called manifest takes its folder's name; a
-    named plan is appended.
+    """The run folder if none is named: runs/<manifest's name>.
+
+    A file called manifest.* takes the name of its folder; the name of a plan is appended if one is
+    named.
     """
     name = manifest.stem
     if name == "manifest":

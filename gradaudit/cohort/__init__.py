@@ -1,6 +1,6 @@
-"""Measurements come in; bare tables of who was measured and how far each image came go out, nothing
-withheld.
+"""The cohort: who was measured, how far each image came, how heat is distributed, by subgroup.
 
-``population`` joins table rows to images once; the other modules count and average over what it
-arranged.  Table wing.
+``Measurements`` and a plan come in; complete tables go out, with nothing withheld (``disclosure``
+does that). ``population`` joins the rows of the measurements to images once, into a ``Cohort``; the
+other modules count and average over it. Table wing: no torch.
 """

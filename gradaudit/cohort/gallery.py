@@ -1,8 +1,7 @@
-"""Which images the report shows, and why: a seeded random sample of every subgroup, and the
-extremes, labelled as such.
+"""Which images the report shows, and why: a random sample of every subgroup, and extremes.
 
-A gallery of striking cases alone misleads; a random sample alone hides what an auditor must see.
-Both are picked by rule, from the measurements, so that nobody chooses the pictures.
+Extremes are labeled as such. A gallery of striking cases alone misleads; a random sample alone may
+lack what an auditor must see. Both are picked by a rule, so that nobody chooses the pictures.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from gradaudit.cohort.population import level_groups, method_targets
+from gradaudit.number_text import significant
 from gradaudit.plan import Plan
 from gradaudit.records import Measurements
 from gradaudit.result_schema import AttributeFacts, GalleryItem
@@ -33,13 +33,13 @@ def pick_images(
     attributes: tuple[AttributeFacts, ...],
     suppressed: Mapping[str, set[str]],
 ) -> dict[str, tuple[str, ...]]:
-    """Image id -> labels saying why it is shown ("random: skin_tone = V-VI", "highest: ruler,
-    skin_tone = V-VI").
+    """Choose the gallery: image id -> labels saying why the image is shown.
 
-    Every level of every categorical or ordered attribute gives ``plan.report.gallery_per_cell``
-    images drawn with the plan's seed and, for each region with a role, the one with the highest and
-    the one with the lowest heat share. Members of suppressed cells are never picked.  More than
-    ``MOST_ITEMS``: random picks are thinned first, evenly.
+    Labels are such as "random: skin_tone = V-VI" and "highest: ruler, skin_tone = V-VI". Every
+    level of every categorical or ordered attribute gives ``plan.report.gallery_per_cell`` images
+    drawn with the plan's seed and, for each region with a role, the image with the highest and the
+    one with the lowest heat share. Members of suppressed cells are never picked. With more than
+    ``MOST_ITEMS`` images, random picks are removed first, evenly from all levels.
     """
     if plan.report.gallery_per_cell == 0 or meas.images.empty:
         return {}
@@ -64,9 +64,10 @@ def pick_images(
 def gallery_items(
     meas: Measurements, plan: Plan, picks: Mapping[str, tuple[str, ...]], folder: Path | None
 ) -> tuple[GalleryItem, ...]:
-    """Items for the picks with a thumbnail in ``folder``/thumbs; none where pixels are withheld.
+    """The picked images that have a thumbnail in ``folder``/thumbs; none where pixels are withheld.
 
-    ``levels`` as in every table: of a continuous attribute the range, never a person's own value.
+    ``levels`` of an item are those of every table: for a continuous attribute its range, never a
+    person's own value.
     """
     if folder is None or plan.privacy.images == "none":
         return ()
@@ -99,14 +100,20 @@ def gallery_items(
 
 
 def shown_name(name: str, plan: Plan) -> str:
-    """A file name or id as shown: itself, or the start of its digest if the plan hashes names."""
+    """The name of a file or an image as shown: itself, or part of its digest.
+
+    The plan decides whether names are hashed.
+    """
     return hashlib.sha256(name.encode()).hexdigest()[:12] if plan.privacy.hash_names else name
 
 
 def _in_suppressed_cell(
     meas: Measurements, plan: Plan, suppressed: Mapping[str, set[str]]
 ) -> pd.Series[bool]:
-    """Levels as they are displayed: of a continuous attribute, ranges, which no cell holds."""
+    """For each image, whether it is in a suppressed level.
+
+    Levels are those displayed: for a continuous attribute, ranges.
+    """
     hidden = pd.Series(False, index=meas.images.index)
     groups = level_groups(meas, plan)
     for attribute, levels in suppressed.items():
@@ -163,8 +170,9 @@ def _cell_words(attribute: str, level: str, lead: str = ": ") -> str:
 
 
 def _own_rows(meas: Measurements, plan: Plan) -> pd.DataFrame:
-    """Rows of the plan's own method and target: a table may hold several, and an image has a heat
-    share in each.
+    """The measured rows of the plan's own method and target.
+
+    A table may hold several methods and targets, and an image has a heat share in each.
     """
     method, target = method_targets(meas, plan)[0]
     return meas.table.loc[
@@ -187,7 +195,7 @@ def _shares_by_image(meas: Measurements, plan: Plan) -> dict[str, dict[str, floa
 def _heat_grids(
     meas: Measurements, plan: Plan, wanted: set[str]
 ) -> dict[str, tuple[tuple[float, ...], ...]]:
-    """The map of each wanted image: of the plan's own target where the maps name several."""
+    """The map of each wanted image, for the plan's own target if there are maps of several."""
     if meas.maps is None:
         return {}
     rows = meas.maps.loc[(meas.maps["kind"] == "heat") & meas.maps["image_id"].isin(wanted)]
@@ -205,7 +213,7 @@ def _heat_grids(
         grid = heat.reshape(int(str(row.height)), int(str(row.width)))
         # four significant digits draw the same picture and keep result.json small
         grids[str(row.image_id)] = tuple(
-            tuple(float(f"{v:.4g}") if np.isfinite(v) else 0.0 for v in line) for line in grid
+            tuple(significant(v, 4) if np.isfinite(v) else 0.0 for v in line) for line in grid
         )
     return grids
 

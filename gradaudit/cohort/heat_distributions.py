@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from gradaudit.cohort.population import Array, Cohort, finite_mean, take_cohort, take_cohorts
+from gradaudit.number_text import significant
 from gradaudit.plan import Plan
 from gradaudit.records import Cell, Finding, Measurements
 from gradaudit.result_schema import HeatRow, MeanMap, PerformanceRow
@@ -25,25 +26,26 @@ BINS = 20
 def heat_table(
     meas: Measurements, plan: Plan, findings: Sequence[Finding] = ()
 ) -> tuple[HeatRow, ...]:
-    """Distribution of the heat share per level, region, method and target, over cluster (patient)
-    means.
+    """Distribution of the heat share over clusters (patients), by level, region, method, target.
 
-    Each cluster counts once: its images' mean.  ``ci_low``/``ci_high``: Student's t over cluster
-    means, cut at 0 and 1. ``histogram``: clusters in ``BINS`` bins of [0, 1].  ``undefined_share``:
-    readable images with the region in place whose heat map is unusable.  ``adjusted_mean``: the
-    finding's mean at equal region size and class, where there is one.
+    Each cluster counts once, with the mean of its images. ``ci_low``, ``ci_high``: Student's t
+    interval over cluster means, cut at 0 and 1. ``histogram``: number of clusters in each of
+    ``BINS`` bins of [0, 1]. ``undefined_share``: of the readable images with the region, the share
+    whose heat map is unusable. ``adjusted_mean``: the mean at equal region size and class, from
+    ``findings``; None where there is no finding.
     """
     return with_adjusted_means(heat_rows_of(take_cohorts(meas, plan), plan), findings)
 
 
 def heat_rows_of(cohorts: Sequence[Cohort], plan: Plan) -> tuple[HeatRow, ...]:
-    """``heat_table`` without the adjusted means."""
+    """``heat_table`` without the adjusted means, for cohorts that were already taken."""
     return tuple(row for cohort in cohorts for row in _heat_rows(cohort, plan))
 
 
 def with_adjusted_means(
     rows: Sequence[HeatRow], findings: Sequence[Finding]
 ) -> tuple[HeatRow, ...]:
+    """The same rows with the adjusted means that the findings imply."""
     means = adjusted_means(findings)
     found = []
     for row in rows:
@@ -56,9 +58,12 @@ def adjusted_means(findings: Sequence[Finding]) -> dict[Cell, float]:
     """Mean heat share of each level at the pooled mix of region size, class and covariates.
 
     In a linear model with an intercept the adjusted means, weighted by cluster counts, average to
-    the plain mean M.  So with differences d to everyone else a level's is M + (1 - w) d, and with
-    differences to one level that level's is M - sum of w d.  A patient who is the only one of all
-    small levels stands outside the model, and so outside M and w, unless his level is withheld.
+    the plain mean M. So if d is a level's difference to all others, its adjusted mean is M + (1 -
+    w) d, where w is its share of the clusters. If the differences d are to one reference level, the
+    adjusted mean of that level is M - sum of w d. Where all levels of fewer than ``MIN_PATIENTS``
+    clusters hold a single cluster together, that cluster is not in the model, and so neither in M
+    nor in w, unless its level is withheld.
+
     Source: Searle, Speed & Milliken 1980, Am. Stat. 34:216 (population marginal means).
     """
     families: dict[Cell, list[Finding]] = {}
@@ -89,7 +94,7 @@ def _means_from_rest(members: Sequence[Finding]) -> dict[str, float]:
 
 def _means_from_level(members: Sequence[Finding]) -> dict[str, float]:
     if not all(_is_complete(f) for f in members):
-        return {}  # the mean over all levels takes every level
+        return {}  # M is a mean over all levels, so without one of them it is unknown
     first = members[0]
     total = first.n_clusters_reference + sum(f.n_clusters for f in members)
     sums = [f.n_clusters * (f.mean.estimate or 0.0) for f in members]
@@ -193,7 +198,7 @@ def _distribution(means: Array, alpha: float) -> dict[str, Any]:
 
 
 def _cluster_means(values: Array, cluster: Array) -> Array:
-    """One mean per cluster of the finite values, clusters without one left out."""
+    """Per cluster, the mean of its finite values; clusters without one are left out."""
     finite = np.isfinite(values)
     _, inverse = np.unique(cluster[finite], return_inverse=True)
     size = np.bincount(inverse)
@@ -202,14 +207,16 @@ def _cluster_means(values: Array, cluster: Array) -> Array:
 
 
 def heat_by_correctness(meas: Measurements, plan: Plan) -> tuple[PerformanceRow, ...]:
-    """Mean heat share among right and among wrong predictions, per level and region: metrics
-    ``heat_right:REGION`` and
-    ``heat_wrong:REGION``, over cluster means with their t interval.  Regions with a role, or all
-    where none has one."""
+    """Mean heat share among right and among wrong predictions, per level and region.
+
+    The metrics are called ``heat_right:REGION`` and ``heat_wrong:REGION``; they are over cluster
+    means, with Student's t interval. Regions with a role, or all regions where none has one.
+    """
     return correctness_rows(take_cohort(meas, plan), plan)
 
 
 def correctness_rows(cohort: Cohort, plan: Plan) -> tuple[PerformanceRow, ...]:
+    """``heat_by_correctness`` for a cohort that was already taken."""
     correct = cohort.meas.images["correct"].astype(object)
     known = correct.notna().to_numpy(dtype=bool)
     right = correct.where(correct.notna(), False).to_numpy(dtype=bool)
@@ -247,16 +254,17 @@ def correctness_rows(cohort: Cohort, plan: Plan) -> tuple[PerformanceRow, ...]:
 
 
 def mean_maps(meas: Measurements, plan: Plan) -> tuple[MeanMap, ...]:
-    """Mean of unit-mass heat maps per level, and mean coverage of each region over the same images.
+    """Mean heat map per level (each map has mass 1), and mean coverage of each region.
 
-    The images are those with a heat share in the region that has most of them, so that ``n_images``
-    is a number that the heat table shows too.  Maps of another grid than the commonest are left
-    out.  No maps were kept: empty.
+    Both are over the images with a heat share in the region that most images have one in, so that
+    ``n_images`` is a number that the heat table shows too. Maps on another grid than the most
+    common are left out. Empty if no maps were kept.
     """
     return map_rows(take_cohort(meas, plan))
 
 
 def map_rows(cohort: Cohort) -> tuple[MeanMap, ...]:
+    """``mean_maps`` for a cohort that was already taken."""
     maps = cohort.meas.maps
     if maps is None or maps.empty or not len(cohort.regions):
         return ()
@@ -307,13 +315,13 @@ def _mean_coverage(
 
 
 def _first_name(maps: pd.DataFrame, target: str) -> str:
-    """Name under which the heat maps are filed: the target's, or the only one there is."""
+    """The name that heat maps are stored under: the target's, or the only one there is."""
     names = [str(name) for name in maps.loc[maps["kind"] == "heat", "name"].unique()]
     return target if target in names or not names else names[0]
 
 
 def _stack(rows: pd.DataFrame, index: pd.Index[Any], kind: Any) -> tuple[Array, Array]:
-    """Maps of the commonest grid as (k, h, w) floats, and their rows in ``index``."""
+    """Maps on the most common grid as (k, h, w) floats, and their rows in ``index``."""
     known = index.get_indexer(pd.Index(rows["image_id"].astype(str)))
     rows, known = rows.loc[known >= 0], known[known >= 0]
     if rows.empty:
@@ -327,5 +335,8 @@ def _stack(rows: pd.DataFrame, index: pd.Index[Any], kind: Any) -> tuple[Array, 
 
 
 def _grid(values: Array) -> tuple[tuple[float, ...], ...]:
-    """Four significant digits draw the same picture and keep the result small."""
-    return tuple(tuple(float(f"{v:.4g}") for v in line) for line in values)
+    """A map as tuples of four significant digits.
+
+    The picture is the same, and the result stays small.
+    """
+    return tuple(tuple(significant(v, 4) for v in line) for line in values)

@@ -24,14 +24,16 @@ _REASON_OF_HEAT = {
 
 
 def region_facts(meas: Measurements, plan: Plan) -> tuple[RegionFacts, ...]:
-    """Role, derivation and frequency of each region; ``n_annotated`` counts readable images in
-    which the region was
-    looked for (also found absent), ``n_present`` those where it has an area, ``mean_area_share`` is
-    over the latter."""
+    """Role, derivation and frequency of each region.
+
+    ``n_annotated`` counts the readable images in which someone looked for the region (also if it
+    was absent), ``n_present`` those where it has an area; ``mean_area_share`` is over the latter.
+    """
     return region_rows(take_cohort(meas, plan), plan)
 
 
 def region_rows(cohort: Cohort, plan: Plan) -> tuple[RegionFacts, ...]:
+    """``region_facts`` for a cohort that was already taken."""
     facts = []
     for r, name in enumerate(cohort.regions):
         declared = plan.regions.get(name)
@@ -55,19 +57,20 @@ def region_rows(cohort: Cohort, plan: Plan) -> tuple[RegionFacts, ...]:
 
 
 def flow_table(meas: Measurements, plan: Plan) -> tuple[FlowRow, ...]:
-    """How many images of each level came through each step; the first row, "(all)" / "(all)", is
-    the whole data set.
+    """How many images of each level passed each step; the first row is the whole data set.
 
-    Steps: manifest; readable; with at least one usable region mask; with usable heat; with at least
-    one heat share. ``n_clusters`` counts clusters of analysed images.  ``label_prevalence`` is over
-    the images with a heat share in the region that has most of them (more than ``LABELS_SHOWN``
-    labels: the rarer ones are ``OTHER_LABELS``), ``area_share`` over those with one in the region,
-    ``mean_confidence``, the mean probability of the predicted class, over readable images.
+    The first row is named "(all)" / "(all)". Steps: manifest; readable; with at least one usable
+    region mask; with usable heat; with at least one heat share. ``n_clusters`` counts clusters of
+    images that passed all steps. ``label_prevalence`` is over the images with a heat share in the
+    region that most images have one in (beyond ``LABELS_SHOWN`` labels the rarer ones become
+    ``OTHER_LABELS``). ``area_share`` is over the images with a heat share in the region.
+    ``mean_confidence`` is the mean probability of the predicted class over readable images.
     """
     return flow_rows(take_cohort(meas, plan))
 
 
 def flow_rows(cohort: Cohort) -> tuple[FlowRow, ...]:
+    """``flow_table`` for a cohort that was already taken."""
     labels, names = label_codes(cohort)
     confidence = cohort.meas.images["probability"].to_numpy(dtype=float, na_value=np.nan)
     steps = [
@@ -106,7 +109,7 @@ def flow_rows(cohort: Cohort) -> tuple[FlowRow, ...]:
 
 
 def label_codes(cohort: Cohort) -> tuple[Array, list[str]]:
-    """Label code per image and the names; the unknown label is a label of its own."""
+    """Label code per image, and the labels; an unknown label counts as a label."""
     text = texts(cohort.meas.images["label"])
     counts = text.value_counts()
     common = list(counts.index if len(counts) <= LABELS_SHOWN else counts.index[: LABELS_SHOWN - 1])
@@ -124,18 +127,18 @@ def label_codes(cohort: Cohort) -> tuple[Array, list[str]]:
 def exclusions(
     meas: Measurements, plan: Plan, hidden: Mapping[str, set[str]] | None = None
 ) -> tuple[Exclusion, ...]:
-    """Images and image-region pairs without a heat share, by reason; each pair is counted once,
-    under the first cause.
+    """Images, and pairs of image and region, without a heat share, by reason.
 
-    Images that are left out first (``region`` empty): not readable, then without usable heat.
-    Then, per region, readable images with usable heat whose share is undefined; these take part for
-    their other regions (see ``records.Exclusion``). ``examples``: ids, never of members of
-    ``hidden`` levels.
+    Each is counted once, under its first cause. First come images that are left out completely
+    (``region`` is empty): not readable, then without usable heat. Then, per region, readable images
+    with usable heat whose share is undefined; these still count for their other regions (see
+    ``records.Exclusion``). ``examples`` are ids, never of members of ``hidden`` levels.
     """
     return exclusion_rows(take_cohort(meas, plan), hidden or {})
 
 
 def exclusion_rows(cohort: Cohort, hidden: Mapping[str, set[str]]) -> tuple[Exclusion, ...]:
+    """``exclusions`` for a cohort that was already taken."""
     images = cohort.meas.images
     given = (
         images["reason"]

@@ -1,7 +1,6 @@
-"""Who is in which group, and which image came how far: measurements of one method and target as
-arrays.
+"""Measurements of one method and target as arrays: who is in which group, how far images came.
 
-The one place where rows of the measurements table are joined to images.
+This is the only module that joins rows of the measurements to images.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from gradaudit.number_text import plain_number, significant
 from gradaudit.outcomes import other_metrics
 from gradaudit.plan import Plan, measured_target
 from gradaudit.records import ALL, UNKNOWN, Measurements
@@ -51,6 +51,7 @@ def attribute_facts(meas: Measurements, plan: Plan) -> tuple[AttributeFacts, ...
 def attribute_facts_of(
     meas: Measurements, plan: Plan, groups: Mapping[str, pd.Series[Any]]
 ) -> tuple[AttributeFacts, ...]:
+    """``attribute_facts`` for levels that were already computed (``level_groups``)."""
     facts = []
     for name, levels in groups.items():
         declared = plan.subgroups.get(name)
@@ -70,11 +71,10 @@ def attribute_facts_of(
 
 
 def level_groups(meas: Measurements, plan: Plan) -> dict[str, pd.Series[Any]]:
-    """Attribute -> displayed level of each row of ``meas.images``: ordered categoricals without
-    gaps.
+    """Attribute -> the level of each row of ``meas.images``, as displayed: ordered categoricals.
 
-    The level "(unknown)" stands last, and only where there is one; ``order`` levels without an
-    image stay.
+    No value is missing: the level "(unknown)" stands last where it is needed. Levels of the plan's
+    ``order`` stay even without an image.
     """
     names = [
         str(c).removeprefix("subgroup.")
@@ -113,7 +113,7 @@ def _kind(
 
 
 def texts(column: pd.Series[Any]) -> pd.Series[Any]:
-    """Cells as the manifest would write them, None where empty."""
+    """Cells as the manifest writes them; None where empty."""
     codes, distinct = pd.factorize(
         column
     )  # text is made once per value: a table repeats its few values many times
@@ -129,14 +129,14 @@ def _numbers(column: pd.Series[Any]) -> pd.Series[Any]:
 
 
 def _ranges(numbers: pd.Series[Any]) -> tuple[pd.Series[Any], list[str]]:
-    """Quartile ranges, for display; open at both ends, so that nobody's extreme value is printed."""
+    """Quartile ranges for display, open at both ends so that nobody's extreme value is printed."""
     known = numbers.dropna()
     text = pd.Series([None] * len(numbers), index=numbers.index, dtype=object)
     if known.empty:
         return text, []
-    cuts = sorted({float(f"{q:.3g}") for q in np.quantile(known, [0.25, 0.5, 0.75])})
+    cuts = sorted({significant(q, 3) for q in np.quantile(known, [0.25, 0.5, 0.75])})
     cuts = [cut for cut in cuts if known.min() < cut <= known.max()]
-    words = [f"{cut:g}" for cut in cuts]
+    words = [plain_number(cut) for cut in cuts]
     between = [f"{a} to below {b}" for a, b in pairwise(words)]
     labels = [f"below {words[0]}", *between, f"{words[-1]} and over"] if cuts else ["any value"]
     text[known.index] = np.array(labels, dtype=object)[
@@ -150,13 +150,14 @@ def _ranges(numbers: pd.Series[Any]) -> tuple[pd.Series[Any], list[str]]:
 
 @dataclass(frozen=True)
 class Cohort:
-    """Measurements of one method and target as arrays over images (n) and regions (R); see
-    ``take_cohort``.
+    """Measurements of one method and target as arrays over n images and R regions.
 
-    ``share``, ``area``, ``lift``, ``hit`` : (n, R) float, NaN where undefined      ``reason`` : (n,
-        R) codes of text
-    ``others`` : metric without a place of its own -> (n, R) float, as ``lift``
-    ``readable``, ``masked``, ``heated``, ``analysed`` : (n,) bool, each step within the one before
+    share, area, lift, hit : (n, R) float, NaN where undefined
+    others : metric without a place of its own -> (n, R) float, NaN where undefined
+    reason : (n, R) codes of text
+    readable, masked, heated, analysed : (n,) bool; each is a subset of the one before
+
+    Made by ``take_cohort``.
     """
 
     meas: Measurements
@@ -177,30 +178,33 @@ class Cohort:
 
     @property
     def masked(self) -> Array:
+        """(n,): readable, with at least one usable region mask."""
         return np.asarray(self.readable & self.usable.any(axis=1))
 
     @property
     def heated(self) -> Array:
+        """(n,): masked, and the heat map is usable."""
         return self.masked & self.heat_ok
 
     @cached_property
     def defined(self) -> Array:
-        """(n, R): the heat share exists, and its image counts as usable."""
+        """(n, R): the heat share exists, and the image is heated."""
         return np.asarray(np.isfinite(self.share) & self.heated[:, None])
 
     @property
     def analysed(self) -> Array:
+        """(n,): at least one heat share is defined."""
         return np.asarray(self.defined.any(axis=1))
 
     @cached_property
     def anchored(self) -> Array:
-        """Images with a heat share in the region that most images have one in."""
+        """(n,): a heat share in the region that most images have one in."""
         if not len(self.regions):
             return np.zeros_like(self.readable)
         return np.asarray(self.defined[:, int(np.argmax(self.defined.sum(axis=0)))])
 
     def cells(self) -> list[tuple[str, str, Array]]:
-        """(attribute, level, member mask), the whole data set first."""
+        """(attribute, level, members as (n,) bool), the whole data set first."""
         found = [(ALL, ALL, np.ones(len(self.readable), dtype=bool))]
         for name, levels in self.groups.items():
             codes = levels.cat.codes.to_numpy()
@@ -261,7 +265,7 @@ def _arranged(
 
 @dataclass(frozen=True)
 class _Grid:
-    """Where the rows of a table lie on a grid of images (rows) by regions (columns)."""
+    """The positions of a table's rows on a grid of images (rows) by regions (columns)."""
 
     table: pd.DataFrame
     shape: tuple[int, int]
@@ -278,14 +282,14 @@ class _Grid:
         return cls(table, (len(index), len(regions)), rows, columns, (rows >= 0) & (columns >= 0))
 
     def numbers(self, column: str) -> Array:
-        """One column over the grid, NaN where there is no row or no number."""
+        """One column of the table on the grid, NaN where there is no row or no number."""
         grid = np.full(self.shape, np.nan)
         if column in self.table:
             self._fill(grid, self.table[column].to_numpy(dtype=float, na_value=np.nan))
         return grid
 
     def texts(self, column: str, empty: str) -> Array:
-        """One column over the grid, ``empty`` where there is no row."""
+        """One column of the table on the grid, ``empty`` where there is no row."""
         grid = np.full(self.shape, empty, dtype=object)
         if column in self.table:
             self._fill(grid, self.table[column].fillna("").to_numpy(dtype=object))
@@ -296,7 +300,7 @@ class _Grid:
 
 
 def heat_status(meas: Measurements, table: pd.DataFrame) -> Array:
-    """Heat status per image: from the table where it says so, else from the image's row."""
+    """Heat status per image: from the table if it has one, else from the image's row."""
     images = meas.images
     first = table.drop_duplicates("image_id")
     by_table = pd.Series(
@@ -312,6 +316,6 @@ def heat_status(meas: Measurements, table: pd.DataFrame) -> Array:
 
 
 def finite_mean(values: Array) -> float | None:
-    """Mean of the finite values; None where there is none."""
+    """Mean of the finite values; None if there is none."""
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if len(finite) else None

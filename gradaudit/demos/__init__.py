@@ -1,3 +1,5 @@
-"""Rendered data with a known answer, and the small networks that learn it; used by the command line
-and the tests alone.
+"""Demo data with a known answer: rendered images, and small networks trained on them.
+
+A seed comes in. Images, masks, a manifest, weights and plans go out. Only the command line and the
+tests import this package; it uses torch.
 """

@@ -1,10 +1,9 @@
-"""Data with a known answer: rendered dermoscopy, a network that learned a shortcut, and its clean
-twin.
+"""Rendered dermoscopy with a known answer: a network that learned a shortcut, and its clean twin.
 
-In the shortcut network's training data a ruler lay beside malignant lesions *on the darkest skin
-only*; in the twin's data rulers lay anywhere.  Both are audited on the same images, in which a
-ruler says nothing.  So the right audit finds a disparity in the heat on rulers for the one, and its
-absence for the other.
+In the training data of the shortcut network, a ruler lay beside malignant lesions *on the darkest
+skin only*; in the twin's data rulers lay anywhere. Both are audited on the same images, in which a
+ruler is unrelated to the label. So a right audit finds a disparity in the heat on rulers for the
+first network, and shows that there is none for the second.
 """
 
 from __future__ import annotations
@@ -55,10 +54,11 @@ class DemoSettings:
 
     shortcut_strength : 0 to 1; in training, on V-VI, P(ruler | malignant) = 0.5 + strength/2 and
         P(ruler | benign) = 0.5 - strength/2
-    ruler_size : width of the ruler as a share of the image side      patients : per tone group, in
-        the audit
-    train_images : per network      side : of the audit's images in pixels      epochs : passes over
-        the training images
+    ruler_size : width of the ruler as a share of the image side
+    patients : per tone group, in the audit
+    train_images : per network
+    side : of the audit's images in pixels
+    epochs : passes over the training images
     """
 
     seed: int = 0
@@ -100,13 +100,13 @@ def write_demo(
     progress: Progress | None = None,
     settings: DemoSettings | None = None,
 ) -> Path:
-    """Render the audit set, train both networks, and write everything an audit needs into
-    ``folder``.
+    """Render the audit set, train both networks, and write all that an audit needs into ``folder``.
 
     folder : gets images/, masks/, manifest.csv, network.py, shortcut.safetensors,
         clean.safetensors, shortcut.toml, clean.toml
     progress : called with (images rendered, images in all)
-    returns : the manifest's path.  The same settings give the same files on the same machine.
+    returns : the manifest's path. The same settings give the same files on the same machine
+
     Errors: ``RunError`` where the folder holds files that no demo wrote; ``InputError`` for an
     address.
     """
@@ -121,7 +121,7 @@ def write_demo(
     scenes = [case.scene for cases in training.values() for case in cases]
     distinct = list(
         dict.fromkeys(scenes)
-    )  # where the two training sets agree, one picture serves both
+    )  # scenes that are in both training sets are rendered once
     total, done = len(audit) + len(distinct), 0
 
     def tick() -> None:
@@ -153,9 +153,7 @@ def write_demo(
 
 
 def audit_cases(settings: DemoSettings) -> list[Case]:
-    """The audited images: one to three of each patient; rulers and ink say nothing of label, tone
-    or sex.
-    """
+    """The audited images: one to three per patient; rulers and ink are unrelated to all else."""
     rng = np.random.default_rng([settings.seed, 1])
     cases = []
     for group in TONE_GROUPS:
@@ -171,10 +169,11 @@ def audit_cases(settings: DemoSettings) -> list[Case]:
 
 
 def training_cases(settings: DemoSettings, shortcut: bool) -> list[Case]:
-    """Training images, each of its own patient; with ``shortcut``, rulers go with malignancy on the
-    darkest skin.
+    """Training images, each of its own patient.
 
-    Both training sets draw the same lesions; a scene differs only where its ruler does.
+    shortcut : rulers go with malignancy on the darkest skin; otherwise they lie anywhere
+
+    Both training sets hold the same lesions; two scenes differ at most in their ruler.
     """
     rng = np.random.default_rng([settings.seed, 2])
     cases = []
@@ -190,7 +189,7 @@ def training_cases(settings: DemoSettings, shortcut: bool) -> list[Case]:
 
 
 def _draw_label(rng: np.random.Generator, severity: float) -> bool:
-    """A lesion's nature follows from its severity, with some doubt in the middle."""
+    """Draw malignant or benign from the severity; only a middle severity is uncertain."""
     return bool(rng.uniform() < 1 / (1 + math.exp(-18 * (severity - 0.5))))
 
 
@@ -215,8 +214,9 @@ def _scene(
 
 @contextmanager
 def _mapping(tasks: int) -> Iterator[Callable[..., Iterator[Any]]]:
-    """``map`` in order, over every core where the work is worth starting them; no result depends on
-    which process made it.
+    """A ``map`` that keeps the order, over all cores where there is enough work to start them.
+
+    No result depends on which process computed it.
     """
     workers = min(os.cpu_count() or 1, 8)
     if workers == 1 or tasks < 64:
@@ -229,9 +229,7 @@ def _mapping(tasks: int) -> Iterator[Callable[..., Iterator[Any]]]:
 
 
 def _shrunk(scene: Scene, side: int) -> NDArray[np.uint8]:
-    """A training picture: rendered like the audit's, then brought to the network's size as an audit
-    brings it.
-    """
+    """A training picture, rendered at the audit's size and shrunk as the audit does it."""
     picture = Image.fromarray(render(scene, side).pixels)
     return np.asarray(picture.resize((NETWORK_SIDE, NETWORK_SIDE), Image.Resampling.BILINEAR))
 
@@ -243,8 +241,9 @@ def write_audit_set(
     tick: Callable[[], None] = lambda: None,
     mapped: Callable[..., Iterator[Any]] = map,
 ) -> Path:
-    """Write images/, masks/ (index masks, values of ``REGION_VALUES``) and manifest.csv; returns
-    the manifest's path.
+    """Write images/, masks/ and manifest.csv; returns the manifest's path.
+
+    The masks are index masks with the values of ``REGION_VALUES``.
     """
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -289,11 +288,11 @@ def _manifest_row(case: Case, image: str, mask: str) -> dict[str, str]:
 def train(
     pixels: NDArray[np.uint8], malignant: Sequence[bool], settings: DemoSettings
 ) -> nn.Module:
-    """Train the demo network on (n, S, S, 3) pixels; flips and quarter turns keep it from learning
-    where a ruler lies.
+    """Train the demo network on (n, S, S, 3) pixels.
 
-    The caller's random state is left as it was; the result is a function of the arguments (on one
-    machine): one thread, so that sums are always taken in the same order.
+    Random flips and quarter turns keep it from learning where in the image a ruler lies. The
+    caller's random state is left as it was. On one machine the result depends on the arguments
+    alone: training uses one thread, so that sums are always taken in the same order.
     """
     with torch.random.fork_rng(devices=[]), _one_thread():
         torch.manual_seed(settings.seed + 11)
@@ -340,9 +339,7 @@ def _trained_weights(
 
 
 def _turned(images: Tensor) -> Tensor:
-    """(N, 3, S, S) uint8 -> float in [-1, 1], every batch turned and mirrored at random, exposures
-    varied a little.
-    """
+    """(N, 3, S, S) uint8 to float in [-1, 1], randomly turned, mirrored and varied in exposure."""
     values = torch.rot90(images.float() / 127.5 - 1, int(torch.randint(4, ())), (2, 3))
     if bool(torch.rand(()) < 0.5):
         values = values.flip(3)

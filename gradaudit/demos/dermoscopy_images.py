@@ -29,12 +29,10 @@ TONES: dict[str, tuple[int, int, int]] = {
     "V": (140, 95, 68),
     "VI": (94, 63, 48),
 }
-"""sRGB colour of untanned skin for each Fitzpatrick type, as a dermatoscope's lamp shows it."""
+"""sRGB color of untanned skin for each Fitzpatrick type, as a dermatoscope's lamp shows it."""
 
 REGION_VALUES = {"skin": 1, "lesion": 2, "ruler": 3, "ink": 4, "outside": 5}
-"""Values of the index mask.  Each pixel belongs to what lies on top; a hair belongs to what it lies
-on.
-"""
+"""Values of the index mask. A pixel has the value of what lies on top; hairs do not count."""
 
 MELANIN = np.array([0.62, 1.00, 1.32], np.float32)
 BLOOD = np.array([0.10, 0.62, 0.50], np.float32)
@@ -75,9 +73,7 @@ def render(scene: Scene, size: int = 160) -> Rendered:
 
 
 def _skin(scene: Scene, rng: np.random.Generator, size: int) -> Field:
-    """Skin without lesion: tone, mottling, vessels, furrows and follicles; (3, S, S), sRGB in [0,
-    1].
-    """
+    """Skin alone: tone, mottling, vessels, furrows and follicles; (3, S, S), sRGB in [0, 1]."""
     tone = np.array(TONES[scene.tone], np.float32) / 255
     tone = tone * np.float32(rng.normal(1, 0.035)) * rng.normal(1, 0.012, 3).astype(np.float32)
     melanin = 0.05 * noise_field(rng, size, 0.5) + 0.025 * noise_field(rng, size, 0.09)
@@ -94,7 +90,7 @@ def _skin(scene: Scene, rng: np.random.Generator, size: int) -> Field:
 
 
 def _density(melanin: Field, blood: Field) -> Field:
-    """Optical density of the two pigments in each colour, (3, S, S)."""
+    """Optical density of the two pigments in each color, (3, S, S)."""
     return np.stack([melanin * m + blood * b for m, b in zip(MELANIN, BLOOD, strict=True)])
 
 
@@ -121,8 +117,9 @@ def _furrows(rng: np.random.Generator, size: int) -> Field:
 
 
 def _outline(lesion: Lesion, rng: np.random.Generator, x: Field, y: Field) -> tuple[Field, Field]:
-    """Signed depth below the border (> 0 inside, in half-widths), and the soft coverage of the
-    lesion, 0 to 1.
+    """Signed depth below the border, and the soft coverage of the lesion (0 to 1), both (S, S).
+
+    The depth is above 0 inside; its unit is half the image width.
     """
     size = x.shape[0]
     warp = 0.012 + 0.032 * lesion.border
@@ -209,8 +206,9 @@ def _pattern(lesion: Lesion, rng: np.random.Generator, depth: Field, x: Field, y
 
 
 def _globules(rng: np.random.Generator, depth: Field, lesion: Lesion, x: Field, y: Field) -> Field:
-    """Round clods of pigment; scattered evenly when benign, of uneven size and towards the rim when
-    malignant.
+    """Round spots of pigment.
+
+    Evenly scattered in a benign lesion; of uneven size and near the rim in a malignant one.
     """
     size = x.shape[0]
     total = np.zeros_like(depth)
@@ -236,8 +234,9 @@ def _globules(rng: np.random.Generator, depth: Field, lesion: Lesion, x: Field, 
 def _blotches(
     lesion: Lesion, rng: np.random.Generator, x: Field, y: Field
 ) -> list[tuple[str, Field]]:
-    """Areas of another colour: none in an even lesion, up to five in a variegated one; (kind,
-    coverage 0 to 1).
+    """Areas of another color, as (kind, coverage 0 to 1).
+
+    None in an even lesion, up to five in a variegated one.
     """
     size = x.shape[0]
     count = int(np.floor(lesion.colours * 5 + rng.uniform(0, 1)))
@@ -261,7 +260,9 @@ def _blotches(
 def _light_and_lens(
     rgb: Field, scene: Scene, rng: np.random.Generator, x: Field, y: Field
 ) -> tuple[Field, Field]:
-    """Uneven light, reflections in the immersion film, vignette or the dark edge of the instrument,
+    """Effects of light and instrument.
+
+    Uneven light, reflections in the immersion film, vignette or the dark edge of the instrument,
     blur and grain.
     """
     size = x.shape[0]

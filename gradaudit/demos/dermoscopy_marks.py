@@ -1,4 +1,4 @@
-"""What lies on the skin and is no part of it: hairs, ink, a ruler."""
+"""Things that lie on the skin and are not part of it: hairs, ink, a ruler."""
 
 from __future__ import annotations
 
@@ -105,8 +105,9 @@ def _scale_strip(rng: np.random.Generator, long: int, tall: int, step: float) ->
 def _place(
     strip: Image.Image, rng: np.random.Generator, size: int, scale: int, tall: int
 ) -> tuple[Field, Field]:
-    """The strip laid near a random side of the image, a little askew: (marks, coverage), both (S,
-    S) in [0, 1].
+    """Lay the strip near a random side of the image, slightly tilted.
+
+    returns : (marks, coverage), both (S, S) in [0, 1]
     """
     side = size * scale
     angle = math.radians(90 * int(rng.integers(0, 4)) + rng.normal(0, 5))

@@ -1,9 +1,8 @@
-"""The small network of the demo, trained in seconds; `gradaudit demo` copies this file beside its
-weights.
+"""The small network of the demo, trained in seconds.
 
-Three strided convolutions to a grid of an eighth of the input, global average pooling, one linear
-layer: a class score is the mean of a class activation map, so what a heat map shows is what was
-added up.
+`gradaudit demo` copies this file beside the weights, so that a plan can name it as a factory. Three
+strided convolutions to a grid of an eighth of the input, global average pooling, one linear layer:
+a class score is the mean of a class activation map, so a heat map shows exactly what was added up.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ class DemoNetwork(nn.Module):
         self.head = nn.Linear(64, 2)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, 2) of images (N, 3, H, W)."""
         scores: Tensor = self.head(self.features(images).mean((2, 3)))
         return scores
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Lesion:
-    """Features of one lesion, each 0 (typically benign) to 1 (typically malignant), after the ABCD
-    rule.
+    """Features of one lesion, each 0 (typically benign) to 1 (typically malignant).
 
-    Source of the rule: Nachbar et al. 1994, J Am Acad Dermatol 30(4), 551-559.
+    Source: the ABCD rule, Nachbar et al. 1994, J Am Acad Dermatol 30(4), 551-559.
     """
 
     asymmetry: float
@@ -19,17 +18,19 @@ class Lesion:
 
     @property
     def score(self) -> float:
-        """Weighted mean of the features, 0 to 1; the label is drawn from it, never from what
-        surrounds the lesion.
+        """Weighted mean of the features, 0 to 1.
+
+        The label is drawn from it alone, never from what surrounds the lesion.
         """
         return 0.35 * self.asymmetry + 0.25 * self.border + 0.40 * self.colours
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that decides one image; equal scenes give equal pixels.
+    """All numbers that decide one image; equal scenes give equal pixels.
 
-    ``tone`` a key of ``TONES``; ``ruler_size`` the width of the ruler as a share of the image side.
+    ``tone`` is a key of ``TONES``, ``ruler_size`` the width of the ruler as a share of the image
+    side.
     """
 
     tone: str

@@ -26,8 +26,9 @@ TURN = 720
 
 @functools.cache
 def noise_tile(size: int, grain: float) -> Field:
-    """Smooth Gaussian noise of mean 0 and standard deviation 1, five images wide; cut up by
-    :func:`noise_field`.
+    """Smooth Gaussian noise of mean 0 and standard deviation 1, five images wide.
+
+    ``noise_field`` cuts windows out of it.
     """
     side = 5 * size
     rng = np.random.default_rng([size, round(grain * 1000)])
@@ -41,8 +42,9 @@ def noise_tile(size: int, grain: float) -> Field:
 
 
 def noise_field(rng: np.random.Generator, size: int, grain: float) -> Field:
-    """Noise with features of ``grain`` half-widths, (S, S): a random window of a tile, turned and
-    mirrored at random (a view).
+    """Noise with features of ``grain`` half-widths, (S, S): a random window of a noise tile.
+
+    The window is turned and mirrored at random; it is a view of the tile.
     """
     top, left, turn = rng.integers(0, (4 * size, 4 * size, 8)).tolist()
     window = noise_tile(size, grain)[top : top + size, left : left + size]
@@ -57,8 +59,9 @@ def smooth_step(values: Field) -> Field:
 
 @functools.cache
 def network_tile(kind: int) -> Field:
-    """A honeycomb of pigment lines, 0 (hole) to 1 (line); even kinds are regular, odd ones broken
-    and uneven.
+    """A honeycomb of pigment lines, 0 (hole) to 1 (line).
+
+    Even kinds are regular, odd ones broken and uneven.
     """
     rng = np.random.default_rng(7000 + kind)
     pitch, jitter = (9.5, 0.30) if kind % 2 == 0 else (12.0, 0.55)
@@ -80,6 +83,7 @@ def network_tile(kind: int) -> Field:
 
 
 def network_field(rng: np.random.Generator, size: int, irregular: bool) -> Field:
+    """A random window of a pigment network, (S, S) in [0, 1]."""
     tile = network_tile(2 * int(rng.integers(0, 2)) + int(irregular))
     zoom = rng.uniform(0.62, 0.90) * size / 192
     span = min(TILE, math.ceil(size / zoom))
@@ -95,6 +99,7 @@ def network_field(rng: np.random.Generator, size: int, irregular: bool) -> Field
 
 
 def mixture(rgb: Field, other: Field | np.float32, cover: Field) -> Field:
+    """``other`` laid over ``rgb`` where ``cover`` is 1, and mixed linearly below that."""
     return np.asarray(rgb + (other - rgb) * cover, np.float32)
 
 

@@ -1,6 +1,7 @@
-"""Bare tables come in; the same tables go out with small cells withheld, so that nobody can solve
-for one.
+"""Disclosure control: withholds small cells so that no reader can compute them from the rest.
 
-``suppression`` decides what is hidden, ``decision`` says which levels and cells that concerns,
-``attacker`` tries to solve the finished tables and hides more where it succeeds.  Table wing.
+Complete tables come in (from ``cohort`` and ``performance``); the same tables go out with counts of
+1 to ``min_cell`` - 1 withheld. ``decision`` decides once per analysis which levels and cells that
+concerns, ``suppression`` removes them from the tables, and ``attacker`` tries to solve the finished
+tables for a small cell, so that no more is withheld than needed. Table wing: no torch.
 """

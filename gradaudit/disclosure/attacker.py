@@ -1,11 +1,10 @@
-"""The reader who solves the published tables for a small cell: what is withheld is the least that
-this reader cannot undo.
+"""Tries to solve the published tables for a small cell, and withholds no more than that needs.
 
 The unknowns are how many images of each level are in each *state* (not readable, or label x heat x
-where each region lies); every printed count and share of one attribute is an equation in them.  A
-small cell is lost if all solutions in whole numbers give it the same value.  ``least`` starts from
-the tables as the rules of ``suppression`` withhold them, hides totals of undefined heat where they give
-a cell away, and then puts back every count of the flow that gives none away.
+where each region lies); every printed count and share of one attribute is an equation in them. A
+small cell is disclosed if all solutions in whole numbers give it the same value. ``least`` starts
+from the tables as the rules of ``suppression`` withhold them, hides totals of undefined heat where
+they disclose a cell, and then puts back every count of the flow that discloses none.
 
 Source: Fischetti & Salazar 2001, Manage. Sci. 47:1008 (attacker models); Hundepool et al. 2012,
 Statistical Disclosure Control, ch. 4.6 (auditing).
@@ -30,16 +29,19 @@ from gradaudit.records import ALL, OTHER_LABELS, STEPS
 from gradaudit.result_schema import FlowRow, Tables
 
 MOST_UNKNOWNS = 1500
-"""Beyond, the integer programs take too long, and the tables stay as the rules withhold them."""
+"""With more unknowns the integer programs take too long; then the rules alone decide."""
 
 _ORDER = ("n_manifest", "n_heat_usable", "n_readable", "n_mask_usable")
-"""Counts of the flow that may come back, the most telling first."""
+"""Counts of the flow that may be shown again, the most informative first."""
 
 
 @dataclass(frozen=True)
 class _Reasons:
-    """Reasons that the table of exclusions names: images not readable (``lost``), without defined
-    heat (``cold``), and per region without a share there (``gone``, first "" for: it is there).
+    """Reasons that the table of exclusions names.
+
+    lost : images that are not readable
+    cold : images without defined heat
+    gone : per region, images without a heat share there; the first is "", for images with one
     """
 
     lost: tuple[str, ...]
@@ -61,6 +63,7 @@ class _Reasons:
         )
 
     def count_states(self, labels: int) -> int:
+        """How many states there are, without listing them."""
         per_label = (1 + len(self.cold)) * int(np.prod([len(g) for g in self.gone]))
         return len(self.lost) + labels * per_label
 
@@ -79,8 +82,8 @@ def population(
 ) -> Population | None:
     """The states of one attribute's images; None where there are too many of them to solve for.
 
-    data, names : labelled images (``performance.predictions``), and label code per image with the
-        codes' names
+    data : labeled images (``performance.table.predictions``)
+    names : label code per image, and the labels
     """
     codes, labels = names
     if OTHER_LABELS in labels or len({(row.method, row.target) for row in tables.heat}) != 1:
@@ -108,7 +111,7 @@ def population(
 
 
 def _states_of_images(cohort: Cohort, codes: Array, reasons: _Reasons) -> Iterator[State]:
-    """The state that each image is in, in the order of the images."""
+    """The state of each image, in the order of the images."""
     reason, why = cohort.reason.astype(str), _why_lost(cohort)
     heat = _why_cold(cohort, reasons.cold)
     for i, readable in enumerate(cohort.readable):
@@ -134,13 +137,16 @@ def _counted(levels: Any, states: Sequence[State], found: Iterator[State]) -> Ar
 
 
 def _known_classes(labels: Sequence[str], data: Predictions) -> frozenset[int]:
-    """Labels that name a class of the model, by its name or its number."""
+    """Codes of the labels that name a class of the model, by its name or its number."""
     classes = {*data.classes, *map(str, range(len(data.classes)))}
     return frozenset(k for k, name in enumerate(labels) if name in classes)
 
 
 def _first(reason: str, options: Sequence[str]) -> str:
-    """The region's own reason, or any where undefined heat hides it: no table tells them apart."""
+    """The region's own reason, or any reason where undefined heat hides it.
+
+    No table distinguishes those reasons.
+    """
     return reason if reason in options and reason else options[1] if len(options) > 1 else "?"
 
 
@@ -162,11 +168,10 @@ def _given_reasons(cohort: Cohort) -> Array:
 
 
 def is_safe(people: Population, tables: Tables, min_cell: int) -> bool | None:
-    """Whether every small cell has more than one possible value; None where the model does not fit
-    the tables.
+    """Whether every small cell has more than one possible value.
 
-    The truth is one solution, so one other solution per cell is enough, and each one found may
-    serve many cells.
+    None where the true counts contradict the tables as they are modeled. The truth is one solution,
+    so one other solution per cell is enough, and a solution that is found may serve many cells.
     """
     equations = list(published(people, tables))
     if not equations:
@@ -188,7 +193,7 @@ def is_safe(people: Population, tables: Tables, min_cell: int) -> bool | None:
 
 
 def _moves(cell: Array, solutions: Sequence[Array], truth: Array) -> bool:
-    """Whether one of the solutions gives the cell another count than the true one."""
+    """Whether one of the solutions gives the cell a count that differs from the true one."""
     return any(abs(cell @ s - cell @ truth) > 0.5 for s in solutions)
 
 
@@ -205,10 +210,11 @@ def least(
     names: tuple[Array, list[str]],
     min_cell: int,
 ) -> Tables:
-    """The tables ``shown`` with as much of ``bare`` as no reader can solve for a small cell.
+    """The tables with as little withheld as possible while no reader can compute a small cell.
 
-    bare, shown : the same tables, complete, and without what the rules of
-        ``suppression.apply_min_cell`` withhold
+    bare : the complete tables
+    shown : the same tables as the rules of ``suppression.apply_min_cell`` leave them
+    returns : ``shown`` with every count of the flow put back that discloses no small cell
     """
     hidden = {row.attribute for row in shown.flow if row.suppressed and row.attribute != ALL}
     if min_cell <= 1 or not hidden:
@@ -235,7 +241,7 @@ def _safe_attributes(
 
 
 def _without_rare_totals(shown: Tables, min_cell: int) -> Tables:
-    """Withhold the share of undefined heat over all images where it stands for a small count."""
+    """Withhold the share of undefined heat over all images where it means a small count."""
     rows = []
     for row in shown.heat:
         share, n = row.undefined_share or 0.0, row.n_images or 0
@@ -249,7 +255,7 @@ def _without_rare_totals(shown: Tables, min_cell: int) -> Tables:
 
 
 def _with_counts_back(people: Population, bare: Tables, shown: Tables, min_cell: int) -> Tables:
-    """The flow of one attribute with every count put back that gives no small cell away."""
+    """The flow of one attribute with every count put back that discloses no small cell."""
     full = {(row.attribute, row.level): row for row in bare.flow}
     lines = [
         k
@@ -279,7 +285,7 @@ def _is_near(row: FlowRow, value: int, min_cell: int) -> bool:
 
 
 def _marked(row: FlowRow, full: FlowRow) -> FlowRow:
-    """Nothing of it is withheld any more: then it is not called so."""
+    """The row without its mark "suppressed" if nothing of it is withheld any more."""
     return (
         row.model_copy(update={"suppressed": False})
         if row.model_copy(update={"suppressed": False}) == full

@@ -1,4 +1,4 @@
-"""Which levels and cells of this data set are shown nowhere, decided once per analysis."""
+"""Which levels and cells of this data set are not shown anywhere, decided once per analysis."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ from gradaudit.result_schema import HeatRow
 
 @dataclass(frozen=True)
 class Suppression:
-    """What this data set shows nowhere; findings, tables and gallery keep to the same decision.
+    """What is withheld for this data set; findings, tables and gallery use the same decision.
 
-    levels : attribute -> levels withheld whole      cells : heat rows that are withheld
-    references : attribute -> level or "rest"      min_cell : the smallest count that is shown
+    levels : attribute -> levels of which nothing is shown
+    cells : heat rows that are withheld
+    references : attribute -> level or "rest"
+    min_cell : the smallest count that is shown
     """
 
     levels: dict[str, set[str]]
@@ -32,7 +34,7 @@ class Suppression:
 
 
 def decide(cohorts: Sequence[Cohort], heat: Sequence[HeatRow], plan: Plan) -> Suppression:
-    """The decision, from the cohorts and their complete heat table."""
+    """Decide what is withheld, from the cohorts and their complete heat table."""
     levels = levels_suppressed_in(cohorts[0], plan)
     references = {name: reference_of(name, plan) for name in cohorts[0].groups}
     smallest = plan.privacy.min_cell
@@ -44,16 +46,16 @@ def decide(cohorts: Sequence[Cohort], heat: Sequence[HeatRow], plan: Plan) -> Su
 
 
 def suppressed_levels(meas: Measurements, plan: Plan) -> dict[str, set[str]]:
-    """Attribute -> levels whose members are shown nowhere: small ones and those that would give
-    them away.
+    """Attribute -> levels of which nothing is shown: small ones, and those hidden with them.
 
-    Attributes without such a level are left out.  Levels are the displayed ones (``level_groups``),
-    with "(unknown)".
+    Without the latter the small ones could be computed. Attributes without such a level are left
+    out. Levels are those displayed (``level_groups``), "(unknown)" included.
     """
     return levels_suppressed_in(take_cohort(meas, plan), plan)
 
 
 def levels_suppressed_in(cohort: Cohort, plan: Plan) -> dict[str, set[str]]:
+    """``suppressed_levels`` for a cohort that was already taken."""
     found = {}
     for name, levels in cohort.groups.items():
         codes, analysed = levels.cat.codes.to_numpy(), cohort.analysed
@@ -74,12 +76,15 @@ def levels_suppressed_in(cohort: Cohort, plan: Plan) -> dict[str, set[str]]:
 
 
 def narrowed_levels(cohort: Cohort, plan: Plan, predicted: Array) -> dict[tuple[str, str], Array]:
-    """Levels whose performance is taken over the anchored images alone, because its own base,
-    printed beside that of the
-    heat, would give away how few images were lost in between; with a companion, as the total of the
-    bases is printed too.
+    """Levels whose performance is computed on fewer images, so that no small count is disclosed.
+
+    The number of images with a label is printed with a level's performance, and the number of
+    images with a heat share is printed with its heat. Where they differ by a small number, the
+    performance is computed on the cohort's ``anchored`` images only, so that both are equal. One
+    such level is joined by another, because the total over the levels is printed too.
 
     predicted : rows of images with a label and a prediction
+    returns : (attribute, level) -> the images to use, (n,) bool
     """
     labelled = np.isin(np.arange(len(cohort.readable)), predicted)
     found: dict[tuple[str, str], Array] = {}
@@ -103,7 +108,7 @@ def narrowed_levels(cohort: Cohort, plan: Plan, predicted: Array) -> dict[tuple[
 
 
 def _gaps_to(members: Array, labelled: Array, cohort: Cohort) -> list[int]:
-    """How far the number of labeled images is from every base that is printed."""
+    """Differences between the number of labeled images and every other base that is printed."""
     printed = [members & cohort.defined[:, r] for r in range(len(cohort.regions))]
     printed += [members & cohort.analysed, members & cohort.anchored & labelled]
     return [abs(int((members & labelled).sum()) - int(base.sum())) for base in printed]
@@ -123,4 +128,5 @@ def _distinct_by(codes: Array, cluster: Array, count: int) -> Array:
 
 
 def reference_of(name: str, plan: Plan) -> str:
+    """The plan's reference for an attribute: a level or "rest"."""
     return plan.subgroups[name].reference if name in plan.subgroups else "rest"

@@ -1,8 +1,8 @@
 """What the published tables say about the images of one attribute, as equations.
 
 The unknowns are how many images of each level are in each *state* (not readable, or label x heat x
-where each region lies); every printed count and share is an equation in them, and every cell that
-the rule protects is a sum of them.
+where each region lies). Every printed count and share is an equation in them, and every cell that
+must not be disclosed is a sum of them.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from gradaudit.result_schema import Exclusion, FlowRow, HeatRow, PerformanceRow,
 
 @dataclass(frozen=True)
 class State:
-    """What happened to an image: ``lost`` is the reason why it cannot be read, or "" and then the
-    rest holds.
+    """What happened to an image.
 
-    label : number of the label      cold : reason of undefined heat, or ""      gone : per region,
-        why it is not there, or ""
+    lost : the reason why it cannot be read; "" if it was read, and only then the rest applies
+    label : number of the label
+    cold : reason of undefined heat, or ""
+    gone : per region, the reason why there is no mask or share, or ""
     """
 
     lost: str = ""
@@ -34,9 +35,11 @@ class State:
 
     @property
     def masked(self) -> bool:
+        """Whether there is a mask of at least one region."""
         return not self.lost and "" in self.gone
 
     def has(self, region: int) -> bool:
+        """Whether the region is there."""
         return not self.lost and not self.gone[region]
 
 
@@ -45,8 +48,9 @@ Member = Callable[[State], bool]
 
 @dataclass(frozen=True)
 class Population:
-    """States that can occur, and how many images of each level of one attribute are in them (levels
-    x states).
+    """The possible states, and how many images of each level of an attribute are in each.
+
+    The counts are (levels, states).
     """
 
     attribute: str
@@ -60,7 +64,7 @@ class Population:
     positive: int | None
 
     def members(self, level: str, member: Member) -> Array:
-        """Coefficients (levels x states) of the number of a level's images in states that fit."""
+        """Coefficients (levels, states) of the number of a level's images with a fitting state."""
         fits = np.array([member(state) for state in self.states], dtype=float)
         inside = np.array([level in (name, ALL) for name in self.levels], dtype=float)
         return np.outer(inside, fits).ravel()
@@ -80,7 +84,7 @@ Equation = tuple[Array, float, float]
 
 
 def published(people: Population, tables: Tables) -> Iterator[Equation]:
-    """Every printed number about the attribute and about all images."""
+    """Every printed number about the attribute and about all images, as equations."""
     about = (people.attribute, ALL)
     for flow in tables.flow:
         if flow.attribute in about:
@@ -101,7 +105,7 @@ def _exactly(sum_: Array, value: int | None) -> Iterator[Equation]:
 
 
 def _share(part: Array, whole: Array, share: float) -> Equation:
-    """A printed share of ``whole``, up to the error of a float."""
+    """A printed share of ``whole``, exact up to floating-point error."""
     return part - share * whole, -1e-6, 1e-6
 
 
@@ -185,7 +189,10 @@ def _base(people: Population, metric: str) -> Member | None:
 
 
 def protected(people: Population) -> Iterator[Array]:
-    """Every cell that the rule protects: steps and their differences, labels, heat, regions."""
+    """Every cell that must not be disclosed.
+
+    Counts at each step and their differences, and by label, heat and region.
+    """
     for level in people.levels:
         steps = [people.members(level, STEP_MEMBERS[step]) for step in STEPS]
         yield from steps

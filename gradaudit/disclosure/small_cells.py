@@ -1,6 +1,6 @@
 """What a small count is, and which levels are withheld with one so that it cannot be subtracted.
 
-Sizes per level come in, sets of levels go out.  ``suppression`` explains the rule.
+Sizes per level come in, sets of levels go out. ``suppression`` explains the rules.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ def is_small(count: int | None, min_cell: int) -> bool:
 
 
 def small_levels(sizes: pd.DataFrame, reference: str, min_cell: int) -> set[str]:
-    """Levels to be withheld whole: the small ones and their companions.
+    """Levels of which nothing is shown: the small ones and their companions.
+
+    A level is small where any of its counts is. Companions are added until k >= 2 levels are hidden
+    and each of their total counts is 0 or at least ``min_cell`` + k - 1: were all but one of them
+    to hold one member, the last would still hold ``min_cell``. If that takes every level, every
+    level is hidden.
 
     sizes : one row per level (index), one column per way of counting its members (images, clusters,
-        at any step).
-    A level is small where any of its counts is.  The hidden levels together hold at least
-    ``min_cell`` more than one each by every count, so that none of them can be told to be small; if
-    that takes every level, every level goes.
+        at any step)
     """
     counts = sizes.astype(int)
     hidden = _with_a_small_count(counts, min_cell)
@@ -36,13 +38,13 @@ def small_levels(sizes: pd.DataFrame, reference: str, min_cell: int) -> set[str]
 def levels_with_companions(
     sizes: pd.DataFrame, levels: set[str], reference: str, min_cell: int
 ) -> set[str]:
-    """Small levels of one region; levels that are withheld anyway stand in as companions first."""
+    """Small levels of one region, with companions; levels hidden anyway are taken first."""
     open_ = sizes.loc[[level not in levels for level in sizes.index]].astype(int)
     small = _with_a_small_count(open_, min_cell)
     present = sizes.loc[sizes["images"] > 0].astype(int)
     hidden = small | {level for level in levels if level in present.index}
     if not _add_companions(hidden, present, reference, min_cell):
-        hidden = set(map(str, sizes.index))  # empty ones too: they would leave all to the others
+        hidden = set(map(str, sizes.index))  # empty ones too: a shown 0 would tell
     return hidden - levels
 
 
@@ -52,7 +54,10 @@ def _with_a_small_count(counts: pd.DataFrame, min_cell: int) -> set[str]:
 
 
 def _add_companions(hidden: set[str], present: pd.DataFrame, reference: str, min_cell: int) -> bool:
-    """Add levels to ``hidden`` until it covers itself; False where no level is left to add."""
+    """Add levels to ``hidden`` until no small count can be computed.
+
+    returns : False where no level is left to add
+    """
     sizes = present.iloc[:, 0]
     while not _covered(present, hidden, min_cell):
         companion = _companion(
@@ -73,9 +78,9 @@ def _covered(counts: pd.DataFrame, hidden: set[str], min_cell: int) -> bool:
 
 
 def _companion(candidates: Mapping[str, int], reference: str) -> str | None:
-    """Which further level is hidden: the unknown, else the largest that is not the reference.
+    """The next level to hide: the unknown, else the largest that is not the reference.
 
-    Hiding the smallest is the usual choice, to lose few; here it would take the very groups an
+    Hiding the smallest is usual, because it loses least; here it would hide the very groups that an
     audit is about.
     """
     if not candidates:

@@ -1,29 +1,30 @@
-"""Small cells: counts of 1 to ``min_cell`` - 1 images or clusters are neither shown nor derivable
-from what is shown.
+"""Small cells: counts of 1 to ``min_cell`` - 1 images or clusters are not shown, nor computable.
 
 A *cell* is a subgroup (level of an attribute) or a part of it: by step of the flow, by reason of
-exclusion, by label, by region measured.  Totals over the whole data set are no cells, and neither
-is what the model made of people (right or wrong, low or high heat), whose rates are the audit's
-subject and are shown where their base is large enough.  The base of a heat row is printed, always,
-because a mean without it says little: so how many images one region's base lacks against another's
-can be had by subtraction. The rule is the CMS cell size suppression policy (no cell of 1 to 10;
-zero is allowed; nor derivable from others).
+exclusion, by label, by region measured. Totals over the whole data set are not cells. Neither is
+what the model made of people (right or wrong, low or high heat): those rates are the subject of the
+audit and are shown where their base is large enough. The base of a heat row is always printed,
+because a mean without it says little; so a reader can subtract the base of one region from that of
+another. The rule is the CMS cell size suppression policy (no cell of 1 to 10; zero is allowed; not
+derivable from others).
 
 Hiding a cell is not enough where the others and the total are printed, so cells are hidden
 together:
 
-levels   a small level, and companions until the hidden ones hold so many that each may be large
-itself.
-steps    a level in which two published counts differ by a small number keeps what its heat rows are
-based on and
-         loses the counts around it; so does a companion, because the column totals are printed.
-cells    a level's row for one region, with companions for the same region.
-labels   label prevalence, and the figures based on one class, likewise.
+    levels   a small level, and companions until the hidden ones hold so many images that each of
+             them may be large
+    steps    a level in which two published counts differ by a small number keeps the counts that
+             its heat rows are based on and loses the counts around them; so does a companion,
+             because the column totals are printed
+    cells    a level's row for one region, with companions for the same region
+    labels   label prevalence, and the figures based on one class, in the same way
 
 These rules hide more than is needed; ``attacker`` then puts back every count of the flow that
-gives no small cell away. Everything here works on finished records, so what is checked is what is
-printed. Source: Hundepool et al. 2012, Statistical Disclosure Control, ch. 4 (primary and
-complementary suppression).
+discloses no small cell. Everything here works on finished records, so what is checked is what is
+printed.
+
+Source: Hundepool et al. 2012, Statistical Disclosure Control, ch. 4 (primary and complementary
+suppression).
 """
 
 from __future__ import annotations
@@ -53,12 +54,11 @@ def apply_min_cell(
 ) -> Tables:
     """The same tables without small cells.
 
-    ``suppressed`` marks flow rows of which any count is withheld, and heat and performance rows
-    withheld whole.
-
-    tables : flow, exclusions, heat, performance and mean maps complete; the other tables pass
-    levels : attribute -> levels withheld whole, from ``small_levels``
+    tables : flow, exclusions, heat, performance and mean maps, complete; other tables are passed on
+    levels : attribute -> levels of which nothing is shown, from ``small_levels``
     references : attribute -> level or "rest"
+    returns : tables whose ``suppressed`` marks flow rows of which any count is withheld, and heat
+        and performance rows that are withheld completely
     """
     if min_cell <= 1:
         return tables
@@ -83,7 +83,7 @@ def withheld_cells(
     references: Mapping[str, str],
     min_cell: int,
 ) -> set[Cell]:
-    """Rows of a complete heat table, those of the whole data set aside, that are to be withheld."""
+    """Rows of a complete heat table that are to be withheld, except those of the whole data set."""
     if min_cell <= 1:
         return set()
     cells: set[Cell] = set()
@@ -171,7 +171,7 @@ def _performance(
 
 
 def _without_base(row: PerformanceRow) -> PerformanceRow:
-    """The figure rounded and without its n, so that its base cannot be had from it."""
+    """The figure rounded and without its n, so that the base cannot be computed from it."""
     figures = {name: _rounded(getattr(row, name)) for name in ("estimate", "low", "high")}
     p_values = {name: _rounded(getattr(row.test, name)) for name in ("p", "p_adjusted")}
     test = row.test.model_copy(update=p_values)
@@ -186,7 +186,7 @@ def _figure_is_withheld(row: PerformanceRow, plan: Withheld, reference: str, min
     metric = row.metric.removesuffix(DIFFERENCE)
     if row.level in plan.levels or is_small_row(row, min_cell):
         return True
-    if row.metric.endswith(DIFFERENCE):  # with one's own figure it gives the reference's away
+    if row.metric.endswith(DIFFERENCE):  # with the level's own figure it discloses the reference's
         return reference in plan.levels or (metric in _OF_ONE_CLASS and bool(plan.labels))
     if ":" in metric:
         return any(
@@ -208,7 +208,7 @@ def _withhold(row: PerformanceRow) -> PerformanceRow:
 
 
 def _rounded(value: float | None) -> float | None:
-    """Two digits: a share with all its digits gives its base away."""
+    """Two digits, because a share with all its digits tells its base."""
     return None if value is None else round(value, 2) + 0.0  # no minus zero
 
 

@@ -1,7 +1,7 @@
 """Which levels, steps, cells and labels of one attribute are withheld.
 
-Complete tables come in, one ``Withheld`` per attribute goes out.  ``suppression`` explains the
-rules and applies what is decided here.
+Complete tables come in, one ``Withheld`` per attribute goes out. ``suppression`` explains the rules
+and removes what is decided here.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from gradaudit.result_schema import FlowRow, HeatRow, PerformanceRow, Tables
 
 @dataclass
 class Withheld:
-    """What one attribute's tables do not show; each set holds levels, ``cells`` (level, region,
-    method, target).
+    """What the tables of one attribute do not show.
+
+    Each set holds levels, except ``cells``: (level, region, method, target).
     """
 
     levels: set[str] = field(default_factory=set)
@@ -76,7 +77,7 @@ class _Rows:
 def withheld_of(
     name: str, tables: Tables, levels: set[str], reference: str, min_cell: int
 ) -> Withheld:
-    """What the tables of attribute ``name`` do not show, ``levels`` being withheld whole."""
+    """What the tables of attribute ``name`` do not show; of ``levels`` nothing is shown."""
     rows = _Rows.of(name, tables)
     plan = Withheld(levels=levels)
     plan.cells = withheld_regions(rows.heat, levels, reference, min_cell)
@@ -114,7 +115,7 @@ def _withhold_labels(plan: Withheld, rows: _Rows, shown: list[FlowRow], min_cell
 
 
 def _add_companion(hidden: set[str], levels: set[str], flow: Mapping[str, FlowRow]) -> None:
-    """Hide the largest other row too: a single hidden one is the total minus the rest."""
+    """Hide the largest other row too, because one hidden row is the total minus the others."""
     if len(hidden) == 1 and not levels:
         sizes = {
             level: row.n_manifest
@@ -128,7 +129,7 @@ def _add_companion(hidden: set[str], levels: set[str], flow: Mapping[str, FlowRo
 def withheld_regions(
     heat: list[HeatRow], levels: set[str], reference: str, min_cell: int
 ) -> set[tuple[str, str, str, str]]:
-    """Cells (level, region, method, target) that are small or needed to cover a small one."""
+    """Cells (level, region, method, target) that are small, or hidden to protect a small one."""
     cells = set()
     for key in dict.fromkeys(cell_of(row)[1:] for row in heat):
         rows = [row for row in heat if cell_of(row)[1:] == key]
@@ -147,12 +148,13 @@ def withheld_regions(
 
 @dataclass(frozen=True)
 class _Gaps:
-    """Which published counts of one level are a small number apart, so that their difference is a
-    small cell.
+    """Which published counts of one level differ by a small number, which is a small cell itself.
 
-    steps : steps of the flow, images with a label, bases of the heat rows, or what was excluded
-    cells : a heat row of the level is withheld      labeled : images with a label, and a base
-    analysed : analysed images, and a base      clusters : clusters analysed, and of a heat row
+    steps : steps of the flow, images with a label, bases of the heat rows, or excluded images
+    cells : a heat row of the level is withheld
+    labeled : images with a label, and a base
+    analysed : analyzed images, and a base
+    clusters : clusters analyzed, and those of a heat row
     """
 
     steps: bool
@@ -197,20 +199,21 @@ def _labeled(rows: _Rows, level: str) -> list[int]:
 
 
 def _are_near(pairs: Iterable[tuple[int, int]], min_cell: int) -> bool:
-    """Whether the counts of one pair are a small number apart."""
+    """Whether the two counts of any pair differ by a small number."""
     return any(is_small(abs(a - b), min_cell) for a, b in pairs)
 
 
 def _undefined_count(row: HeatRow) -> int:
-    """Images with the region in place and no defined heat, from the printed share and base."""
+    """Images with the region but without defined heat, computed from the printed share and base."""
     if not row.undefined_share:
         return 0
     if row.undefined_share == 1:
-        return 0  # nothing is printed of such a row but the share itself
+        return 0  # such a row prints nothing but the share itself
     return round((row.n_images or 0) * row.undefined_share / (1 - row.undefined_share))
 
 
 def is_small_row(row: HeatRow | PerformanceRow, min_cell: int) -> bool:
+    """Whether a row's images or clusters are a small count."""
     return is_small(row.n_images, min_cell) or is_small(row.n_clusters, min_cell)
 
 
@@ -226,7 +229,7 @@ def _has_small_label(row: FlowRow, base: int, min_cell: int) -> bool:
 
 
 def _bases(heat: list[HeatRow]) -> dict[str, int]:
-    """Base of the label prevalence per level: images in the region measured most often."""
+    """Base of the label prevalence per level: images in the region with the most of them."""
     first = [
         row for row in heat if heat and (row.method, row.target) == (heat[0].method, heat[0].target)
     ]
@@ -238,4 +241,5 @@ def _bases(heat: list[HeatRow]) -> dict[str, int]:
 
 
 def cell_of(row: HeatRow) -> tuple[str, str, str, str]:
+    """The row's cell: (level, region, method, target)."""
     return row.level, row.region, row.method, row.target

@@ -1,6 +1,6 @@
-"""Files come in; pixels as the network expects them go out, with the same geometry for region
-masks.
+"""Images: reads a file and turns its pixels into the network's input.
 
-``decoding`` reads a file, ``preprocessing`` resizes, crops and normalises.  numpy and Pillow only:
-no torch.
+Files come in. Pixels as the network expects them go out, and region masks moved in the same way.
+``decoding`` reads a file; ``preprocessing`` resizes, crops and normalizes. Neither wing: numpy and
+Pillow, no torch.
 """

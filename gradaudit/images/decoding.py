@@ -1,14 +1,14 @@
 """From a file to pixels, by the same rules for every image of an audit.
 
 - EXIF orientation is applied; masks are read in those displayed pixels.
-- 8-bit images stay 8 bits until they are normalised.  16-bit grey is divided by 65535 (the full
-  range of the file, never the image's own maximum, so that two exposures stay two exposures).
+- 8-bit images stay 8 bits until they are normalized.  16-bit grey is divided by 65535 (the full
+  range of the file, never the image's own maximum, so that a dark exposure stays dark).
   Float pixels must lie in [0, 1].
-- Transparency (alpha, a transparent palette entry or colour key) is composited over white.  CMYK is
-  converted without a colour profile; a CMYK JPEG is taken as inverted, as Adobe writes them.
-  Colour profiles are ignored, as training pipelines do.
-- Of an animation or a multi-page TIFF the first picture is read.  A multi-frame DICOM is refused:
-  which frame is meant is not ours to guess.
+- Transparency (alpha, a transparent palette entry or color key) is composited over white.  CMYK is
+  converted without a color profile; a CMYK JPEG is taken as inverted, as Adobe writes them.
+  Color profiles are ignored, as training pipelines do.
+- The first picture of an animation or a multi-page TIFF is read. A multi-frame DICOM is refused,
+  because nothing says which frame is meant.
 - JPEG ``draft`` and ``reducing_gap`` would decode large photographs faster and move pixels by
   several grey levels; they are not used.
 """
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from gradaudit.errors import GradauditError, ImageError, MissingExtraError
+from gradaudit.number_text import plain_number
 
 Size = tuple[int, int]
 FloatArray = NDArray[np.float32]
@@ -37,11 +38,11 @@ FloatArray = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class DecodedImage:
-    """One upright picture.  ``raster``: Pillow "RGB" or "L" (8 bits a channel) or "F" (grey in [0,
-    1], from deeper files).
+    """One upright picture.
 
-    ``mode`` is the file's own pixel mode and ``orientation`` its EXIF orientation (1: stored
-    upright), for the record.
+    raster : Pillow "RGB" or "L" (8 bits per channel), or "F" (grey in [0, 1], from deeper files)
+    mode, orientation : the file's own pixel mode and EXIF orientation (1: stored upright), for the
+        record
     """
 
     raster: Image.Image
@@ -55,7 +56,7 @@ class DecodedImage:
 
     @property
     def pixels(self) -> FloatArray:
-        """(H, W, 3) float32 in [0, 1]; grey repeats in three channels."""
+        """(H, W, 3) float32 in [0, 1]; a grey image has three equal channels."""
         values = np.asarray(self.raster)
         scaled = values if self.raster.mode == "F" else values.astype(np.float32) / np.float32(255)
         return (
@@ -66,8 +67,9 @@ class DecodedImage:
 
 
 def decode_image(source: str | Path, root: Path | None = None) -> DecodedImage:
-    """Read one image: a path (relative ones start at ``root``), or a URL that fsspec opens
-    (``s3://``, ``gs://``, ``https://``).
+    """Read one image from a path, or from a URL that fsspec opens.
+
+    source : a path (a relative one starts at ``root``) or ``s3://``, ``gs://``, ``https://`` ...
 
     Errors: ``ImageError`` with reason ``missing_file``, ``truncated``, ``decompression_bomb`` (more
     than twice ``PIL.Image.MAX_IMAGE_PIXELS``, Pillow's own limit) or ``unreadable``;
@@ -89,7 +91,7 @@ def decode_image(source: str | Path, root: Path | None = None) -> DecodedImage:
         raise
     except Image.DecompressionBombError as error:
         raise ImageError("decompression_bomb", f"{source}: {plain_text(error)}") from error
-    # decoders raise OSError, SyntaxError, ValueError, struct.error, ...; each means: this file is damaged
+    # decoders raise OSError, SyntaxError, ValueError, struct.error, ...: the file is damaged
     except Exception as error:
         reason = "truncated" if _ends_early(content, error) else "unreadable"
         raise ImageError(reason, f"{source}: {plain_text(error)}") from error
@@ -117,7 +119,7 @@ def _read_url(url: str) -> bytes:
     try:
         with fsspec.open(url, "rb") as stream:
             return bytes(stream.read())
-    # every image behind this protocol would fail alike: the run stops and says what to install
+    # every image with this protocol would fail in the same way: stop, and say what to install
     except ImportError as error:
         raise GradauditError(f"{url} cannot be opened: {error}") from error
     except OSError:
@@ -131,7 +133,7 @@ def _read_url(url: str) -> bytes:
 
 
 def plain_text(error: BaseException) -> str:
-    """An error's words without object addresses, so that two runs say the same."""
+    """The text of an error without object addresses, so that two runs give the same text."""
     if isinstance(error, UnidentifiedImageError):
         return "not a picture in a format that can be read"
     text = re.sub(r"\s*<[^<>]* at 0x[0-9a-fA-F]+>", "", str(error)).strip()
@@ -177,9 +179,7 @@ def _decode_pillow(content: bytes) -> DecodedImage:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation, 1 where there is none or the EXIF block is damaged (the picture itself is
-    not).
-    """
+    """EXIF orientation; 1 where there is none, or where only the EXIF block is damaged."""
     try:
         value = image.getexif().get(0x0112, 1)
     except Exception:
@@ -207,7 +207,8 @@ def _checked_float(image: Image.Image) -> Image.Image:
         kind = "32-bit integer" if image.mode == "I" else "float"
         raise ImageError(
             "unreadable",
-            f"{kind} pixels from {low:g} to {high:g} have no declared white. Store them as 8 or 16 bits, or as floats in [0, 1].",
+            f"{kind} pixels from {plain_number(low)} to {plain_number(high)} have no declared white. "
+            "Store them as 8 or 16 bits, or as floats in [0, 1].",
         )
     return image.copy()
 
@@ -223,8 +224,10 @@ def _over_white(image: Image.Image) -> Image.Image:
 
 
 def _decode_dicom(content: bytes, name: str) -> DecodedImage:
-    """One-frame DICOM: modality rescale, then the file's first window (or the full range of its
-    bits), MONOCHROME1 inverted.
+    """One-frame DICOM as it is meant to be shown.
+
+    Modality rescale, then the file's first window (or the full range of its bits); MONOCHROME1 is
+    inverted.
     """
     try:
         from pydicom import dcmread
@@ -289,8 +292,9 @@ def _windowed(values: NDArray[np.float64], data: Any) -> NDArray[np.float64]:
 
 
 def _full_range(values: NDArray[np.float64], data: Any) -> NDArray[np.float64]:
-    """Scaled by what BitsStored can hold, never by the image's own extremes; a VOI look-up table is
-    applied first where there is one.
+    """Intensities scaled by what BitsStored can hold, never by the image's own extremes.
+
+    A VOI look-up table is applied first where there is one.
     """
     bits, signed = int(data.BitsStored), int(data.get("PixelRepresentation") or 0)
     if "VOILUTSequence" in data:

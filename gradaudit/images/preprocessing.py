@@ -1,9 +1,8 @@
-"""From pixels to the network's input: resize, crop, normalise, and take the region masks through
-the same geometry.
+"""From pixels to the network's input: resize, crop, normalize; region masks move along.
 
 A resized image equals what ``torchvision.transforms`` and timm's evaluation transform make of the
-same Pillow image.  A mask is not resampled but measured: each output pixel holds the fraction of
-its own footprint that the region covers, so areas are exact.
+same Pillow image. A mask is not resampled: each output pixel holds the fraction of its own
+footprint that the region covers, so areas are exact.
 """
 
 from __future__ import annotations
@@ -37,16 +36,16 @@ class Preprocess:
     """How a decoded image becomes the network's input, every field resolved.
 
     resize : None (as decoded), the shorter side in pixels, or (height, width)
-    crop : None or (height, width) of the centre crop; an int makes a square.  What lies outside the
+    crop : None or (height, width) of the center crop; an int makes a square. What lies outside the
         resized image is black
     fit : "shorter" resizes the shorter side (with a pair: until both sides are covered), keeping
         the aspect; "exact" resizes to (height, width); "pad" resizes until the image fits inside
-        and pads with the mean colour
+        and pads with the mean color
     antialias : False samples single source pixels as ``cv2.resize`` and ``tf.image.resize`` do
         (nearest and bilinear only)
     mean, std : per channel, on values in [0, 1]; one value stands for all channels
-    channels : 3 (RGB) or 1 (luma, ITU-R 601-2, taken before resizing);  invert : 1 - value before
-        normalising
+    channels : 3 (RGB) or 1 (luma, ITU-R 601-2, taken before resizing)
+    invert : 1 - value before normalizing
 
     Errors: ``InputError`` for sizes below 1, std <= 0, or a mean or std of the wrong length.
     """
@@ -94,8 +93,9 @@ class Preprocess:
             object.__setattr__(self, name, value)
 
     def merged(self, plan: PreprocessPlan) -> Preprocess:
-        """This preprocess with the fields that the plan sets; a plan's [height, width] without a
-        ``fit`` means "exact".
+        """This preprocess with the fields that the plan sets.
+
+        A plan's [height, width] without a ``fit`` means "exact".
 
         Errors: ``PlanError`` where the plan's sizes would leave a black border that nobody asked
         for, or where mean and std do not fit the plan's number of channels.
@@ -127,9 +127,7 @@ class Preprocess:
         return merged
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for the run record and the report; lists instead of tuples, as JSON has
-        them.
-        """
+        """Plain values for the run record and the report, with JSON's lists instead of tuples."""
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
@@ -172,8 +170,9 @@ class Preprocess:
 
 
 def _one_channel_defaults(base: Preprocess, changes: dict[str, Any]) -> dict[str, Any]:
-    """Going from three grey-alike channels to one, or back, keeps a mean and std that are equal in
-    all channels.
+    """Adapt mean and std when the plan changes the number of channels (3 to 1, or back).
+
+    Values that are equal in all channels are kept; any others must be set by the plan.
     """
     channels = changes.get("channels", base.channels)
     if channels != base.channels:
@@ -196,20 +195,19 @@ def _pair(name: str, value: int | Sequence[int] | None) -> Size | None:
 
 
 def _centre_offset(length: int, part: int) -> int:
-    """First of ``part`` pixels centred in ``length``; negative where padding comes first.
+    """Where ``part`` pixels begin when centered in ``length``; negative where padding comes first.
 
-    torchvision ``center_crop``.
+    Rounded as torchvision's ``center_crop`` does.
     """
     return -((part - length) // 2) if part > length else round((length - part) / 2.0)
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """One map from a decoded image to the network's input: scale ``source`` to ``scaled``, then
-    take a window of ``size``.
+    """From a decoded image to the network's input: scale ``source`` to ``scaled``, take a window.
 
-    All sizes are (height, width).  ``top`` and ``left`` place the window in the scaled image;
-    negative means padding.
+    All sizes are (height, width). ``top`` and ``left`` place the window of ``size`` in the scaled
+    image; negative means padding.
     """
 
     source: Size
@@ -220,9 +218,7 @@ class Geometry:
 
     @property
     def covered(self) -> tuple[int, int, int, int]:
-        """Left, top, right, bottom of the window's part that lies inside the scaled image, in
-        scaled pixels.
-        """
+        """The window's part inside the scaled image: left, top, right, bottom in scaled pixels."""
         right, bottom = (
             min(self.left + self.size[1], self.scaled[1]),
             min(self.top + self.size[0], self.scaled[0]),
@@ -232,11 +228,11 @@ class Geometry:
     def warp_mask(self, mask: FloatArray) -> FloatArray:
         """Fraction of each output pixel's footprint that the mask covers.
 
-        mask : (H, W) of the decoded image, in [0, 1]      returns : (h, w) float32 in [0, 1];
-            padding is 0
+        mask : (H, W) of the decoded image, in [0, 1]
+        returns : (h, w) float32 in [0, 1]; 0 in padding
 
-        Exact area weighting, separable and sparse: the mean of the output times its footprint is
-        the mask's area in the window.
+        Areas are exact: the mean of the output, times the window's area in source pixels, is the
+        area of the mask inside the window. Computed by one sparse matrix per axis.
         """
         if self.scaled == self.source == self.size:
             return np.asarray(mask, dtype=np.float32)
@@ -248,8 +244,9 @@ class Geometry:
 
 @lru_cache(maxsize=256)
 def _coverage_weights(source: int, scaled: int, offset: int, size: int) -> Any:
-    """Sparse (size, source): share of output pixel i's footprint that lies in source pixel j; rows
-    sum to 1, or less in padding.
+    """Sparse (size, source): the share of output pixel i's footprint that lies in source pixel j.
+
+    Rows sum to 1, or less where the pixel lies in padding.
     """
     step = source / scaled
     edges = np.round(np.clip((offset + np.arange(size + 1)) * step, 0, source), 9)
@@ -310,8 +307,9 @@ def preprocess_image(image: DecodedImage, preprocess: Preprocess) -> FloatArray:
 
 @lru_cache(maxsize=64)
 def _levels(mean: tuple[float, ...], std: tuple[float, ...], invert: bool) -> FloatArray:
-    """(C, 256): what each 8-bit level becomes, in the float32 steps of ``ToTensor`` and
-    ``Normalize``, so equal to the last bit.
+    """(C, 256): the network's input for each of the 256 levels of an 8-bit channel.
+
+    Computed in the float32 steps of ``ToTensor`` and ``Normalize``, so equal to the last bit.
     """
     level = np.arange(256, dtype=np.float32) / np.float32(255)
     level = np.float32(1) - level if invert else level
@@ -321,8 +319,9 @@ def _levels(mean: tuple[float, ...], std: tuple[float, ...], invert: bool) -> Fl
 
 
 def _fill_level(preprocess: Preprocess, channel: int) -> int:
-    """8-bit level outside the image: black for a crop that is too large, the mean colour (as timm
-    rounds it) for "pad".
+    """The 8-bit level of pixels outside the image.
+
+    Black for a crop that is too large; for "pad" the mean color, rounded as timm does.
     """
     if preprocess.fit != "pad":
         return 0
@@ -331,10 +330,10 @@ def _fill_level(preprocess: Preprocess, channel: int) -> int:
 
 
 def _resample(raster: Image.Image, geometry: Geometry, preprocess: Preprocess) -> Image.Image:
-    """The part of the scaled image that the window shows.
+    """The part of the scaled image that lies in the window.
 
-    Scaled whole and then cropped: Pillow's ``box`` would skip what the crop cuts away, and moves
-    0.2 % of the pixels by one level.
+    The image is scaled as a whole and then cropped. Pillow's ``box`` argument would save work, but
+    it changes 0.2 % of the pixels by one level.
     """
     height, width = geometry.scaled
     if geometry.scaled != geometry.source:

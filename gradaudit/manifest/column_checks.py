@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections import Counter
@@ -13,21 +12,22 @@ from gradaudit.manifest.draft import (
     CONTROL,
     PARTS,
     ManifestDraft,
-    nearest_names,
     repeated_cells,
-    spelling_hint,
     spellings_of,
 )
 from gradaudit.manifest.file_paths import IMAGE_TYPES
 from gradaudit.manifest.rules import as_problem
 from gradaudit.manifest.table_formats import as_number
+from gradaudit.number_text import count
 from gradaudit.plan import SubgroupPlan
 from gradaudit.records import Problem
 from gradaudit.regions.derived import derivation_faults
+from gradaudit.spelling import did_you_mean, hint_in_brackets, nearest_names
 
 UNBUILT_ATTRIBUTES = frozenset({"ita", "brightness", "resolution"})
-"""Attributes that could be measured from the images, and are not yet: without a column of their
-name they would be compared nowhere.
+"""Attributes that might be expected to be measured from the images, and are not yet.
+
+A plan that names one without a column for it is refused, as it would be compared nowhere.
 """
 MANY_LEVELS = 30
 RESERVED_LEVELS = frozenset({"rest", "(unknown)", "(suppressed)"})
@@ -37,6 +37,7 @@ RESERVED_LEVELS = frozenset({"rest", "(unknown)", "(suppressed)"})
 
 
 def check_columns(draft: ManifestDraft) -> Iterator[Problem]:
+    """Problems of column names: no image column, misspelled or unusable names, unused columns."""
     if "image" not in draft.table and "image" not in draft.unfilled:
         found = ", ".join(map(repr, list(draft.raw)[:12]))
         yield as_problem("no_image_column", example=f"found: {found}", hint=_image_hint(draft))
@@ -59,7 +60,7 @@ def _image_hint(draft: ManifestDraft) -> str:
         return " (the first line looks like data, and should be a header)"
     words = {column.casefold(): column for column in reversed(draft.raw)}
     near = next((words[word] for word in COLUMN_WORDS["image"] if word in words), None)
-    return f" (did you mean {near!r}?)" if near else spelling_hint("image", draft.raw)
+    return f" (did you mean {near!r}?)" if near else hint_in_brackets("image", draft.raw)
 
 
 def _is_bad_name(column: str) -> bool:
@@ -72,19 +73,20 @@ def _is_bad_name(column: str) -> bool:
 
 
 def _likely_column(draft: ManifestDraft, part: str, mapped: Collection[str]) -> str | None:
-    """The unused column whose name says, nearly or in other words, that it is ``part``."""
+    """The unused column that probably holds ``part``, by a similar name or a synonym; else None."""
     free = {
         column.casefold(): column
         for column in reversed(draft.raw)
         if column not in draft.table and column not in mapped
     }
-    words = (*COLUMN_WORDS[part], *difflib.get_close_matches(part, free, cutoff=0.8))
+    words = (*COLUMN_WORDS[part], *nearest_names(part, free, most=3, cutoff=0.8))
     return next((free[word] for word in words if word in free), None)
 
 
 def _misspelt(column: str) -> str | None:
-    """ "subgroup.sex" for subgrup.sex, Subgroup_sex, subgroups:sex; None for names that are
-    something else (religion.x).
+    """The probable spelling of a column's name, or None where the name says something else.
+
+    "subgroup.sex" for subgrup.sex, Subgroup_sex and subgroups:sex; None for religion.x.
     """
     for mark in ".:_-/ ":
         prefix, found, name = column.partition(mark)
@@ -94,7 +96,7 @@ def _misspelt(column: str) -> str | None:
             close = (
                 folded[:3] == kind[:3]
                 and not folded.startswith(kind)
-                and difflib.SequenceMatcher(None, folded, kind).ratio() >= 0.8
+                and nearest_names(folded, [kind], cutoff=0.8) != []
             )
             if found and name.strip() and (same or close):
                 return f"{kind}.{name.strip()}"
@@ -102,6 +104,7 @@ def _misspelt(column: str) -> str | None:
 
 
 def check_plan(draft: ManifestDraft) -> Iterator[Problem]:
+    """Problems of the plan against the table: what it names and the table lacks, and roles."""
     plan, attributes, regions = draft.plan, draft.names("subgroup."), draft.names("region.")
     derived = {
         name: region.derive for name, region in plan.regions.items() if region.derive is not None
@@ -130,16 +133,18 @@ def _check_planned_columns(
         column = f"subgroup.{name}"
         if column not in present:
             rule = "unbuilt_attribute" if name in UNBUILT_ATTRIBUTES else "plan_subgroup"
-            yield as_problem(rule, column=column, name=name, hint=spelling_hint(name, attributes))
+            yield as_problem(
+                rule, column=column, name=name, hint=hint_in_brackets(name, attributes)
+            )
     for name in draft.plan.regions:
         column = f"region.{name}"
         if column not in present and name not in derived:
-            hint = spelling_hint(name, regions)
+            hint = hint_in_brackets(name, regions)
             yield as_problem("plan_region", column=column, name=name, hint=hint)
 
 
 def _check_planned_analysis(draft: ManifestDraft, attributes: Sequence[str]) -> Iterator[Problem]:
-    """Covariates and pairs that are no column."""
+    """Covariates and pairs of the plan that are not columns of the table."""
     analysis = draft.plan.analysis
     carried = {
         column
@@ -150,10 +155,10 @@ def _check_planned_analysis(draft: ManifestDraft, attributes: Sequence[str]) -> 
     columns |= {"label", "cluster"} & {*draft.table}
     for name in analysis.covariates:
         if name not in columns:
-            hint = spelling_hint(name, columns)
+            hint = hint_in_brackets(name, sorted(columns))
             yield as_problem("plan_covariate", example=repr(name), hint=hint)
     if analysis.pairs is not None and analysis.pairs not in carried:
-        hint = spelling_hint(analysis.pairs, carried)
+        hint = hint_in_brackets(analysis.pairs, carried)
         yield as_problem("plan_pairs", example=repr(analysis.pairs), hint=hint)
 
 
@@ -166,7 +171,7 @@ def _check_roles(
             yield as_problem(
                 "plan_confirmatory",
                 example=repr(name),
-                hint=spelling_hint(name, [*regions, *derived]),
+                hint=hint_in_brackets(name, [*regions, *derived]),
             )
         elif plan.region_role(name) == "neutral":
             yield as_problem("neutral_confirmatory", example=repr(name), name=name)
@@ -179,6 +184,7 @@ def _check_roles(
 
 
 def check_ids(draft: ManifestDraft) -> Iterator[Problem]:
+    """Ids that are empty, repeated or hold control characters."""
     ids = draft.table.get("id", [])
     empty = [i for i, cell in enumerate(ids) if not cell]
     if empty:
@@ -203,6 +209,7 @@ def check_ids(draft: ManifestDraft) -> Iterator[Problem]:
 
 
 def check_labels(draft: ManifestDraft) -> Iterator[Problem]:
+    """Labels that the plan's classes do not have, and a positive class without images."""
     labels, classes = draft.table.get("label", []), draft.plan.model.classes
     positive = draft.plan.analysis.positive_class
     if classes:
@@ -212,13 +219,13 @@ def check_labels(draft: ManifestDraft) -> Iterator[Problem]:
             shown = ", ".join(classes[:8]) + (", ..." if len(classes) > 8 else "")
             counts = Counter(labels[i] for i in odd).most_common()
             found = ", ".join(
-                f"{label!r} in {count:,} row{'s' * (count != 1)}" for label, count in counts[:8]
+                f"{label!r} in {count(n)} row{'s' * (n != 1)}" for label, n in counts[:8]
             ) + ", ..." * (len(counts) > 8)
             yield draft.problem(
                 "unknown_label",
                 odd,
                 "label",
-                nearest_names(labels[odd[0]], classes),
+                did_you_mean(labels[odd[0]], classes),
                 expected=shown,
                 found=found,
             )
@@ -234,12 +241,13 @@ def check_labels(draft: ManifestDraft) -> Iterator[Problem]:
         yield as_problem(
             "plan_positive_class",
             example=repr(positive),
-            hint=spelling_hint(positive, choices),
+            hint=hint_in_brackets(positive, choices),
             expected=", ".join(choices[:8]),
         )
 
 
 def check_attributes(draft: ManifestDraft) -> Iterator[Problem]:
+    """Problems of attributes: levels, numbers, references, and levels that differ in a cluster."""
     for name in draft.names("subgroup."):
         column, setting = f"subgroup.{name}", draft.plan.subgroups.get(name, SubgroupPlan())
         cells = draft.table[column]
@@ -257,7 +265,7 @@ def check_attributes(draft: ManifestDraft) -> Iterator[Problem]:
             yield as_problem(
                 "one_level",
                 column=column,
-                example=f"{next(iter(levels))!r} in {levels.total():,} rows",
+                example=f"{next(iter(levels))!r} in {count(levels.total())} rows",
             )
 
 
@@ -290,7 +298,7 @@ def _check_levels(
                 "unknown_level",
                 odd,
                 column,
-                nearest_names(cells[odd[0]], order),
+                did_you_mean(cells[odd[0]], order),
                 expected=", ".join(order),
             )
         for level in order:
@@ -310,7 +318,7 @@ def _check_levels(
             "plan_reference",
             column=column,
             example=repr(setting.reference),
-            hint=spelling_hint(setting.reference, levels),
+            hint=hint_in_brackets(setting.reference, levels),
         )
 
 
@@ -322,20 +330,19 @@ def _check_clusters_of(
     pairs = {
         pair for pair in zip(draft.table["cluster"], draft.table[column], strict=True) if all(pair)
     }
-    several = {
-        cluster for cluster, count in Counter(cluster for cluster, _ in pairs).items() if count > 1
-    }
+    several = {cluster for cluster, n in Counter(cluster for cluster, _ in pairs).items() if n > 1}
     rows = [i for i, cluster in enumerate(draft.table["cluster"]) if cluster in several]
     if rows:
         cluster = draft.table["cluster"][rows[0]]
         found = ", ".join(sorted(repr(cell) for other, cell in pairs if other == cluster))
-        remark = f"cluster {cluster!r} has {found}; {len(several):,} such clusters"
+        remark = f"cluster {cluster!r} has {found}; {count(len(several))} such clusters"
         yield draft.problem(
             "spread_attribute", rows, column, remark, name=column.removeprefix("subgroup.")
         )
 
 
 def check_clusters(draft: ManifestDraft) -> Iterator[Problem]:
+    """Clusters that are empty in some rows, or the same in all."""
     clusters = draft.table.get("cluster", [])
     empty = [i for i, cell in enumerate(clusters) if not cell]
     if empty:

@@ -1,19 +1,17 @@
-"""A manifest while it is being checked: its cells as text, its plan, and the questions that several
-checks ask of them.
-"""
+"""A manifest while it is checked: cells as text, the plan, and look-ups that checks share."""
 
 from __future__ import annotations
 
-import difflib
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gradaudit.manifest.rules import as_problem
 from gradaudit.manifest.table_formats import Columns, as_number
+from gradaudit.number_text import count
 from gradaudit.plan import Plan
 from gradaudit.records import Problem
 
@@ -23,11 +21,12 @@ CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200b\ufeff\ufffd]")
 
 @dataclass(frozen=True)
 class ManifestDraft:
-    """A table on its way to a manifest: ``raw`` as it stands in the file, ``table`` in gradaudit's
-    columns, "" is unknown.
+    """A table that is not a manifest yet.
 
-    ``unfilled``: columns that the plan maps to nothing that exists; said once, and not again by
-    every other check.
+    raw : the columns as they stand in the file
+    table : gradaudit's own columns; "" is unknown
+    unfilled : columns for which the plan names a source that does not exist. That is reported once,
+        and the other checks leave these columns alone
     """
 
     path: Path
@@ -39,17 +38,17 @@ class ManifestDraft:
 
     @property
     def root(self) -> Path:
+        """The folder that relative paths start from."""
         return self.path.parent
 
     def names(self, prefix: str) -> list[str]:
+        """Columns with a prefix such as "subgroup.", without it."""
         return [column.removeprefix(prefix) for column in self.table if column.startswith(prefix)]
 
     def problem(
         self, rule: str, where: Sequence[int], column: str, remark: str = "", **facts: object
     ) -> Problem:
-        """A problem of the cells ``where`` (positions) of ``column``, with the first one as the
-        example.
-        """
+        """A problem of the cells ``where`` (positions) of ``column``, the first as example."""
         cell = self.table[column][where[0]] if column in self.table else ""
         shown = repr(cell if len(cell) <= 80 else cell[:77] + "...")
         example = f"row {self.lines[where[0]]}: {shown}" + (f" ({remark})" if remark else "")
@@ -58,21 +57,8 @@ class ManifestDraft:
         )
 
 
-def nearest_names(name: str, known: Iterable[str]) -> str:
-    """A question after something known that is close, whatever the case of letters; "" if nothing
-    is.
-    """
-    folded = {other.casefold(): other for other in known}
-    near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.7)
-    return f"did you mean {folded[near[0]]!r}?" if near else ""
-
-
-def spelling_hint(name: str, known: Iterable[str]) -> str:
-    near = nearest_names(name, known)
-    return f" ({near})" if near else ""
-
-
 def repeated_cells(cells: Mapping[int, str]) -> list[list[int]]:
+    """Groups of positions whose cells are equal; cells that occur once are left out."""
     if len(set(cells.values())) == len(cells):
         return []
     same: dict[str, list[int]] = defaultdict(list)
@@ -82,8 +68,9 @@ def repeated_cells(cells: Mapping[int, str]) -> list[list[int]]:
 
 
 def spellings_of(draft: ManifestDraft, column: str) -> Iterator[Problem]:
-    """Levels that differ in letter case, spaces, dashes or number format only; the rarer spellings
-    are the rows.
+    """Levels that differ only in letter case, spaces, dashes or number format.
+
+    The rows of the problem are those of the rarer spellings.
     """
     counts = Counter(cell for cell in draft.table.get(column, []) if cell)
     same: dict[str, list[str]] = defaultdict(list)
@@ -94,7 +81,7 @@ def spellings_of(draft: ManifestDraft, column: str) -> Iterator[Problem]:
     if rows:
         found = same[plain_spelling(draft.table[column][rows[0]])]
         remark = ", ".join(
-            f"{cell!r} in {counts[cell]:,} row{'s' * (counts[cell] != 1)}" for cell in found
+            f"{cell!r} in {count(counts[cell])} row{'s' * (counts[cell] != 1)}" for cell in found
         )
         yield draft.problem(
             "level_spellings", rows, column, remark, name=column.partition(".")[2] or "..."
@@ -102,6 +89,7 @@ def spellings_of(draft: ManifestDraft, column: str) -> Iterator[Problem]:
 
 
 def plain_spelling(cell: str) -> str:
+    """The cell without differences of letter case, spaces, dashes or number format."""
     number = as_number(cell)
     if number is not None:
         return str(number)

@@ -16,11 +16,13 @@ from gradaudit.manifest.file_paths import (
     why_not,
 )
 from gradaudit.manifest.rules import as_problem
+from gradaudit.number_text import count
 from gradaudit.records import Problem
 from gradaudit.regions.text import RegionSource, RegionTextError, is_url, parse_region
 
 
 def check_images(draft: ManifestDraft) -> Iterator[Problem]:
+    """Images that are missing, repeated, of an unknown type, or named by an absolute path."""
     images = draft.table.get("image", [])
     empty = [i for i, cell in enumerate(images) if not cell]
     if empty:
@@ -55,9 +57,10 @@ def _check_image_types(
 
 
 def _check_repeated_images(draft: ManifestDraft, given: Mapping[int, str]) -> Iterator[Problem]:
-    """Rows that name the same image, however its path is spelt.
+    """Rows that name the same image, even if they write its path differently.
 
-    With ids, rows of one cluster may share an image: that they depend on each other is said already.
+    With ids, rows of one cluster may share an image: the cluster already says that they are
+    dependent.
     """
     repeated = repeated_cells({i: _plain_path(cell) for i, cell in given.items()})
     if "id" in draft.table:
@@ -80,6 +83,7 @@ def _plain_path(cell: str) -> str:
 
 
 def check_regions(draft: ManifestDraft) -> Iterator[Problem]:
+    """Region cells that cannot be parsed, and mask files that are missing or doubtful."""
     for name in draft.names("region."):
         column = f"region.{name}"
         cells = draft.table[column]
@@ -95,7 +99,7 @@ def check_regions(draft: ManifestDraft) -> Iterator[Problem]:
                 faults[source.rule].append(i)
                 if source.rule.endswith(
                     ("_malformed", "_value")
-                ):  # the other rules say it themselves
+                ):  # the other rules' own text says it
                     remarks.setdefault(source.rule, str(source))
         for rule, rows in faults.items():
             yield draft.problem(rule, rows, column, remarks.get(rule, ""))
@@ -105,7 +109,7 @@ def check_regions(draft: ManifestDraft) -> Iterator[Problem]:
 
 
 def region_sources(cells: Sequence[str]) -> dict[int, RegionSource | RegionTextError]:
-    """What each cell that is not empty says; equal cells are parsed once."""
+    """Position -> parsed source or error, for cells that are not empty; equal cells parsed once."""
     parsed: dict[str, RegionSource | RegionTextError] = {}
     for cell in cells:
         if cell and cell not in parsed:
@@ -148,8 +152,8 @@ def _check_masks(
             users[source.path].add(images[i])
     shared = [i for i, source in sources.items() if len(users.get(source.path, ())) > 1]
     if shared:
-        count = len(users[sources[shared[0]].path])
-        yield draft.problem("shared_mask", shared, column, f"{count:,} images")
+        sharing = len(users[sources[shared[0]].path])
+        yield draft.problem("shared_mask", shared, column, f"{count(sharing)} images")
 
 
 # ── files ─────────────────────────────────────────────────────────────────────────────────────────
@@ -158,8 +162,12 @@ def _check_masks(
 def check_files(
     draft: ManifestDraft, column: str, given: Mapping[int, str], missing: str, folder: str
 ) -> tuple[list[Problem], set[int]]:
-    """Files on this machine must exist, URLs need a file system that can be loaded; also the rows
-    that fail.
+    """Check that the files of a column exist, or that their URLs can be opened.
+
+    given : position of a row -> path or URL. A file must exist on this machine; of a URL only its
+        protocol is checked
+    missing, folder : rules for a path that is not there, and for one that is a folder
+    returns : the problems, and the positions of the rows that fail
     """
     states = absent_files((path for path in given.values() if not is_url(path)), draft.root)
     rows: dict[str, list[int]] = defaultdict(list)

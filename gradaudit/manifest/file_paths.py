@@ -1,8 +1,7 @@
-"""Paths of images and masks: which exist, which can be opened, and what stands there instead."""
+"""Paths of images and masks: which exist, which can be opened, and what is there instead."""
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import os
 from collections import defaultdict
@@ -11,15 +10,15 @@ from pathlib import Path
 
 import fsspec
 
+from gradaudit.number_text import count
 from gradaudit.regions.text import is_url
+from gradaudit.spelling import nearest_names
 
 IMAGE_TYPES = (
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".dcm", ".dicom",
 )  # fmt: skip
 LIST_FROM = 16
-"""A folder is listed when at least so many of its files are asked for; fewer are asked for one by
-one.
-"""
+"""From this many files of one folder on, the folder is listed instead of asked for each file."""
 PROTOCOL_PACKAGES = {
     "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "http": "aiohttp", "https": "aiohttp",
 }  # fmt: skip
@@ -37,9 +36,9 @@ _SIGNATURES = (
 
 
 def absent_files(paths: Iterable[str], root: Path) -> dict[str, str]:
-    """Of local paths, those that are no file: "missing" or "folder".
+    """The local paths that are not a file, each with "missing" or "folder".
 
-    Folders with many of them are listed once, not asked per file.
+    A folder that many of the paths lie in is listed once instead of asked for each file.
     """
     folders: dict[str, list[str]] = defaultdict(list)
     for path in set(paths):
@@ -56,6 +55,7 @@ def absent_files(paths: Iterable[str], root: Path) -> dict[str, str]:
 
 
 def file_names(folder: str) -> frozenset[str]:
+    """Names of the files in a folder; empty where it cannot be listed."""
     try:
         with os.scandir(folder) as entries:
             return frozenset(entry.name for entry in entries if entry.is_file())
@@ -64,25 +64,27 @@ def file_names(folder: str) -> frozenset[str]:
 
 
 def nearest_file(path: str, root: Path) -> str:
-    """A remark on what is there instead of a missing file."""
+    """A remark on a missing file: one of a similar name, or how many files its folder holds."""
     folder, name = os.path.split(os.path.join(root, path))
     if not os.path.isdir(folder):
         return f"there is no folder {os.path.dirname(path) or folder!r}"
     names = sorted(file_names(folder))[:20_000]
     stem = os.path.splitext(name)[0].casefold()
     same = [other for other in names if os.path.splitext(other)[0].casefold() == stem]
-    near = same or difflib.get_close_matches(name, names[:2_000], n=1, cutoff=0.8)
+    near = same or nearest_names(name, names[:2_000], cutoff=0.8)
     return (
         f"the folder has {near[0]!r}"
         if near
-        else f"the folder has {len(names):,} other files"
+        else f"the folder has {count(len(names))} other files"
         if names
         else "the folder is empty"
     )
 
 
 def why_not(protocol: str) -> str | None:
-    """None if fsspec can open such URLs, the package that it lacks, or "" where it knows no such
+    """Why URLs of this protocol cannot be opened.
+
+    None if fsspec can open them, else the package that it lacks; "" where it knows no such
     protocol.
     """
     try:
@@ -95,6 +97,7 @@ def why_not(protocol: str) -> str | None:
 
 
 def is_installed(package: str) -> bool:
+    """True if the package can be imported; it is not imported here."""
     try:
         return importlib.util.find_spec(package) is not None
     except ValueError:  # a module without a spec, or blocked in sys.modules
@@ -102,7 +105,7 @@ def is_installed(package: str) -> bool:
 
 
 def is_picture(path: str, root: Path) -> bool:
-    """True if the first bytes are those of an image format; URLs are believed."""
+    """True if the first bytes are those of an image format; URLs are not opened and count."""
     if is_url(path):
         return True
     try:

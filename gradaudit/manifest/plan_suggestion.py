@@ -1,6 +1,4 @@
-"""A starting plan for a table that exists already: guesses from names, values and the files near
-it, each with its reason.
-"""
+"""A starting plan for an existing table, guessed from names, values and files near it."""
 
 from __future__ import annotations
 
@@ -34,6 +32,7 @@ from gradaudit.manifest.table_formats import (
     known_text,
     read_table,
 )
+from gradaudit.number_text import count, plain_number
 from gradaudit.plan import build_plan, toml_key, toml_value
 from gradaudit.records import Problem
 from gradaudit.regions.text import MASK_TYPES, RegionTextError, is_url, parse_region
@@ -44,8 +43,9 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200b\ufeff\ufffd]")
 
 
 def suggest_plan(path: str | Path) -> str:
-    """A commented plan (TOML) for a table, guessed from its columns, its values and the files near
-    it; every guess says why.
+    """A plan (TOML) for a table, in which a comment gives the reason for every guess.
+
+    The guesses rest on the table's columns, their values and the files near it.
 
     Errors: ``ManifestError`` where the table cannot be read or has no rows.
     """
@@ -66,7 +66,7 @@ def suggest_plan(path: str | Path) -> str:
     )
     shown_name = _CONTROL.sub("?", path.name)
     text = [
-        f"# A starting plan for {shown_name} ({len(lines):,} rows, {len(raw)} columns). Each guess says why: check every line, above all",
+        f"# A starting plan for {shown_name} ({count(len(lines))} rows, {len(raw)} columns). Each guess says why: check every line, above all",
         "# the cluster (what may be taken as independent) and the roles of the regions.",
         *_section("columns", columns),
         *_section("columns.subgroups", groups),
@@ -117,7 +117,7 @@ def _listed(values: Iterable[str], most: int = 6) -> str:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where the images of a column lie: ``folder`` near the table, ``ending`` missing from the cells.
+    """Where the images of a column lie: ``folder`` near the table, ``ending`` missing in the cells.
 
     hits : how many of the rows tried have a file there; the folder is empty for URLs
     """
@@ -156,7 +156,7 @@ def _guess_files(raw: Columns, root: Path, used: set[str]) -> tuple[list[str], d
 def _best_place(
     raw: Columns, root: Path, words: Sequence[str], folders: Mapping[str, frozenset[str]]
 ) -> _Place:
-    """The column, folder and ending under which most of the rows tried have a file."""
+    """The column, folder and ending that lead to a file for most of the rows tried."""
     best = _Place()
     for column in dict.fromkeys([*words, *raw]):
         tried = _tried(raw[column])
@@ -216,8 +216,9 @@ def _guess_masks(
 
 
 def _guess_region_columns(raw: Columns, root: Path, used: set[str]) -> dict[str, str]:
-    """Entries for columns that hold regions themselves: boxes, polygons, run lengths, or paths of
-    masks that are there.
+    """Entries for columns that hold regions themselves.
+
+    Boxes, polygons, run lengths, or paths of mask files that exist.
     """
     found: dict[str, str] = {}
     for column, cells in raw.items():
@@ -252,8 +253,9 @@ def _kind_of_region(cell: str) -> str:
 
 
 def _folders_near(root: Path) -> dict[str, frozenset[str]]:
-    """Folders beside and below the table, as relative paths, and the files in them; two levels
-    down, one up.
+    """Folders near the table, as relative paths, and the files in them.
+
+    Two levels below the table's folder, and one above.
     """
     found = [".", *_subfolders(root, ".")]
     found += [inner for folder in found[1:] for inner in _subfolders(root, folder)][:FOLDERS_TRIED]
@@ -285,8 +287,10 @@ def _tried(cells: Sequence[str]) -> list[str]:
 
 
 def _hits(root: Path, folder: str, names: frozenset[str], cells: Sequence[str], ending: str) -> int:
-    """How many of ``cells`` + ``ending`` are files in the folder; paths into its subfolders are
-    tried only if one of three is there.
+    """How many of ``cells`` + ``ending`` are files in the folder.
+
+    Paths into subfolders take a look at the disk each, so they are tried only if one of three
+    exists.
     """
     deep = [cell for cell in cells if "/" in cell]
     found = sum(cell + ending in names for cell in cells) if names else 0
@@ -320,7 +324,7 @@ def _guess_parts(raw: Columns, used: set[str]) -> list[str]:
         why = (
             "unique"
             if part == "id"
-            else f"its name; {len(levels):,} values in {len(raw[near[0]]):,} rows"
+            else f"its name; {count(len(levels))} values in {count(len(raw[near[0]]))} rows"
         )
         why += (
             f": {_listed(levels)}" if part == "label" else ""
@@ -332,8 +336,9 @@ def _guess_parts(raw: Columns, used: set[str]) -> list[str]:
 
 
 def _guess_subgroups(raw: Columns, used: set[str]) -> tuple[list[str], list[str]]:
-    """Entries of [columns.subgroups], and the sections [subgroups.*] of ordered and continuous
-    attributes.
+    """Entries of [columns.subgroups], and sections [subgroups.*].
+
+    Only ordered and continuous attributes need a section.
     """
     entries, settings = [], []
     for column, cells in raw.items():
@@ -357,7 +362,8 @@ def _guess_subgroups(raw: Columns, used: set[str]) -> tuple[list[str], list[str]
         )
         why = f"{len(levels)} levels: {_listed(level for level, _ in levels.most_common())}"
         if len(levels) > FEW_LEVELS:
-            why = f"numbers from {min(map(float, levels)):g} to {max(map(float, levels)):g}"
+            numbers = sorted(map(float, levels))
+            why = f"numbers from {plain_number(numbers[0])} to {plain_number(numbers[-1])}"
             settings += ["", f"[subgroups.{toml_key(name)}]", _entry("kind", "continuous", why)]
         elif ORDER_WORD.search(column):
             order = sorted(
@@ -380,7 +386,7 @@ def _guess_subgroups(raw: Columns, used: set[str]) -> tuple[list[str], list[str]
 
 
 def _rank(level: str) -> tuple[float, str]:
-    """Sort key of ordered levels: numbers, Roman numerals to X, else text."""
+    """Sort key of ordered levels: numbers, Roman numerals up to X, then text."""
     first = re.split(r"[\s\-\u2010-\u2015/]", level, maxsplit=1)[0]
     roman = {
         text: number

@@ -1,7 +1,7 @@
-"""The manifest: a table of images, groups and regions, checked whole before anything is measured.
+"""The manifest: a table of images, groups and regions, checked completely before any measurement.
 
-The formats are those of ``tables``; ``rules.RULES`` lists every rule.
-A broken one is an error, unless it is marked as a warning; all of them come in one answer.
+``table_formats`` reads the file; ``rules.RULES`` lists every rule. A broken rule is an error,
+unless it is marked as a warning. All errors and warnings come in one answer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from gradaudit.manifest.draft import PARTS, ManifestDraft, spelling_hint
+from gradaudit.manifest.draft import PARTS, ManifestDraft
 from gradaudit.manifest.file_checks import region_sources
 from gradaudit.manifest.file_paths import absent_files
 from gradaudit.manifest.plan_suggestion import suggest_plan
@@ -29,9 +29,11 @@ from gradaudit.manifest.table_formats import (
     read_table,
 )
 from gradaudit.manifest.validation import CHECKS
+from gradaudit.number_text import count
 from gradaudit.plan import Plan, SubgroupPlan
 from gradaudit.records import Problem, Sample
 from gradaudit.regions.text import RegionSource, is_url
+from gradaudit.spelling import hint_in_brackets
 
 __all__ = ["RULES", "Manifest", "read_manifest", "render_problems", "suggest_plan"]
 
@@ -41,13 +43,16 @@ __all__ = ["RULES", "Manifest", "read_manifest", "render_problems", "suggest_pla
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Manifest:
-    """A manifest that passed every check.
+    """A manifest that passed every check (``ga.Manifest``).
 
-    ``table``: id, image, label, cluster, ``subgroup.*``, ``region.*``, then the other columns;
-    text, NaN where unknown. ``samples``: one per row, in order.  ``region_names``: columns, then
-    the plan's derived regions. ``root``: folder of relative paths.  ``digest``: SHA-256 of the
-    file's bytes.  ``warnings``: what deserves a look. ``lines``: of each sample, its row as
-    ``Problem.rows`` counts them.
+    table : id, image, label, cluster, ``subgroup.*``, ``region.*``, then the other columns; text,
+        NaN where unknown
+    samples : one per row, in order
+    region_names : the columns' regions, then the plan's derived regions
+    root : the folder that relative paths start from
+    digest : SHA-256 of the file's bytes
+    warnings : problems that do not stop the audit
+    lines : for each sample, its row as ``Problem.rows`` counts rows
     """
 
     path: Path
@@ -63,7 +68,7 @@ class Manifest:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """Always empty: a manifest with problems is a ``ManifestError``."""
+        """Always empty: reading a table with problems raises ``ManifestError`` instead."""
         return ()
 
     def __len__(self) -> int:
@@ -74,12 +79,12 @@ class Manifest:
 
     def _sentence(self) -> str:
         clusters = self.table["cluster"].nunique()
-        unit = f"{clusters:,} clusters" if self.cluster_declared else "each its own cluster"
+        unit = f"{count(clusters)} clusters" if self.cluster_declared else "each its own cluster"
         attributes, regions = (
             ", ".join(self.attributes) or "none",
             ", ".join(self.region_names) or "none",
         )
-        return f"{len(self):,} images, {unit}; attributes: {attributes}; regions: {regions}"
+        return f"{count(len(self))} images, {unit}; attributes: {attributes}; regions: {regions}"
 
     def _repr_html_(self) -> str:
         """Counts of every level and region; for notebooks."""
@@ -87,18 +92,22 @@ class Manifest:
         for name in self.attributes:
             levels = Counter(sample.subgroups[name] for sample in self.samples)
             known = [
-                f"{level} {count:,}"
-                for level, count in sorted(levels.items(), key=lambda item: -item[1])
+                f"{level} {count(n)}"
+                for level, n in sorted(levels.items(), key=lambda item: -item[1])
                 if level is not None
             ][:12]
             shown = " · ".join([*known, *(["…"] if len(levels) > 13 else [])])
             rows.append(
-                (f"subgroup.{name}", shown, f"{levels[None]:,} unknown" if levels[None] else "")
+                (
+                    f"subgroup.{name}",
+                    shown,
+                    f"{count(levels[None])} unknown" if levels[None] else "",
+                )
             )
         for name in self.region_names:
-            count = sum(name in sample.regions for sample in self.samples)
+            n = sum(name in sample.regions for sample in self.samples)
             column = f"region.{name}" in self.table
-            rows.append((f"region.{name}", f"annotated in {count:,}" if column else "derived", ""))
+            rows.append((f"region.{name}", f"annotated in {count(n)}" if column else "derived", ""))
         cells = "".join(
             "<tr>"
             + "".join(f"<td style='text-align:left'>{html.escape(cell)}</td>" for cell in row)
@@ -114,11 +123,12 @@ class Manifest:
 
 
 def read_manifest(path: str | Path, plan: Plan | None = None) -> Manifest:
-    """Read and check a manifest; the formats are those of ``tables``, the rules are ``RULES``.
+    """Read and check a manifest (``ga.read_manifest``); ``table_formats`` lists the formats.
 
-    plan : its ``[columns]`` map an existing table; its regions, subgroups and classes are checked
-        against the rows.
-    Image and mask files on this machine must exist; URLs are opened when they are measured.
+    plan : its ``[columns]`` map an existing table to gradaudit's columns; its regions, subgroups
+        and classes are checked against the rows
+
+    Image and mask files on this machine must exist. URLs are opened only when they are measured.
 
     Errors: ``ManifestError`` with every problem in ``.problems`` (errors first, then warnings) and
     in its text.
@@ -157,7 +167,7 @@ def _manifest(draft: ManifestDraft, digest: str, warnings: Sequence[Problem]) ->
 
 
 def _known_cells(draft: ManifestDraft) -> dict[str, list[str | None]]:
-    """Every column, gradaudit's own first; an empty cell is None."""
+    """Every column, gradaudit's own first, with None for an empty cell."""
     images = draft.table["image"]
     ids = draft.table.get("id", images)
     columns: dict[str, list[str]] = {
@@ -174,7 +184,7 @@ def _known_cells(draft: ManifestDraft) -> dict[str, list[str | None]]:
 
 
 def _clusters(declared: Sequence[str] | None, ids: Sequence[str]) -> list[str]:
-    """The cluster of each row; where none is given, the image is its own."""
+    """The cluster of each row; where none is given, the image is a cluster of its own."""
     if declared is None:
         return list(ids)
     return [given or f"image:{own}" for given, own in zip(declared, ids, strict=True)]
@@ -200,7 +210,7 @@ def _samples(
 
 
 def _rows_of(columns: Sequence[list[str | None]], count: int) -> Iterable[tuple[str | None, ...]]:
-    """Row by row the cells of the columns; ``count`` empty rows where there is no column."""
+    """The cells of the columns, row by row; ``count`` empty rows if there are no columns."""
     return zip(*columns, strict=True) if columns else repeat((), count)
 
 
@@ -210,9 +220,9 @@ def _rows_of(columns: Sequence[list[str | None]], count: int) -> Iterable[tuple[
 def _arranged(
     path: Path, plan: Plan, raw: Columns, lines: Sequence[int], problems: list[Problem]
 ) -> ManifestDraft:
-    """The table's columns where the plan's ``[columns]``, or their own names, say they belong.
+    """The table's columns where the plan's ``[columns]``, or their own names, put them.
 
-    Cells are stripped, and those that mean unknown are found.
+    Cells are stripped, and those that mean unknown become "".
     """
     mapped, templates = _declared_columns(plan)
     table = {
@@ -222,7 +232,7 @@ def _arranged(
     }
     for part, column in mapped.items():
         if column not in raw:
-            example, hint = f"{part} = {column!r}", spelling_hint(column, raw)
+            example, hint = f"{part} = {column!r}", hint_in_brackets(column, raw)
             problems.append(as_problem("plan_column", column=column, example=example, hint=hint))
         table[part] = raw.get(column, [])
     for part, template in templates.items():
@@ -242,7 +252,7 @@ def _arranged(
 
 
 def _declared_columns(plan: Plan) -> tuple[dict[str, str], dict[str, str]]:
-    """Which column, and which template, the plan names for each part of the manifest."""
+    """For each part of the manifest, the column or the template that the plan names."""
     columns = plan.columns
     mapped = {part: name for part in PARTS if (name := getattr(columns, part)) is not None}
     mapped |= {f"subgroup.{name}": column for name, column in columns.subgroups.items()}
@@ -258,7 +268,7 @@ def _cleaned(
 ) -> list[str]:
     """Cells without outer spaces, "" where they mean unknown.
 
-    Declared levels and classes always mean themselves.
+    Levels and classes that the plan declares are never taken to mean unknown.
     """
     padded = {cell for cell in set(cells) if cell != cell.strip()}
     spaced = [i for i, cell in enumerate(cells) if cell in padded] if padded else []
@@ -284,7 +294,11 @@ def _judge_doubtful(
     lines: Sequence[int],
     problems: list[Problem],
 ) -> None:
-    """Words such as "other" are told; where the levels are declared they become unknown, in place."""
+    """Report words such as "other", which may or may not mean unknown.
+
+    Words that the plan declares as levels are not doubtful. In an ordered or continuous attribute
+    the others become unknown, in place; elsewhere they are kept as levels.
+    """
     words = {cell for cell in set(known) if cell.casefold() in DOUBTFUL_WORDS}
     words -= set(declared)
     doubtful = [i for i, cell in enumerate(known) if cell in words] if words else []
@@ -304,9 +318,9 @@ def _judge_doubtful(
 def _filled(
     template: str, raw: Mapping[str, Sequence[str]], count: int, problems: list[Problem]
 ) -> list[str]:
-    """One text per row, empty where a column in the template is; nothing but cells is put in.
+    """The template filled in for each row, "" where one of its columns is empty.
 
-    [] for a broken template.
+    Only cells are put in; nothing else of the template is evaluated. [] for a broken template.
     """
     try:
         parts = [
@@ -319,7 +333,7 @@ def _filled(
     names = [name for _, name, _ in parts if name is not None]
     unknown = [name for name in names if name not in raw]
     if unknown:
-        why = f"there is no column {unknown[0]!r}{spelling_hint(unknown[0], raw)}"
+        why = f"there is no column {unknown[0]!r}{hint_in_brackets(unknown[0], raw)}"
     elif not names:
         why = why or "it names no column, so every row would be the same"
     if why:
@@ -341,8 +355,9 @@ def _filled(
 
 
 def _without_unmasked(draft: ManifestDraft, part: str) -> Iterator[Problem]:
-    """A template names a file for every row; where only some exist, the other rows are not
-    annotated. None at all is an error later.
+    """Rows for which a template names a file that does not exist count as not annotated.
+
+    Where no row has a file, nothing is changed, and a later check reports the missing files.
     """
     cells = draft.table[part]
     local = {

@@ -1,6 +1,4 @@
-"""Rules of a manifest: what can be wrong, and what to do; each problem is one of them with its
-rows.
-"""
+"""The rules of a manifest: what can be wrong and what to do, one rule per kind of problem."""
 
 from __future__ import annotations
 
@@ -9,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gradaudit.errors import ManifestError
+from gradaudit.number_text import count
 from gradaudit.records import Problem
 from gradaudit.regions.derived import OPERATIONS
 from gradaudit.regions.text import MASK_TYPES
@@ -16,9 +15,9 @@ from gradaudit.regions.text import MASK_TYPES
 
 @dataclass(frozen=True)
 class Rule:
-    """What is wrong, and what to do; ``{...}`` is filled per problem.
+    """What is wrong, and what to do; ``{...}`` is filled in for each problem.
 
-    A warning does not stop the audit.
+    warning : the problem does not stop the audit
     """
 
     says: str
@@ -197,6 +196,11 @@ RULES: dict[str, Rule] = {
 def as_problem(
     rule: str, rows: Iterable[int] = (), column: str = "", example: str = "", **facts: object
 ) -> Problem:
+    """A problem that breaks ``rule``, with the rule's text filled in.
+
+    rows : as an editor counts them
+    facts : values for the ``{...}`` of the rule's text
+    """
     text = RULES[rule]
     facts.setdefault("hint", "")
     return Problem(
@@ -210,11 +214,12 @@ def as_problem(
 
 
 def manifest_error(path: Path, problems: Sequence[Problem]) -> ManifestError:
+    """The error that names all problems of a manifest, errors first, then warnings."""
     ordered = sorted(problems, key=lambda problem: RULES[problem.rule].warning)
     errors = [problem for problem in ordered if not RULES[problem.rule].warning]
     rows = len({row for problem in errors for row in problem.rows})
     counted = f"{len(errors)} problem{'s' * (len(errors) != 1)}" + (
-        f" in {rows:,} row{'s' * (rows != 1)}" if rows else ""
+        f" in {count(rows)} row{'s' * (rows != 1)}" if rows else ""
     )
     warned = len(ordered) - len(errors)
     more = f", and {warned} warning{'s' * (warned != 1)}" if warned else ""
@@ -224,8 +229,9 @@ def manifest_error(path: Path, problems: Sequence[Problem]) -> ManifestError:
 
 
 def render_problems(problems: Sequence[Problem]) -> str:
-    """The problems as plain text for a terminal, one paragraph each: rule, rows, what is wrong, an
-    example, what to do.
+    """The problems as plain text for a terminal.
+
+    One paragraph each: rule, rows, what is wrong, an example, what to do.
     """
     return "\n\n".join(_paragraph(problem) for problem in problems)
 
@@ -237,7 +243,7 @@ def _paragraph(problem: Problem) -> str:
         where.append(f"column {problem.column!r}")
     if problem.rows:
         where.append(
-            f"{problem.count:,} row{'s' * (problem.count != 1)}: {_row_list(problem.rows)}"
+            f"{count(problem.count)} row{'s' * (problem.count != 1)}: {_row_list(problem.rows)}"
         )
     lines = [" | ".join(where), problem.message]
     lines += [f"Example: {problem.example}"] if problem.example else []
@@ -246,7 +252,7 @@ def _paragraph(problem: Problem) -> str:
 
 
 def _row_list(rows: Sequence[int], most: int = 12) -> str:
-    """4, 7-9, 20, ...: runs of rows joined, the list cut after ``most`` entries."""
+    """Rows as text such as "4, 7-9, 20, ...", cut after ``most`` entries."""
     spans: list[list[int]] = []
     for row in sorted(set(rows)):
         if spans and row == spans[-1][1] + 1:

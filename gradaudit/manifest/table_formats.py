@@ -41,8 +41,9 @@ DOUBTFUL_WORDS = frozenset(
 
 
 def read_table(path: Path, problems: list[Problem]) -> tuple[Columns | None, list[int], str]:
-    """Columns of text, the editor line (or record number) of each row, and the digest; no columns
-    if unreadable.
+    """Read a table: columns of text, the editor line or record number of each row, and the digest.
+
+    Problems are appended to ``problems``; the columns are None where the file cannot be read.
     """
     try:
         data = path.read_bytes()
@@ -70,8 +71,10 @@ def read_table(path: Path, problems: list[Problem]) -> tuple[Columns | None, lis
 
 
 def _decoded(data: bytes, problems: list[Problem]) -> str:
-    """The text; where it is not UTF-8 it is read as what it seems to be, so that the other checks
-    can go on.
+    """The text of a file.
+
+    Where it is not UTF-8, that is a problem, and the text is decoded by the likeliest encoding so
+    that the other checks can go on.
     """
     for mark, codec in ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
         if data.startswith(mark):
@@ -97,7 +100,7 @@ def _decoded(data: bytes, problems: list[Problem]) -> str:
 
 
 def _lines(text: str) -> list[str]:
-    """Lines as an editor and the csv module count them; str.splitlines knows more separators."""
+    """Lines as an editor and the csv module count them; str.splitlines splits too often."""
     return re.split("\r\n|\r|\n", text)
 
 
@@ -116,7 +119,7 @@ def _read_delimited(
 
 
 def _delimiter(text: str, path: Path) -> str:
-    """Tab by the file's name; else what the first line holds most of, a comma where they tie."""
+    """Tab by the file's name; else the commonest separator of the first line, comma if they tie."""
     if path.suffix.lower() in (".tsv", ".tab"):
         return "\t"
     first = next((line for line in _lines(text[:100_000]) if line.strip()), "")
@@ -124,7 +127,7 @@ def _delimiter(text: str, path: Path) -> str:
 
 
 def _header(records: list[list[str]]) -> list[str]:
-    """Takes the first record out; a separator at the end of every line names no column."""
+    """Remove and return the first record; a separator at the end of every line names no column."""
     header = [name.strip() for name in records.pop(0)]
     while header and not header[-1]:
         last = len(header) - 1
@@ -137,7 +140,10 @@ def _header(records: list[list[str]]) -> list[str]:
 def _whole_rows(
     numbers: Sequence[int], records: Sequence[list[str]], width: int, problems: list[Problem]
 ) -> tuple[list[list[str]], list[int]]:
-    """Rows of ``width`` cells with their lines; blank rows and rows of another width are problems."""
+    """Rows of ``width`` cells, with their lines.
+
+    Blank rows and rows of another width are left out and become problems.
+    """
     rows, lines, ragged, blank = [], [], [], []
     for line, row in zip(numbers, records, strict=True):
         while len(row) > width and not row[-1].strip():
@@ -237,7 +243,7 @@ def _object(repeated: list[str], pairs: list[tuple[str, Any]]) -> dict[str, Any]
 
 
 def _columns_of(records: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Records to columns of text; {"subgroup": {"sex": ...}} is the column subgroup.sex."""
+    """Records as columns; {"subgroup": {"sex": ...}} becomes the column subgroup.sex."""
     flat = [
         {
             (f"{key.strip()}.{inner}" if nested else key).strip(): value
@@ -285,11 +291,10 @@ def _read_json(
 
 
 def _coco_records(content: Any) -> list[dict[str, Any]] | None:
-    """One record per image of a COCO file: its fields, and ``region.<category>``, the union of that
-    category's objects.
+    """One record per image of a COCO file: its fields, and one ``region.<category>`` per category.
 
-    An image without an object of a category is not annotated for it: whether it was looked for is
-    not in the file.
+    The region is the union of the category's objects. An image without an object of a category is
+    not annotated for it, because the file does not say whether anyone looked for one.
     """
     if not isinstance(content, dict) or not isinstance(content.get("images"), list):
         return None
@@ -312,8 +317,9 @@ def _coco_records(content: Any) -> list[dict[str, Any]] | None:
 
 
 def _coco_region(items: Sequence[Mapping[str, Any]], image: Mapping[str, Any]) -> Any:
-    """One cell for all objects: their rings, or the RLE of their union; a broken shape stands as it
-    is, for the checks to name.
+    """One cell for all objects of a category: their rings, or the RLE of their union.
+
+    A shape that is broken is passed on as it is, so that the checks name it.
     """
     shapes = [item.get("segmentation") or _ring(item.get("bbox") or ()) for item in items]
     if all(isinstance(shape, list) for shape in shapes):
@@ -365,8 +371,9 @@ def _read_parquet(
 
 
 def _whole(column: pd.Series) -> Iterable[Any]:
-    """Floats that are all whole numbers are integers with gaps, as pandas stores them: 3.0 reads
-    "3".
+    """Text of whole-number floats without ".0".
+
+    pandas turns a column of integers with gaps into floats, so 3.0 must read "3".
     """
     if column.dtype.kind == "f" and (column.dropna() % 1 == 0).all():
         return column.astype("Int64").astype(object)
@@ -390,12 +397,14 @@ _READERS: dict[str, Callable[[bytes, Path, list[Problem]], tuple[Columns | None,
 
 
 def known_text(cell: str, declared: Collection[str] = ()) -> str:
+    """The cell; "" where it means unknown and is not one of the ``declared`` words."""
     return (
         "" if len(cell) <= 7 and cell.casefold() in UNKNOWN_WORDS and cell not in declared else cell
     )
 
 
 def as_number(text: str) -> float | None:
+    """The number that a cell holds, or None."""
     try:
         return float(text) if "_" not in text else None
     except ValueError:

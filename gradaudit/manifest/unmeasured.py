@@ -1,18 +1,18 @@
-"""What a plan names and the measurements do not hold: refused, all of it in one answer.
+"""Refuses a plan that names something the run did not measure, with all such names in one answer.
 
-A name that nothing was measured for would drop out of the analysis without a trace, and with it
-whatever it would have shown.
+Without this, such a name would be missing in the analysis, and with it whatever it would have
+shown.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gradaudit.errors import PlanError
 from gradaudit.plan import Plan, measured_target
 from gradaudit.regions.derived import parse_derivation
+from gradaudit.spelling import hint_in_brackets
 
 MOST_NAMES = 12
 """Names listed in one line of a message; the rest is counted."""
@@ -20,14 +20,17 @@ MOST_NAMES = 12
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """The names that measurements hold, or a manifest that is about to be measured.
+    """The names that measurements hold, or that a manifest about to be measured will give.
 
-    source : in words, "the run runs/first"      remedy : how to measure what is missing
-    levels : attribute -> level -> images      regions : names      derivations : of the derived
-        regions, where they are known
-    columns : names that covariates may bear      pair_columns : names that pairs may bear
-    explained : (method, target), each "" where the measurements do not say      classes : names,
-        none where unknown
+    source : in words, "the run runs/first"
+    remedy : how to measure what is missing
+    levels : attribute -> level -> images
+    regions : names
+    derivations : of the derived regions, where they are known
+    columns : names that covariates may have
+    pair_columns : names that pairs may have
+    explained : (method, target), each "" where the measurements do not say
+    classes : names; empty where unknown
     """
 
     source: str
@@ -42,7 +45,7 @@ class Measured:
 
 
 def refuse_unmeasured(plan: Plan, measured: Measured) -> None:
-    """Nothing, where everything that the plan names was measured.
+    """Raise an error if the plan names anything that was not measured; otherwise do nothing.
 
     An ordered level without images passes: the report notes it.
 
@@ -109,7 +112,7 @@ def _regions(plan: Plan, measured: Measured) -> Iterator[str]:
 
 
 def _same(measured: str | None, derive: str) -> bool:
-    """Equal but for spaces.  A column, None, is no derivation."""
+    """Equal except for spaces; None, a region with a column, equals no derivation."""
     return measured is not None and (
         measured == derive or parse_derivation(measured).term == parse_derivation(derive).term
     )
@@ -152,14 +155,7 @@ _CHECKS = (_attributes, _levels, _regions, _explanations, _columns, _classes)
 
 
 def _missing(what: str, name: str, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(
-        name.casefold(), {other.casefold(): other for other in known}, n=1, cutoff=0.7
-    )
-    hint = (
-        f" (did you mean {next(other for other in known if other.casefold() == near[0])!r}?)"
-        if near
-        else ""
-    )
+    hint = hint_in_brackets(name, known)
     return (
         f"{what}{hint}; it has: {_listed(sorted(known) if isinstance(known, set) else list(known))}"
     )

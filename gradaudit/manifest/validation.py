@@ -1,4 +1,4 @@
-"""All checks of a manifest, in the order in which their problems are told."""
+"""The list of all checks of a manifest, in the order in which their problems are reported."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Labels and predictions come in; accuracy, sensitivity, AUC and the like by subgroup go out.
+"""Performance: accuracy, sensitivity, AUC and the like by subgroup, with intervals and tests.
 
-``metrics`` holds the metrics, ``intervals`` and ``ranking`` their formulas, ``differences`` and
-``pseudo_values`` compare groups, ``table`` assembles the rows.  Table wing: no torch.
+Labels, predictions and probabilities come in; rows of the performance table go out. ``metrics``
+holds the metrics; ``intervals`` and ``ranking`` hold their formulas; ``differences`` and
+``pseudo_values`` compare groups; ``table`` assembles the rows. Metrics of heat are not here but in
+``gradaudit.metrics``. Table wing: no torch.
 """

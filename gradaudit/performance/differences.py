@@ -1,8 +1,9 @@
-"""Differences of a figure between groups: an interval recovered from the groups' own, and a test.
+"""Differences of a figure between groups: an interval made from both intervals, and a test.
 
-Predictions and the level of each image come in; intervals and tests go out.  Accuracy, sensitivity,
-specificity, PPV and Brier score are means over images and tested as heat is: on clusters' means, by
-``subgroups.disparity``.  Figures that are no mean over images are tested in the same way on their
+A *figure* is one performance number with its interval (``intervals.Figure``). Predictions and the
+level of each image come in; intervals and tests go out. Accuracy, sensitivity, specificity, PPV and
+Brier score are means over images and are tested like heat: on clusters' means, by
+``subgroups.disparity``. Figures that are not a mean over images are tested in the same way on their
 pseudo-values (see ``pseudo_values``).
 """
 
@@ -32,10 +33,11 @@ Tests = dict[tuple[str, str], TestResult]
 
 
 def mover_difference(a: Figure, b: Figure) -> tuple[float | None, float | None, float | None]:
-    """a - b with an interval built from the two intervals (variance estimates recovery).
+    """a - b with an interval made from the two intervals ("method of variance estimates recovery").
 
-    Where clusters have images on both sides, the correlation of the two estimates enters, taken
-    from their influences.  None where either side has no estimate, or no interval.
+    Where clusters have images on both sides, the correlation of the two estimates is taken from
+    their influences. None where a side has no estimate, or no interval.
+
     Source: Newcombe 1998, Stat. Med. 17:873 and 17:2635; Zou & Donner 2008, Stat. Med. 27:1693, eqs
     5 and 7.
     """
@@ -59,7 +61,9 @@ def _correlation(a: Figure, b: Figure) -> float:
 
 
 def by_cluster(figure: Figure, cluster: Array, data: Predictions) -> Figure:
-    """The figure with its influences summed over all clusters of the data, to correlate two sides.
+    """The figure with its influences summed per cluster, over all clusters of the data.
+
+    Two figures of different images can then be correlated.
 
     cluster : (n,) of the figure's images
     """
@@ -87,7 +91,7 @@ def difference_tests(data: Predictions, levels: Array, reference: str, plan: Pla
         observations = Observations(values=values, groups=levels, clusters=data.cluster)
         for c in disparity_of(observations, settings).contrasts:
             if (test := _as_test(c)) is not None:
-                # of two levels one comparison serves both
+                # with two levels, one comparison answers for both
                 both = c.reference != "rest" and reference == "rest"
                 found |= dict.fromkeys(_keys(name, c.group, c.reference if both else None), test)
     if _comparable(levels[known], reference):
@@ -106,7 +110,7 @@ def _settings(reference: str, plan: Plan) -> Settings:
 
 
 def _comparable(levels: Array, reference: str) -> bool:
-    """Whether there are two levels, and the reference among them."""
+    """Whether there are at least two levels, and the reference is one of them."""
     present = set(levels)
     return len(present) > 1 and (reference == "rest" or reference in present)
 
@@ -143,9 +147,9 @@ def _per_image(data: Predictions) -> dict[str, Array]:
 
 @dataclass(frozen=True)
 class _Sides:
-    """One comparison: predictions of a level and of its reference.
+    """One comparison: the predictions of a level and of its reference.
 
-    other : the reference's name where the test is its own as well (of two levels)
+    other : the reference's name where the test is also the reference's own (with two levels)
     within : the comparison is made inside clusters
     """
 
@@ -157,7 +161,7 @@ class _Sides:
 
 
 def _tests_of_pseudo_values(data: Predictions, levels: Array, reference: str, plan: Plan) -> Tests:
-    """The same for figures that are no mean over images: clusters enter with pseudo-values."""
+    """Tests of the figures that are not a mean over images, on the clusters' pseudo-values."""
     found: Tests = {}
     for sides in _compared_sides(data, levels, _settings(reference, plan)):
         for name in PSEUDO_VALUED:
@@ -168,9 +172,9 @@ def _tests_of_pseudo_values(data: Predictions, levels: Array, reference: str, pl
 
 
 def _compared_sides(data: Predictions, levels: Array, settings: Settings) -> Iterator[_Sides]:
-    """Who is compared with whom, and whether inside clusters.
+    """All comparisons of an attribute, and whether each is made inside clusters.
 
-    It is settled on images, as for every other figure.
+    That is decided on the images, as for every other figure.
     """
     observations = Observations(values=np.arange(len(levels)), groups=levels, clusters=data.cluster)
     rows = usable_rows(observations, settings)

@@ -1,11 +1,11 @@
-"""Intervals of a figure that let clusters (patients) vary, not images.
+"""Intervals of a figure for clustered images: clusters (patients) vary, not images.
 
 Per-image influences of a figure and cluster codes come in; a ``Figure`` with an interval goes out.
 Each figure is written as a mean of per-image influences, so one formula gives every clustered
 variance:
 
     var = G / (G - 1) * sum over clusters of (sum of influences in the cluster)^2
-    (linearisation, Taylor series)
+    (linearization, Taylor series)
 
 Proportions get Wilson's interval with the effective sample size p (1 - p) / var and Student's t on
 G - 1 degrees of freedom, the form that Franco, Little, Louis & Slud (2019, J. Surv. Stat. Methodol.
@@ -27,9 +27,10 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Figure:
-    """One estimate with its interval; ``reason`` says why a number is missing, or what it averages.
+    """One performance number with its interval.
 
-    influence : (n,) what each image adds to the estimate's error; carries the clustered variance
+    influence : (n,) what each image adds to the estimate's error; gives the clustered variance
+    reason : why a number is missing, or what the estimate is a mean of
     """
 
     estimate: float | None = None
@@ -42,15 +43,17 @@ class Figure:
 
 
 def distinct(codes: Array) -> int:
-    """Number of different values; codes are ints from 0, for which counting beats sorting."""
+    """Number of different values; codes are ints from 0, so counting is faster than sorting."""
     return int(np.count_nonzero(np.bincount(codes)))
 
 
 def clustered_variance(influence: Array, cluster: Array) -> float | None:
     """Variance of an estimate from its per-image influences; None with fewer than two clusters.
 
-    influence : (n,) float, summing to 0      cluster : (n,) ints from 0
-    Source: Binder 1983, Int. Stat. Rev. 51:279 (linearisation); the factor G / (G - 1) as in
+    influence : (n,) float, summing to 0
+    cluster : (n,) ints from 0
+
+    Source: Binder 1983, Int. Stat. Rev. 51:279 (linearization); the factor G / (G - 1) as in
     Cochran 1977, section 11.3.
     """
     groups = distinct(cluster)
@@ -68,11 +71,14 @@ def wilson_clustered(
     cluster : (n,) ints, the cluster of each image in the base of the proportion
     times : how often an image counts in the figure (a mean over classes, each against the rest);
         bounds the effective size
-    Source: Wilson 1927, J. Am. Stat. Assoc. 22:209; Franco et al. 2019, see the head of this file.
-    At 0 % and 100 % (and wherever the variance is 0) the data hold no evidence on the correlation
-    inside clusters, so the worst case is taken, in which a cluster's images all agree: effective
+    returns : (None, None) with fewer than two clusters
+
+    At 0 % and 100 % (and wherever the variance is 0) the data say nothing about the correlation
+    inside clusters, so the worst case is assumed, in which all images of a cluster agree: effective
     size n^2 / sum of squared cluster sizes (Kish 1965, section 5.4, with intra-class correlation
-    1).  (None, None) with fewer than two clusters.
+    1).
+
+    Source: Wilson 1927, J. Am. Stat. Assoc. 22:209; Franco et al. 2019, see the top of this file.
     """
     counts = np.bincount(cluster)
     sizes = counts[counts > 0].astype(float)
@@ -97,7 +103,7 @@ def wilson(p: float, size: float, df: int, alpha: float) -> tuple[float, float]:
 
 
 def proportion(hits: Array, base: Array, cluster: Array, alpha: float, empty: str) -> Figure:
-    """Share of ``base`` images with a hit; ``empty`` is the reason where there is none."""
+    """Share of the ``base`` images with a hit; ``empty`` is the reason if there are none."""
     n = int(base.sum())
     if n == 0:
         return Figure(reason=empty)
@@ -138,7 +144,7 @@ def symmetric(
     limits: tuple[float, float],
     reason: str = "",
 ) -> Figure:
-    """A figure with Student's interval, cut at the least and the most that it can be."""
+    """A figure with Student's interval, cut at the smallest and the largest possible value."""
     groups, variance = distinct(cluster), clustered_variance(influence, cluster)
     figure = Figure(value, None, None, len(cluster), groups, reason, influence)
     if variance is None:

@@ -1,8 +1,9 @@
 """Performance metrics: how well the classifier does on a set of images, each with an interval.
 
-``Predictions`` come in; a ``Figure`` goes out, whose estimate is over images, and whose interval
-lets clusters (patients) vary (see ``intervals``).  The head of each docstring is the metric's card
-in the report.
+``Predictions`` come in; a ``Figure`` goes out. Its estimate is over images; its interval treats
+clusters (patients) as the units that vary (see ``intervals``). The first paragraph of each metric's
+docstring is its card in the report, and so is what follows "Source:": changing it changes the
+report.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class Predictions:
     why_no_positive: str
 
     def take(self, rows: Array) -> Predictions:
+        """The predictions of some images (row numbers)."""
         chosen = None if self.probability is None else self.probability[rows]
         return Predictions(
             self.classes,
@@ -93,7 +95,7 @@ def specificity(data: Predictions, alpha: float = 0.05) -> Figure:
 
 
 def _macro_specificity(data: Predictions, alpha: float) -> Figure:
-    """Mean over classes of the share of other classes' images that are not called this class."""
+    """Mean over classes of the share of other images that are not called the class."""
     n, k = len(data.label), len(data.classes)
     count = np.bincount(data.label, minlength=k)
     wrong = data.label != data.predicted
@@ -137,7 +139,7 @@ def ppv(data: Predictions, alpha: float = 0.05) -> Figure:
 
 
 def _macro_share(of: Array, hits: Array, data: Predictions, alpha: float) -> Figure:
-    """Mean over the classes found in ``of`` of each class's share of hits."""
+    """Mean, over the classes that occur in ``of``, of the share of hits in each class."""
     if len(of) == 0:
         return Figure(reason="no labelled image")
     count = np.bincount(of, minlength=len(data.classes))
@@ -204,7 +206,7 @@ def brier(data: Predictions, alpha: float = 0.05) -> Figure:
 
 
 def squared_errors(data: Predictions, probability: Array) -> tuple[Array, float]:
-    """Brier's loss of each image, and the most that it can be."""
+    """Brier's loss of each image, and the largest possible loss."""
     if data.positive is not None:
         return (probability[:, data.positive] - (data.label == data.positive)) ** 2, 1.0
     truth = data.label[:, None] == np.arange(len(data.classes))

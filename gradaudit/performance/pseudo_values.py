@@ -1,7 +1,8 @@
-"""Pseudo-values of a figure that is no mean over images: one per cluster, with about its mean.
+"""Pseudo-values of figures that are not a mean over images: one per cluster.
 
-Predictions of one side of a comparison come in; pseudo-values go out, which ``differences`` tests
-like any other value of a cluster.  G is the number of clusters.
+Their mean is about the figure itself. Predictions of one side of a comparison come in; pseudo-
+values go out, which ``differences`` tests like any other value of a cluster. G is the number of
+clusters.
 
     AUC, means over classes    z_c = G * T(figure) - (G - 1) * T(figure without cluster c),
                                T = arcsine of the root
@@ -26,8 +27,8 @@ from gradaudit.performance.metrics import Predictions, calibration_slope
 from gradaudit.performance.ranking import placements
 from gradaudit.subgroups.contrast import MIN_PATIENTS
 
-# placements this close count as one: an image ranked right against about all others shows no
-# difference
+# placements closer than this count as equal: whether an image is ranked correctly against 98 % or
+# 100 % of the others is no evidence of a difference
 NEAR = 0.05
 MOST_CLASSES = 20  # compared without a positive class; probabilities are kept for as many
 
@@ -38,9 +39,9 @@ class PseudoValues:
 
     clusters : (G,) codes
     values : (G,)
-    seen : (G,) mean over the cluster's images of what is seen on one of them (right or wrong,
-        placement).  It decides how many clusters could show a difference: where nearly all are
-        right, pseudo-values differ by class alone.
+    seen : (G,) mean over the cluster's images of the value that the figure rests on (right or
+        wrong, placement). Counts how many clusters could show a difference: where nearly all images
+        are right, pseudo-values differ by class alone
     """
 
     clusters: Array
@@ -49,11 +50,11 @@ class PseudoValues:
 
 
 def pseudo_values(name: str, data: Predictions, against: Predictions) -> PseudoValues | None:
-    """The pseudo-values of the figure ``name``; see the head of this file.
+    """The pseudo-values of the figure ``name``; the formulas are at the top of this file.
 
     data, against : the two sides of a comparison
     returns : None where the figure does not exist on this side, or where a class that counts in it
-        has images of fewer than ten clusters here: too few to tell what leaving one out changes
+        has images in fewer than ten clusters here: too few to tell what leaving one out changes
     """
     present = np.bincount(data.cluster) > 0
     codes, cluster = np.flatnonzero(present), (np.cumsum(present) - 1)[data.cluster]
@@ -69,8 +70,10 @@ def pseudo_values(name: str, data: Predictions, against: Predictions) -> PseudoV
 def _every_class_is_there(
     data: Predictions, against: Predictions, by_prediction: bool, cluster: Array
 ) -> bool:
-    """Ten clusters with the positive class and ten with another; without one, ten with each class
-    found on either side.
+    """Whether each class that counts has images in at least ten clusters.
+
+    With a positive class: ten clusters with it, and ten with another class. Without one: ten with
+    each class found on either side.
     """
     of, other = (
         (data.predicted, against.predicted) if by_prediction else (data.label, against.label)
@@ -93,7 +96,7 @@ def _jackknifed(share: float, without: Array) -> Array:
 
 
 Pair = tuple[Array, Array]
-"""Pseudo-values (G,), and what is seen on each image (n,)."""
+"""Pseudo-values (G,), and the value of each image that they rest on (n,)."""
 
 
 def _of_auc(data: Predictions, cluster: Array) -> Pair | None:
@@ -111,8 +114,8 @@ def _of_auc(data: Predictions, cluster: Array) -> Pair | None:
 def _auc_without_each(score: Array, positive: Array, cluster: Array) -> tuple[float, Array, Array]:
     """AUC of all pairs; AUC without each cluster, (G,); placements, (n,).
 
-    Leaving out a cluster takes away its rows and columns of the table of all pairs, which cross
-    inside the cluster.
+    Leaving out a cluster removes its rows and its columns from the table of all pairs of a positive
+    and a negative image; pairs inside the cluster are in both.
     """
     area, placement = placements(score, positive)
     m, n = int(positive.sum()), int((~positive).sum())
@@ -179,7 +182,7 @@ PSEUDO_VALUED: dict[str, Callable[[Predictions, Array], Pair | None]] = {
     "auc": _of_auc,
     "calibration_slope": _of_slope,
 }
-"""Figures that are no mean over images (the first three: where there is no positive class).
+"""Figures that are not a mean over images (the first three only without a positive class).
 
-Each takes the predictions and cluster : (n,) ints from 0 to G - 1.
+Each function takes the predictions and the cluster of each image, (n,) ints from 0 to G - 1.
 """

@@ -1,6 +1,6 @@
-"""The AUC on scores: placement values, its variance with clustered images, its interval.
+"""The AUC on scores: placement values, the variance with clustered images, the interval.
 
-Scores, which images are positive and cluster codes come in, (n,) each; numbers go out.
+Scores, flags of the positive images and cluster codes come in, (n,) each; numbers go out.
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ from gradaudit.performance.intervals import Array, distinct, wilson
 def obuchowski_variance(score: Array, positive: Array, cluster: Array) -> float | None:
     """Variance of the AUC with clustered images; DeLong's where every cluster holds one image.
 
-    score : (n,) float      positive : (n,) bool      cluster : (n,) ints
-    None with fewer than two clusters on either side.
+    score : (n,) float
+    positive : (n,) bool
+    cluster : (n,) ints from 0
+    returns : None with fewer than two clusters on either side
+
     Source: Obuchowski 1997, Biometrics 53:567, eqs 3 to 6 (S10, S01, S11).
     """
     theta, placement = placements(score, positive)
@@ -34,7 +37,10 @@ def obuchowski_variance(score: Array, positive: Array, cluster: Array) -> float 
 
 
 def placements(score: Array, positive: Array) -> tuple[float, Array]:
-    """AUC, and each image's placement: the share of the other side it is ranked right against."""
+    """AUC, and each image's placement.
+
+    The placement is the share of the other class that the image is ranked correctly against.
+    """
     m, n = int(positive.sum()), int((~positive).sum())
     overall = stats.rankdata(score)
     placement = np.empty(len(score))
@@ -52,10 +58,11 @@ def auc_influence(score: Array, positive: Array) -> tuple[float, Array]:
 def auc_interval(
     value: float, positive: Array, score: Array, cluster: Array, alpha: float
 ) -> tuple[float, float] | tuple[None, None]:
-    """Wilson's form on the AUC: the variance gives the effective size, the scarcer side the df.
+    """Wilson's interval for the AUC.
 
-    At 0 and 1, where the variance vanishes, the effective size is the number of clusters on the
-    scarcer side.
+    The variance gives the effective size; the class with fewer clusters gives the degrees of
+    freedom. At 0 and 1, where the variance is 0, the effective size is the number of clusters of
+    that class.
     """
     variance = obuchowski_variance(score, positive, cluster)
     if variance is None:

@@ -1,8 +1,8 @@
-"""How well the classifier does in each subgroup: read it beside a disparity in region heat.
+"""How well the classifier does in each subgroup, to be read beside a disparity in region heat.
 
 Measurements and levels come in; rows of the performance table go out: every metric over all images,
-in each level, and as a difference to the level's reference.  Benjamini-Hochberg goes over all
-differences of all attributes.
+in each level, and as a difference to the level's reference. The Benjamini-Hochberg correction is
+over all differences of all attributes.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _POSITIVE_WORDS = frozenset((
 
 
 def positive_class(classes: tuple[str, ...], plan: Plan) -> tuple[str | None, str]:
-    """The class whose sensitivity is reported, and why there is none.
+    """The class whose sensitivity is reported, or None with the reason.
 
-    The plan's, if declared; of two classes the one that its name, or the other's, tells (malignant
-    / benign).
+    The plan's, if it declares one. Of two classes, the one that a well-known name tells (malignant
+    or benign).
     """
     declared = plan.analysis.positive_class
     if declared is not None:
@@ -64,14 +64,14 @@ def performance_table(
 ) -> tuple[PerformanceRow, ...]:
     """Every figure over all images, in each level of each attribute, and as a difference.
 
-    groupings : attribute -> level of each row of ``meas.images`` (an ordered categorical without
-        gaps)
+    groupings : attribute -> level of each row of ``meas.images`` (an ordered categorical in which
+        no value is missing)
     references : attribute -> a level, or "rest" (everyone else)
     narrowed : (attribute, level) -> the images (bool per row of ``meas.images``) to which the level
-        is narrowed down
-    returns : rows whose ``reason`` says why an estimate is missing, or what it averages;
-        ``n_images`` is the number of images that the figure is a share of.  Differences carry a
-        test where no guard withholds it (see ``differences.difference_tests``).
+        is restricted, so that no small count can be subtracted
+    returns : rows whose ``reason`` says why an estimate is missing, or what it is a mean of;
+        ``n_images`` is the number of images that the figure is a share of. Differences have a test
+        unless a guard withholds it (see ``differences.difference_tests``)
     """
     data, rows = predictions(meas, plan)
     alpha, narrowed = plan.analysis.alpha, narrowed or {}
@@ -103,7 +103,7 @@ class _Level:
 
 
 def _parts(codes: Array, kept: Mapping[str, Array | None], rows: Array) -> dict[str, Array]:
-    """Images of each level; ``kept``: level -> the images that it is narrowed down to."""
+    """Images of each level; ``kept``: level -> the images that it is restricted to."""
     parts = {}
     for k, (level, narrowed) in enumerate(kept.items()):
         inside = codes == k
@@ -125,7 +125,7 @@ def _level_rows(
 
 
 def _level_of_each(parts: Mapping[str, Array], count: int) -> Array:
-    """Level of each image, None where its level is unknown or narrowed down to others."""
+    """Level of each image; None where it is unknown, or where the level is restricted to others."""
     levels = np.full(count, None, dtype=object)
     for level, members in parts.items():
         levels[members] = level
@@ -144,7 +144,7 @@ def _adjusted_for_multiplicity(table: list[PerformanceRow]) -> tuple[Performance
 
 
 def predictions(meas: Measurements, plan: Plan) -> tuple[Predictions, Array]:
-    """Readable images whose label is one of the classes; and their rows in ``meas.images``."""
+    """Readable images whose label is one of the classes, and their rows in ``meas.images``."""
     images, classes = meas.images, classes_of(meas)
     code = {name: k for k, name in enumerate(classes)}
     names, labels = _names_for_labels(meas), images["label"]
@@ -169,7 +169,7 @@ def predictions(meas: Measurements, plan: Plan) -> tuple[Predictions, Array]:
 
 
 def _codes(column: pd.Series[Any], code: Mapping[str, int | None]) -> Array:
-    """Class codes as numbers, NaN for what is no class."""
+    """Class codes as numbers, NaN for anything that is not a class."""
     return column.map(dict(code)).to_numpy(dtype=float, na_value=np.nan)
 
 
@@ -191,7 +191,7 @@ def _probabilities(
 def classes_of(meas: Measurements) -> tuple[str, ...]:
     """Names of the model's outputs, in their order.
 
-    Of measurements that do not hold them: every label and prediction that occurs, sorted.
+    If the measurements do not hold them: every label and prediction that occurs, sorted.
     """
     columns = [
         str(c).removeprefix("probability.")
@@ -217,14 +217,15 @@ def classes_of(meas: Measurements) -> tuple[str, ...]:
 
 
 def _label_code(label: str, names: tuple[str, ...] | None, code: Mapping[str, int]) -> int | None:
-    """Place of the class that a label means."""
+    """The number of the class that a label means."""
     index = class_index(label, names)
     return None if index is None else code[str(index) if names is None else names[index]]
 
 
 def _names_for_labels(meas: Measurements) -> tuple[str, ...] | None:
-    """Class names that labels can bear; None where the model's outputs have none, and are so many
-    that they have no columns either.
+    """Class names that labels may use.
+
+    None where the model's outputs have no names and are too many to have columns.
     """
     unnamed = meas.run is not None and not meas.run.model.classes
     with_columns = any(str(column).startswith("probability.") for column in meas.images.columns)
@@ -232,14 +233,15 @@ def _names_for_labels(meas: Measurements) -> tuple[str, ...] | None:
 
 
 def labels_without_class(meas: Measurements) -> dict[str, list[int]]:
-    """Label that is no class of the model -> rows of ``meas.images`` that have no part in
-    performance for that reason.
+    """Labels that are not a class of the model -> their rows of ``meas.images``.
+
+    These rows do not count in performance.
     """
     return foreign_labels(list(meas.images["label"]), _names_for_labels(meas))
 
 
 def refuse_foreign_labels(meas: Measurements) -> None:
-    """Errors: ``ManifestError`` where there are labels, and none is a class of the model."""
+    """Raise ``ManifestError`` if there are labels and none of them is a class of the model."""
     refuse_foreign(list(meas.images["label"]), _names_for_labels(meas), "the measured images")
 
 

@@ -1,5 +1,4 @@
-"""Derived regions: masks made of other masks, written as ``ring(union(lesion, scar), 0.1)`` in the
-plan.
+"""Derived regions: masks made of other masks, e.g. ``ring(union(lesion, scar), 0.1)``.
 
 | expression | inside |
 |---|---|
@@ -11,8 +10,8 @@ plan.
 | ``skin(minus=a)`` | complement(a), for close-ups that show skin everywhere else |
 | ``whole()`` | the image |
 
-Expressions nest.  Names that are no identifiers stand in quotes.  Nothing is evaluated: the text is
-parsed into ``Term``.
+The plan holds the expressions (``derive = "..."``). They nest. A region's name that is not an
+identifier stands in quotes. Nothing is evaluated as Python: the text is parsed into ``Term``.
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from gradaudit.errors import InputError
+from gradaudit.number_text import plain_number
 
 Mask = npt.NDArray[np.float32]
 Inside = npt.NDArray[np.bool_]
@@ -38,9 +38,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Term:
-    """One node of a derivation: an operation on terms and region names, and its width where it
-    takes one.
-    """
+    """One node of a derivation: an operation, its operands, and its width if it has one."""
 
     operation: str
     terms: tuple[Term | str, ...]
@@ -57,10 +55,10 @@ class Derivation:
 
 
 def _ring(masks: Sequence[Inside], size: Size, width: float) -> Inside:
-    """Pixels outside the region and at most width x sqrt(area of the region) pixels from it; at
-    least one pixel wide.
+    """Pixels outside the region, at most width x sqrt(area of the region) from it.
 
-    Measured by the region's own size, so that the margin of a lesion means the same at every zoom.
+    The ring is at least one pixel wide. The region's own size is the scale, so that the margin of a
+    lesion means the same at every zoom.
     """
     region = masks[0]
     if not region.any():
@@ -86,6 +84,8 @@ def _frame(masks: Sequence[Inside], size: Size, width: float) -> Inside:
 
 @dataclass(frozen=True)
 class _Operation:
+    """What an operation does, how many regions it takes, and whether it has a width."""
+
     form: str
     least: int
     most: int
@@ -119,16 +119,19 @@ OPERATIONS: dict[str, _Operation] = {
     "skin": _Operation("skin(minus=a)", 1, 1, lambda masks, size, _: ~masks[0], keyword="minus"),
     "whole": _Operation("whole()", 0, 0, lambda masks, size, _: np.ones(size, np.bool_)),
 }
-"""Operations of ``derive``. ``skin(minus=lesion)`` is everything that is not lesion: right for
-close-ups that show skin
-everywhere else.  No colour rule decides what is skin, because such rules err more on some skin
-tones than on others."""
+"""Operations of ``derive``.
+
+``skin(minus=lesion)`` is everything that is not lesion, which is right for close-ups that show skin
+everywhere else. No color rule decides what is skin, because such rules err more on some skin tones
+than on others.
+"""
 
 
 @lru_cache(maxsize=1024)
 def parse_derivation(expr: str) -> Derivation:
-    """Parse ``ring(union(lesion, scar), 0.1)``; names that are no identifiers stand in quotes.
-    Nothing is evaluated.
+    """Parse an expression such as ``ring(union(lesion, scar), 0.1)``; see the table above.
+
+    Nothing is evaluated as Python.
 
     Errors: ``InputError`` saying which part is wrong and what is known.
     """
@@ -192,7 +195,7 @@ def _width(node: ast.Call, arguments: list[ast.expr], operation: _Operation) -> 
         or not 0 < value <= operation.width_limit
     ):
         raise InputError(
-            f"{_short(ast.unparse(node))}: write {operation.form}; the width is a number above 0, at most {operation.width_limit:g}"
+            f"{_short(ast.unparse(node))}: write {operation.form}; the width is a number above 0, at most {plain_number(operation.width_limit)}"
         )
     return float(value)
 
@@ -208,8 +211,9 @@ def _short(text: str) -> str:
 
 
 def derive(expr: str, masks: Mapping[str, npt.NDArray[Any]], size: Size) -> Mask:
-    """The region that ``expr`` builds from ``masks`` (each (H, W) = ``size``, above 0 is inside),
-    float32 of 0 and 1.
+    """The region that ``expr`` builds from ``masks``: (H, W) float32 of 0 and 1.
+
+    masks : name -> (H, W) = ``size``; a pixel is inside where the value is above 0
 
     Errors: ``InputError`` for a broken expression, a name that ``masks`` lacks, or a mask of
     another shape.
@@ -241,8 +245,10 @@ def evaluate(term: Term | str, inputs: Mapping[str, Inside], size: Size) -> Insi
 def derivation_faults(
     derivations: Mapping[str, str], columns: Collection[str]
 ) -> list[tuple[str, str, str]]:
-    """Faults of a plan's derived regions, as (region, rule, what is wrong); ``columns`` are the
-    regions of the manifest.
+    """Faults of a plan's derived regions, as (region, rule, what is wrong).
+
+    derivations : derived region -> its expression
+    columns : the regions that the manifest has columns for
     """
     faults: list[tuple[str, str, str]] = []
     parsed: dict[str, Derivation] = {}

@@ -1,4 +1,4 @@
-"""Regions: where in an image something is; every way to say so becomes one (H, W) mask of 0 and 1.
+"""Region masks: every notation of a region becomes one (H, W) mask of 0 and 1.
 
 What a cell of a ``region.<name>`` column may hold:
 
@@ -16,10 +16,10 @@ What a cell of a ``region.<name>`` column may hold:
 | ``whole`` / ``absent`` | every pixel / none: the region was looked for and is not in this image |
 
 Coordinates are pixels of the image as displayed (EXIF orientation applied), from the upper left
-corner of the upper left pixel; a pixel belongs to a shape if its centre does.  A shape that holds
-no pixel centre keeps the pixel under its own centre, so that annotated never turns into absent.  In
-a mask with colours a pixel is inside if any channel is not 0 and it is not fully transparent.
-Region masks follow the image's own orientation: EXIF of a mask file is applied too.
+corner of the upper left pixel; a pixel belongs to a shape if its center does. A shape that holds no
+pixel center gets the pixel under its own center, so that an annotated region is never counted as
+absent. In a mask with colors a pixel is inside if any channel is not 0 and it is not fully
+transparent. Region masks follow the image's own orientation: EXIF of a mask file is applied too.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from PIL import Image, ImageOps
 from skimage.draw import polygon as polygon_pixels
 
 from gradaudit.errors import ImageError, InputError, MissingExtraError
+from gradaudit.number_text import count, plain_number
 from gradaudit.plan import Plan
 from gradaudit.records import Sample
 from gradaudit.regions.derived import (
@@ -56,8 +57,9 @@ __all__ = [
     "parse_region", "region_masks",
 ]  # fmt: skip
 OVERHANG = 0.02
-"""Boxes and polygons may reach over the image's edge by this fraction of its side (at least 2
-pixels) and are clipped.
+"""How far boxes and polygons may reach over the image's edge, as a fraction of its side.
+
+At least 2 pixels. What reaches over is clipped.
 """
 
 
@@ -65,12 +67,15 @@ pixels) and are clipped.
 
 
 def load_region(text: str, root: Path, size: Size) -> Mask:
-    """The mask (H, W) float32 of 0 and 1 that ``text`` names, in pixels of the displayed image of
-    ``size`` (H, W).
+    """The mask that ``text`` names: (H, W) float32 of 0 and 1, in pixels of the displayed image.
 
-    A mask of another size is stretched (nearest neighbour) if its aspect is the image's within
-    rounding. Errors: ``InputError`` for broken text; ``ImageError`` with reason missing_mask,
-    unreadable_mask or mask_size; ``MissingExtraError`` for NIfTI without nibabel.
+    text : see the table above
+    root : the folder that relative paths start from
+    size : (H, W) of the image. A mask of another size is stretched (nearest neighbor) if both have
+        the same aspect ratio up to rounding
+
+    Errors: ``InputError`` for broken text; ``ImageError`` with reason missing_mask, unreadable_mask
+    or mask_size; ``MissingExtraError`` for NIfTI without nibabel.
     """
     return _load(parse_region(text), root, size, {}).astype(np.float32)
 
@@ -78,7 +83,7 @@ def load_region(text: str, root: Path, size: Size) -> Mask:
 def _load(
     source: RegionSource, root: Path, size: Size, files: dict[str, npt.NDArray[Any]]
 ) -> Inside:
-    """``files`` keeps decoded files, so that five values of one index mask cost one decoding."""
+    """The mask of one source; ``files`` keeps what was decoded, to read an index mask once."""
     match source.kind:
         case "whole":
             return np.ones(size, np.bool_)
@@ -103,7 +108,7 @@ def _run_lengths(source: RegionSource, size: Size) -> Inside:
     if runs.sum() != height * width:
         raise ImageError(
             "mask_size",
-            f"the RLE has no size and covers {runs.sum():,} pixels; the image has {height} x {width} = {height * width:,}",
+            f"the RLE has no size and covers {count(int(runs.sum()))} pixels; the image has {height} x {width} = {count(height * width)}",
         )
     values = np.repeat(np.arange(runs.size) % 2 == 1, runs)
     return cast(Inside, values.reshape((height, width), order="F"))
@@ -135,8 +140,9 @@ def _draw(source: RegionSource, size: Size) -> Inside:
 
 
 def _check_reach(kind: str, extent: tuple[float, float, float, float], size: Size) -> None:
-    """Coordinates far outside mean that they were written for the image at another size: clipping
-    would hide it.
+    """Refuse coordinates far outside the image: they were written for another size of it.
+
+    Clipping them to the image would hide the mistake.
     """
     x0, y0, x1, y1 = extent
     height, width = size
@@ -149,16 +155,18 @@ def _check_reach(kind: str, extent: tuple[float, float, float, float], size: Siz
         or x1 > width + slack_x
         or y1 > height + slack_y
     ):
+        left, top, right, bottom = map(plain_number, extent)
         raise ImageError(
             "mask_size",
-            f"the {kind} spans x {x0:g} to {x1:g} and y {y0:g} to {y1:g}, but the image is {width} wide and {height} high; "
+            f"the {kind} spans x {left} to {right} and y {top} to {bottom}, but the image is {width} wide and {height} high; "
             "write pixels of the image as displayed, cut at its edges",
         )
 
 
 def _decode(path: str, root: Path, size: Size) -> npt.NDArray[Any]:
-    """Pixels of a mask file as stored: (h, w) or (h, w, channels), EXIF orientation applied; the
-    size is checked before decoding.
+    """Pixels of a mask file as stored: (h, w) or (h, w, channels), EXIF orientation applied.
+
+    The size is checked before anything is decoded.
     """
     try:
         with _open(path, root) as stream, warnings.catch_warnings():
@@ -207,8 +215,9 @@ def _exact_values(pixels: npt.NDArray[Any], path: str, jpeg: bool, scale: int) -
 
 
 def _nearer(stored: tuple[int, int], size: Size) -> Size:
-    """Height and width of a file before its EXIF orientation is known: as stored, or turned where
-    only that fits.
+    """Height and width of a file whose EXIF orientation is not known yet.
+
+    As stored, or turned where only that fits the image.
     """
     width, height = stored
     as_stored, turned = (
@@ -229,11 +238,10 @@ def _open(path: str, root: Path) -> IO[bytes]:
 
 
 def _png_scale(stream: IO[bytes]) -> int:
-    """Factor by which Pillow stretches 2- and 4-bit grey PNG to 0-255 (an index 3 would read 255 or
-    51); 1 for anything else.
+    """The factor by which Pillow stretches 2- and 4-bit grey PNG to 0-255; 1 for any other file.
 
-    16-bit colour PNG is refused: Pillow keeps the high byte only, so small values would turn into
-    0.
+    Without it a stored index of 3 would read 255 or 51. 16-bit color PNG is refused: Pillow keeps
+    the high byte only, so small values would turn into 0.
     """
     header = stream.read(26)
     stream.seek(0)
@@ -279,8 +287,9 @@ def _inside(pixels: npt.NDArray[Any], source: RegionSource) -> Inside:
 
 
 def _volume_slice(source: RegionSource, root: Path) -> Inside:
-    """Slice k of the third axis as stored, rows along the second axis:
-    ``SimpleITK.GetArrayFromImage(volume)[k]``.
+    """Slice k of the third axis as stored, rows along the second axis.
+
+    The same as ``SimpleITK.GetArrayFromImage(volume)[k]``.
     """
     try:
         import nibabel
@@ -348,12 +357,14 @@ def _fit(inside: Inside, size: Size, what: str) -> Inside:
 def region_masks(
     sample: Sample, plan: Plan, root: Path, size: Size, names: Sequence[str]
 ) -> dict[str, tuple[Mask | None, str]]:
-    """Every named region of one image: (mask (H, W), reason), or (None, reason) where there is no
-    mask.
+    """All named regions of one image: name -> (mask (H, W), reason), or (None, reason).
 
-    ``size`` (H, W) is the image as displayed.  An empty cell is "not_annotated"; a mask without a
-    pixel inside comes with "empty_mask"; a derived region lacks what its inputs lack.  Errors:
-    ``InputError`` for cyclic derivations and text that a checked manifest cannot hold;
+    size : (H, W) of the image as displayed
+    reason : "" for a mask with pixels inside, "empty_mask" for one without; "not_annotated" for an
+        empty cell, or what ``load_region`` gives for a broken file. A derived region whose input
+        has no mask has none either, for the same reason
+
+    Errors: ``InputError`` for cyclic derivations and text that a checked manifest cannot hold;
     ``MissingExtraError``.
     """
     found: dict[str, tuple[Inside | None, str]] = {}
@@ -379,7 +390,7 @@ def _find(
     files: dict[str, npt.NDArray[Any]],
     trail: tuple[str, ...],
 ) -> None:
-    """Put ``name`` and all that it is derived from into ``found``."""
+    """Put ``name``, and every region that it is derived from, into ``found``."""
     if name in found:
         return
     if name in trail:
@@ -394,7 +405,7 @@ def _find(
     for need in derivation.needs:
         _find(need, sample, plan, root, size, found, files, (*trail, name))
     lacking = [found[need][1] for need in derivation.needs if found[need][0] is None]
-    if lacking:  # a broken file is said before a missing annotation: it can be repaired
+    if lacking:  # a broken file is reported rather than a missing annotation: it can be repaired
         found[name] = (
             None,
             next((reason for reason in lacking if reason != "not_annotated"), "not_annotated"),

@@ -1,4 +1,8 @@
-"""The notation of a region cell: text in, a ``RegionSource`` or a clear error out."""
+"""The notation of a region cell: its text comes in, a ``RegionSource`` or a clear error goes out.
+
+This is the place for a new notation or mask format; ``masks`` turns its source into pixels and
+lists every form in its table.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +14,23 @@ from typing import Any, Literal
 import numpy as np
 
 from gradaudit.errors import InputError
+from gradaudit.number_text import count
 from gradaudit.regions.derived import Size
 
 LOSSY_TYPES = (".jpg", ".jpeg")
 MASK_TYPES = (".png", ".bmp", ".gif", ".tif", ".tiff", ".pbm", ".pgm", ".ppm", *LOSSY_TYPES)
 VOLUME_TYPES = (".nii", ".nii.gz")
 MAX_PIXELS = 178_956_970
-"""Larger masks are refused before they are decoded (twice Pillow's own warning limit, as Pillow's
-error does).
+"""Masks of more pixels are refused before they are decoded.
+
+Twice the limit at which Pillow warns, which is where Pillow itself refuses.
 """
 
 
 class RegionTextError(InputError):
-    """A region's text breaks the rule ``rule``; the message says what was expected, and holds no
-    single value.
+    """The text of a region breaks the rule ``rule``; the message says what was expected.
+
+    The message does not quote the cell, so that problems of many rows can be told as one.
     """
 
     def __init__(self, rule: str, message: str) -> None:
@@ -35,10 +42,12 @@ class RegionTextError(InputError):
 class RegionSource:
     """Where one region of one image is: parsed, nothing loaded.
 
-    ``path``, ``value`` ("alpha" or a stored value; None: not 0) and ``slice_index``: mask files.
-    ``rings``: flat x, y, x, y coordinates of each ring (a box is one ring of two corners);
-    ``united``: rings are parts, not holes. ``counts`` and ``size`` (height, width; None: the
-    image's): run lengths down the columns, beginning outside.
+    path, value, slice_index : of a mask file. ``value`` is "alpha", a stored value, or None (any
+        value but 0)
+    rings : flat x, y, x, y coordinates of each ring; a box is one ring of two corners
+    united : the rings are parts of one region; otherwise a ring inside a ring is a hole
+    counts, size : run lengths down the columns, starting with a run outside, and (height, width) of
+        their image; None: the size of the image itself
     """
 
     kind: Literal["file", "volume", "box", "polygon", "rle", "whole", "absent"]
@@ -60,7 +69,7 @@ def is_url(path: str) -> bool:
 
 
 def parse_region(text: str) -> RegionSource:
-    """The source that a cell's text names; the forms are in this module's table.
+    """The source that a cell's text names; the table in ``regions.masks`` lists the forms.
 
     Errors: ``RegionTextError`` (an ``InputError``) with the rule that is broken.
     """
@@ -230,7 +239,7 @@ def _parse_rle(body: str) -> RegionSource:
     if size is not None and (size[0] < 1 or size[1] < 1 or size[0] * size[1] > MAX_PIXELS):
         raise RegionTextError(
             "rle_malformed",
-            f"size is [height, width] in pixels, each at least 1, together at most {MAX_PIXELS:,} pixels",
+            f"size is [height, width] in pixels, each at least 1, together at most {count(MAX_PIXELS)} pixels",
         )
     if size is not None and sum(runs) != size[0] * size[1]:
         raise RegionTextError(
@@ -273,12 +282,13 @@ def _listed_counts(counts: Any) -> tuple[int, ...]:
 
 
 def _compressed_counts(text: str) -> tuple[int, ...]:
-    """Run lengths of a COCO compressed string: 5 bits a character, least first, bit 6 continues;
-    from the fourth on, differences.
+    """Run lengths from a COCO compressed string.
 
-    Decoded here and summed before anything is filled, because the C code of pycocotools trusts its
-    input. Source: ``rleFrString`` in
-    https://github.com/cocodataset/cocoapi/blob/master/common/maskApi.c
+    Each character holds 5 bits, the lowest first, and bit 6 says that the number continues. From
+    the fourth on, numbers are differences to the one two places before. Everything is decoded and
+    summed here before a mask is filled, because the C code of pycocotools trusts its input.
+
+    Source: ``rleFrString`` in https://github.com/cocodataset/cocoapi/blob/master/common/maskApi.c
     """
     codes = np.frombuffer(text.encode("utf-8"), np.uint8).astype(np.int64) - 48
     broken = RegionTextError(

@@ -1,5 +1,6 @@
-"""Tables of one shard come in; a run folder that survives being killed at any moment goes out, and
-is read back.
+"""The run folder: writes the measured tables of each shard, and reads them back.
 
-``folder`` is the only place that knows the files of a run.  Neither wing: no torch.
+The tables of one shard come in. A folder that can be killed at any moment without damage goes out,
+and so do its ``Measurements`` when it is read back. ``folder`` is the only module that knows which
+files a run consists of. Neither wing: no torch.
 """

@@ -1,5 +1,4 @@
-"""The run folder: measured shards, each written whole or not at all, so that a killed run loses one
-shard at most.
+"""The run folder. A shard is written completely or not at all, so a kill loses at most one.
 
     runs/<name>/
       run.json               what this folder belongs to, see ``runs.record.RunFile``
@@ -11,8 +10,8 @@ shard at most.
       result.json report.html
 
 A part is written under a temporary name in its own folder, synced and renamed; the receipt comes
-last.  A shard without a receipt was not finished and is measured again; a part whose digest differs
-from its receipt is damage and is reported, never read.
+last. A shard without a receipt was not finished and is measured again. A part whose digest differs
+from its receipt is damaged: it is reported and never read.
 """
 
 from __future__ import annotations
@@ -70,6 +69,7 @@ class Shard:
 
     @property
     def name(self) -> str:
+        """The stem of the shard's files, such as "000017"."""
         return f"{self.index:06d}"
 
 
@@ -83,9 +83,7 @@ class ShardTables:
 
 
 def cut_into_shards(rows: int, shard_size: int) -> tuple[Shard, ...]:
-    """Cut ``rows`` manifest rows, in order, into shards of ``shard_size`` (the last may be
-    smaller).
-    """
+    """Cut ``rows`` manifest rows, in order, into shards of ``shard_size`` (the last: smaller)."""
     return tuple(
         Shard(k, start, min(start + shard_size, rows))
         for k, start in enumerate(range(0, rows, shard_size))
@@ -96,10 +94,12 @@ _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*::)*[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 def local_path(path: str | Path, what: str) -> Path:
-    """The path, if it is one on this machine; ``what`` is written there, in words.
+    """Return ``path`` if it lies on this machine.
 
-    Errors: ``InputError`` for an address (``s3://bucket/run``, in a ``Path`` too), which would make
-    a folder of that name.
+    what : the words for what will be written there, for the error message
+
+    Errors: ``InputError`` for an address (``s3://bucket/run``, in a ``Path`` too). Without this
+    check a local folder called "s3:" would be made.
     """
     text = str(path)
     if _ADDRESS.match(text):
@@ -111,8 +111,9 @@ def local_path(path: str | Path, what: str) -> Path:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write ``content`` so that ``path`` holds either its old bytes or all of the new ones, also
-    after a power loss.
+    """Write ``content`` so that ``path`` never holds half of it, not even after a power loss.
+
+    The file holds either its old bytes or all of the new ones.
 
     Errors: ``InputError`` for an address (see ``local_path``); ``OSError``.
     """
@@ -140,13 +141,15 @@ class RunFolder:
 
     @property
     def plan_id(self) -> str:
+        """Digest of the identity: of everything that decides what is measured."""
         return self.run.plan_id
 
     def shards(self) -> tuple[Shard, ...]:
+        """All shards of the run, in manifest order, finished or not."""
         return cut_into_shards(self.run.rows, self.run.shard_size)
 
     def finished(self, shard: Shard) -> bool:
-        """True where a receipt of this very plan exists and every part is as the receipt says."""
+        """True if the shard has a receipt of this plan and every part has the digest on it."""
         receipt = self._receipt(shard)
         if (
             receipt is None
@@ -157,6 +160,7 @@ class RunFolder:
         return all(self._part_is_whole(part, shard, receipt) for part in PARTS)
 
     def pending(self) -> tuple[Shard, ...]:
+        """The shards that are still to be measured."""
         return tuple(shard for shard in self.shards() if not self.finished(shard))
 
     def commit(self, shard: Shard, tables: ShardTables) -> Receipt:
@@ -234,10 +238,11 @@ class RunFolder:
 def open_run(path: str | Path, run: RunFile, *, fresh: bool = False) -> RunFolder:
     """Open or create the run folder for the identity in ``run``.
 
-    ``fresh``: throw away what was measured there before, also where its run.json is damaged.
+    run : what is measured, and on what
+    fresh : throw away what was measured there before, also where its run.json is damaged
 
     Errors: ``RunError`` where the folder belongs to another identity (naming what differs), holds
-    files that are not a run, or a run.json that cannot be read.
+    files that are not a run, or a run.json that cannot be read; ``InputError`` for an address.
     """
     path = local_path(path, "The run folder")
     if fresh:
@@ -254,9 +259,11 @@ def open_run(path: str | Path, run: RunFile, *, fresh: bool = False) -> RunFolde
 
 
 def read_run(path: str | Path) -> RunFolder:
-    """Open a run folder to read it, as it stands.
+    """Open an existing run folder for reading (``ga.read_run``); nothing in it is changed.
 
-    Errors: ``RunError`` where there is no readable run.json.
+    ``.measurements()`` of the result gives the ``Measurements`` that ``ga.analyze`` takes.
+
+    Errors: ``RunError`` where there is no readable run.json; ``InputError`` for an address.
     """
     path = local_path(path, "The run folder")
     existing = _recorded_run(path)
@@ -272,8 +279,9 @@ def shard_tables(
     regions: Sequence[Mapping[str, Any]],
     maps: Sequence[Mapping[str, Any]],
 ) -> ShardTables:
-    """Rows as the engine gives them -> the three tables of a shard, with the same types whatever
-    their content.
+    """The three tables of a shard, from the rows that the torch wing measured.
+
+    The column types are the same whatever the rows hold, so that shards can be joined.
     """
     return ShardTables(
         *(
@@ -288,7 +296,7 @@ def shard_tables(
 
 
 def joined_tables(parts: Sequence[ShardTables]) -> dict[str, pd.DataFrame]:
-    """Shards in memory, one after the other: part -> the frame that a run folder would give."""
+    """Join shards that are kept in memory: part -> the frame that a run folder would give."""
     return {
         part: tables_to_frame(
             pa.concat_tables([getattr(p, part) for p in parts], promote_options="permissive")
@@ -298,8 +306,9 @@ def joined_tables(parts: Sequence[ShardTables]) -> dict[str, pd.DataFrame]:
 
 
 def tables_to_frame(table: pa.Table) -> pd.DataFrame:
-    """Arrow to pandas with text as ``object`` (missing: None), booleans nullable, numbers float or
-    int.
+    """Convert Arrow to pandas with types that do not depend on the content.
+
+    Text becomes ``object`` (missing: None), booleans become nullable, numbers float or int.
     """
     frame: pd.DataFrame = table.to_pandas(types_mapper=_pandas_type)
     for column in frame.columns:

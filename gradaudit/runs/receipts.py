@@ -25,5 +25,6 @@ class Receipt:
     parts: Mapping[str, PartReceipt]
 
     def as_json(self) -> dict[str, Any]:
+        """The content of ``receipts/<shard>.json``."""
         parts = {name: asdict(part) for name, part in self.parts.items()}
         return {"plan_id": self.plan_id, "range": [self.start, self.stop], "parts": parts}

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import pandas as pd
 
+from gradaudit.number_text import plain_number
 from gradaudit.records import CROSS
 from gradaudit.stats import effect_sizes
 from gradaudit.stats.family import Floats, Ints
@@ -245,7 +246,7 @@ def _support_note(few: _Comparison, interval: tuple[float, float]) -> str:
     n, m = few.contrast.n_clusters, few.contrast.n_clusters_reference
     return (
         f"region sizes overlap too little: compared among the {n} and {m} clusters "
-        f"whose region takes {low:.2g}-{high:.2g} % of the image"
+        f"whose region takes {plain_number(low, 2)}-{plain_number(high, 2)} % of the image"
     )
 
 

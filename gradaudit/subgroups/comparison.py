@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from gradaudit.number_text import MISSING, plain_number
 from gradaudit.records import CROSS, VERDICT_WORDS
 from gradaudit.subgroups.analysis_set import (
     Observations,
@@ -79,7 +80,8 @@ class Disparity:
     def _repr_html_(self) -> str:
         shown = self.table[list(SHOWN_COLUMNS)]
         shown = shown.assign(verdict=[VERDICT_WORDS[v] for v in shown["verdict"]])
-        return str(shown.to_html(index=False, float_format="{:.4g}".format, na_rep="–"))
+        rounded = partial(plain_number, digits=4)
+        return str(shown.to_html(index=False, float_format=rounded, na_rep=MISSING))
 
 
 def _fields_of(contrast: Contrast) -> dict[str, Any]:

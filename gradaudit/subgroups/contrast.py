@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gradaudit.number_text import decimal
 from gradaudit.records import Verdict
 from gradaudit.stats import decision, multiplicity
 
@@ -116,8 +117,8 @@ def guard(
     if off_mode < MIN_OFF_MODE:
         below = int(10 * off_mode) / 10  # 4.96 is not called 5.0
         reason = (
-            f"nearly every value is the same (only {below:.1f} clusters of the smaller side "
-            f"expected to differ, {MIN_OFF_MODE:.0f} needed)"
+            f"nearly every value is the same (only {decimal(below, 1)} clusters of the smaller side "
+            f"expected to differ, {decimal(MIN_OFF_MODE, 0)} needed)"
         )
         return Guarded(reason, False, False)
     analytic = smaller >= ANALYTIC_PATIENTS and off_mode >= ANALYTIC_OFF_MODE

@@ -1,5 +1,6 @@
-"""Where the wings meet: a manifest and a model come in; an audit, a folder of explained images or a
-table of layers goes out.
+"""Workflows: the jobs that need both wings, and the only modules that import both.
 
-Everything that needs both torch and the tables lives here, and nowhere else.
+A manifest and a model come in and an audit goes out (``audit``); images come in and a folder of
+explanations goes out (``explain_images``); a network comes in and its layers go out
+(``layer_table``).
 """

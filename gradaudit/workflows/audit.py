@@ -1,7 +1,6 @@
-"""The whole story: manifest and model in, audited result out; the one room that joins the torch
-wing and the tables.
+"""The main job: a manifest and a model come in, an audited result goes out.
 
-Not called ``audit``: the package's public function ``ga.audit`` would be hidden behind the module.
+``audit`` reads, calls ``measurement`` (torch wing) and then ``analysis`` (table wing).
 """
 
 from __future__ import annotations
@@ -34,15 +33,19 @@ def audit(
     progress: Progress | None = None,
     command: str = "",
 ) -> AuditResult:
-    """Audit a classifier on a manifest: read, measure, analyse.
+    """Audit a classifier on a manifest: read, measure, analyze (``ga.audit``).
 
-    manifest : path (CSV, TSV, Parquet, JSON Lines) or a ``Manifest``.
-    model : spec such as "torchvision:resnet50" or a ``Classifier``; None takes the plan's
-        ``[model]``.
-    plan : path, ``Plan`` or None (``audit.toml`` beside the manifest if there is one).
+    manifest : path (CSV, TSV, Parquet, JSON Lines) or a ``Manifest``
+    model : a source such as "torchvision:resnet50" or a ``Classifier``; None takes the plan's
+        ``[model]``
+    plan : path, ``Plan`` or None (``audit.toml`` beside the manifest if there is one)
     run : run folder to write to and to resume from; None keeps the measurements in memory, and the
-        report has no gallery.
-    returns : ``AuditResult``; ``result.write("report.html")`` makes the report.
+        report has no gallery
+    fresh : throw away what was measured in ``run`` before
+    strict : stop at the first image that cannot be read, instead of recording it with its reason
+    progress : called with (images done, images in all)
+    command : the command line, for the record
+    returns : ``AuditResult``; ``result.write("report.html")`` writes the report
 
     Errors: ``PlanError``, ``ManifestError`` (all problems at once), ``ModelError``, ``RunError``.
     """
@@ -74,8 +77,9 @@ def measure_with_gallery(
     progress: Progress | None = None,
     command: str = "",
 ) -> Measurements:
-    """``measure``, then thumbnails of the images that the report will show; after it no image file
-    is needed.
+    """``measure``, then write thumbnails of the images that the report will show.
+
+    After this no image file is needed any more. The arguments are those of ``audit``.
     """
     meas = measure(
         manifest,
@@ -94,7 +98,7 @@ def measure_with_gallery(
 
 
 def classifier_of(plan: Plan, root: Path, spec: str | None = None) -> Classifier:
-    """Load the classifier that the plan names (``spec`` replaces its source).
+    """Load the classifier that the plan names; ``spec``, if given, replaces the plan's source.
 
     Errors: ``PlanError`` where no model is named; ``ModelError`` where it cannot be loaded.
     """

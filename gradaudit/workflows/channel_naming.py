@@ -1,4 +1,4 @@
-"""The channels that carried a decision, with the names that the images give them."""
+"""Names for channels: which channels carried each decision, and which images they respond to."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _FEW = 10  # images of a class
 
 
 class ChannelNaming:
-    """Gathers the channels that carried each decision, and names them once all images are known."""
+    """Collects the channels that carried each decision, and names them once all images are seen."""
 
     def __init__(self, session: ExplainSession) -> None:
         self.session = session
@@ -46,8 +46,9 @@ class ChannelNaming:
         self.refusal = ""
 
     def add(self, files: Sequence[str], images: Tensor) -> None:
-        """One more pass over the batch: each image's largest channels, and how strongly every
-        channel answers to it.
+        """Run the batch once more to record the channels that contributed most to each decision.
+
+        Also records how strongly every channel responds to each image; the names are made of that.
         """
         if self.refusal:
             return
@@ -66,7 +67,7 @@ class ChannelNaming:
             classes = probabilities(class_logits(captured.output, output)).argmax(1).tolist()
         except (
             Exception
-        ) as error:  # a network is foreign code: what it raises is shown as the reason
+        ) as error:  # the network is the user's code: whatever it raises is the reason shown
             self.refusal = words_of(error, images)
             return
         self.files += files
@@ -127,7 +128,7 @@ def _captured(session: ExplainSession, images: Tensor, method: str) -> Capture:
 
 
 def _support(predicted: Sequence[str]) -> str:
-    """How little the names by response rest on."""
+    """How many images of each class the names rest on, with a warning where they are few."""
     counts = ", ".join(f"{predicted.count(word)} {word}" for word in dict.fromkeys(predicted))
     if len(set(predicted)) < 2:
         return f"Every image has the same predicted class ({counts}), so no channel can be named by what it answers to: give images of others."

@@ -1,8 +1,7 @@
-"""Single images explained: files in, a folder of overlays, raw maps, a contact sheet and
-``explanations.json`` out.
+"""Explains single images: overlays, raw maps, a contact sheet and ``explanations.json``.
 
-An auditor looks at one image exactly as the audit measured it: model, preprocess, target, sign and
-precision come from the same plan. What cannot be read, and what a method cannot do for this
+With a plan, an image is explained exactly as the audit measured it: model, preprocess, target, sign
+and precision are the plan's. A file that cannot be read, and a method that does not work for this
 network, is named with its reason, and the rest goes on.
 """
 
@@ -27,6 +26,7 @@ from gradaudit.images.preprocessing import Preprocess, preprocess_image
 from gradaudit.measurement.devices import Progress, on_device
 from gradaudit.measurement.run_record import versions
 from gradaudit.models.classifier import Classifier
+from gradaudit.number_text import decimal, percent_in_text
 from gradaudit.plan import Plan
 from gradaudit.runs.folder import local_path, write_atomically
 from gradaudit.workflows.channel_naming import ChannelNaming
@@ -56,8 +56,9 @@ from gradaudit.workflows.overlays import (
 
 @dataclass(frozen=True)
 class ExplainedImages:
-    """What was written: ``record`` is explanations.json as a dict, ``sheets`` the contact sheets in
-    ``folder``.
+    """What was written: ``record`` is explanations.json as a dict, ``sheets`` the contact sheets.
+
+    ``folder`` is where all files lie.
     """
 
     folder: Path
@@ -66,6 +67,7 @@ class ExplainedImages:
 
     @property
     def summary(self) -> dict[str, Any]:
+        """What the command line prints: counts of images and statuses, methods, layer, sheets."""
         record = self.record
         states: dict[str, int] = {}
         for row in record["explanations"]:
@@ -93,16 +95,20 @@ def explain_images(
     progress: Progress | None = None,
     command: str = "",
 ) -> ExplainedImages:
-    """Explain images and write, per image and method, NAME.METHOD.png (overlay) and NAME.METHOD.npy
-    (raw signed map, float32, own grid).
+    """Explain images and write an overlay and a raw map per image and method.
 
-    found : of ``find_images``    plan : target, sign, precision, device and batch size    names :
-        also write names.txt, the channels
-    that carried each decision    progress : called with (images done, images in all)
-    Also written: contact-sheet.png (numbered pages beyond 20 images) and explanations.json.  Images
-    of different sizes may be mixed. Errors: ``PlanError`` for the target "label", which needs a
-    manifest; ``GradauditError`` where no image can be read or no method works; ``ModelError`` where
-    the network gives probabilities in the place of logits.
+    Per image and method: NAME.METHOD.png (overlay) and NAME.METHOD.npy (signed map, float32, on the
+    layer's own grid). Per call: contact-sheet.png (numbered pages beyond 20 images) and
+    explanations.json. Images of different sizes may be mixed.
+
+    found : of ``find_images``
+    plan : gives target, sign, precision, device and batch size
+    names : also write names.txt, the channels that carried each decision
+    progress : called with (images done, images in all)
+
+    Errors: ``PlanError`` for the target "label", which needs a manifest; ``GradauditError`` where
+    no image can be read or no method works; ``ModelError`` where the network gives probabilities
+    instead of logits.
     """
     plan, folder = plan or Plan(), local_path(output, "--output")
     if "label" in plan.explain.target.split(":"):
@@ -122,8 +128,9 @@ def explain_images(
 
 @dataclass(frozen=True)
 class _Batch:
-    """Readable images of one size: their places in the list, the network's input, and the same
-    before normalising (H, W, 3).
+    """Readable images of one size: their places in the list, the network's input, and their pixels.
+
+    The pixels are (H, W, 3), preprocessed but not normalized.
     """
 
     rows: tuple[int, ...]
@@ -153,8 +160,9 @@ class _Work:
         self.naming = ChannelNaming(session) if named else None
 
     def batches(self) -> Iterator[_Batch]:
-        """Consecutive readable images of one size, at most ``batch_size``; unreadable ones are
-        noted on the way.
+        """Consecutive readable images of one size, at most ``batch_size``.
+
+        Unreadable images met on the way are noted in ``unreadable``.
         """
         waiting: list[tuple[int, NDArray[np.float32]]] = []
         for row, image in enumerate(self.found.images):
@@ -203,7 +211,7 @@ class _Work:
         if not any(
             isinstance(found, Explanation) for column in explained.values() for found in column
         ):
-            # nothing to draw; why is in ``refused``, and `finish` says so where it holds for all
+            # nothing to draw; `finish` reports the reasons in ``refused`` if no method worked
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         for n, row in enumerate(batch.rows):
@@ -244,17 +252,16 @@ class _Work:
             ""
             if predicted is None
             else f": {predicted}"
-            + ("" if probability is None else f", probability {probability:.2f}")
+            + ("" if probability is None else f", probability {decimal(probability)}")
         )
         self.sheet.add(f"{name}{title}", cells)
 
     def finish(self, command: str) -> ExplainedImages:
+        """Write what is left and explanations.json."""
         session = self.session
         if not self.rows:
             raise nothing_explained(self.found, self.unreadable, session)
-        self.sheet.footer = (
-            f"{what_failed(session)} Heat: {SCALING}. It lies over the image at {WEIGHT:.0%}."
-        )
+        self.sheet.footer = f"{what_failed(session)} Heat: {SCALING}. It lies over the image at {percent_in_text(WEIGHT)}."
         sheets = self.sheet.finish()
         record = {
             "command": command, "versions": versions(), "model": model_record(session), "colours": f"{SCALING}; matplotlib inferno",

@@ -22,10 +22,12 @@ from gradaudit.workflows.overlays import STATUS_WORDS
 
 
 def file_part(method: str) -> str:
+    """The method's name as part of a file name."""
     return re.sub(r"[^\w.+-]", "_", method)
 
 
 def npy_bytes(values: NDArray[np.float32]) -> bytes:
+    """The array as the bytes of a .npy file."""
     buffer = io.BytesIO()
     np.save(buffer, values)
     return buffer.getvalue()
@@ -34,8 +36,9 @@ def npy_bytes(values: NDArray[np.float32]) -> bytes:
 def prediction_record(
     classifier: Classifier, results: Iterable[Explanation | str]
 ) -> tuple[str | None, float | None]:
-    """Predicted class and its probability from the first map's outputs; None where the output holds
-    no class scores.
+    """Predicted class and its probability, from the outputs that came with the first map.
+
+    None where the output holds no class scores.
     """
     for result in results:
         if isinstance(result, Explanation) and result.outputs.numel():
@@ -49,10 +52,12 @@ def prediction_record(
 
 
 def finite_or_none(value: float) -> float | None:
+    """The value, or None for NaN and infinity, which JSON does not have."""
     return value if math.isfinite(value) else None
 
 
 def map_record(found: Explanation, stem: str) -> dict[str, Any]:
+    """The entry of one image and method; ``stem`` names its files."""
     status = found.status[0]
     return {
         "score": finite_or_none(float(found.score[0])),
@@ -68,6 +73,7 @@ def map_record(found: Explanation, stem: str) -> dict[str, Any]:
 
 
 def empty_record(reason: str) -> dict[str, Any]:
+    """The entry of an image that a method could not explain, with the reason."""
     nothing = {
         "score": None,
         "status": "failed",
@@ -80,6 +86,7 @@ def empty_record(reason: str) -> dict[str, Any]:
 
 
 def model_record(session: ExplainSession) -> dict[str, Any]:
+    """The model as it was explained: source, digest, classes, layer, preprocess, precision."""
     classifier = session.classifier
     return {
         "source": classifier.source,
@@ -104,6 +111,7 @@ def layer_of(session: ExplainSession) -> str:
 
 
 def what_failed(session: ExplainSession) -> str:
+    """A sentence naming what the maps are evidence of: sign, target and layer."""
     side = "Evidence against" if session.plan.explain.sign == -1 else "Evidence for"
     layer = f" at layer {layer_of(session)}" if layer_of(session) else ""
     return f"{side} the target {session.plan.explain.target!r}{layer}."
@@ -112,6 +120,7 @@ def what_failed(session: ExplainSession) -> str:
 def nothing_explained(
     found: FoundImages, unreadable: Sequence[Unreadable], session: ExplainSession
 ) -> GradauditError:
+    """The error for a call in which no image was read or no method worked."""
     if session.refused:
         reasons = "\n".join(f"  - {method}: {reason}" for method, reason in session.refused.items())
         return ModelError(

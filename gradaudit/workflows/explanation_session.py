@@ -1,10 +1,10 @@
-"""One classifier with the methods that are asked of it: layers found once, failures kept with their
-reasons.
+"""One classifier and the methods asked of it.
+
+The layer is found once, and a method that fails is remembered with its reason.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -19,6 +19,7 @@ from gradaudit.measurement.devices import device_of
 from gradaudit.models.classifier import Classifier
 from gradaudit.models.sources import with_logits
 from gradaudit.plan import Plan
+from gradaudit.spelling import hint_in_brackets
 
 NO_LAYER_FOUND = "none could be chosen"
 
@@ -27,8 +28,9 @@ NO_LAYER_FOUND = "none could be chosen"
 
 
 def chosen_methods(text: str) -> tuple[str, ...]:
-    """Method names from ``gradcam,layercam`` or ``all``, each once; also import paths
-    ``package.module:function``.
+    """Method names from ``gradcam,layercam`` or ``all``, each once.
+
+    An import path ``package.module:function`` is a method too.
 
     Errors: ``InputError`` naming every unknown method, with its nearest names.
     """
@@ -37,7 +39,7 @@ def chosen_methods(text: str) -> tuple[str, ...]:
         return CAMS.names()
     unknown = [name for name in names if name not in CAMS and ":" not in name]
     if unknown or not names:
-        hints = [f"{name!r}{_near(name)}" for name in unknown] or ["none was given"]
+        hints = [f"{name!r}{_hint(name)}" for name in unknown] or ["none was given"]
         raise InputError(
             f"--method: {len(unknown)} unknown: {'; '.join(hints)}. There are all, {', '.join(CAMS)}."
         )
@@ -46,17 +48,16 @@ def chosen_methods(text: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _near(name: str) -> str:
-    near = difflib.get_close_matches(
-        name.lower().replace("-", "").replace("_", ""), CAMS.names(), n=3
-    )
-    return f" (did you mean {' or '.join(near)}?)" if near else ""
+def _hint(name: str) -> str:
+    return hint_in_brackets(name.replace("-", "").replace("_", ""), CAMS.names(), most=3)
 
 
 @dataclass
 class ExplainSession:
-    """A classifier at work on batches: its layer once known, why it has none, and the methods that
-    gave up, with their reasons.
+    """A classifier that explains batches, with what is known of it so far.
+
+    That is the layer once it was chosen, the reason if there is none, and the methods that failed,
+    with their reasons.
     """
 
     classifier: Classifier
@@ -67,6 +68,7 @@ class ExplainSession:
 
     @property
     def dtype(self) -> torch.dtype | None:
+        """The autocast type of the plan's precision; None for float32."""
         return (
             None
             if self.plan.run.precision == "float32"
@@ -74,17 +76,18 @@ class ExplainSession:
         )
 
     def needs_layer(self, method: str) -> bool:
+        """True if the method reads a layer of the network."""
         return not CAMS.card(method).needs.startswith(NO_LAYER)
 
     def settle_outputs(self, images: Tensor) -> None:
-        """See on the first images that the network gives logits.  Errors: ``ModelError`` of
-        ``with_logits``.
-        """
+        """Check on the first images that the network gives logits; errors as in ``with_logits``."""
         self.classifier = with_logits(self.classifier, images.to(device_of(self.classifier)))
 
     def settle_layer(self, images: Tensor, wanted: Sequence[str]) -> None:
-        """Choose the layer on the first images; where there is none, the ``wanted`` methods are
-        refused with the reason.
+        """Choose the layer on the first images.
+
+        Where there is none, those of the ``wanted`` methods that need one are refused with the
+        reason.
         """
         if self.layer_reason or not wanted:
             return
@@ -94,13 +97,14 @@ class ExplainSession:
             )
         except (
             Exception
-        ) as error:  # a network is foreign code: what it raises is shown as the reason
+        ) as error:  # the network is the user's code: whatever it raises is the reason shown
             self.refused |= {method: words_of(error, images) for method in wanted}
             self.layer_reason = NO_LAYER_FOUND
 
     def explained(self, images: Tensor, method: str) -> list[Explanation | str]:
-        """One explanation per image, or the reason why there is none; a reason that is not one
-        image's refuses the method for good.
+        """One explanation per image, or the reason why there is none.
+
+        A reason that is not about a single image refuses the method for all further batches.
         """
         try:
             found = explain(
@@ -115,7 +119,7 @@ class ExplainSession:
                 raise InputError(
                     f"the target {self.plan.explain.target!r} gives {found.raw.shape[1]} maps per image; explain draws one"
                 )
-        except ImageError as error:  # memory: this image's own trouble, once it is alone
+        except ImageError as error:  # out of memory with a single image: the image's own reason
             return (
                 [str(error)]
                 if len(images) == 1
@@ -127,7 +131,7 @@ class ExplainSession:
             )
         except (
             Exception
-        ) as error:  # a network is foreign code: what it raises is shown as the reason
+        ) as error:  # the network is the user's code: whatever it raises is the reason shown
             self.refused[method] = words_of(error, images)
             return [self.refused[method]] * len(images)
         return [
@@ -143,6 +147,7 @@ class ExplainSession:
 
 
 def words_of(error: Exception, images: Tensor) -> str:
+    """The error in words; an error of the network's own code is named with the input's shape."""
     if isinstance(error, GradauditError):
         return str(error)
     shape = "x".join(map(str, images.shape[1:]))

@@ -1,6 +1,4 @@
-"""From what a user types to a list of images, and from a list of images to file names that never
-meet.
-"""
+"""From what a user types to a list of images, and from images to file names that never collide."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ from gradaudit.manifest.file_paths import IMAGE_TYPES, nearest_file
 from gradaudit.regions.text import is_url
 
 RECORD = "explanations.json"
-"""Record of what an explaining call wrote into its folder."""
+"""The file in which ``gradaudit explain`` lists what it wrote into its folder."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +28,9 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class FoundImages:
-    """Images in the order asked for, each once; ``others`` counts files in searched folders that
-    are no pictures by their name.
+    """Images in the order asked for, each once.
+
+    ``others`` counts the files in searched folders whose names are not those of pictures.
     """
 
     images: tuple[str, ...]
@@ -40,10 +39,10 @@ class FoundImages:
 
 
 def find_images(arguments: Sequence[str | Path], output: Path | None = None) -> FoundImages:
-    """Files, folders (with all that lies below them), glob patterns and URLs as a list of images.
+    """List the images named by files, folders (searched to the bottom), glob patterns and URLs.
 
-    output : pictures that an earlier call wrote into this folder are left out, so that nothing
-        explains its own overlays
+    output : pictures that an earlier call wrote into this folder are left out, so that no overlay
+        is explained in its turn
     """
     written = _written_before(output)
     images: dict[str, str] = {}
@@ -74,8 +73,9 @@ def _expanded(argument: str) -> tuple[list[str], int]:
 
 
 def _pictures_below(folder: str) -> tuple[list[str], int]:
-    """Files below a folder whose name is that of a picture, sorted, hidden ones left out; and how
-    many others there are.
+    """Sorted files below a folder that have the name of a picture, and how many others there are.
+
+    Hidden files are left out.
     """
     pictures, others = [], 0
     for place, folders, files in os.walk(folder):
@@ -123,13 +123,14 @@ def _written_before(output: Path | None) -> set[str]:
 def distinct_names(
     images: Sequence[str], folder: Path | None = None, endings: Collection[str] = ()
 ) -> list[str]:
-    """A name per image for its files: the stem; where stems meet, as many parent folders as tell
-    them apart; else a number.
+    """One file name (without ending) per image, all different.
 
-    Letters' case does not tell apart, since on some file systems it does not; characters that some
-    refuse become "_".
-    folder, endings : no name followed by one of the endings is, in this folder, one of the images:
-        an input is never overwritten
+    The stem of the image's file; where two are equal, as many parent folders as tell them apart;
+    else a number. Names that differ in letter case only count as equal, because some file systems
+    do not distinguish them. Characters that some file systems refuse become "_".
+
+    folder, endings : no name followed by one of the endings is one of the images in this folder, so
+        that an input is never overwritten
     """
     parts = [_name_parts(image) for image in images]
     depths = [1] * len(images)

@@ -21,12 +21,12 @@ _USUAL_SIZE = (224, 224)
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One candidate, in the order in which it runs.
+    """One candidate; candidates come in the order in which they run.
 
-    depth : share of the network's layers with weights that lie in it or in a listed layer before
-        it, 0 to 1
-    gradient : does the score's gradient reach it at any position, or is it exactly zero there
-        chosen : "auto" takes it
+    depth : share of the network's layers with weights that lie in this layer or in one listed
+        before it, 0 to 1
+    gradient : does the score's gradient reach it at any position, or is it exactly zero everywhere
+    chosen : is it the layer that "auto" takes
     """
 
     name: str
@@ -41,8 +41,9 @@ class LayerRow:
 
 @dataclass(frozen=True)
 class LayerList:
-    """A network's layers that can be explained; ``reason`` says why "auto" takes ``auto``, ``seen``
-    what was fed to find out.
+    """The layers of a network that can be explained.
+
+    ``reason`` says why "auto" takes ``auto``; ``seen`` says which input they were found with.
     """
 
     model: str
@@ -55,10 +56,12 @@ class LayerList:
 def list_layers(
     classifier: Classifier, size: tuple[int, int] | None = None, image: str | None = None
 ) -> LayerList:
-    """The candidates that ``choose_layer`` sees, traced with an image, or with seeded noise of the
-    model's input size.
+    """List the layers that ``choose_layer`` can choose from.
+
+    The network is run on an image, or on seeded noise of the model's input size.
 
     size : (H, W), for a network that declares none; 224x224 where neither says
+
     Errors: ``LayerError`` where none can be explained; ``ImageError`` for the image; ``ModelError``
     where the network refuses the size.
     """
@@ -115,8 +118,10 @@ def _traced_input(
 
 
 def _depths(module: nn.Module, names: Sequence[str]) -> list[float]:
-    """Per name, in the order in which they ran: the share of the modules with parameters of their
-    own that lie in it or in one before it.
+    """Per name, the share of the layers with weights that have run when it is done.
+
+    Counted are modules with parameters of their own that lie in the named layer or in one before
+    it; ``names`` is in the order in which the layers ran.
     """
     modules = dict(module.named_modules())
     weighted = [

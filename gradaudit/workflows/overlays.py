@@ -1,9 +1,8 @@
-"""Pictures of heat: an overlay for one map, a contact sheet for many. Nothing is computed from
-them.
+"""Pictures of heat: an overlay for one map, a contact sheet for many. Nothing is measured here.
 
-Colours are matplotlib's inferno, whose lightness grows evenly with the value, so that no edge
+Colors are matplotlib's inferno, whose lightness grows evenly with the value, so that no edge
 appears that the heat does not have. Each picture is scaled by its own maximum, for display only:
-colours compare places within a picture, never two pictures.
+colors compare places within a picture, never two pictures.
 """
 
 from __future__ import annotations
@@ -34,9 +33,7 @@ STATUS_WORDS = {
     "non_finite": "not finite: the map or the score is NaN or infinite",
     "failed": "could not be made",
 }
-"""Words in the place of a map that has no heat to show; scaling would make a picture of rounding
-noise.
-"""
+"""Text shown instead of a map without heat, which scaling would turn into a picture of noise."""
 
 WEIGHT = 0.6  # of the heat's colour in the overlay; the rest is the image
 _CELL = 176
@@ -46,10 +43,13 @@ _INK, _PAPER, _FAINT = (25, 25, 25), (255, 255, 255), (110, 110, 110)
 
 
 def display_heat(raw: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float64]:
-    """What is coloured: (H, W) in [0, 1], the positive part of the map at ``size`` (bilinear),
-    divided by its maximum; 0 where there is none.
+    """The values to be colored: (H, W) in [0, 1].
+
+    The positive part of the map at ``size`` (bilinear), divided by its maximum; 0 where there is
+    none.
 
     raw : (h, w) signed map on its own grid
+
     Errors: ``InputError`` for any other number of axes (a volume's, or several maps).
     """
     if np.ndim(raw) != 2:
@@ -62,10 +62,12 @@ def display_heat(raw: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float64
 
 
 def overlay(image: Pixels, raw: NDArray[Any], status: str = "ok") -> Pixels:
-    """The image under its heat, (H, W, 3); where the status is not ok, the image in grey with the
-    status in words instead.
+    """The image under its heat, (H, W, 3) uint8.
 
-    image : (H, W, 3) uint8, what the network saw    raw : (h, w) signed map
+    Where the status is not ok: the image in grey with the status in words.
+
+    image : (H, W, 3) uint8, as the network saw it
+    raw : (h, w) signed map
     """
     if status != "ok":
         return worded(image, STATUS_WORDS[status])
@@ -75,7 +77,7 @@ def overlay(image: Pixels, raw: NDArray[Any], status: str = "ok") -> Pixels:
 
 
 def worded(image: Pixels, words: str) -> Pixels:
-    """The image in pale grey with words over it, as large as they fit."""
+    """The image in pale grey with a text over it, in the largest letters that fit."""
     grey = np.asarray(Image.fromarray(image).convert("L"), dtype=np.float64)
     picture = Image.fromarray(np.round(160 + grey * 0.3).astype(np.uint8)).convert("RGB")
     draw = ImageDraw.Draw(picture)
@@ -86,7 +88,7 @@ def worded(image: Pixels, words: str) -> Pixels:
         if right - left <= picture.width and bottom - top <= picture.height:
             break
     else:
-        text = words.split(":")[0]  # the code alone, where the picture is smaller than its sentence
+        text = words.split(":")[0]  # the status code alone, where the sentence does not fit
     draw.multiline_text(
         (picture.width / 2, picture.height / 2), text, _INK, font=font, anchor="mm", align="center"
     )
@@ -121,11 +123,12 @@ def _shortened(text: str, width: float, font: ImageFont.FreeTypeFont) -> str:
 
 @dataclass
 class ContactSheet:
-    """Rows of small pictures under shared headings, a page of PNG for every ``_ROWS`` of them.
+    """Rows of small pictures under shared headings: one PNG page for every ``_ROWS`` of them.
 
-    headings : of the columns    footer : printed under each page    folder : gets
-        contact-sheet.png, or contact-sheet-1.png, -2 ...
-    rows : how many will come, so that a single page needs no number
+    headings : of the columns
+    footer : printed under each page
+    folder : gets contact-sheet.png, or contact-sheet-1.png, -2 ...
+    rows : how many rows will come, so that a single page needs no number
     """
 
     headings: Sequence[str]
@@ -136,8 +139,9 @@ class ContactSheet:
     _waiting: list[tuple[str, list[Image.Image]]] = field(default_factory=list)
 
     def add(self, title: str, cells: Sequence[tuple[Pixels, str]]) -> None:
-        """One row of pictures, each with the words that stand over it ("" for none); a full page is
-        written at once.
+        """Add a row of pictures, each with the text over it ("" for none).
+
+        A full page is written at once.
         """
         fitted = [(_fitted(picture), words) for picture, words in cells]
         self._waiting.append(
@@ -153,7 +157,7 @@ class ContactSheet:
             self._write()
 
     def finish(self) -> tuple[str, ...]:
-        """Write what waits; the names of all pages."""
+        """Write the rows not written yet; returns the names of all pages."""
         if self._waiting:
             self._write()
         return tuple(self.files)
@@ -183,9 +187,7 @@ def _fitted(picture: Pixels) -> Image.Image:
 def sheet_page(
     headings: Sequence[str], rows: Sequence[tuple[str, Sequence[Image.Image]]], footer: str
 ) -> Image.Image:
-    """One page: headings, then per row its title and its pictures, then a colour bar and the
-    footer.
-    """
+    """One page: headings; per row its title and pictures; a color bar and the footer."""
     text, small = _font(13), _font(11)
     width = max(_GAP + len(headings) * (_CELL + _GAP), 3 * (_CELL + _GAP) + _GAP)
     lines = textwrap.wrap(footer, int((width - 2 * _GAP) / small.getlength("n")))

@@ -578,6 +578,16 @@ def test_an_operation_in_place_after_a_layer_leaves_the_choice_as_it_is():
     assert plain == inplace
 
 
+def test_the_reason_of_a_layer_says_what_holds_and_nothing_else():
+    choice = choose_layer(seeded(GapNet), images())
+    grid = "x".join(map(str, choice.grid))
+    reached = sum(c.reached for c in choice.candidates)
+    size = "x".join(map(str, images().shape[2:]))
+    assert choice.reason == (
+        f"last of {reached} layers with a grid and a gradient: {grid} positions for an input of {size}"
+    )
+
+
 def test_register_tokens_are_left_out():
     choice = choose_layer(seeded(TinyViT, registers=4), images())
     assert (choice.name, choice.prefix) == ("blocks.1.norm1", 5)

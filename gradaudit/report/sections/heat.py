@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from gradaudit.number_text import MISSING, count, decimal, percent_number, share_percent
 from gradaudit.outcomes import Outcome, outcome
 from gradaudit.records import Interval
 from gradaudit.report.blocks import (
-    MISSING,
     WITHHELD,
     Block,
     Details,
@@ -17,9 +17,6 @@ from gradaudit.report.blocks import (
     Row,
     Table,
     columns,
-    count,
-    decimal,
-    percent,
     percent_cell,
     row,
 )
@@ -111,7 +108,7 @@ def _other_metrics(attribute: str, rows: Sequence[HeatRow]) -> list[Block]:
 
 def _mean_of(h: HeatRow, metric: Outcome) -> str:
     value = h.others.get(metric.name)
-    return percent(value) if metric.is_share else decimal(value)
+    return share_percent(value) if metric.is_share else decimal(value)
 
 
 def _heat_row(h: HeatRow) -> Row:
@@ -123,15 +120,14 @@ def _heat_row(h: HeatRow) -> Row:
         else of_clusters(h.n_images, h.n_clusters)
     )
     mean = percent_cell(Interval(estimate=h.mean, low=h.ci_low, high=h.ci_high))
-    spread = f"{100 * h.sd:.1f}" if h.sd is not None else MISSING
-    quantiles = (percent(q) for q in (h.quantiles if len(h.quantiles) == 5 else (None,) * 5))
-    rates = (decimal(h.mean_lift), percent(h.pointing_game), percent(h.undefined_share))
+    quantiles = (share_percent(q) for q in (h.quantiles if len(h.quantiles) == 5 else (None,) * 5))
+    rates = (decimal(h.mean_lift), share_percent(h.pointing_game), share_percent(h.undefined_share))
     return row(
         plain(h.level),
         n,
         mean,
-        percent(h.adjusted_mean),
-        spread,
+        share_percent(h.adjusted_mean),
+        percent_number(h.sd),
         *quantiles,
         *rates,
         group=h.region,

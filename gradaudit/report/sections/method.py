@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gradaudit.number_text import MISSING, count, plain_number
 from gradaudit.records import VERDICT_CONDITIONS, VERDICT_WORDS
-from gradaudit.report.blocks import MISSING, Block, Cell, Facts, Table, columns, count, row
+from gradaudit.report.blocks import Block, Cell, Facts, Table, columns, row
 from gradaudit.report.glossary import VERDICTS_ANCHOR, meaning
 from gradaudit.report.wording import (
     card_anchor,
@@ -59,7 +60,7 @@ def protocol(document: ResultDocument) -> Block:
             "Permutations",
             f"{count(facts.permutations)} at least for decisive comparisons, drawn from seed {facts.seed}",
         ),
-        ("Level", f"α = {facts.alpha:g}, so intervals cover {level_words(document)}"),
+        ("Level", f"α = {plain_number(facts.alpha)}, so intervals cover {level_words(document)}"),
         ("Adjusted for", together(facts.adjusted_for) or "nothing"),
     )
     return Facts(rows)
