@@ -31,6 +31,7 @@ from gradaudit.demos import dermoscopy_network
 from gradaudit.demos.dermoscopy_images import REGION_VALUES, render
 from gradaudit.demos.dermoscopy_scene import Lesion, Scene
 from gradaudit.errors import InputError, RunError
+from gradaudit.plan import toml_value
 from gradaudit.runs.folder import local_path
 
 TONE_GROUPS: dict[str, tuple[str, str]] = {
@@ -401,7 +402,7 @@ regions = ["ruler"]     # the criterion is about the shortcut; what happens on t
 
 [report]
 title = "Rendered dermoscopy, {name} network"
-notice = "{NOTICE}"
+notice = {toml_value(NOTICE)}
 
 [run]
 seed = {settings.seed}
