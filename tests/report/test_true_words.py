@@ -369,7 +369,9 @@ def test_no_check_ever_sets_a_level_against_itself(parts):
     for code, (_, detail) in said_of(parts).items():
         assert beside_itself(detail) == [], (code, detail)
         assert "at most" not in detail
-        assert not re.search(r"\b1[1-9]\d ?%|\b[2-9]\d\d ?%", detail), detail  # no share above 100 %
+        assert not re.search(r"\b1[1-9]\d ?%|\b[2-9]\d\d ?%", detail), (
+            detail
+        )  # no share above 100 %
 
 
 def few_levels(seed):
