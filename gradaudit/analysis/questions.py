@@ -131,13 +131,7 @@ def undefined_heat(study: Study) -> list[Draft]:
         margin=margin,
         sized=False,
     )
-    out = []
-    for d in found:
-        if d.contrast.kind in ("level", "pair", "trend", "curve"):
-            out.append(d)
-        elif d.contrast.kind == "continuous":
-            out.append(_beside(d))
-    return out
+    return [d for d in found if d.contrast.kind in ("level", "pair", "trend", "curve")]
 
 
 @QUESTIONS.register(

@@ -88,7 +88,8 @@ def test_a_bend_is_a_departure_and_a_straight_trend_is_not(null):
 
 
 def test_a_continuous_attribute_is_a_slope(null):
-    found = of(analyze(measured(4, age_slope=0.004), a_plan()), "GA103", region="ruler")[0]
+    shapes = of(analyze(measured(4, age_slope=0.004), a_plan()), "GA103", region="ruler")
+    found = next(f for f in shapes if f.curve)
     assert found.state is CellState.BEYOND
     assert "P90" in found.group
     assert of(null, "GA103", region="ruler")[0].state is CellState.WITHIN
@@ -202,7 +203,8 @@ def test_an_intersection_that_nobody_sees_alone():
 
 
 def test_every_question_has_a_card_and_was_asked(planted):
-    assert {f.code for f in planted} == set(QUESTIONS.names())
+    pairs = {"GA105"}  # of three or more unordered levels, which these have not
+    assert {f.code for f in planted} == set(QUESTIONS.names()) - pairs
     assert all(
         card.summary and card.source and "statistics.md" not in card.source
         for card in QUESTIONS.cards()
