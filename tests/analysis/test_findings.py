@@ -91,7 +91,7 @@ def test_a_continuous_attribute_is_a_slope(null):
     shapes = of(analyze(measured(4, age_slope=0.004), a_plan()), "GA103", region="ruler")
     found = next(f for f in shapes if f.curve)
     assert found.state is CellState.BEYOND
-    assert "P90" in found.group
+    assert found.group.startswith("P95")
     assert of(null, "GA103", region="ruler")[0].state is CellState.WITHIN
 
 
@@ -458,10 +458,10 @@ def small_group():
 
 def test_a_group_that_is_withheld_keeps_the_verdict_open(small_group):
     found, cells, verdict = small_group[2]
-    hidden = [
-        f for f in found if f.suppressed and f.code == "GA101" and f.region in ("ruler", "lesion")
-    ]
-    assert {(f.group, f.test.family, f.state) for f in hidden} == {
+    hidden = [f for f in found if f.suppressed and f.code in ("GA101", "GA105")]
+    hidden = [f for f in hidden if f.region in ("ruler", "lesion")]
+    assert all("V-VI" in (f.group, f.reference) for f in hidden)
+    assert {(f.group, f.test.family, f.state) for f in hidden if f.code == "GA101"} == {
         ("V-VI", "confirmatory", CellState.WITHHELD)
     }
     assert {(c.state, c.estimate, c.coverage) for c in cells if c.group == "V-VI"} == {
@@ -478,7 +478,7 @@ def test_a_group_that_is_withheld_keeps_the_verdict_open(small_group):
     n = len(hidden) + len(others)
     assert (
         verdict.headline
-        == f"2 of {n} comparisons of the heat share are withheld, because a group is too small to be shown"
+        == f"{len(hidden)} of {n} comparisons of the heat share are withheld, because a group is too small to be shown"
     )
     assert any(
         f"Of {n} decisive comparisons" in line and "2 are withheld" in line
