@@ -44,7 +44,7 @@ _LONGEST_SUMMARY = 5
 def sentence(f: Finding, alpha: float = 0.05) -> str:
     """One to three plain sentences: numbers with interval and n, then the verdict."""
     if f.suppressed:
-        return f"{_subject(f)}: withheld, because a group of this comparison holds too few images or clusters to be shown."
+        return f"{_compared(f)}: withheld, because a group of this comparison holds too few images or clusters to be shown."
     if f.state is CellState.NOT_ASSESSED:
         why = f"not assessed, {REASONS.get(f.reason, f.reason) or 'no numbers to compare'}"
         if f.mean.estimate is not None and f.mean_reference.estimate is not None:
@@ -68,6 +68,12 @@ def _subject(f: Finding) -> str:
         return f"{_words(f.attribute)} {f.group}"
     first, *others = (f"{_words(name)} {level}" for name, level in zip(names, levels, strict=True))
     return " and ".join([first, *map(_within, others)])
+
+
+def _compared(f: Finding) -> str:
+    """The subject, and the other group where it has a name: either may be the small one."""
+    named = f.reference not in ("", "rest") and not f.is_slope
+    return f"{_subject(f)} against {f.reference}" if named else _subject(f)
 
 
 def _end(name: str) -> str:
@@ -458,7 +464,7 @@ def what_cannot_be_told(decisive: Sequence[Finding], plan: Plan) -> tuple[str, .
         lines.append(
             f"Nothing can be said about {_listed(gone)} in at least one declared region: see the reasons beside each comparison."
         )
-    hidden = sorted({f"{_words(f.attribute)} {f.group}" for f in decisive if f.suppressed})
+    hidden = sorted({_compared(f) for f in decisive if f.suppressed})
     if hidden:
         verdict = " What is not shown cannot be called met." if plan.criteria is not None else ""
         lines.append(
