@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
-from gradaudit.stats.family import STATISTICS, Floats
+from gradaudit.stats.family import STATISTICS, Floats, Ints
 from gradaudit.stats.linear_model import Design
 from gradaudit.stats.standard_errors import leverage_factor
 
@@ -19,6 +20,8 @@ TIE = 1e-9
 CACHED_BYTES = 96 * 2**20
 # values of one permuted block: 4 MB, so that block, fit and square stay in cache
 _CHUNK_VALUES = 2**19
+# more levels are centered by sums over neighboring rows: their columns would not fit the cache
+DENSE_LEVELS = 16
 
 
 # ── the reference distribution ────────────────────────────────────────────────────────────────────
@@ -60,12 +63,15 @@ def reference_t(
     if pairs:
         cross = np.column_stack([weights[:, a] * weights[:, b] for a, b in pairs]) * factor
         variance = np.hstack([variance, cross])
+    together = np.arange(n)
+    if len(fit.counts) > DENSE_LEVELS:
+        together = np.argsort(fit.codes, kind="stable")  # rows of one level side by side
     with _one_thread().limit(limits=1, user_api="blas"):
         return _permuted(
-            fit.basis(),
-            residuals,
-            weights,
-            variance,
+            _Remover.of(fit, together),
+            residuals[together],
+            weights[together],
+            variance[together],
             pairs,
             joint,
             draws(n, permutations, seed, flip, chunk or _chunk(n)),
@@ -73,8 +79,39 @@ def reference_t(
         )
 
 
+@dataclass(frozen=True)
+class _Remover:
+    """Takes the fit of a model out of permuted rows.
+
+    basis : (n, p) orthonormal columns; of many levels only the covariates' own, (n, z)
+    counts, starts : (G,) of the many levels, whose rows lie side by side; None where the basis
+        holds the levels
+    """
+
+    basis: Floats
+    counts: Ints | None
+    starts: Ints | None
+
+    @classmethod
+    def of(cls, fit: Design, rows: Ints) -> _Remover:
+        if len(fit.counts) <= DENSE_LEVELS:
+            return cls(fit.basis()[rows], None, None)
+        starts = np.r_[0, np.cumsum(fit.counts)[:-1]]
+        return cls(fit.q[rows], fit.counts, starts)
+
+    def estimates_and_residuals(self, drawn: Floats, weights: Floats) -> tuple[Floats, Floats]:
+        """Of every row of ``drawn`` (chunk, n): its estimates (chunk, k) and residuals (chunk, n)."""
+        if self.counts is None or self.starts is None:
+            product = drawn @ np.hstack([self.basis, weights])
+            p = self.basis.shape[1]
+            return product[:, p:], drawn - product[:, :p] @ self.basis.T
+        means = np.add.reduceat(drawn, self.starts, axis=1) / self.counts
+        centered = drawn - np.repeat(means, self.counts, axis=1)
+        return drawn @ weights, centered - (centered @ self.basis) @ self.basis.T
+
+
 def _permuted(
-    basis: Floats,
+    remover: _Remover,
     residuals: Floats,
     weights: Floats,
     variance: Floats,
@@ -85,17 +122,15 @@ def _permuted(
 ) -> tuple[Floats, list[Floats]]:
     """The loop of ``reference_t`` over blocks of row orders (integers) or signs (int8)."""
     k = weights.shape[1]
-    both = np.hstack([basis, weights])
     out, walds = np.empty((permutations, k)), [np.empty(permutations) for _ in joint]
     floor = 1e-20 * float(np.max(residuals**2, initial=0.0)) * np.sum(weights**2, axis=0) + 1e-300
     done = 0
     for block in blocks:
         drawn = residuals * block if block.dtype == np.int8 else residuals[block]
-        product = drawn @ both
-        left = drawn - product[:, : basis.shape[1]] @ basis.T
+        top, left = remover.estimates_and_residuals(drawn, weights)
         np.multiply(left, left, out=left)
         square = left @ variance
-        top, end = product[:, basis.shape[1] :], done + len(block)
+        end = done + len(block)
         out[done:end] = studentized(top, square[:, :k], floor)
         for wald, group in zip(walds, joint, strict=True):
             wald[done:end] = _wald_rows(top, square, group, pairs, k)

@@ -15,8 +15,18 @@ import pandas as pd
 from gradaudit.records import CROSS
 from gradaudit.stats import effect_sizes
 from gradaudit.stats.family import Floats, Ints
+from gradaudit.stats.strata import held_by
 from gradaudit.subgroups.analysis_set import AnalysisSet
-from gradaudit.subgroups.cluster_model import (
+from gradaudit.subgroups.contrast import (
+    MIN_PATIENTS,
+    NO_MEAN,
+    Bools,
+    Contrast,
+    apart_reason,
+    guard,
+)
+from gradaudit.subgroups.contrast_tests import estimate_all
+from gradaudit.subgroups.model_rows import (
     Hypothesis,
     ImageRows,
     ModelLevels,
@@ -24,8 +34,6 @@ from gradaudit.subgroups.cluster_model import (
     Patients,
     collapse,
 )
-from gradaudit.subgroups.contrast import MIN_PATIENTS, NO_MEAN, Bools, Contrast, guard
-from gradaudit.subgroups.contrast_tests import estimate_all
 from gradaudit.subgroups.settings import Settings
 from gradaudit.subgroups.slopes import continuous_contrasts, departure, trend
 
@@ -96,7 +104,16 @@ def _comparison(
     a = patients.codes == level
     b = ~a if base is None else patients.codes == base
     n, m = int(a.sum()), int(b.sum())
-    reason, provisional, analytic = guard(patients.mode_share(a | b), n, m)
+    shared = np.ones(len(a), dtype=bool)
+    if patients.held is not None:
+        shared = patients.held.sharing(a, b)
+    entered = int((a & shared).sum()), int((b & shared).sum())
+    if min(n, m) >= MIN_PATIENTS > min(entered):
+        names = _names_apart(patients, a, b)
+        reason, provisional, analytic = apart_reason(names, settings.attribute, 0), False, False
+    else:
+        mode_share = patients.mode_share((a | b) & shared)
+        reason, provisional, analytic = guard(mode_share, *entered)
     contrast = Contrast(
         kind="level",
         group=levels[level],
@@ -109,8 +126,21 @@ def _comparison(
         mean_reference=effect_sizes.mean_interval(patients.y[b], settings.alpha),
         reason=reason,
         provisional=provisional,
+        entered=entered if entered != (n, m) else None,
     )
     return _Comparison(level, base, contrast, (a, b), analytic)
+
+
+def _names_apart(patients: Patients, a: Bools, b: Bools) -> list[str]:
+    """Factors whose levels hold too few of either side beside the other; all where none does."""
+    held = patients.held
+    assert held is not None
+    few = []
+    for name, codes in zip(held.names, held.main.T, strict=True):
+        shared = held_by(codes, a) & held_by(codes, b)
+        if min((a & shared).sum(), (b & shared).sum()) < MIN_PATIENTS:
+            few.append(name)
+    return few or list(held.names)
 
 
 def _level_contrasts(
@@ -146,12 +176,15 @@ def _level_model(
     levels = ModelLevels.of(patients.codes, len(rows.levels))
     inside = levels.place[patients.codes] >= 0
     used = patients if inside.all() else patients.keep(inside)
-    counts = np.bincount(levels.place[used.codes], minlength=levels.width)
+    codes = levels.place[used.codes]
+    if used.held is not None:
+        codes = codes[used.held.informative(codes)]
+    counts = np.bincount(codes, minlength=levels.width)
     hypotheses = [_level_hypothesis(c, levels, counts, patients, inside) for c in comparisons]
     if settings.omnibus and settings.unit == "patient" and np.sum(counts >= MIN_PATIENTS) > 2:
         analytic = all(h.analytic for h in hypotheses)
         hypotheses.append(_all_equal(counts, patients.z.shape[1], analytic))
-    images = _image_rows(rows, levels.place) if settings.unit == "image" else None
+    images = _image_rows(rows, inside) if settings.unit == "image" else None
     model_rows = ModelRows.with_levels(used, levels, images)
     found = estimate_all(model_rows, hypotheses, settings)
     if len(found) == len(comparisons):
@@ -186,15 +219,12 @@ def _all_equal(counts: Ints, columns: int, analytic: bool) -> Hypothesis:
     return Hypothesis(shell, on, np.zeros((len(on), columns)), None, analytic)
 
 
-def _image_rows(rows: AnalysisSet, place: Ints) -> ImageRows:
-    inside = np.flatnonzero(place[rows.codes] >= 0)
-    inside = inside[np.argsort(rows.clusters[inside], kind="stable")]
-    return ImageRows(
-        rows.y[inside],
-        place[rows.codes[inside]],
-        rows.z[inside],
-        pd.factorize(rows.clusters[inside])[0],
-    )
+def _image_rows(rows: AnalysisSet, inside: Bools) -> ImageRows:
+    """The images of the patients that are in a model, (P,) bool."""
+    place = np.cumsum(inside) - 1
+    images = np.flatnonzero(inside[rows.clusters])
+    images = images[np.argsort(rows.clusters[images], kind="stable")]
+    return ImageRows(rows.y[images], rows.z[images], place[rows.clusters[images]])
 
 
 # ── common support of region size ─────────────────────────────────────────────────────────────────
@@ -240,6 +270,7 @@ def _restricted(
             shown[field.name] = getattr(whole.contrast, field.name)
     entered = few.contrast.n_clusters, few.contrast.n_clusters_reference
     note = _support_note(few, interval)
+    entered = few.contrast.entered or entered
     return replace(contrast, **shown, entered=entered, notes=(*contrast.notes, note))
 
 

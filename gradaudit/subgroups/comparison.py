@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from gradaudit.errors import InputError
 from gradaudit.records import CROSS, STATE_WORDS
 from gradaudit.subgroups.analysis_set import (
     Observations,
@@ -102,8 +103,10 @@ def disparity(
     groups: ArrayLike,
     *,
     area_share: ArrayLike | None = None,
+    label: ArrayLike | None = None,
     klass: ArrayLike | None = None,
     covariates: pd.DataFrame | None = None,
+    site: ArrayLike | None = None,
     clusters: ArrayLike | None = None,
     pairs: ArrayLike | None = None,
     reference: str = "rest",
@@ -127,8 +130,17 @@ def disparity(
         ``continuous``
     area_share : (n,) the region's share of the image in [0, 1]; its logit enters as a natural cubic
         spline
-    klass : (n,) explained class, a factor; crossed with the spline where there are enough patients
-    covariates : further columns; numbers enter as they are, everything else as factors
+    label : (n,) true class: differences are taken at equal label, by centering within it (never
+        pooled), and crossed with the spline where there are enough patients.  Patients of a label
+        that holds one side only, or of unknown label, say nothing (``entered``)
+    klass : (n,) explained class.  Without ``label`` it takes the label's place.  With it, the
+        difference at equal ``klass`` stands beside as ``adjusted_predicted`` and decides nothing:
+        a predicted class is moved by what the model sees
+    covariates : further columns; numbers enter as natural cubic splines, everything else as
+        factors, never pooled
+    site : (n,) a unit above the patients (hospital): compared within sites always.  Where five
+        sites hold both sides, they are the unit of the error (CR2, Bell-McCaffrey df, Student's t);
+        with fewer the patients stay the unit, and the finding is about these sites alone
     clusters : (n,) unit of independence (patient); default: each image alone
     pairs : (n,) pair id (the same image with and without a marking): differences within pairs
     reference : a level, or "rest" (each level against all others; of two levels the larger one is
@@ -173,8 +185,10 @@ def disparity(
         values=values,
         groups=groups,
         area_share=area_share,
+        label=label,
         klass=klass,
         covariates=covariates,
+        site=site,
         clusters=clusters,
         pairs=pairs,
     )
@@ -183,6 +197,10 @@ def disparity(
 
 def disparity_of(observations: Observations, settings: Settings) -> Disparity:
     """``disparity`` with what is compared, and how, as one value each."""
+    if observations.site is not None and settings.unit == "image":
+        raise InputError(
+            'unit="image" and site exclude each other: the site is the unit of errors.'
+        )
     rows = usable_rows(observations, settings)
     wald = None
     if takes_differences(rows, settings):
@@ -191,6 +209,8 @@ def disparity_of(observations: Observations, settings: Settings) -> Disparity:
     else:
         contrasts, wald = between_contrasts(rows, settings)
         unit = "cluster" if rows.count < len(rows.y) else "row"
+    if observations.label is not None and observations.klass is not None:
+        contrasts = _with_predicted(contrasts, observations, settings)
     return Disparity(
         contrasts=judge(
             contrasts, margin=settings.margin, alpha=settings.alpha, planned=settings.family
@@ -206,14 +226,33 @@ def disparity_of(observations: Observations, settings: Settings) -> Disparity:
     )
 
 
+def _with_predicted(
+    contrasts: Sequence[Contrast], observations: Observations, settings: Settings
+) -> list[Contrast]:
+    """The contrasts with the same difference at equal explained class, by Student's t."""
+    cheap = replace(settings, analytic=True, omnibus=False, margin=None, unit="patient")
+    found = disparity_of(replace(observations, label=None), cheap)
+    beside = {(c.kind, c.group, c.reference): c for c in found.contrasts}
+    out = []
+    for c in contrasts:
+        other = beside.get((c.kind, c.group, c.reference))
+        if other is not None and not c.reason:
+            ends = other.estimate, other.ci_low, other.ci_high
+            c = replace(c, adjusted_predicted=ends)
+        out.append(c)
+    return out
+
+
 def intersections(
     values: ArrayLike,
     first: ArrayLike,
     second: ArrayLike,
     *,
     area_share: ArrayLike | None = None,
+    label: ArrayLike | None = None,
     klass: ArrayLike | None = None,
     covariates: pd.DataFrame | None = None,
+    site: ArrayLike | None = None,
     clusters: ArrayLike | None = None,
     margin: float | None = None,
     alpha: float = 0.05,
@@ -236,8 +275,10 @@ def intersections(
         values=values,
         groups=np.asarray(cells, dtype=object),
         area_share=area_share,
+        label=label,
         klass=klass,
         covariates=covariates,
+        site=site,
         clusters=clusters,
     )
     settings = Settings(

@@ -12,9 +12,9 @@ import numpy as np
 
 from gradaudit.stats import linear_model
 from gradaudit.stats.family import Floats
-from gradaudit.subgroups.cluster_model import Hypothesis, ModelLevels, ModelRows, Patients
 from gradaudit.subgroups.contrast import MIN_PATIENTS, Contrast, Kind, guard
 from gradaudit.subgroups.contrast_tests import estimate_all
+from gradaudit.subgroups.model_rows import Hypothesis, ModelLevels, ModelRows, Patients
 from gradaudit.subgroups.settings import Settings
 
 ONE_VALUE = "the attribute has one value from its 10th to its 90th percentile"
