@@ -6,10 +6,10 @@ everywhere.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 
 from gradaudit.errors import ManifestError
+from gradaudit.spelling import did_you_mean
 
 _MOST = 8
 """Labels, classes or rows that a message lists; the others are counted."""
@@ -95,7 +95,8 @@ def foreign_words(
             if rows
             else f"{count} image{'s' * (count != 1)}"
         )
-        words.append(f"{label!r} ({where}{_near(label, classes or ())})")
+        hint = did_you_mean(label, classes or ())
+        words.append(f"{label!r} ({where}{'; ' if hint else ''}{hint})")
     return ", ".join(words) + (f" and {len(foreign) - _MOST} more" if len(foreign) > _MOST else "")
 
 
@@ -106,9 +107,3 @@ def class_words(classes: Sequence[str] | None) -> str:
     return ", ".join(classes[:_MOST]) + (
         f" and {len(classes) - _MOST} more" if len(classes) > _MOST else ""
     )
-
-
-def _near(label: str, classes: Sequence[str]) -> str:
-    folded = {name.casefold(): name for name in classes}
-    near = difflib.get_close_matches(label.casefold(), folded, n=1, cutoff=0.8)
-    return f"; did you mean {folded[near[0]]!r}?" if near else ""

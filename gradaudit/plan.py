@@ -8,7 +8,6 @@ error with the nearest known name.
 from __future__ import annotations
 
 import datetime
-import difflib
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from gradaudit.errors import PlanError
+from gradaudit.spelling import did_you_mean
 
 Role = Literal["attend", "avoid", "neutral"]
 ROLES: tuple[Role, ...] = ("attend", "avoid", "neutral")
@@ -295,8 +295,7 @@ def _problem_line(detail: Any) -> str:
     dotted = ".".join(place)
     if detail["type"] == "extra_forbidden":
         known = _fields_at(place[:-1])
-        near = difflib.get_close_matches(place[-1], known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+        hint = did_you_mean(place[-1], known) or f"known here: {', '.join(known)}"
         return f"{dotted}: no such setting; {hint}"
     got = repr(detail.get("input"))
     return f"{dotted or 'plan'}: {detail['msg']} (got {got if len(got) < 80 else got[:77] + '...'})"

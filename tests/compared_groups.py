@@ -1,11 +1,19 @@
 """Measurements of groups that differ, and a plan for them."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 from scipy.special import expit
 
+from gradaudit.analysis.findings import analysis_of, refuse_unmeasured_names
+from gradaudit.analysis.verdict import audit_verdict
+from gradaudit.cohort.heat_distributions import heat_rows_of
+from gradaudit.cohort.population import take_cohorts
+from gradaudit.disclosure.decision import decide
 from gradaudit.plan import build_plan
-from gradaudit.records import Measurements
+from gradaudit.records import Finding, Measurements
+from gradaudit.result_schema import AuditVerdict, PlannedCell
 
 PLAN = {
     "regions": {"ruler": {"role": "avoid"}, "lesion": {"role": "attend"}},
@@ -79,3 +87,19 @@ def measured(
             )
         )  # fmt: skip
     return Measurements(pd.concat(tables, ignore_index=True), images)
+
+
+class Audited(NamedTuple):
+    """Findings, planned cells and verdict of one analysis."""
+
+    findings: tuple[Finding, ...]
+    cells: tuple[PlannedCell, ...]
+    verdict: AuditVerdict
+
+
+def audited(meas, plan):
+    """An analysis and its verdict, as a report has them, without a run folder."""
+    refuse_unmeasured_names(meas, plan)
+    cohorts = take_cohorts(meas, plan)
+    found = analysis_of(cohorts, decide(cohorts, heat_rows_of(cohorts, plan), plan), plan)
+    return Audited(*vars(found).values(), audit_verdict(found.findings, found.cells, plan))

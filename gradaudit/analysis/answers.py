@@ -16,6 +16,7 @@ from gradaudit.analysis.planned_cells import HEAT, Answer, CellKey, key_of
 from gradaudit.analysis.study import Bools, Draft, Floats, Study
 from gradaudit.cohort.attributes import Attribute
 from gradaudit.cohort.coverage import Sides, could_be_seen, coverage, known_share, sides_of
+from gradaudit.number_text import told_apart
 from gradaudit.stats import linear_model
 from gradaudit.subgroups.contrast import Contrast
 
@@ -81,10 +82,11 @@ def _reservations(
     needed = criteria.min_coverage
     known = known_share(study.cohort, a)
     if known < needed:
-        yield f"the attribute is known for {known:.0%} of the patients ({needed:.0%} are needed)"
+        seen, floor = told_apart(known, needed, 0)
+        yield f"the attribute is known for {seen} of the patients ({floor} are needed)"
     if share is None or share < needed:
-        seen = "none" if share is None else f"{share:.0%}"
-        yield f"it rests on {seen} of the patients of a group ({needed:.0%} are needed)"
+        seen, floor = told_apart(share or 0.0, needed, 0)
+        yield f"it rests on {seen} of the patients of a group ({floor} are needed)"
     elif not _stays_within(study, a, key, draft):
         yield (
             "those who could not be seen could move it out, if they lay at the 10 % or 90 % point "

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from gradaudit.analysis.share_text import apart, one_text, percent
+from gradaudit.number_text import count, one_percent, percent_in_text, told_apart
 from gradaudit.performance.table import classes_of, labels_without_class
 from gradaudit.plan import Plan
 from gradaudit.records import ALL, OTHER_LABELS, UNKNOWN, Measurements
@@ -52,10 +52,10 @@ def _readable(meas: Measurements, plan: Plan, tables: Tables) -> State:
     n, failed = len(meas.images), int((meas.images["status"] != "ok").sum())
     if n == 0:
         return "not_applicable", "There are no images."
-    words = f"{failed} of {n} images could not be used ({percent(failed / n, 1)})."
+    words = f"{count(failed)} of {count(n)} images could not be used ({percent_in_text(failed / n, 1)})."
     return (
         "issue" if failed / n > FAILED_SHARE else "passed"
-    ), words if failed else f"All {n} images could be read."
+    ), words if failed else f"All {count(n)} images could be read."
 
 
 def _duplicates(meas: Measurements, plan: Plan, tables: Tables) -> State:
@@ -66,9 +66,9 @@ def _duplicates(meas: Measurements, plan: Plan, tables: Tables) -> State:
     if repeated:
         return (
             "issue",
-            f"{repeated} rows of the manifest name an image that another row names too: they count more than once.",
+            f"{count(repeated)} rows of the manifest name an image that another row names too: they count more than once.",
         )
-    return "passed", f"No image is named twice among {len(paths)}."
+    return "passed", f"No image is named twice among {count(len(paths))}."
 
 
 def _clusters(meas: Measurements, plan: Plan, tables: Tables) -> State:
@@ -77,7 +77,7 @@ def _clusters(meas: Measurements, plan: Plan, tables: Tables) -> State:
     if declared or (declared is None and clusters < images):
         return (
             "passed",
-            f"{images} images belong to {clusters} clusters, which are the unit of every interval and test.",
+            f"{count(images)} images belong to {count(clusters)} clusters, which are the unit of every interval and test.",
         )
     return "issue", (
         "No cluster (patient, lesion, vehicle) was declared, so every image counts as independent: "
@@ -100,7 +100,7 @@ def _constant(meas: Measurements, plan: Plan, tables: Tables) -> State:
             share = float((levels > 1).sum() / max((levels > 0).sum(), 1))
             if share > 0:
                 (mixed if share > FAILED_SHARE else rare).append(
-                    f"{attribute.name} ({percent(share)} of clusters)"
+                    f"{attribute.name} ({percent_in_text(share)} of clusters)"
                 )
     if mixed:
         return (
@@ -155,7 +155,7 @@ def _known_levels(meas: Measurements, plan: Plan, tables: Tables) -> State:
             r.suppressed for r in tables.flow if (r.attribute, r.level) == (attribute.name, UNKNOWN)
         )
         if share > UNKNOWN_SHARE and not hidden:
-            gaps.append(f"{attribute.name} ({share:.0%} of images)")
+            gaps.append(f"{attribute.name} ({percent_in_text(share)} of images)")
     if gaps:
         return (
             "issue",
@@ -163,7 +163,7 @@ def _known_levels(meas: Measurements, plan: Plan, tables: Tables) -> State:
         )
     return (
         "passed",
-        f"No attribute that is shown lacks its level in more than {UNKNOWN_SHARE:.0%} of the images.",
+        f"No attribute that is shown lacks its level in more than {percent_in_text(UNKNOWN_SHARE)} of the images.",
     )
 
 
@@ -174,11 +174,11 @@ def _known_labels(meas: Measurements, plan: Plan, tables: Tables) -> State:
         return "not_applicable", "The manifest has no labels: model performance is not reported."
     foreign, found = labels_without_class(meas), []
     if missing:
-        found.append(f"The label of {missing} of {len(label)} images is unknown")
+        found.append(f"The label of {count(missing)} of {count(len(label))} images is unknown")
     if foreign:
-        count = sum(map(len, foreign.values()))
+        odd = sum(map(len, foreign.values()))
         found.append(
-            f"{count} of {len(label)} images have a label that is no class of the model ({listed([*map(repr, foreign)])})"
+            f"{count(odd)} of {count(len(label))} images have a label that is no class of the model ({listed([*map(repr, foreign)])})"
         )
     if found:
         needed = "label" in plan.explain.target.split(":")
@@ -199,18 +199,18 @@ def _balanced_exclusion(meas: Measurements, plan: Plan, tables: Tables) -> State
     if spread is None:
         return "not_applicable", "No attribute has two levels with both counts shown."
     (low, a), (high, b) = spread
-    less, more = apart(a, b, 0)
+    less, more = told_apart(a, b, 0)
     words = f"{less} of the images of {_named(low)} could be analysed, {more} of {high.level}"
     if b - a > ANALYSED_GAP:
         return "issue", f"{words}: what is left may differ between the groups for that reason."
-    if percent(a) != percent(b):
+    if percent_in_text(a) != percent_in_text(b):
         return "passed", f"Exclusions are alike across groups; farthest apart: {words}."
     if all(share == 1 for _, share in kept):
         return (
             "passed",
             "Exclusions are alike across groups: every image of every level shown could be analysed.",
         )
-    where = one_text([share for _, share in kept])
+    where = one_percent([share for _, share in kept], 0)
     return (
         "passed",
         f"Exclusions are alike across groups: {where or 'the same part'} of the images could be analysed in every level shown.",
@@ -225,11 +225,11 @@ def _comparable_size(meas: Measurements, plan: Plan, tables: Tables) -> State:
         spread = _widest(sizes, lambda low, high: high / low)
         if spread is not None:
             (low, a), (high, b) = spread
-            less, more = apart(a, b, 1)
+            less, more = told_apart(a, b, 1)
             words = (
                 f"{region} covers {more} of the image in {_named(high)} and {less} in {low.level}"
             )
-            found.append((b / a, words, percent(a, 1) != percent(b, 1)))
+            found.append((b / a, words, percent_in_text(a, 1) != percent_in_text(b, 1)))
     if not found:
         return "not_applicable", "No region has a size in two levels of an attribute."
     found.sort(key=lambda size: -size[0])
@@ -267,7 +267,7 @@ def _comparable_labels(meas: Measurements, plan: Plan, tables: Tables) -> State:
     if not spreads:
         return "not_applicable", "Label shares are not known for two levels of an attribute."
     gap, label, ((low, a), (high, b)) = max(spreads, key=lambda s: s[0])
-    less, more = apart(a, b, 0)
+    less, more = told_apart(a, b, 0)
     known = {OTHER_LABELS: "the rarer labels together make up", UNKNOWN: "unknown labels make up"}
     words = f"{known.get(label, f'label {label} makes up')} {more} of {_named(high)} and {less} of {low.level}"
     if gap > PREVALENCE_GAP:
@@ -275,7 +275,7 @@ def _comparable_labels(meas: Measurements, plan: Plan, tables: Tables) -> State:
             "issue",
             f"The mix of labels differs between groups ({words}): maps differ by class, so read the differences at equal class.",
         )
-    if percent(a) == percent(b):
+    if percent_in_text(a) == percent_in_text(b):
         return "passed", "The mix of labels is the same in every level shown."
     return "passed", f"The mix of labels is alike; farthest apart: {words}."
 
@@ -294,7 +294,7 @@ def _comparable_undefined(meas: Measurements, plan: Plan, tables: Tables) -> Sta
             "The share of undefined heat is not shown for two levels of an attribute.",
         )
     (low, a), (high, b) = max(spreads, key=lambda pair: pair[1][1] - pair[0][1])
-    less, more = apart(a, b, 1)
+    less, more = told_apart(a, b, 1)
     methods, targets = (
         len({getattr(r, name) for r, _ in rows}) > 1 for name in ("method", "target")
     )
@@ -305,7 +305,7 @@ def _comparable_undefined(meas: Measurements, plan: Plan, tables: Tables) -> Sta
             "issue",
             f"Undefined heat differs between groups: {words}. The shares compare those that are left.",
         )
-    if percent(a, 1) != percent(b, 1):
+    if percent_in_text(a, 1) != percent_in_text(b, 1):
         return (
             "passed",
             f"Undefined heat is about as frequent in every group shown; farthest apart: {words}.",
@@ -324,7 +324,7 @@ def _spreads_by_place(rows: Sequence[tuple[HeatRow, float]]) -> list[_Spread]:
 def _equally_undefined(shares: Sequence[float]) -> str:
     if not any(shares):
         return "No heat map of any level shown is undefined."
-    where = one_text(shares, 1)
+    where = one_percent(shares, 1)
     return f"Undefined heat is equally frequent in every level shown{f': {where} of the heat maps' if where else ''}."
 
 
@@ -339,7 +339,7 @@ def _resolved(meas: Measurements, plan: Plan, tables: Tables) -> State:
     shares = below.groupby(present["region"]).mean()
     named = f"a cell of the {grid[0]} × {grid[1]} heat map" if grid else "a cell of the heat map"
     coarse = [
-        f"{name} in {percent(share)} of the images that have it"
+        f"{name} in {percent_in_text(share)} of the images that have it"
         for name, share in shares.items()
         if share > COARSE_SHARE
     ]
@@ -350,7 +350,7 @@ def _resolved(meas: Measurements, plan: Plan, tables: Tables) -> State:
         )
     return (
         "passed",
-        f"Regions are larger than {named} in at least {1 - COARSE_SHARE:.0%} of the images that have them.",
+        f"Regions are larger than {named} in at least {percent_in_text(1 - COARSE_SHARE)} of the images that have them.",
     )
 
 
@@ -371,16 +371,16 @@ def _performance_alike(meas: Measurements, plan: Plan, tables: Tables) -> State:
     if spread is None:
         return "not_applicable", "Accuracy is not known for two levels of an attribute."
     (low, a), (high, b) = spread
-    less, more = apart(a, b, 0)
+    less, more = told_apart(a, b, 0)
     words = f"accuracy is {less} in {_named(low)} and {more} in {high.level}"
     if b - a > PREVALENCE_GAP:
         return (
             "issue",
             f"The model performs differently between groups ({words}): maps of wrong or unsure predictions tend to be more diffuse.",
         )
-    if percent(a) != percent(b):
+    if percent_in_text(a) != percent_in_text(b):
         return "passed", f"The model performs alike; farthest apart: {words}."
-    where = one_text([r.estimate for r in known if r.estimate is not None])
+    where = one_percent([r.estimate for r in known if r.estimate is not None], 0)
     return (
         "passed",
         f"The model performs alike: accuracy is {where or 'the same'} in every level shown.",

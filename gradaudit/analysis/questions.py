@@ -18,6 +18,7 @@ import pandas as pd
 from gradaudit.analysis.study import NOBODY, Bools, Draft, Floats, Study
 from gradaudit.cohort.attributes import Attribute
 from gradaudit.disclosure.small_cells import is_small
+from gradaudit.number_text import points
 from gradaudit.outcomes import secondary_outcomes
 from gradaudit.records import CROSS
 from gradaudit.registry import Family
@@ -244,7 +245,7 @@ def _shrunken_notes(found: Disparity) -> dict[str, tuple[str, ...]]:
         np.array([c.estimate for c in against_rest]), np.array([c.se for c in against_rest])
     )
     return {
-        c.group: (f"shrunken for display: {_signed(float(p))} points",)
+        c.group: (f"shrunken for display: {points(float(p))} points",)
         for c, p in zip(against_rest, pulled, strict=True)
     }
 
@@ -279,7 +280,7 @@ def _with_bounds(study: Study, draft: Draft) -> Draft:
     small = any(is_small(n, study.plan.privacy.min_cell) for n in counts)
     if low is None or high is None or small:
         return draft
-    ends = f"{_signed(low.estimate)} and {_signed(high.estimate)} points"
+    ends = f"{points(low.estimate)} and {points(high.estimate)} points"
     text = f"undefined heat counted as 0 or 1 in opposite directions leaves it between {ends}"
     return replace(draft, notes=(*draft.notes, text))
 
@@ -319,7 +320,3 @@ def _analytic(
         analytic=True,
     )
     return next((c for c in found.contrasts if not c.reason), None)
-
-
-def _signed(share: float) -> str:
-    return f"{100 * share:+.1f}".replace("-", "−")

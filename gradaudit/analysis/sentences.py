@@ -10,6 +10,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from gradaudit.number_text import (
+    count,
+    decimal,
+    declared_percent,
+    declared_points,
+    interval,
+    is_known,
+    p_in_text,
+    percent_in_text,
+    percent_number,
+    points,
+    share_digits,
+    share_interval,
+)
 from gradaudit.outcomes import outcome
 from gradaudit.plan import Plan
 from gradaudit.records import REASONS, CellState, Finding, Interval
@@ -88,8 +102,8 @@ def _n(f: Finding, reference: bool = False) -> str:
     images, clusters = (
         (f.n_images_reference, f.n_clusters_reference) if reference else (f.n_images, f.n_clusters)
     )
-    return f"n = {images:,}" + (
-        f" images of {clusters:,} cluster{'s' * (clusters != 1)}" if clusters != images else ""
+    return f"n = {count(images)}" + (
+        f" images of {count(clusters)} cluster{'s' * (clusters != 1)}" if clusters != images else ""
     )
 
 
@@ -152,10 +166,12 @@ def _mean_words(f: Finding, mean: Interval) -> str:
 
 
 def _mean_interval(f: Finding, mean: Interval, alpha: float) -> str:
-    if mean.low is None or mean.high is None:
-        return ""
-    low, high = (mean.low, mean.high) if _is_ratio(f) else (max(mean.low, 0.0), min(mean.high, 1.0))
-    return f"{100 * (1 - alpha):g} % CI {_value(f, low).removesuffix(' %')}–{_value(f, high).removesuffix(' %')}, "
+    ends = (
+        interval(mean.low, mean.high, decimal, "–")
+        if _is_ratio(f)
+        else share_interval(mean.low, mean.high, _share_number, "–")
+    )
+    return f"{declared_percent(1 - alpha, space=' ')} CI {ends}, " if ends else ""
 
 
 def _is_ratio(f: Finding) -> bool:
@@ -163,46 +179,38 @@ def _is_ratio(f: Finding) -> bool:
 
 
 def _value(f: Finding, value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.2f}" if _is_ratio(f) else f"{100 * value:.{0 if abs(value) >= 0.1 else 1}f} %"
+    return decimal(value) if _is_ratio(f) else percent_in_text(value, share_digits(value))
 
 
-def _difference(f: Finding, interval: Interval) -> str:
+def _share_number(share: float) -> str:
+    return percent_number(share, share_digits(share))
+
+
+def _difference(f: Finding, found: Interval) -> str:
     """ "+19 points (+14 to +24)"; ratios without "points"."""
-    if interval.estimate is None:
+    if found.estimate is None:
         return "an unknown amount"
-    digits = 0 if not _is_ratio(f) and abs(interval.estimate) >= 0.1 else 1
-    both = (
-        f" ({_signed(f, interval.low, digits)} to {_signed(f, interval.high, digits)})"
-        if interval.low is not None and interval.high is not None
-        else ""
-    )
-    return f"{_signed(f, interval.estimate, digits)}{'' if _is_ratio(f) else ' points'}{both}"
+    digits = share_digits(found.estimate)
+
+    def worded(value: float) -> str:
+        return decimal(value, signed=True) if _is_ratio(f) else points(value, digits)
+
+    ends = interval(found.low, found.high, worded)
+    unit = "" if _is_ratio(f) else " points"
+    return f"{worded(found.estimate)}{unit}{f' ({ends})' if ends else ''}"
 
 
-def _signed(f: Finding, value: float, digits: int) -> str:
-    text = f"{value:+.2f}" if _is_ratio(f) else f"{100 * value:+.{digits}f}"
-    return text.replace("-", "−") if float(text) else text[1:]
-
-
-def _points(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.3g}"
+def _points(share: float) -> str:
+    return points(share, share_digits(share), signed=False)
 
 
 def _p(value: float | None) -> str:
-    return (
-        ""
-        if value is None
-        else " (adjusted p < 0.001)"
-        if value < 0.001
-        else f" (adjusted p = {value:.3f})"
-    )
+    return f" (adjusted {p_in_text(value)})" if is_known(value) else ""
 
 
 def _decision(f: Finding) -> str:
     """What the numbers decide, for every state."""
-    p, margin = _p(f.test.p_adjusted), f"the declared margin of {_points(f.margin)} points"
+    p, margin = _p(f.test.p_adjusted), f"the declared margin of {declared_points(f.margin)} points"
     if f.test.family == "exploratory":
         return f"A signal{p}, not a verdict." if f.shown else f"No signal{p}."
     if f.state is CellState.BEYOND:
@@ -234,9 +242,8 @@ def _worse_off(f: Finding) -> str:
 def _power(f: Finding) -> str:
     if f.mde80 is None:
         return "neither a disparity nor its absence is shown."
-    return (
-        f"data of this size would show a difference of {_points(f.mde80)} points in 80 % of audits."
-    )
+    size = decimal(f.mde80) if _is_ratio(f) else f"{_points(f.mde80)} points"
+    return f"data of this size would show a difference of {size} in 80 % of audits."
 
 
 def reason_of_cell(cell: PlannedCell) -> str:

@@ -27,6 +27,7 @@ from gradaudit.attribution.targets import TargetContext, resolve_target
 from gradaudit.errors import InputError
 from gradaudit.metrics.upsampling import upsample
 from gradaudit.models.inputs_outputs import Inputs
+from gradaudit.number_text import decimal, percent_in_text, plain_number, share_percent
 
 
 @dataclass(frozen=True)
@@ -279,7 +280,7 @@ def neuron_lines(
     answers : per channel of the layer, from ``names_by_group`` or ``names_by_region``
     """
     lines = [
-        f"  these {len(neurons)} channels hold {sum(abs(neuron.share) for neuron in neurons):.0%} of the whole"
+        f"  these {len(neurons)} channels hold {percent_in_text(sum(abs(neuron.share) for neuron in neurons))} of the whole"
     ]
     named = any(answer is not None for answer in answers)
     for words, side in (
@@ -289,17 +290,18 @@ def neuron_lines(
         lines.append(f"  {words}:" + ("" if side else " none of them"))
         for neuron in side:
             driven = ", ".join(
-                f"{class_name(k)} (+{rise:.2g})"
+                f"{class_name(k)} (+{plain_number(rise, 2)})"
                 for k, rise in zip(neuron.classes, neuron.rises, strict=True)
             )
             answer = answers[neuron.channel]
             answered = (
-                f"answers to {answer.word} ({answer.strength:.2f})"
+                f"answers to {answer.word} ({decimal(answer.strength)})"
                 if answer
                 else "answers to nothing in particular"
                 if named
                 else ""
             )
-            text = f"    channel {neuron.channel:<5d}{neuron.share:+7.1%}   drives {driven or 'no class'}"
+            share = share_percent(neuron.share, signed=True, space=" ")
+            text = f"    channel {neuron.channel:<5d}{share:>8}   drives {driven or 'no class'}"
             lines.append(text + (f"; {answered}" if answered else ""))
     return lines

@@ -4,7 +4,6 @@ grid in a layer's output.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gradaudit.errors import LayerError
+from gradaudit.spelling import nearest_names
 
 _MOST_PREFIX_TOKENS = (
     16  # class, distillation and register tokens before the patches; the largest known model has 9
@@ -123,10 +123,8 @@ def find_layer(module: nn.Module, layer: str) -> nn.Module:
     if layer in layers and layer:
         found: nn.Module = layers[layer]
         return found
-    near = (
-        difflib.get_close_matches(layer, list(layers), n=5)
-        or [name for name in layers if name][-5:]
-    )
+    named = [name for name in layers if name]
+    near = nearest_names(layer, named, most=5) or named[-5:]
     raise LayerError(
         f"The model has no layer {layer!r}; near names: {', '.join(near)}. `gradaudit layers` lists all that can be explained."
     )

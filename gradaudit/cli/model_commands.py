@@ -22,6 +22,7 @@ from gradaudit.cli.options import (
 from gradaudit.cli.output import command_line, progress_bar
 from gradaudit.cli.plans import loaded_model, with_flags
 from gradaudit.errors import PlanError
+from gradaudit.number_text import share_percent
 from gradaudit.plan import Plan, read_plan
 
 if TYPE_CHECKING:
@@ -314,7 +315,7 @@ def _print_layers(listed: LayerList, named: str) -> None:
             row.kind,
             grid,
             str(row.channels),
-            f"{row.depth:.0%}",
+            share_percent(row.depth, 0, space=""),  # one word, so that a row splits into columns
             reaches,
             " ".join(marks),
         )

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from gradaudit.cohort.population import level_groups, method_targets
+from gradaudit.number_text import significant
 from gradaudit.plan import Plan
 from gradaudit.records import Measurements
 from gradaudit.result_schema import AttributeFacts, GalleryItem
@@ -212,7 +213,7 @@ def _heat_grids(
         grid = heat.reshape(int(str(row.height)), int(str(row.width)))
         # four significant digits draw the same picture and keep result.json small
         grids[str(row.image_id)] = tuple(
-            tuple(float(f"{v:.4g}") if np.isfinite(v) else 0.0 for v in line) for line in grid
+            tuple(significant(v, 4) if np.isfinite(v) else 0.0 for v in line) for line in grid
         )
     return grids
 

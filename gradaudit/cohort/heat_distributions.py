@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from gradaudit.cohort.population import Array, Cohort, finite_mean, take_cohort, take_cohorts
+from gradaudit.number_text import significant
 from gradaudit.plan import Plan
 from gradaudit.records import Cell, Finding, Measurements
 from gradaudit.result_schema import HeatRow, MeanMap, PerformanceRow
@@ -298,4 +299,4 @@ def _grid(values: Array) -> tuple[tuple[float, ...], ...]:
 
     The picture is the same, and the result stays small.
     """
-    return tuple(tuple(float(f"{v:.4g}") for v in line) for line in values)
+    return tuple(tuple(significant(v, 4) for v in line) for line in values)

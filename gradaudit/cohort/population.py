@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from gradaudit.number_text import plain_number, significant
 from gradaudit.plan import Plan, measured_target
 from gradaudit.records import ALL, UNKNOWN, Measurements
 from gradaudit.result_schema import AttributeFacts
@@ -132,9 +133,9 @@ def _ranges(numbers: pd.Series[Any]) -> tuple[pd.Series[Any], list[str]]:
     text = pd.Series([None] * len(numbers), index=numbers.index, dtype=object)
     if known.empty:
         return text, []
-    cuts = sorted({float(f"{q:.3g}") for q in np.quantile(known, [0.25, 0.5, 0.75])})
+    cuts = sorted({significant(q, 3) for q in np.quantile(known, [0.25, 0.5, 0.75])})
     cuts = [cut for cut in cuts if known.min() < cut <= known.max()]
-    words = [f"{cut:g}" for cut in cuts]
+    words = [plain_number(cut) for cut in cuts]
     between = [f"{a} to below {b}" for a, b in pairwise(words)]
     labels = [f"below {words[0]}", *between, f"{words[-1]} and over"] if cuts else ["any value"]
     text[known.index] = np.array(labels, dtype=object)[

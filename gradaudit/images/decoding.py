@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from gradaudit.errors import GradauditError, ImageError, MissingExtraError
+from gradaudit.number_text import plain_number
 
 Size = tuple[int, int]
 FloatArray = NDArray[np.float32]
@@ -206,7 +207,8 @@ def _checked_float(image: Image.Image) -> Image.Image:
         kind = "32-bit integer" if image.mode == "I" else "float"
         raise ImageError(
             "unreadable",
-            f"{kind} pixels from {low:g} to {high:g} have no declared white. Store them as 8 or 16 bits, or as floats in [0, 1].",
+            f"{kind} pixels from {plain_number(low)} to {plain_number(high)} have no declared white. "
+            "Store them as 8 or 16 bits, or as floats in [0, 1].",
         )
     return image.copy()
 

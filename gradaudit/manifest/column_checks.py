@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections import Counter
@@ -13,17 +12,17 @@ from gradaudit.manifest.draft import (
     CONTROL,
     PARTS,
     ManifestDraft,
-    nearest_names,
     repeated_cells,
-    spelling_hint,
     spellings_of,
 )
 from gradaudit.manifest.file_paths import IMAGE_TYPES
 from gradaudit.manifest.rules import as_problem
 from gradaudit.manifest.table_formats import as_number
+from gradaudit.number_text import count
 from gradaudit.plan import SubgroupPlan
 from gradaudit.records import Problem
 from gradaudit.regions.derived import derivation_faults
+from gradaudit.spelling import did_you_mean, hint_in_brackets, nearest_names
 
 UNBUILT_ATTRIBUTES = frozenset({"ita", "brightness", "resolution"})
 """Attributes that might be expected to be measured from the images, and are not yet.
@@ -61,7 +60,7 @@ def _image_hint(draft: ManifestDraft) -> str:
         return " (the first line looks like data, and should be a header)"
     words = {column.casefold(): column for column in reversed(draft.raw)}
     near = next((words[word] for word in COLUMN_WORDS["image"] if word in words), None)
-    return f" (did you mean {near!r}?)" if near else spelling_hint("image", draft.raw)
+    return f" (did you mean {near!r}?)" if near else hint_in_brackets("image", draft.raw)
 
 
 def _is_bad_name(column: str) -> bool:
@@ -80,7 +79,7 @@ def _likely_column(draft: ManifestDraft, part: str, mapped: Collection[str]) -> 
         for column in reversed(draft.raw)
         if column not in draft.table and column not in mapped
     }
-    words = (*COLUMN_WORDS[part], *difflib.get_close_matches(part, free, cutoff=0.8))
+    words = (*COLUMN_WORDS[part], *nearest_names(part, free, most=3, cutoff=0.8))
     return next((free[word] for word in words if word in free), None)
 
 
@@ -97,7 +96,7 @@ def _misspelt(column: str) -> str | None:
             close = (
                 folded[:3] == kind[:3]
                 and not folded.startswith(kind)
-                and difflib.SequenceMatcher(None, folded, kind).ratio() >= 0.8
+                and nearest_names(folded, [kind], cutoff=0.8) != []
             )
             if found and name.strip() and (same or close):
                 return f"{kind}.{name.strip()}"
@@ -134,11 +133,13 @@ def _check_planned_columns(
         column = f"subgroup.{name}"
         if column not in present:
             rule = "unbuilt_attribute" if name in UNBUILT_ATTRIBUTES else "plan_subgroup"
-            yield as_problem(rule, column=column, name=name, hint=spelling_hint(name, attributes))
+            yield as_problem(
+                rule, column=column, name=name, hint=hint_in_brackets(name, attributes)
+            )
     for name in draft.plan.regions:
         column = f"region.{name}"
         if column not in present and name not in derived:
-            hint = spelling_hint(name, regions)
+            hint = hint_in_brackets(name, regions)
             yield as_problem("plan_region", column=column, name=name, hint=hint)
 
 
@@ -154,10 +155,10 @@ def _check_planned_analysis(draft: ManifestDraft, attributes: Sequence[str]) -> 
     columns |= {"label", "cluster"} & {*draft.table}
     for name in analysis.covariates:
         if name not in columns:
-            hint = spelling_hint(name, columns)
+            hint = hint_in_brackets(name, sorted(columns))
             yield as_problem("plan_covariate", example=repr(name), hint=hint)
     if analysis.pairs is not None and analysis.pairs not in carried:
-        hint = spelling_hint(analysis.pairs, carried)
+        hint = hint_in_brackets(analysis.pairs, carried)
         yield as_problem("plan_pairs", example=repr(analysis.pairs), hint=hint)
 
 
@@ -170,7 +171,7 @@ def _check_roles(
             yield as_problem(
                 "plan_confirmatory",
                 example=repr(name),
-                hint=spelling_hint(name, [*regions, *derived]),
+                hint=hint_in_brackets(name, [*regions, *derived]),
             )
         elif plan.region_role(name) == "neutral":
             yield as_problem("neutral_confirmatory", example=repr(name), name=name)
@@ -218,13 +219,13 @@ def check_labels(draft: ManifestDraft) -> Iterator[Problem]:
             shown = ", ".join(classes[:8]) + (", ..." if len(classes) > 8 else "")
             counts = Counter(labels[i] for i in odd).most_common()
             found = ", ".join(
-                f"{label!r} in {count:,} row{'s' * (count != 1)}" for label, count in counts[:8]
+                f"{label!r} in {count(n)} row{'s' * (n != 1)}" for label, n in counts[:8]
             ) + ", ..." * (len(counts) > 8)
             yield draft.problem(
                 "unknown_label",
                 odd,
                 "label",
-                nearest_names(labels[odd[0]], classes),
+                did_you_mean(labels[odd[0]], classes),
                 expected=shown,
                 found=found,
             )
@@ -240,7 +241,7 @@ def check_labels(draft: ManifestDraft) -> Iterator[Problem]:
         yield as_problem(
             "plan_positive_class",
             example=repr(positive),
-            hint=spelling_hint(positive, choices),
+            hint=hint_in_brackets(positive, choices),
             expected=", ".join(choices[:8]),
         )
 
@@ -264,7 +265,7 @@ def check_attributes(draft: ManifestDraft) -> Iterator[Problem]:
             yield as_problem(
                 "one_level",
                 column=column,
-                example=f"{next(iter(levels))!r} in {levels.total():,} rows",
+                example=f"{next(iter(levels))!r} in {count(levels.total())} rows",
             )
 
 
@@ -297,7 +298,7 @@ def _check_levels(
                 "unknown_level",
                 odd,
                 column,
-                nearest_names(cells[odd[0]], order),
+                did_you_mean(cells[odd[0]], order),
                 expected=", ".join(order),
             )
         for level in order:
@@ -317,7 +318,7 @@ def _check_levels(
             "plan_reference",
             column=column,
             example=repr(setting.reference),
-            hint=spelling_hint(setting.reference, levels),
+            hint=hint_in_brackets(setting.reference, levels),
         )
 
 
@@ -329,14 +330,12 @@ def _check_clusters_of(
     pairs = {
         pair for pair in zip(draft.table["cluster"], draft.table[column], strict=True) if all(pair)
     }
-    several = {
-        cluster for cluster, count in Counter(cluster for cluster, _ in pairs).items() if count > 1
-    }
+    several = {cluster for cluster, n in Counter(cluster for cluster, _ in pairs).items() if n > 1}
     rows = [i for i, cluster in enumerate(draft.table["cluster"]) if cluster in several]
     if rows:
         cluster = draft.table["cluster"][rows[0]]
         found = ", ".join(sorted(repr(cell) for other, cell in pairs if other == cluster))
-        remark = f"cluster {cluster!r} has {found}; {len(several):,} such clusters"
+        remark = f"cluster {cluster!r} has {found}; {count(len(several))} such clusters"
         yield draft.problem(
             "spread_attribute", rows, column, remark, name=column.removeprefix("subgroup.")
         )

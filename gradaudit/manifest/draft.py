@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gradaudit.manifest.rules import as_problem
 from gradaudit.manifest.table_formats import Columns, as_number
+from gradaudit.number_text import count
 from gradaudit.plan import Plan
 from gradaudit.records import Problem
 
@@ -57,19 +57,6 @@ class ManifestDraft:
         )
 
 
-def nearest_names(name: str, known: Iterable[str]) -> str:
-    """A question that offers known names close to ``name``, ignoring case; "" if none is close."""
-    folded = {other.casefold(): other for other in known}
-    near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.7)
-    return f"did you mean {folded[near[0]]!r}?" if near else ""
-
-
-def spelling_hint(name: str, known: Iterable[str]) -> str:
-    """``nearest_names`` in brackets, to be added to a sentence."""
-    near = nearest_names(name, known)
-    return f" ({near})" if near else ""
-
-
 def repeated_cells(cells: Mapping[int, str]) -> list[list[int]]:
     """Groups of positions whose cells are equal; cells that occur once are left out."""
     if len(set(cells.values())) == len(cells):
@@ -94,7 +81,7 @@ def spellings_of(draft: ManifestDraft, column: str) -> Iterator[Problem]:
     if rows:
         found = same[plain_spelling(draft.table[column][rows[0]])]
         remark = ", ".join(
-            f"{cell!r} in {counts[cell]:,} row{'s' * (counts[cell] != 1)}" for cell in found
+            f"{cell!r} in {count(counts[cell])} row{'s' * (counts[cell] != 1)}" for cell in found
         )
         yield draft.problem(
             "level_spellings", rows, column, remark, name=column.partition(".")[2] or "..."

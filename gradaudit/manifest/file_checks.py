@@ -16,6 +16,7 @@ from gradaudit.manifest.file_paths import (
     why_not,
 )
 from gradaudit.manifest.rules import as_problem
+from gradaudit.number_text import count
 from gradaudit.records import Problem
 from gradaudit.regions.text import RegionSource, RegionTextError, is_url, parse_region
 
@@ -151,8 +152,8 @@ def _check_masks(
             users[source.path].add(images[i])
     shared = [i for i, source in sources.items() if len(users.get(source.path, ())) > 1]
     if shared:
-        count = len(users[sources[shared[0]].path])
-        yield draft.problem("shared_mask", shared, column, f"{count:,} images")
+        sharing = len(users[sources[shared[0]].path])
+        yield draft.problem("shared_mask", shared, column, f"{count(sharing)} images")
 
 
 # ── files ─────────────────────────────────────────────────────────────────────────────────────────

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import os
 from collections import defaultdict
@@ -11,7 +10,9 @@ from pathlib import Path
 
 import fsspec
 
+from gradaudit.number_text import count
 from gradaudit.regions.text import is_url
+from gradaudit.spelling import nearest_names
 
 IMAGE_TYPES = (
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".dcm", ".dicom",
@@ -70,11 +71,11 @@ def nearest_file(path: str, root: Path) -> str:
     names = sorted(file_names(folder))[:20_000]
     stem = os.path.splitext(name)[0].casefold()
     same = [other for other in names if os.path.splitext(other)[0].casefold() == stem]
-    near = same or difflib.get_close_matches(name, names[:2_000], n=1, cutoff=0.8)
+    near = same or nearest_names(name, names[:2_000], cutoff=0.8)
     return (
         f"the folder has {near[0]!r}"
         if near
-        else f"the folder has {len(names):,} other files"
+        else f"the folder has {count(len(names))} other files"
         if names
         else "the folder is empty"
     )

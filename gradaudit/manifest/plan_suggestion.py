@@ -33,6 +33,7 @@ from gradaudit.manifest.table_formats import (
     known_text,
     read_table,
 )
+from gradaudit.number_text import count, plain_number
 from gradaudit.plan import build_plan
 from gradaudit.records import Problem
 from gradaudit.regions.text import MASK_TYPES, RegionTextError, is_url, parse_region
@@ -65,7 +66,7 @@ def suggest_plan(path: str | Path) -> str:
         + [*drawn, *masks]
     )
     text = [
-        f"# A starting plan for {path.name} ({len(lines):,} rows, {len(raw)} columns). Each guess says why: check every line, above all",
+        f"# A starting plan for {path.name} ({count(len(lines))} rows, {len(raw)} columns). Each guess says why: check every line, above all",
         "# the cluster (what may be taken as independent) and the roles of the regions.",
         *_section("columns", columns),
         *_section("columns.subgroups", groups),
@@ -330,7 +331,7 @@ def _guess_parts(raw: Columns, used: set[str]) -> list[str]:
         why = (
             "unique"
             if part == "id"
-            else f"its name; {len(levels):,} values in {len(raw[near[0]]):,} rows"
+            else f"its name; {count(len(levels))} values in {count(len(raw[near[0]]))} rows"
         )
         why += (
             f": {_listed(levels)}" if part == "label" else ""
@@ -368,7 +369,8 @@ def _guess_subgroups(raw: Columns, used: set[str]) -> tuple[list[str], list[str]
         )
         why = f"{len(levels)} levels: {_listed(level for level, _ in levels.most_common())}"
         if len(levels) > FEW_LEVELS:
-            why = f"numbers from {min(map(float, levels)):g} to {max(map(float, levels)):g}"
+            numbers = sorted(map(float, levels))
+            why = f"numbers from {plain_number(numbers[0])} to {plain_number(numbers[-1])}"
             settings += ["", f"[subgroups.{_key(name)}]", _entry("kind", "continuous", why)]
         elif ORDER_WORD.search(column):
             order = sorted(

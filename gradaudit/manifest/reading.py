@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from gradaudit.manifest.draft import PARTS, ManifestDraft, spelling_hint
+from gradaudit.manifest.draft import PARTS, ManifestDraft
 from gradaudit.manifest.file_checks import region_sources
 from gradaudit.manifest.file_paths import absent_files
 from gradaudit.manifest.plan_suggestion import suggest_plan
@@ -29,9 +29,11 @@ from gradaudit.manifest.table_formats import (
     read_table,
 )
 from gradaudit.manifest.validation import CHECKS
+from gradaudit.number_text import count
 from gradaudit.plan import Plan, SubgroupPlan
 from gradaudit.records import Problem, Sample
 from gradaudit.regions.text import RegionSource, is_url
+from gradaudit.spelling import hint_in_brackets
 
 __all__ = ["RULES", "Manifest", "read_manifest", "render_problems", "suggest_plan"]
 
@@ -77,12 +79,12 @@ class Manifest:
 
     def _sentence(self) -> str:
         clusters = self.table["cluster"].nunique()
-        unit = f"{clusters:,} clusters" if self.cluster_declared else "each its own cluster"
+        unit = f"{count(clusters)} clusters" if self.cluster_declared else "each its own cluster"
         attributes, regions = (
             ", ".join(self.attributes) or "none",
             ", ".join(self.region_names) or "none",
         )
-        return f"{len(self):,} images, {unit}; attributes: {attributes}; regions: {regions}"
+        return f"{count(len(self))} images, {unit}; attributes: {attributes}; regions: {regions}"
 
     def _repr_html_(self) -> str:
         """Counts of every level and region; for notebooks."""
@@ -90,18 +92,22 @@ class Manifest:
         for name in self.attributes:
             levels = Counter(sample.subgroups[name] for sample in self.samples)
             known = [
-                f"{level} {count:,}"
-                for level, count in sorted(levels.items(), key=lambda item: -item[1])
+                f"{level} {count(n)}"
+                for level, n in sorted(levels.items(), key=lambda item: -item[1])
                 if level is not None
             ][:12]
             shown = " · ".join([*known, *(["…"] if len(levels) > 13 else [])])
             rows.append(
-                (f"subgroup.{name}", shown, f"{levels[None]:,} unknown" if levels[None] else "")
+                (
+                    f"subgroup.{name}",
+                    shown,
+                    f"{count(levels[None])} unknown" if levels[None] else "",
+                )
             )
         for name in self.region_names:
-            count = sum(name in sample.regions for sample in self.samples)
+            n = sum(name in sample.regions for sample in self.samples)
             column = f"region.{name}" in self.table
-            rows.append((f"region.{name}", f"annotated in {count:,}" if column else "derived", ""))
+            rows.append((f"region.{name}", f"annotated in {count(n)}" if column else "derived", ""))
         cells = "".join(
             "<tr>"
             + "".join(f"<td style='text-align:left'>{html.escape(cell)}</td>" for cell in row)
@@ -226,7 +232,7 @@ def _arranged(
     }
     for part, column in mapped.items():
         if column not in raw:
-            example, hint = f"{part} = {column!r}", spelling_hint(column, raw)
+            example, hint = f"{part} = {column!r}", hint_in_brackets(column, raw)
             problems.append(as_problem("plan_column", column=column, example=example, hint=hint))
         table[part] = raw.get(column, [])
     for part, template in templates.items():
@@ -327,7 +333,7 @@ def _filled(
     names = [name for _, name, _ in parts if name is not None]
     unknown = [name for name in names if name not in raw]
     if unknown:
-        why = f"there is no column {unknown[0]!r}{spelling_hint(unknown[0], raw)}"
+        why = f"there is no column {unknown[0]!r}{hint_in_brackets(unknown[0], raw)}"
     elif not names:
         why = why or "it names no column, so every row would be the same"
     if why:

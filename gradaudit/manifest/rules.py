@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gradaudit.errors import ManifestError
+from gradaudit.number_text import count
 from gradaudit.records import Problem
 from gradaudit.regions.derived import OPERATIONS
 from gradaudit.regions.text import MASK_TYPES
@@ -218,7 +219,7 @@ def manifest_error(path: Path, problems: Sequence[Problem]) -> ManifestError:
     errors = [problem for problem in ordered if not RULES[problem.rule].warning]
     rows = len({row for problem in errors for row in problem.rows})
     counted = f"{len(errors)} problem{'s' * (len(errors) != 1)}" + (
-        f" in {rows:,} row{'s' * (rows != 1)}" if rows else ""
+        f" in {count(rows)} row{'s' * (rows != 1)}" if rows else ""
     )
     warned = len(ordered) - len(errors)
     more = f", and {warned} warning{'s' * (warned != 1)}" if warned else ""
@@ -242,7 +243,7 @@ def _paragraph(problem: Problem) -> str:
         where.append(f"column {problem.column!r}")
     if problem.rows:
         where.append(
-            f"{problem.count:,} row{'s' * (problem.count != 1)}: {_row_list(problem.rows)}"
+            f"{count(problem.count)} row{'s' * (problem.count != 1)}: {_row_list(problem.rows)}"
         )
     lines = [" | ".join(where), problem.message]
     lines += [f"Example: {problem.example}"] if problem.example else []

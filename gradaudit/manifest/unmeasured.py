@@ -6,13 +6,13 @@ shown.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gradaudit.errors import PlanError
 from gradaudit.plan import Plan, measured_target
 from gradaudit.regions.derived import parse_derivation
+from gradaudit.spelling import hint_in_brackets
 
 MOST_NAMES = 12
 """Names listed in one line of a message; the rest is counted."""
@@ -155,14 +155,7 @@ _CHECKS = (_attributes, _levels, _regions, _explanations, _columns, _classes)
 
 
 def _missing(what: str, name: str, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(
-        name.casefold(), {other.casefold(): other for other in known}, n=1, cutoff=0.7
-    )
-    hint = (
-        f" (did you mean {next(other for other in known if other.casefold() == near[0])!r}?)"
-        if near
-        else ""
-    )
+    hint = hint_in_brackets(name, known)
     return (
         f"{what}{hint}; it has: {_listed(sorted(known) if isinstance(known, set) else list(known))}"
     )

@@ -20,6 +20,7 @@ from gradaudit.attribution.explanation import explain
 from gradaudit.models.borrowing import borrowed
 from gradaudit.models.classifier import Classifier
 from gradaudit.models.inputs_outputs import call
+from gradaudit.number_text import plain_number
 
 TOLERANCE = 1e-5
 """Largest difference of a map, relative to its largest absolute value, and of the scores relative
@@ -73,10 +74,12 @@ def accelerated(
             clf = candidate
             kept.append(words)
             said.append(
-                f"{words}: maps and scores of {len(images)} images within {tolerance:g} of the plain network's"
+                f"{words}: maps and scores of {len(images)} images within {plain_number(tolerance)} of the plain network's"
             )
         else:
-            said.append(f"{words}: left out, it moved a map or a score by {distance:.1g}")
+            said.append(
+                f"{words}: left out, it moved a map or a score by {plain_number(distance, 1)}"
+            )
     return Acceleration(clf, tuple(kept), tuple(said))
 
 

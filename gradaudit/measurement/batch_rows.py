@@ -19,6 +19,7 @@ from gradaudit.metrics.mass import METRICS, area_share, heat_share, reasons
 from gradaudit.metrics.ranking import RANKED, ranked_metrics
 from gradaudit.metrics.upsampling import project, upsample, whole_projection
 from gradaudit.models.classifier import Classifier
+from gradaudit.number_text import plain_number
 from gradaudit.plan import Plan
 
 _MOST_CLASS_COLUMNS = 20
@@ -50,7 +51,7 @@ def region_metrics(heat: Any, masks: Any) -> pd.DataFrame:
         )
     if not ((m >= 0) & (m <= 1)).all():
         raise InputError(
-            f"masks: expected values in [0, 1]; got {np.nanmin(m):g} to {np.nanmax(m):g}."
+            f"masks: expected values in [0, 1]; got {plain_number(np.nanmin(m))} to {plain_number(np.nanmax(m))}."
         )
     values = _metric_columns(h, m)
     images, regions = np.divmod(np.arange(m.shape[0] * m.shape[1]), max(1, m.shape[1]))

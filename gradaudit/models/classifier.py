@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from gradaudit.images.decoding import Size
 from gradaudit.images.preprocessing import Preprocess
 from gradaudit.labels import class_index
 from gradaudit.models.weights import TORCHSCRIPT
+from gradaudit.spelling import did_you_mean
 
 # ── the classifier ────────────────────────────────────────────────────────────────────────────────
 
@@ -125,10 +125,5 @@ def check_layer(module: nn.Module, layer: str) -> None:
     names = [name for name, _ in module.named_modules() if name]
     if layer == "auto" or layer in names:
         return
-    near = difflib.get_close_matches(layer, names, n=3)
-    hint = (
-        f"Did you mean {' or '.join(map(repr, near))}?"
-        if near
-        else f"The last of them: {', '.join(names[-5:])}."
-    )
-    raise LayerError(f"The model has no layer {layer!r} among its {len(names)}. {hint}")
+    hint = did_you_mean(layer, names, most=3) or f"the last of them: {', '.join(names[-5:])}."
+    raise LayerError(f"The model has no layer {layer!r} among its {len(names)}; {hint}")

@@ -20,7 +20,7 @@ from torch import nn
 from gradaudit.errors import GradauditError, ModelError, in_words
 from gradaudit.images.preprocessing import Preprocess
 from gradaudit.models.classifier import Classifier
-from gradaudit.models.files import BuiltModel, ModelRequest, did_you_mean
+from gradaudit.models.files import BuiltModel, ModelRequest, near_or_known
 from gradaudit.models.torchvision_compat import declare_missing_operators
 from gradaudit.models.weights import load_state, read_weights
 from gradaudit.plan import PreprocessPlan
@@ -46,7 +46,7 @@ def load_factory(request: ModelRequest) -> BuiltModel:
                 for name, value in vars(namespace).items()
                 if callable(value) and getattr(value, "__module__", "") == namespace.__name__
             ]
-            raise ModelError(f"{path} has no function {function!r}. {did_you_mean(function, own)}")
+            raise ModelError(f"{path} has no function {function!r}; {near_or_known(function, own)}")
         result = _own_errors(path, build)
     note = f"{path.name} is the auditor's own Python and was run to build the network"
     built = _of_factory_result(path, result, hashlib.sha256(path.read_bytes()).hexdigest(), note)

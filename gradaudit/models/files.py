@@ -5,7 +5,6 @@ A file that ends in a softmax or sigmoid loses it: the score that Grad-CAM expla
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib
 import os
@@ -21,6 +20,7 @@ from gradaudit.errors import MissingExtraError, ModelError
 from gradaudit.images.preprocessing import Preprocess
 from gradaudit.models.torchvision_compat import import_torchvision
 from gradaudit.models.weights import no_pickles
+from gradaudit.spelling import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -289,14 +289,12 @@ def imported_extra(module: str, extra: str, request: ModelRequest) -> Any:
         raise MissingExtraError(f"The model {request.spec}", extra, module) from error
 
 
-def did_you_mean(name: str, known: Collection[str]) -> str:
-    """A sentence with the names nearest to one that is not known."""
-    near = difflib.get_close_matches(name, known, n=3)
-    return (
-        f"Did you mean {' or '.join(map(repr, near))}?"
-        if near
-        else f"Known are, among {len(known)}: {', '.join(sorted(known)[:8])} …"
-    )
+def near_or_known(name: str, known: Collection[str]) -> str:
+    """A question after the names nearest to one that is not known; where none is near, some of
+    them.
+    """
+    some = f"known are, among {len(known)}: {', '.join(sorted(known)[:8])} …"
+    return did_you_mean(name, known, most=3) or some
 
 
 # ── Keras ─────────────────────────────────────────────────────────────────────────────────────────

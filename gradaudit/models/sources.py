@@ -22,7 +22,6 @@ explains is the logit (``with_logits``). Local weights are ``.safetensors`` or a
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib.util
 import math
@@ -40,13 +39,14 @@ from gradaudit.errors import GradauditError, MissingExtraError, ModelError
 from gradaudit.images.preprocessing import Preprocess
 from gradaudit.models.classifier import Classifier, check_layer, digest_of_module, unwrap
 from gradaudit.models.factory import load_factory, resolved_preprocess
-from gradaudit.models.files import FILES, NO_MODELS, BuiltModel, ModelRequest, did_you_mean
+from gradaudit.models.files import FILES, NO_MODELS, BuiltModel, ModelRequest, near_or_known
 from gradaudit.models.huggingface import load_huggingface
 from gradaudit.models.inputs_outputs import Inputs
 from gradaudit.models.output_activation import without_activation
 from gradaudit.models.torchvision_compat import import_torchvision
 from gradaudit.models.weights import load_state, outputs_of, read_weights
 from gradaudit.plan import PreprocessPlan
+from gradaudit.spelling import did_you_mean
 
 
 def with_logits(classifier: Classifier, images: Inputs) -> Classifier:
@@ -143,9 +143,9 @@ def _loader_of(spec: str) -> Callable[[ModelRequest], BuiltModel]:
     if suffix in NO_MODELS:
         raise ModelError(f"{spec} {NO_MODELS[suffix]}")
     known = ", ".join([*(f"{known}:…" for known in _SOURCES), *(f"FILE{known}" for known in FILES)])
-    near = difflib.get_close_matches(scheme, _SOURCES, n=1)
+    hint = did_you_mean(scheme, _SOURCES)
     raise ModelError(
-        f"No model source {spec!r}{f'; did you mean {near[0]}:…?' if near else '.'} Known sources: {known}"
+        f"No model source {spec!r}{f'; {hint}' if hint else '.'} Known sources: {known}"
     )
 
 
@@ -171,7 +171,7 @@ def _load_torchvision(request: ModelRequest) -> BuiltModel:
     known = models.list_models(module=models)
     if request.name not in known:
         raise ModelError(
-            f"torchvision has no classification network {request.name!r}. {did_you_mean(request.name, known)}"
+            f"torchvision has no classification network {request.name!r}; {near_or_known(request.name, known)}"
         )
     all_weights = models.get_model_weights(request.name)
     published = {entry.name: entry for entry in all_weights}
@@ -263,7 +263,7 @@ def _load_timm(request: ModelRequest) -> BuiltModel:
     known = timm.list_models()
     if request.name.partition(".")[0] not in known:
         raise ModelError(
-            f"timm has no network {request.name!r}. {did_you_mean(request.name, known)}"
+            f"timm has no network {request.name!r}; {near_or_known(request.name, known)}"
         )
     if request.weights is None:
         raise _no_weights(spec, "'pretrained'")

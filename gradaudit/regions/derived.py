@@ -29,6 +29,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from gradaudit.errors import InputError
+from gradaudit.number_text import plain_number
 
 Mask = npt.NDArray[np.float32]
 Inside = npt.NDArray[np.bool_]
@@ -194,7 +195,7 @@ def _width(node: ast.Call, arguments: list[ast.expr], operation: _Operation) -> 
         or not 0 < value <= operation.width_limit
     ):
         raise InputError(
-            f"{_short(ast.unparse(node))}: write {operation.form}; the width is a number above 0, at most {operation.width_limit:g}"
+            f"{_short(ast.unparse(node))}: write {operation.form}; the width is a number above 0, at most {plain_number(operation.width_limit)}"
         )
     return float(value)
 

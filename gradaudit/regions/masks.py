@@ -38,6 +38,7 @@ from PIL import Image, ImageOps
 from skimage.draw import polygon as polygon_pixels
 
 from gradaudit.errors import ImageError, InputError, MissingExtraError
+from gradaudit.number_text import count, plain_number
 from gradaudit.plan import Plan
 from gradaudit.records import Sample
 from gradaudit.regions.derived import (
@@ -107,7 +108,7 @@ def _run_lengths(source: RegionSource, size: Size) -> Inside:
     if runs.sum() != height * width:
         raise ImageError(
             "mask_size",
-            f"the RLE has no size and covers {runs.sum():,} pixels; the image has {height} x {width} = {height * width:,}",
+            f"the RLE has no size and covers {count(int(runs.sum()))} pixels; the image has {height} x {width} = {count(height * width)}",
         )
     values = np.repeat(np.arange(runs.size) % 2 == 1, runs)
     return cast(Inside, values.reshape((height, width), order="F"))
@@ -154,9 +155,10 @@ def _check_reach(kind: str, extent: tuple[float, float, float, float], size: Siz
         or x1 > width + slack_x
         or y1 > height + slack_y
     ):
+        left, top, right, bottom = map(plain_number, extent)
         raise ImageError(
             "mask_size",
-            f"the {kind} spans x {x0:g} to {x1:g} and y {y0:g} to {y1:g}, but the image is {width} wide and {height} high; "
+            f"the {kind} spans x {left} to {right} and y {top} to {bottom}, but the image is {width} wide and {height} high; "
             "write pixels of the image as displayed, cut at its edges",
         )
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gradaudit.errors import InputError
+from gradaudit.number_text import count
 from gradaudit.regions.derived import Size
 
 LOSSY_TYPES = (".jpg", ".jpeg")
@@ -238,7 +239,7 @@ def _parse_rle(body: str) -> RegionSource:
     if size is not None and (size[0] < 1 or size[1] < 1 or size[0] * size[1] > MAX_PIXELS):
         raise RegionTextError(
             "rle_malformed",
-            f"size is [height, width] in pixels, each at least 1, together at most {MAX_PIXELS:,} pixels",
+            f"size is [height, width] in pixels, each at least 1, together at most {count(MAX_PIXELS)} pixels",
         )
     if size is not None and sum(runs) != size[0] * size[1]:
         raise RegionTextError(

@@ -19,12 +19,9 @@ from urllib.parse import quote
 
 import tomli_w
 
+from gradaudit.number_text import count, interval, points, share_interval, share_percent
 from gradaudit.records import STATE_WORDS, CellState, Finding, Interval
-from gradaudit.report.figures.canvas import signed
 from gradaudit.result_schema import GalleryItem, ResultDocument
-
-MISSING = "–"
-"""Stands for a number that does not exist; the table's note or the row says why."""
 
 WITHHELD = "withheld"
 """Stands for a number that the small-cell rule hides."""
@@ -222,72 +219,21 @@ class Gallery(Block):
     levels: tuple[tuple[str, tuple[str, ...]], ...] = field(default=())
 
 
-# ── words for numbers ─────────────────────────────────────────────────────────────────────────────
+# ── cells of numbers ──────────────────────────────────────────────────────────────────────────────
 
 
-def defined(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
+def shown_count(number: int | None, *, withheld: bool) -> str:
+    """A count; where there is none, that it is withheld, or ``MISSING``."""
+    return WITHHELD if number is None and withheld else count(number)
 
 
-def count(value: int | None, withheld: bool = False) -> str:
-    """A whole number with thin spaces between thousands: "12 480"."""
-    if value is None:
-        return WITHHELD if withheld else MISSING
-    return f"{value:,}".replace(",", "\u202f")
+def points_cell(found: Interval) -> Cell:
+    return Cell(points(found.estimate), interval(found.low, found.high, points))
 
 
-def percent(value: float | None, digits: int = 1) -> str:
-    """A share as "31.2 %"."""
-    return (
-        f"{100 * value:.{digits}f}\u202f%"
-        if value is not None and math.isfinite(value)
-        else MISSING
-    )
-
-
-def decimal(value: float | None, digits: int = 2) -> str:
-    if value is None or not math.isfinite(value):
-        return MISSING
-    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
-
-
-def signed_decimal(value: float | None) -> str:
-    """A difference of numbers that are no shares: "+0.19"."""
-    text = decimal(value)
-    return text if text == MISSING or text.startswith("−") or not float(text) else f"+{text}"
-
-
-def points(value: float | None) -> str:
-    """A difference of shares in percentage points: "+19.0"."""
-    return signed(value) if value is not None and math.isfinite(value) else MISSING
-
-
-def p_value(value: float | None) -> str:
-    if value is None or not math.isfinite(value):
-        return MISSING
-    return "<\u202f0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def span(interval: Interval, as_points: bool = False) -> str:
-    """The two ends of an interval, "14.1 to 24.0"; "" where there is none."""
-    if (
-        interval.low is None
-        or interval.high is None
-        or not defined(interval.low)
-        or not defined(interval.high)
-    ):
-        return ""
-    if as_points:
-        return f"{points(interval.low)} to {points(interval.high)}"
-    return f"{100 * interval.low:.1f} to {100 * interval.high:.1f}".replace("-", "−")
-
-
-def points_cell(interval: Interval) -> Cell:
-    return Cell(points(interval.estimate), span(interval, as_points=True))
-
-
-def percent_cell(interval: Interval) -> Cell:
-    return Cell(percent(interval.estimate), span(interval))
+def percent_cell(found: Interval) -> Cell:
+    ends = share_interval(found.low, found.high)
+    return Cell(share_percent(found.estimate), ends)
 
 
 def state_cell(f: Finding) -> Cell:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gradaudit.number_text import MISSING
 from gradaudit.records import ROLE_WORDS
-from gradaudit.report.blocks import MISSING, Block, Cell, Table, columns, row
+from gradaudit.report.blocks import Block, Cell, Table, columns, row
 from gradaudit.report.wording import card_anchor, find_card
 from gradaudit.result_schema import AUDIT_STATE_MEANINGS, AUDIT_STATE_WORDS, ResultDocument
 

@@ -19,7 +19,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from gradaudit.errors import InputError
-from gradaudit.report.blocks import Block, Drawing, Heading, Table, VerdictPanel, count
+from gradaudit.number_text import count
+from gradaudit.report.blocks import Block, Drawing, Heading, Table, VerdictPanel
 from gradaudit.report.figures.canvas import PALETTE
 from gradaudit.report.sections import overview
 from gradaudit.report.sections.findings import contrast_blocks

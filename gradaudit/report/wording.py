@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 
 from matplotlib.figure import Figure
 
-from gradaudit.records import REASONS, Finding, Interval
-from gradaudit.report.blocks import WITHHELD, anchor_id, count, decimal
+from gradaudit.number_text import count, declared_percent
+from gradaudit.records import REASONS, Finding
+from gradaudit.report.blocks import anchor_id, shown_count
 from gradaudit.report.figures.canvas import svg_markup
 from gradaudit.result_schema import ResultDocument
 
@@ -116,7 +117,7 @@ def target_words(target: str) -> str:
 
 def level_words(document: ResultDocument) -> str:
     """Level of the intervals, "95 %"."""
-    return f"{100 * (1 - document.method.alpha):g}\u202f%"
+    return declared_percent(1 - document.method.alpha)
 
 
 NO_REGION = "no region of the image has a heat share"
@@ -125,7 +126,7 @@ EACH_TAKES_PART = "Every image takes part for each region in which it has a heat
 
 
 def images_words(number: int | None) -> str:
-    return f"{WITHHELD if number is None else count(number)} {'image' if number == 1 else 'images'}"
+    return f"{shown_count(number, withheld=True)} {'image' if number == 1 else 'images'}"
 
 
 def without_any_region(document: ResultDocument) -> int | None:
@@ -178,18 +179,6 @@ def comparison(finding: Finding) -> str:
 def of_clusters(images: int, clusters: int) -> str:
     """The cell n: images / clusters."""
     return f"{count(images)} / {count(clusters)}"
-
-
-def ratio_span(ratio: Interval) -> str:
-    """The two ends of an interval that is no share, "1.20 to 2.31"."""
-    return (
-        f"{decimal(ratio.low)} to {decimal(ratio.high)}"
-        if ratio.low is not None and ratio.high is not None
-        else ""
-    )
-
-
-# ── links to cards ────────────────────────────────────────────────────────────────────────────────
 
 
 def find_card(document: ResultDocument, family: str, name: str) -> dict[str, str]:

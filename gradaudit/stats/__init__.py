@@ -11,6 +11,7 @@ row weights w.
     size            ratio, standardised difference, Cliff's delta        effect_sizes
     both tails      signed t*, or t with skewness                        tails
     decision        beyond, within or open, as words and whiskers        decision
+    few events      a bound where too few values differ for a test       rare_outcomes
 
 Table wing: no torch.  Importing the package registers the cards of ``STATISTICS``, in this order.
 """
@@ -22,6 +23,7 @@ from gradaudit.stats import permutation
 from gradaudit.stats import multiplicity
 from gradaudit.stats import tails
 from gradaudit.stats import decision
+from gradaudit.stats import rare_outcomes
 from gradaudit.stats import library_tests
 from gradaudit.stats import effect_sizes
 
@@ -32,6 +34,7 @@ __all__ = [
     "linear_model",
     "multiplicity",
     "permutation",
+    "rare_outcomes",
     "standard_errors",
     "tails",
 ]

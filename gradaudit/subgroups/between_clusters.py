@@ -12,13 +12,17 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import pandas as pd
 
+from gradaudit.number_text import plain_number
 from gradaudit.records import CROSS
 from gradaudit.stats import effect_sizes
+from gradaudit.stats.decision import MarginTest
 from gradaudit.stats.family import Floats, Ints
+from gradaudit.stats.rare_outcomes import share_bound
 from gradaudit.stats.strata import held_by
 from gradaudit.subgroups.analysis_set import AnalysisSet
 from gradaudit.subgroups.contrast import (
     MIN_PATIENTS,
+    NEARLY_CONSTANT,
     NO_MEAN,
     Bools,
     Contrast,
@@ -127,6 +131,7 @@ def _comparison(
         reason=reason,
         provisional=provisional,
         entered=entered if entered != (n, m) else None,
+        margin_test=rare_bound(patients.y, (a, b), reason, settings),
     )
     return _Comparison(level, base, contrast, (a, b), analytic)
 
@@ -141,6 +146,21 @@ def _names_apart(patients: Patients, a: Bools, b: Bools) -> list[str]:
         if min((a & shared).sum(), (b & shared).sum()) < MIN_PATIENTS:
             few.append(name)
     return few or list(held.names)
+
+
+def rare_bound(
+    y: Floats, sides: tuple[Bools, Bools], reason: str, settings: Settings
+) -> MarginTest | None:
+    """A bound on the difference of shares where too few values differ for a test, else None.
+
+    It holds whatever the covariates are, since it is not adjusted for them.
+    """
+    if settings.margin is None or not reason.startswith(NEARLY_CONSTANT):
+        return None
+    if len(y) and (y.min() < 0 or y.max() > 1):
+        return None
+    sums = [float(y[side].sum()) for side in sides]
+    return share_bound(sums, [int(side.sum()) for side in sides], settings.margin)
 
 
 def _level_contrasts(
@@ -279,7 +299,7 @@ def _support_note(few: _Comparison, interval: tuple[float, float]) -> str:
     n, m = few.contrast.n_clusters, few.contrast.n_clusters_reference
     return (
         f"region sizes overlap too little: compared among the {n} and {m} clusters "
-        f"whose region takes {low:.2g}-{high:.2g} % of the image"
+        f"whose region takes {plain_number(low, 2)}-{plain_number(high, 2)} % of the image"
     )
 
 

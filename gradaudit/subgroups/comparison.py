@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +18,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from gradaudit.errors import InputError
+from gradaudit.number_text import MISSING, plain_number
 from gradaudit.records import CROSS, STATE_WORDS
 from gradaudit.subgroups.analysis_set import (
     Observations,
@@ -81,7 +82,8 @@ class Disparity:
     def _repr_html_(self) -> str:
         shown = self.table[list(SHOWN_COLUMNS)]
         shown = shown.assign(state=[STATE_WORDS[state] for state in shown["state"]])
-        return str(shown.to_html(index=False, float_format="{:.4g}".format, na_rep="–"))
+        rounded = partial(plain_number, digits=4)
+        return str(shown.to_html(index=False, float_format=rounded, na_rep=MISSING))
 
 
 def _fields_of(contrast: Contrast) -> dict[str, Any]:

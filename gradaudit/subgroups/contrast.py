@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gradaudit.number_text import decimal
 from gradaudit.records import CellState
 from gradaudit.stats import multiplicity
 from gradaudit.stats.decision import Decision, MarginTest, decide, detectable_difference
@@ -31,6 +32,8 @@ NO_MEAN = (np.nan, np.nan, np.nan)
 NO_INTERVAL = (np.nan, np.nan)
 CONSTANT = "every value is the same"
 """Why nothing can be tested, and why nothing needs to be: no group differs from another."""
+NEARLY_CONSTANT = "nearly every value is the same"
+"""How a reason begins where too few values differ for a test."""
 EXPLORATORY_PERMUTATIONS = 1999
 """Enough for intervals and signals; verdicts take the plan's number."""
 
@@ -151,8 +154,8 @@ def guard(
     if off_mode < MIN_OFF_MODE:
         below = int(10 * off_mode) / 10  # 4.96 is not called 5.0
         reason = (
-            f"nearly every value is the same (only {below:.1f} clusters of the smaller side "
-            f"expected to differ, {MIN_OFF_MODE:.0f} needed)"
+            f"{NEARLY_CONSTANT} (only {decimal(below, 1)} clusters of the smaller side "
+            f"expected to differ, {decimal(MIN_OFF_MODE, 0)} needed)"
         )
         return Guarded(reason, False, False)
     analytic = smaller >= ANALYTIC_PATIENTS and off_mode >= ANALYTIC_OFF_MODE
@@ -217,8 +220,11 @@ def with_decision(c: Contrast, decision: Decision | None, *, judged: bool) -> Co
         return replace(c, state=state)
     if c.is_constant:
         return _constant(c)
-    if c.reason or decision is None:
+    if decision is None or (c.reason and decision.word != "within"):
         return replace(c, state=CellState.NOT_ASSESSED)
+    if c.reason:  # too few values differ for a test, and yet a bound lies within the margin
+        assert c.margin_test is not None
+        c = replace(c, reason="", estimate=c.margin_test.estimate, notes=(*c.notes, c.reason))
     return replace(
         c,
         state=CellState(decision.word),

@@ -16,7 +16,8 @@ from scipy.stats import fisher_exact
 
 from gradaudit.stats import effect_sizes, multiplicity, permutation, standard_errors
 from gradaudit.stats.decision import MarginTest, detectable_difference
-from gradaudit.stats.family import Floats, Ints
+from gradaudit.stats.family import Floats
+from gradaudit.stats.rare_outcomes import agresti_caffo
 from gradaudit.stats.tails import MOST_SKEWED, PermutedTails, SkewedT, Tails
 from gradaudit.subgroups.cluster_model import (
     MIN_SITES,
@@ -351,7 +352,7 @@ def _separated(hypothesis: Hypothesis, model: ClusterModel, settings: Settings) 
     hits = np.array([np.sum(model.y[side] > low + span / 2) for side in sides])
     sizes = np.array([side.sum() for side in sides])
     rates = hits / sizes
-    center, se = _agresti_caffo(hits, sizes)
+    center, se = agresti_caffo(hits, sizes)
     center, se = span * center, span * se
     q = float(special.ndtri(1 - settings.alpha / 2))
     note = "every patient has the value of its own level: exact test, without adjustment"
@@ -369,16 +370,6 @@ def _separated(hypothesis: Hypothesis, model: ClusterModel, settings: Settings) 
         else MarginTest(center, se, settings.margin, SkewedT(np.inf)),
         notes=(*contrast.notes, note),
     )
-
-
-def _agresti_caffo(hits: Ints, sizes: Ints) -> tuple[float, float]:
-    """Difference of two shares and its error, with one patient of each value added to both sides.
-
-    Source: Agresti & Caffo 2000, Am. Stat. 54:280.
-    """
-    rates = (hits + 1) / (sizes + 2)
-    variance = rates * (1 - rates) / (sizes + 2)
-    return float(rates[0] - rates[1]), float(np.sqrt(variance[0] + variance[1]))
 
 
 def _max_t(

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from gradaudit.number_text import significant
 from gradaudit.stats import linear_model
 from gradaudit.stats.family import Floats
 from gradaudit.subgroups.contrast import MIN_PATIENTS, Contrast, Kind, guard
@@ -140,14 +141,10 @@ def percentile_names(low: float, high: float) -> tuple[str, str]:
     while digits < 15 and _rounding_error(digits, low, high) > (high - low) / 20:
         digits += 1
     lower, upper = (
-        np.format_float_positional(_rounded(end, digits), trim="-") for end in (low, high)
+        np.format_float_positional(significant(end, digits), trim="-") for end in (low, high)
     )
     return f"P90 ({upper})", f"P10 ({lower})"
 
 
-def _rounded(value: float, digits: int) -> float:
-    return float(f"{value:.{digits}g}")
-
-
 def _rounding_error(digits: int, *values: float) -> float:
-    return max(abs(_rounded(value, digits) - value) for value in values)
+    return max(abs(significant(value, digits) - value) for value in values)

@@ -26,6 +26,7 @@ from gradaudit.images.preprocessing import Preprocess, preprocess_image
 from gradaudit.measurement.devices import Progress, on_device
 from gradaudit.measurement.run_record import versions
 from gradaudit.models.classifier import Classifier
+from gradaudit.number_text import decimal, percent_in_text
 from gradaudit.plan import Plan
 from gradaudit.runs.folder import local_path, write_atomically
 from gradaudit.workflows.channel_naming import ChannelNaming
@@ -251,7 +252,7 @@ class _Work:
             ""
             if predicted is None
             else f": {predicted}"
-            + ("" if probability is None else f", probability {probability:.2f}")
+            + ("" if probability is None else f", probability {decimal(probability)}")
         )
         self.sheet.add(f"{name}{title}", cells)
 
@@ -260,9 +261,7 @@ class _Work:
         session = self.session
         if not self.rows:
             raise nothing_explained(self.found, self.unreadable, session)
-        self.sheet.footer = (
-            f"{what_failed(session)} Heat: {SCALING}. It lies over the image at {WEIGHT:.0%}."
-        )
+        self.sheet.footer = f"{what_failed(session)} Heat: {SCALING}. It lies over the image at {percent_in_text(WEIGHT)}."
         sheets = self.sheet.finish()
         record = {
             "command": command, "versions": versions(), "model": model_record(session), "colours": f"{SCALING}; matplotlib inferno",

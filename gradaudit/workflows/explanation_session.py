@@ -5,7 +5,6 @@ The layer is found once, and a method that fails is remembered with its reason.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -20,6 +19,7 @@ from gradaudit.measurement.devices import device_of
 from gradaudit.models.classifier import Classifier
 from gradaudit.models.sources import with_logits
 from gradaudit.plan import Plan
+from gradaudit.spelling import hint_in_brackets
 
 NO_LAYER_FOUND = "none could be chosen"
 
@@ -39,7 +39,7 @@ def chosen_methods(text: str) -> tuple[str, ...]:
         return CAMS.names()
     unknown = [name for name in names if name not in CAMS and ":" not in name]
     if unknown or not names:
-        hints = [f"{name!r}{_near(name)}" for name in unknown] or ["none was given"]
+        hints = [f"{name!r}{_hint(name)}" for name in unknown] or ["none was given"]
         raise InputError(
             f"--method: {len(unknown)} unknown: {'; '.join(hints)}. There are all, {', '.join(CAMS)}."
         )
@@ -48,11 +48,8 @@ def chosen_methods(text: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _near(name: str) -> str:
-    near = difflib.get_close_matches(
-        name.lower().replace("-", "").replace("_", ""), CAMS.names(), n=3
-    )
-    return f" (did you mean {' or '.join(near)}?)" if near else ""
+def _hint(name: str) -> str:
+    return hint_in_brackets(name.replace("-", "").replace("_", ""), CAMS.names(), most=3)
 
 
 @dataclass

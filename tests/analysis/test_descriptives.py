@@ -317,14 +317,14 @@ def planted_limits():
     ("name", "check", "words"),
     [
         ("size", "Region sizes alike across groups", "lesion covers"),
-        ("labels", "Label mix alike across groups", "0% of III"),
+        ("labels", "Label mix alike across groups", "0 % of III"),
         ("cold", "Undefined heat alike across groups", "tone = III"),
         ("twice", "No image twice", "2 rows"),
         ("few", "Enough clusters per group", "tone = IV (12)"),
         ("mixed", "One level per cluster", "tone"),
         ("coarse", "Regions larger than a cell of the map", "ruler in"),
         ("unlabelled", "Labels known", "40 of 900"),
-        ("nobody", "Levels known", "tone (11% of images)"),
+        ("nobody", "Levels known", "tone (11 % of images)"),
         ("broken", "Images can be read", "60 of 900"),
     ],
 )

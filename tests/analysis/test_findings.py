@@ -5,16 +5,17 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from compared_groups import PLAN, a_plan, measured
+from compared_groups import PLAN, a_plan, audited, measured
 
 from gradaudit.analysis.findings import analyze
 from gradaudit.analysis.questions import QUESTIONS
-from gradaudit.analysis.study import Attribute, Study
+from gradaudit.analysis.study import Study
 from gradaudit.analysis.verdict import audit_verdict
+from gradaudit.cohort.attributes import Attribute
 from gradaudit.cohort.population import take_cohort
 from gradaudit.errors import InputError, PlanError
 from gradaudit.plan import build_plan
-from gradaudit.records import Measurements, Verdict
+from gradaudit.records import CellState, Measurements
 from tests.small_audits import store_run, without_clusters
 
 BANNED = re.compile(r"\b(un)?bias(ed)?\b|\bfair(ness)?\b|\bdebiased\b|\bcompliant\b", re.IGNORECASE)
@@ -28,80 +29,82 @@ def of(findings, code, **where):
 
 
 @pytest.fixture(scope="module")
-def planted():
-    return analyze(measured(gap=0.2, undefined=(0.05, 0.05, 0.4), absent=(0.1, 0.1, 0.6)), a_plan())
+def planted_audit():
+    return audited(measured(gap=0.2, undefined=(0.05, 0.05, 0.4), absent=(0.1, 0.1, 0.6)), a_plan())
 
 
 @pytest.fixture(scope="module")
-def null():
-    return analyze(measured(1, patients=500, spread=0.25), a_plan())
+def planted(planted_audit):
+    return planted_audit.findings
+
+
+@pytest.fixture(scope="module")
+def null_audit():
+    return audited(measured(1, patients=500, spread=0.25), a_plan())
+
+
+@pytest.fixture(scope="module")
+def null(null_audit):
+    return null_audit.findings
 
 
 # ── every question, planted and null ────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_planted_gap_is_material_and_its_own_group_is_named(planted):
+def test_a_planted_gap_is_beyond_and_its_own_group_is_named(planted, planted_audit):
     found = of(planted, "GA101", region="ruler", group="V-VI")[0]
-    assert found.verdict is Verdict.MATERIAL
+    assert found.state is CellState.BEYOND
     assert found.adjusted.estimate == pytest.approx(0.2, abs=0.04)
     assert found.raw.estimate is not None
     assert found.adjusted_for == ("region size", "class")
     assert found.test.family == "confirmatory"
     assert found.effect.ratio.estimate > 1.4
-    assert all(f.verdict is not Verdict.MATERIAL for f in of(planted, "GA101", region="lesion"))
-    assert of(planted, "GA102", region="ruler")[0].verdict is Verdict.MATERIAL
-    assert audit_verdict(planted, a_plan()).state == "not_met"
+    assert all(f.state is not CellState.BEYOND for f in of(planted, "GA101", region="lesion"))
+    assert of(planted, "GA102", region="ruler")[0].state is CellState.BEYOND
+    assert planted_audit.verdict.state == "not_met"
 
 
-def test_nothing_planted_is_equivalent_and_met(null):
-    assert {f.verdict for f in of(null, "GA101") if f.test.family == "confirmatory"} == {
-        Verdict.EQUIVALENT
-    }
-    assert not [
-        f
-        for f in null
-        if f.test.family == "confirmatory"
-        and f.verdict in (Verdict.MATERIAL, Verdict.SIZE_UNCERTAIN)
-    ]
-    verdict = audit_verdict(null, a_plan())
+def test_nothing_planted_is_within_and_met(null, null_audit):
+    decisive = [f for f in of(null, "GA101") if f.test.family == "confirmatory"]
+    assert {f.state for f in decisive} == {CellState.WITHIN}
+    assert {cell.state for cell in null_audit.cells} == {CellState.WITHIN}
+    verdict = null_audit.verdict
     assert verdict.state == "met"
+    assert verdict.reasons == ()
     assert 3 <= len(verdict.sentences) <= 5
 
 
 def test_few_patients_are_insufficient():
-    found = analyze(measured(2, patients=45), a_plan())
-    assert audit_verdict(found, a_plan()).state == "insufficient"
-    assert all(
-        f.verdict is not Verdict.EQUIVALENT
-        for f in of(found, "GA101", region="ruler", group="V-VI")
-    )
+    found = audited(measured(2, patients=45), a_plan())
+    assert found.verdict.state == "insufficient"
+    mine = of(found.findings, "GA101", region="ruler", group="V-VI")
+    assert all(f.state is not CellState.WITHIN for f in mine)
 
 
 def test_a_bend_is_a_departure_and_a_straight_trend_is_not(null):
     bent = analyze(measured(3, bend=0.2), a_plan())
-    assert of(bent, "GA104", region="ruler", attribute="tone")[0].verdict is Verdict.SHOWN
-    assert of(null, "GA104", region="ruler", attribute="tone")[0].verdict is Verdict.NOT_SHOWN
+    assert of(bent, "GA104", region="ruler", attribute="tone")[0].shown
+    assert not of(null, "GA104", region="ruler", attribute="tone")[0].shown
 
 
 def test_a_continuous_attribute_is_a_slope(null):
     found = of(analyze(measured(4, age_slope=0.004), a_plan()), "GA103", region="ruler")[0]
-    assert found.verdict is Verdict.MATERIAL
+    assert found.state is CellState.BEYOND
     assert "P90" in found.group
-    assert of(null, "GA103", region="ruler")[0].verdict is Verdict.EQUIVALENT
+    assert of(null, "GA103", region="ruler")[0].state is CellState.WITHIN
 
 
 def test_undefined_heat_is_an_outcome_of_its_own(planted, null):
-    assert of(planted, "GA111", group="V-VI", attribute="tone")[0].verdict in (
-        Verdict.MATERIAL,
-        Verdict.SIZE_UNCERTAIN,
-    )
-    assert {f.verdict for f in of(null, "GA111")} == {Verdict.NOT_ASSESSED}
+    found = of(planted, "GA111", group="V-VI", attribute="tone")[0]
+    assert found.shown
+    assert found.state is CellState.BEYOND
+    assert {f.state for f in of(null, "GA111")} == {CellState.WITHIN}  # undefined in none of them
     noted = of(planted, "GA101", region="ruler", group="V-VI")[0]
     assert any("undefined heat counted as 0 or 1" in note for note in noted.notes)
 
 
 def test_region_absent_is_an_outcome_of_its_own(planted, null):
-    assert of(planted, "GA112", region="ruler", group="V-VI")[0].verdict is Verdict.SHOWN
+    assert of(planted, "GA112", region="ruler", group="V-VI")[0].shown
     assert not of(null, "GA112")
 
 
@@ -186,19 +189,13 @@ def test_secondary_measures_are_signals(planted, null):
     found = of(planted, "GA121", region="ruler", group="V-VI")
     assert {f.outcome for f in found} == {*METRICS, "heat_share_correct"}
     assert all(f.test.family == "exploratory" and f.margin is None for f in found)
-    assert (
-        of(planted, "GA121", outcome="heat_share_correct", group="V-VI")[0].verdict is Verdict.SHOWN
-    )
-    assert sum(f.verdict is Verdict.SHOWN for f in of(null, "GA121")) <= 2
+    assert of(planted, "GA121", outcome="heat_share_correct", group="V-VI")[0].shown
+    assert sum(f.shown for f in of(null, "GA121")) <= 2
 
 
 def test_an_intersection_that_nobody_sees_alone():
     found = analyze(measured(5, joint=0.15), a_plan())
-    shown = {
-        f.group
-        for f in of(found, "GA131", reference="additive prediction")
-        if f.verdict is Verdict.SHOWN
-    }
+    shown = {f.group for f in of(found, "GA131", reference="additive prediction") if f.shown}
     assert "I-II × f" in shown
     cell = of(found, "GA131", group="I-II × f", reference="rest")[0]
     assert any("shrunken" in note for note in cell.notes)
@@ -248,9 +245,11 @@ def test_holm_spans_the_whole_confirmatory_family(planted):
 
 def test_without_criteria_nothing_is_judged():
     plan = a_plan(criteria=None)
-    found = analyze(measured(gap=0.2), plan)
-    assert of(found, "GA101", region="ruler", group="V-VI")[0].verdict is Verdict.SHOWN
-    verdict = audit_verdict(found, plan)
+    found, cells, verdict = audited(measured(gap=0.2), plan)
+    told = of(found, "GA101", region="ruler", group="V-VI")[0]
+    assert (told.state, told.shown) == (CellState.NOT_JUDGED, True)
+    assert (told.thin.low, told.thick.low) == (None, None)  # no band, no whisker of its word
+    assert {cell.state for cell in cells} == {CellState.NOT_JUDGED}
     assert verdict.state == "none_declared"
     assert any("margin" in line for line in verdict.cannot_tell)
 
@@ -273,7 +272,6 @@ def test_a_bare_table_is_enough():
     )
     found = analyze(joined, build_plan({"analysis": {"permutations": 199}}))
     assert {f.code for f in found} >= {"GA101"}
-    assert audit_verdict(found, build_plan({})).state == "none_declared"
     with pytest.raises(InputError, match="lacks region"):
         analyze(joined.drop(columns="region"))
     with pytest.raises(InputError, match="no groups to compare"):
@@ -351,20 +349,22 @@ def test_odd_measurements_give_reasons_and_never_a_crash(damage):
     meas = measured(7, patients=60)
     damage(meas)
     plan = a_plan(analysis={"permutations": 99})
-    found = analyze(meas, plan)
+    found, cells, verdict = audited(meas, plan)
     for f in found:
         assert f.sentence
-        assert (f.verdict is Verdict.NOT_ASSESSED) == bool(f.reason), f.anchor
-        assert f.verdict is Verdict.NOT_ASSESSED or f.test.p is not None or f.n_withheld
-    verdict = audit_verdict(found, plan)
+        without = (CellState.NOT_ASSESSED, CellState.WITHHELD)
+        assert (f.state in without) == bool(f.reason), f.anchor
+        constant = "every value is the same" in f.notes
+        assert f.state in without or f.test.p is not None or f.n_withheld or constant
     assert len(verdict.sentences) >= 3
     assert verdict.state in ("insufficient", "met")
+    assert all(cell.settled or cell.reason or cell.state is CellState.OPEN for cell in cells)
 
 
 def test_an_empty_measurement_has_no_findings():
     meas = measured(patients=20)
     assert analyze(Measurements(meas.table.head(0), meas.images.head(0)), a_plan()) == []
-    assert audit_verdict([], a_plan()).state == "insufficient"
+    assert audit_verdict([], [], a_plan()).state == "insufficient"
 
 
 # ── small cells ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -417,7 +417,7 @@ def test_large_companions_keep_their_verdict_without_counts():
     ]
     assert found
     assert all(
-        f.verdict is not Verdict.NOT_ASSESSED
+        f.state is not CellState.NOT_ASSESSED
         and f.n_images == 0
         and f.test.df is None
         and f.mde80 is None
@@ -451,25 +451,28 @@ def small_group():
     """A shortcut in V-VI, of whom ten patients are left; every other comparison is within the margin."""
     meas = without_clusters(measured(1, patients=700, spread=0.25, gap=0.3), "tone", "V-VI", 10)
     plan = a_plan(subgroups=NO_ORDER)
-    return meas, plan, analyze(meas, plan)
+    return meas, plan, audited(meas, plan)
 
 
 def test_a_group_that_is_withheld_keeps_the_verdict_open(small_group):
-    _, plan, found = small_group
+    found, cells, verdict = small_group[2]
     hidden = [
         f for f in found if f.suppressed and f.code == "GA101" and f.region in ("ruler", "lesion")
     ]
-    assert {(f.group, f.test.family, f.verdict) for f in hidden} == {
-        ("V-VI", "confirmatory", Verdict.NOT_ASSESSED)
+    assert {(f.group, f.test.family, f.state) for f in hidden} == {
+        ("V-VI", "confirmatory", CellState.WITHHELD)
+    }
+    assert {(c.state, c.estimate, c.coverage) for c in cells if c.group == "V-VI"} == {
+        (CellState.WITHHELD, None, None)
     }
     others = [
         f
         for f in found
         if f.test.family == "confirmatory" and f.outcome == "heat_share" and not f.suppressed
     ]
-    assert {f.verdict for f in others} <= {Verdict.EQUIVALENT, Verdict.WITHIN_MARGIN}
-    verdict = audit_verdict(found, plan)
+    assert {f.state for f in others} == {CellState.WITHIN}
     assert verdict.state == "insufficient"
+    assert all("V-VI" in reason and "withheld" in reason for reason in verdict.reasons)
     n = len(hidden) + len(others)
     assert (
         verdict.headline
@@ -485,7 +488,7 @@ def test_a_group_that_is_withheld_keeps_the_verdict_open(small_group):
 
 
 def test_a_group_that_is_withheld_is_named_without_any_of_its_numbers(small_group):
-    _, _, found = small_group
+    found = small_group[2].findings
     blank = {"n_images", "n_clusters", "n_images_reference", "n_clusters_reference"}
     hidden = [f for f in found if f.suppressed]
     assert hidden
@@ -530,10 +533,10 @@ def test_a_group_without_any_usable_image_keeps_the_verdict_open(order, reason, 
     if status == "ok":
         meas.table.loc[gone, "area_share"] = np.nan
     plan = a_plan(subgroups=order)
-    found = analyze(meas, plan)
+    found, _, verdict = audited(meas, plan)
     missing = of(found, "GA101", region="ruler", group="V-VI")
-    assert [(f.verdict, f.reason, f.test.family, f.n_images) for f in missing] == [
-        (Verdict.NOT_ASSESSED, "no usable image", "confirmatory", 0)
+    assert [(f.state, f.reason, f.test.family, f.n_images) for f in missing] == [
+        (CellState.NOT_ASSESSED, "no usable image", "confirmatory", 0)
     ]
     assert "not assessed, no usable image" in missing[0].sentence
     others = [
@@ -541,8 +544,7 @@ def test_a_group_without_any_usable_image_keeps_the_verdict_open(order, reason, 
         for f in found
         if f.test.family == "confirmatory" and f.outcome == "heat_share" and f.group != "V-VI"
     ]
-    assert {f.verdict for f in others} <= {Verdict.EQUIVALENT, Verdict.WITHIN_MARGIN}
-    verdict = audit_verdict(found, plan)
+    assert {f.state for f in others} == {CellState.WITHIN}
     assert verdict.state in ("insufficient", "not_met")
     assert (verdict.state == "not_met") == (
         status != "ok"
@@ -550,32 +552,12 @@ def test_a_group_without_any_usable_image_keeps_the_verdict_open(order, reason, 
     assert any("Tone V-VI" in line for line in verdict.cannot_tell)
 
 
-def test_no_decisive_comparison_without_a_number_leaves_the_criteria_met(null):
-    """Every reason for which a comparison has no number, put on one finding after the other of an audit that is met."""
-    assert audit_verdict(null, a_plan()).state == "met"
-    decisive = [
-        k
-        for k, f in enumerate(null)
-        if f.test.family == "confirmatory" and f.outcome == "heat_share"
-    ]
-    for k in decisive:
-        for change in (
-            {"suppressed": True},
-            {"reason": "no usable image"},
-            {"reason": "fewer than 10 clusters on one side (4)"},
-        ):
-            changed = list(null)
-            changed[k] = null[k].model_copy(update={"verdict": Verdict.NOT_ASSESSED, **change})
-            assert audit_verdict(changed, a_plan()).state == "insufficient"
-
-
 # ── words ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_words_and_anchors(planted, null):
-    for findings in (planted, null):
+def test_words_and_anchors(planted_audit, null_audit):
+    for findings, _, verdict in (planted_audit, null_audit):
         assert len({f.anchor for f in findings}) == len(findings)
-        verdict = audit_verdict(findings, a_plan())
         text = " ".join(
             [
                 *(f.sentence for f in findings),
@@ -590,8 +572,8 @@ def test_words_and_anchors(planted, null):
         assert set(verdict.finding_anchors) <= {f.anchor for f in findings}
 
 
-def test_the_worst_comes_first(planted):
-    verdict = audit_verdict(planted, a_plan())
+def test_the_worst_comes_first(planted_audit):
+    verdict = planted_audit.verdict
     assert "ruler" in verdict.sentences[0]
     assert "beyond the declared margin" in verdict.sentences[0]
     assert verdict.headline.startswith("the share of heat on ruler is ")

@@ -10,9 +10,10 @@ import pytest
 from banned_words import BANNED, NAMES
 
 from gradaudit.analysis.sentences import headline, sentence, summary_sentences, what_cannot_be_told
-from gradaudit.analysis.share_text import percent
+from gradaudit.number_text import decimal, declared_points, interval, p_value, points
 from gradaudit.plan import CriteriaPlan, Plan
 from gradaudit.records import Finding, Interval, TestResult, Verdict
+from gradaudit.report.wording import of_clusters
 
 ROOT = Path(__file__).parents[2]
 NOTHING = {
@@ -72,16 +73,16 @@ def _example(verdict, **changes):
         (Verdict.EQUIVALENT, "No disparity is shown, and any that exists lies within the declared margin of 10 points (adjusted p = 0.020)."),
         (
             Verdict.INCONCLUSIVE,
-            "Inconclusive (adjusted p = 0.004): data of this size would show a difference of 8 points in 80 % of audits; "
+            "Inconclusive (adjusted p = 0.004): data of this size would show a difference of 8.0 points in 80 % of audits; "
             "to show one of 10 points takes about 300 clusters in the group.",
         ),
         (Verdict.SHOWN, "A disparity is shown (adjusted p = 0.004); no limit was set, so its importance is not judged."),
-        (Verdict.NOT_SHOWN, "No disparity is shown (adjusted p = 0.004); no limit was set. Data of this size would show a difference of 8 points in 80 % of audits."),
+        (Verdict.NOT_SHOWN, "No disparity is shown (adjusted p = 0.004); no limit was set. Data of this size would show a difference of 8.0 points in 80 % of audits."),
     ],
 )  # fmt: skip
 def test_the_sentence_of_every_verdict(verdict, end):
     start = (
-        "Skin tone V–VI: 31 % of the heat falls on ruler (95 % CI 26–36, n = 212); I–II: 12 % (n = 1,480 images of 1,200 clusters): "
+        "Skin tone V–VI: 31 % of the heat falls on ruler (95 % CI 26–36, n = 212); I–II: 12 % (n = 1\u202f480 images of 1\u202f200 clusters): "
         "a difference of +19 points (+14 to +24); at equal region size +17 points (+11 to +22). "
     )
     assert sentence(_example(verdict)) == start + end
@@ -89,7 +90,7 @@ def test_the_sentence_of_every_verdict(verdict, end):
 
 def test_sentences_of_what_is_not_assessed_withheld_or_explored():
     assert sentence(_example(Verdict.NOT_ASSESSED)) == (
-        "Skin tone V–VI, heat share on ruler: 31 % (n = 212); I–II: 12 % (n = 1,480 images of 1,200 clusters); "
+        "Skin tone V–VI, heat share on ruler: 31 % (n = 212); I–II: 12 % (n = 1\u202f480 images of 1\u202f200 clusters); "
         "not assessed, fewer than 10 clusters on one side (4)."
     )
     hidden = _example(Verdict.NOT_ASSESSED, suppressed=True, n_images=0)
@@ -288,7 +289,7 @@ def test_every_kind_has_a_sentence_for_every_verdict(kind, verdict, family):
         ("departure", {}, "Skin tone, from I–II to V–VI: the share of heat on ruler does not follow a straight line (n = 900 images of 400 clusters)."),
         ("cell", {}, "Sex male and site head: 31 % of the heat falls on ruler (95 % CI 26–36, n = 212); all others: 12 %"),
         ("cell beside its parts", {}, "Sex male and site head: the share of heat on ruler differs from what the two attributes add up to by +17 points (+11 to +22)"),
-        ("pair", {}, "Marking with: 31 % of the heat falls on ruler (95 % CI 26–36, n = 212); without: 12 % (n = 1,480 images of 1,200 clusters): a difference of +19 points"),
+        ("pair", {}, "Marking with: 31 % of the heat falls on ruler (95 % CI 26–36, n = 212); without: 12 % (n = 1\u202f480 images of 1\u202f200 clusters): a difference of +19 points"),
         ("area under the curve", {}, "Skin tone V–VI: mean ROC AUC on ruler 31 %"),
         ("correct images", {}, "Skin tone V–VI: 31 % of the heat in correctly classified images falls on ruler"),
         ("undefined, trend", {}, "Skin tone, from I–II to V–VI: the share of images without a defined heat map rises by 17 points"),
@@ -409,23 +410,6 @@ def test_what_no_audit_can_tell_comes_first():
         "A difference in heat is evidence about the explanation, not proof that the model uses the region.",
         "A group whose region masks are worse would show a difference of its own: mask quality by group comes first.",
     )
-
-
-@pytest.mark.parametrize(
-    ("share", "text"),
-    [
-        (0.0, "0%"),
-        (1.0, "100%"),
-        (0.004, "0.4%"),
-        (0.005, "0.5%"),
-        (0.996, "99.6%"),
-        (0.994, "99%"),
-        (0.9996, "99.96%"),
-        (1e-9, "0.000000%"),
-    ],
-)
-def test_only_none_and_all_are_0_and_100_percent(share, text):
-    assert percent(share) == text
 
 
 def test_what_cannot_be_told_counts_in_good_english():
@@ -652,9 +636,32 @@ def test_the_level_of_the_interval_is_the_plan_s():
     assert "(99.5 % CI 26–36" in sentence(_example(Verdict.MATERIAL), alpha=0.005)
 
 
-def test_margins_and_detectable_differences_have_three_digits():
+def test_a_sentence_words_counts_p_and_differences_as_the_table_does():
+    f = _example(
+        Verdict.MATERIAL, n_images=12_480, n_clusters=1_024, margin=0.12345,
+        adjusted=Interval(estimate=0.0312, low=0.0004, high=0.0996), test=TestResult(p_adjusted=0.0004, family="confirmatory"),
+    )  # fmt: skip
+    said = sentence(f)
+    for number in of_clusters(f.n_images, f.n_clusters).split(" / "):
+        assert f" {number} " in said
+    assert f"{points(f.adjusted.estimate)} points" in said
+    assert interval(f.adjusted.low, f.adjusted.high, points) in said
+    assert p_value(f.test.p_adjusted).replace("\u202f", " ") in said
+    assert f"the declared margin of {declared_points(f.margin)} points" in said
+    lift = f.model_copy(
+        update={"outcome": "mass_lift", "adjusted": Interval(estimate=0.125, low=-0.2, high=0.254)}
+    )
+    assert decimal(0.125, signed=True) in sentence(lift)
+    unknown = f.model_copy(
+        update={"adjusted": Interval(estimate=float("nan"), low=float("nan"), high=0.1)}
+    )
+    assert "nan" not in sentence(unknown)
+
+
+def test_margins_are_told_as_declared_and_detectable_differences_as_in_the_table():
     said = sentence(_example(Verdict.INCONCLUSIVE, mde80=0.01234, margin=0.125))
-    assert "a difference of 1.23 points in 80 %" in said
+    assert "a difference of 1.2 points in 80 %" in said
+    assert "of 12 points in 80 %" in sentence(_example(Verdict.INCONCLUSIVE, mde80=0.1234))
     assert "to show one of 12.5 points takes about 300 clusters" in said
     assert "neither a disparity nor its absence is shown." in sentence(
         _example(Verdict.INCONCLUSIVE, mde80=None)

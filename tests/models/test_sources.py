@@ -198,7 +198,7 @@ def test_torchscript_and_others_are_refused():
 def test_unknown_layer_names_the_near_ones(tmp_path):
     with pytest.raises(LayerError, match=r"no layer 'features\.3'.*'features\.[012]'"):
         load_classifier(factory(tmp_path), layer="features.3", root=tmp_path)
-    with pytest.raises(LayerError, match=r"no layer 'xyz' among its 6. The last of them: .*5"):
+    with pytest.raises(LayerError, match=r"no layer 'xyz' among its 6; the last of them: .*5"):
         Classifier.wrap(small(), layer="xyz")
 
 
@@ -271,7 +271,7 @@ def test_unknown_source(spec):
 
 
 def test_torchvision_names_and_weights_are_checked():
-    with pytest.raises(ModelError, match=r"'resnet51'. Did you mean .*'resnet50'"):
+    with pytest.raises(ModelError, match=r"'resnet51'; did you mean .*'resnet50'"):
         load_classifier("torchvision:resnet51", "random")
     with pytest.raises(
         ModelError,
@@ -537,7 +537,7 @@ def test_faults_of_factories(tmp_path):
         "factory:net.py:failing": rf"net.py, line {lines.index('    return 1 / 0') + 1}: ZeroDivisionError",
         "factory:net.py:wrong": "returned int; expected a torch.nn.Module",
         "factory:net.py:odd": "declares cropp.*Known settings: resize, crop",
-        "factory:net.py:biuld": "no function 'biuld'. Did you mean 'build'",
+        "factory:net.py:biuld": "no function 'biuld'; did you mean 'build'",
         "factory:net.py:VALUE": "no function 'VALUE'",
         "factory:lost.py:build": "no file",
         "factory:net.py": "needs a file and a function",
@@ -572,7 +572,7 @@ def test_timm_weights_classes_and_preprocess(tmp_path):
     batch = torch.rand(2, 3, 64, 64)
     assert torch.equal(clf.module(batch), module(batch))
     assert clf.classes is None
-    with pytest.raises(ModelError, match=r"Did you mean .*'resnet10t'"):
+    with pytest.raises(ModelError, match=r"did you mean .*'resnet10t'"):
         load_classifier("timm:resnet10tt", "random")
     with pytest.raises(ModelError, match=r"untrained network.*'pretrained'"):
         load_classifier("timm:resnet10t")

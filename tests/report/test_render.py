@@ -20,11 +20,12 @@ from packed_files import files_in
 from PIL import Image
 
 from gradaudit.errors import InputError
+from gradaudit.number_text import points
 from gradaudit.records import Verdict
 from gradaudit.report import blocks as block_types
 from gradaudit.report import read_result, write_report
-from gradaudit.report.blocks import csv_text, p_value, percent, plan_toml, points
-from gradaudit.report.figures.canvas import PALETTE, VERDICT_MARKS, signed, svg_markup
+from gradaudit.report.blocks import csv_text, plan_toml
+from gradaudit.report.figures.canvas import PALETTE, VERDICT_MARKS, svg_markup
 from gradaudit.report.figures.distributions import Lane, Panel, distribution_plot
 from gradaudit.report.figures.forest import ForestRow, forest_plot
 from gradaudit.report.figures.heat_maps import MapTile, bilinear, heat_overlay, mean_map_plot
@@ -359,18 +360,6 @@ def test_outlines_keep_one_line_style_a_region_and_the_first_lies_on_top(rendere
 
 
 # ── words ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_numbers_in_words():
-    assert percent(0.3125) == "31.2\u202f%"
-    assert percent(float("nan")) == percent(None) == "–"
-    assert [signed(v) for v in (0.19, -0.032, 0.0, -0.00001)] == ["+19.0", "−3.2", "0.0", "0.0"]
-    assert [p_value(v) for v in (0.0001, 0.001, 0.25, None)] == [
-        "<\u202f0.001",
-        "0.001",
-        "0.250",
-        "–",
-    ]
 
 
 def test_csv_is_inert_in_a_spreadsheet_and_numbers_stay_numbers():

@@ -145,7 +145,7 @@ def test_what_is_the_same_in_every_level_is_said_with_its_number():
     }
     assert (
         said["GA408"]
-        == "Exclusions are alike across groups: 97% of the images could be analysed in every level shown."
+        == "Exclusions are alike across groups: 97 % of the images could be analysed in every level shown."
     )
     assert (
         said["GA409"]
@@ -154,9 +154,9 @@ def test_what_is_the_same_in_every_level_is_said_with_its_number():
     assert said["GA410"] == "The mix of labels is the same in every level shown."
     assert (
         said["GA411"]
-        == "Undefined heat is equally frequent in every level shown: 2.1% of the heat maps."
+        == "Undefined heat is equally frequent in every level shown: 2.1 % of the heat maps."
     )
-    assert said["GA413"] == "The model performs alike: accuracy is 80% in every level shown."
+    assert said["GA413"] == "The model performs alike: accuracy is 80 % in every level shown."
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
@@ -199,7 +199,7 @@ def test_two_methods_are_two_comparisons_of_undefined_heat():
     )["GA411"]
     assert state == "issue"
     assert detail == (
-        "Undefined heat differs between groups: 30.0% of the heat maps of tone = IIb are undefined, 10.0% of Ia (method1). "
+        "Undefined heat differs between groups: 30.0 % of the heat maps of tone = IIb are undefined, 10.0 % of Ia (method1). "
         "The shares compare those that are left."
     )
 
@@ -207,11 +207,11 @@ def test_two_methods_are_two_comparisons_of_undefined_heat():
 @pytest.mark.parametrize(
     ("code", "values", "words"),
     [
-        ("GA408", {"analysed": (0.998, 0.97)}, "97% of the images of tone = IIb could be analysed, 99.8% of Ia"),
-        ("GA413", {"accuracy": (0.996, 0.97)}, "accuracy is 97% in tone = IIb and 99.6% in Ia"),
-        ("GA413", {"accuracy": (0.004, 0.0)}, "accuracy is 0% in tone = IIb and 0.4% in Ia"),
-        ("GA411", {"undefined": ((0.0004, 0.0),)}, "0.04% of the heat maps of tone = Ia are undefined, 0.0% of IIb"),
-        ("GA410", {"benign": (0.9996, 0.95)}, "99.96% of tone = Ia"),
+        ("GA408", {"analysed": (0.998, 0.97)}, "97 % of the images of tone = IIb could be analysed, 99.8 % of Ia"),
+        ("GA413", {"accuracy": (0.996, 0.97)}, "accuracy is 97 % in tone = IIb and 99.6 % in Ia"),
+        ("GA413", {"accuracy": (0.004, 0.0)}, "accuracy is 0 % in tone = IIb and 0.4 % in Ia"),
+        ("GA411", {"undefined": ((0.0004, 0.0),)}, "0.04 % of the heat maps of tone = Ia are undefined, 0.0 % of IIb"),
+        ("GA410", {"benign": (0.9996, 0.95)}, "99.96 % of tone = Ia"),
     ],
 )  # fmt: skip
 def test_a_share_is_called_0_or_100_only_where_it_is(code, values, words):
@@ -241,7 +241,7 @@ def test_levels_that_differ_by_less_than_the_last_digit_are_called_the_same():
     )["GA413"]
     assert (state, detail) == (
         "passed",
-        "The model performs alike: accuracy is 80% in every level shown.",
+        "The model performs alike: accuracy is 80 % in every level shown.",
     )
     said = said_of(
         tables(
@@ -263,7 +263,7 @@ def test_the_largest_ratio_of_region_sizes_names_region_and_levels():
     )
     assert said["GA409"] == (
         "passed",
-        "Region sizes are alike; farthest apart: lesion covers 12.0% of the image in tone = Ia and 10.0% in IIb.",
+        "Region sizes are alike; farthest apart: lesion covers 12.0 % of the image in tone = Ia and 10.0 % in IIb.",
     )
 
 
@@ -280,7 +280,7 @@ def test_the_attribute_with_the_largest_ratio_is_named_and_not_the_one_with_the_
     )
     state, detail = said_of(replace(same_for(["Ia", "IIb"]), flow=flow))["GA409"]
     assert state == "issue"
-    assert "(lesion covers 12.0% of the image in sex = IIIc and 9.0% in IVd)" in detail
+    assert "(lesion covers 12.0 % of the image in sex = IIIc and 9.0 % in IVd)" in detail
 
 
 def test_two_shares_that_differ_beyond_a_small_margin_are_written_so_that_they_differ():
@@ -289,7 +289,7 @@ def test_two_shares_that_differ_beyond_a_small_margin_are_written_so_that_they_d
         parts, OPEN.updated(criteria={"margin": 0.1, "undefined_margin": 0.0001})
     )["GA411"]
     assert state == "issue"
-    assert "2.04% of the heat maps of tone = IIb are undefined, 2.00% of Ia" in detail
+    assert "2.04 % of the heat maps of tone = IIb are undefined, 2.00 % of Ia" in detail
 
 
 def test_every_region_whose_size_differs_is_counted():
@@ -316,7 +316,7 @@ def test_labels_of_the_label_check_are_called_labels():
     )
     assert said_of(replace(parts, flow=flow))["GA410"] == (
         "passed",
-        "The mix of labels is alike; farthest apart: label 9 makes up 20% of tone = Ia and 15% of IIb.",
+        "The mix of labels is alike; farthest apart: label 9 makes up 20 % of tone = Ia and 15 % of IIb.",
     )
     mix = {"Ia": {"9": 0.2, "(other)": 0.8}, "IIb": {"9": 0.5, "(other)": 0.5}}
     flow = tuple(
@@ -328,7 +328,7 @@ def test_labels_of_the_label_check_are_called_labels():
         for r in parts.flow
     )
     assert (
-        "the rarer labels together make up 80% of tone = Ia and 50% of IIb"
+        "the rarer labels together make up 80 % of tone = Ia and 50 % of IIb"
         in said_of(replace(parts, flow=flow))["GA410"][1]
     )
 
@@ -369,7 +369,9 @@ def test_no_check_ever_sets_a_level_against_itself(parts):
     for code, (_, detail) in said_of(parts).items():
         assert beside_itself(detail) == [], (code, detail)
         assert "at most" not in detail
-        assert not re.search(r"\b1[1-9]\d%|\b[2-9]\d\d%", detail), detail  # no share above 100 %
+        assert not re.search(r"\b1[1-9]\d ?%|\b[2-9]\d\d ?%", detail), (
+            detail
+        )  # no share above 100 %
 
 
 def few_levels(seed):
@@ -903,7 +905,7 @@ def test_a_coarse_region_is_counted_among_the_images_that_have_it():
     }["GA412"]
     assert found.state == "issue"
     assert found.detail == (
-        "Regions are smaller than a cell of the heat map (ruler in 25% of the images that have it): heat there cannot be told from its surroundings."
+        "Regions are smaller than a cell of the heat map (ruler in 25 % of the images that have it): heat there cannot be told from its surroundings."
     )
 
 
@@ -917,7 +919,7 @@ def test_clusters_that_hold_two_levels_are_counted_also_where_they_are_few():
     }["GA404"]
     assert found.state == "passed"
     assert re.search(
-        r"^Nearly every cluster has one level .*; levels vary for tone \(0\.\d+% of clusters\)\.$",
+        r"^Nearly every cluster has one level .*; levels vary for tone \(0\.\d+ % of clusters\)\.$",
         found.detail,
     )
 

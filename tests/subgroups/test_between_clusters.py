@@ -6,7 +6,7 @@ import worlds
 from scipy.special import expit
 from subgroup_samples import clustered
 
-from gradaudit.records import Verdict
+from gradaudit.records import CellState
 from gradaudit.subgroups.comparison import disparity, intersections
 
 
@@ -37,7 +37,7 @@ def test_intersections_know_cells_and_additivity():
     kinds = {(c.kind, c.group): c for c in found.contrasts}
     assert len(kinds) == 12
     planted = kinds["additivity", "1 × 1"]
-    assert planted.verdict is Verdict.SHOWN
+    assert planted.shown
     assert planted.estimate > 0.05
     cells = d.groupby(["group", "second"])["value"].agg(["mean", "size"]).reset_index()
     x = np.column_stack(
@@ -96,7 +96,7 @@ def test_sizes_that_hardly_overlap_are_restricted_and_said():
     c = disparity(
         d["value"], d["group"], area_share=apart, clusters=d["cluster"], permutations=199
     ).contrasts[0]
-    assert c.verdict is Verdict.NOT_ASSESSED
+    assert c.state is CellState.NOT_ASSESSED
     assert "overlap too little" in c.reason
 
 

@@ -105,7 +105,7 @@ def test_odd_inputs_give_a_reason_and_never_a_crash(odd):
     } | odd
     found = disparity(given.pop("values"), given.pop("groups"), **given)
     for c in found.contrasts:
-        assert bool(c.reason) == bool(np.isnan(c.p))
+        assert bool(c.reason or c.is_constant) == bool(np.isnan(c.p))
     json.loads(found.to_json())
     assert "<table" in found._repr_html_()
 
@@ -138,10 +138,10 @@ def test_table_json_and_html():
         np.random.default_rng(20).random(60), ["<b>bold</b>", "plain"] * 30, permutations=99
     )
     wanted = [
-        "group", "reference", "n_images", "n_clusters", "estimate", "se", "ci_low", "ci_high", "p", "p_adjusted", "p_equivalence",
-        "p_equivalence_adjusted", "mde80", "verdict", "reason",
+        "group", "reference", "n_images", "n_clusters", "estimate", "se", "ci_low", "ci_high", "p", "p_adjusted", "p_beyond",
+        "p_beyond_adjusted", "p_within", "mde80", "state", "reason",
     ]  # fmt: skip
     assert list(found.table.columns[: len(wanted)]) == wanted
-    assert json.loads(found.to_json())["contrasts"][0]["p_equivalence"] is None
+    assert json.loads(found.to_json())["contrasts"][0]["p_within"] is None
     assert "<b>bold</b>" not in found._repr_html_()
     assert found.omnibus is None

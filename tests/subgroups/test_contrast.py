@@ -1,9 +1,11 @@
-"""The guards where they are declared, and verdicts of a family of contrasts."""
+"""The guards where they are declared, and the states of a family of contrasts."""
 
 import numpy as np
 import pytest
 
-from gradaudit.records import Verdict
+from gradaudit.records import CellState
+from gradaudit.stats.decision import MarginTest
+from gradaudit.stats.tails import SkewedT
 from gradaudit.subgroups import contrast
 from gradaudit.subgroups.comparison import disparity
 
@@ -24,11 +26,14 @@ def test_guards(n, zeros, reason, provisional):
     c = disparity(
         value, ["g"] * n + ["rest of them"] * 200, permutations=99, margin=0.05
     ).contrasts[0]
-    assert reason in c.reason
-    assert bool(c.reason) == bool(reason)
+    assert reason in (c.reason or "".join(c.notes))
+    assert bool(c.reason) == bool(reason and zeros < 1)
     assert c.provisional is provisional
     assert np.isnan(c.p) == bool(reason)
-    assert (c.verdict is Verdict.NOT_ASSESSED) == bool(reason)
+    constant = zeros == 1.0  # no group differs from another: within any margin
+    expected = CellState.WITHIN if constant else CellState.NOT_ASSESSED if reason else c.state
+    assert c.state is expected
+    assert (c.state is CellState.NOT_ASSESSED) == bool(reason and not constant)
 
 
 @pytest.mark.parametrize(
@@ -83,18 +88,16 @@ def test_joint_tests_stand_alone_and_have_no_size():
             ci_low=0.1,
             ci_high=0.3,
             p=p,
-            p_equivalence=1.0,
+            margin_test=MarginTest(0.2, 0.03, 0.05, SkewedT(50)) if kind == "level" else None,
         )
 
     judged = contrast.judge(
         [one("level", 0.02), one("level", 0.03), one("departure", 0.04), one("nonlinear", 0.045)],
-        0.05,
-        0.05,
+        margin=0.05,
+        alpha=0.05,
     )
     assert [c.p_adjusted for c in judged] == pytest.approx([0.04, 0.04, 0.04, 0.045])
-    assert [c.verdict for c in judged] == [
-        Verdict.MATERIAL,
-        Verdict.MATERIAL,
-        Verdict.SHOWN,
-        Verdict.SHOWN,
-    ]
+    states = [CellState.BEYOND, CellState.BEYOND, CellState.NOT_JUDGED, CellState.NOT_JUDGED]
+    assert [c.state for c in judged] == states
+    assert all(c.shown for c in judged)
+    assert judged[0].p_beyond_adjusted == pytest.approx(2 * judged[0].p_beyond)

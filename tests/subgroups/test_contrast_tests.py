@@ -7,16 +7,18 @@ from scipy import stats as scipy_stats
 from statsmodels.regression.linear_model import OLS
 from subgroup_samples import clustered, rows_of
 
-from gradaudit.records import Verdict
+from gradaudit.records import CellState
 from gradaudit.stats import linear_model, permutation
+from gradaudit.stats.tails import SkewedT
 from gradaudit.subgroups.analysis_set import Observations, usable_rows
 from gradaudit.subgroups.comparison import disparity
 from gradaudit.subgroups.settings import Settings
 
 
 @pytest.mark.parametrize("analytic", [False, True])
-def test_p_interval_and_equivalence_come_from_one_distribution(analytic):
-    """Two groups of single images, by hand: the permuted |t*| of the pooled residuals, or Student's t."""
+def test_p_interval_and_margin_test_come_from_one_distribution(analytic):
+    """Two groups of single images, by hand: the permuted t* of the pooled residuals, or Student's t with the
+    estimate's skewness."""
     rng = np.random.default_rng(21)
     value, group = rng.beta(2, 5, 60), np.array(["a"] * 25 + ["b"] * 35)
     c = disparity(value, group, margin=0.12, permutations=499, seed=4, analytic=analytic).contrasts[
@@ -24,12 +26,14 @@ def test_p_interval_and_equivalence_come_from_one_distribution(analytic):
     ]
     a, b = value[:25], value[25:]
     estimate, se = a.mean() - b.mean(), np.sqrt(a.var(ddof=1) / 25 + b.var(ddof=1) / 35)
-    near = (0.12 - abs(estimate)) / se
+    near, far = (0.12 - estimate) / se, (0.12 + estimate) / se
     welch = scipy_stats.ttest_ind(a, b, equal_var=False)
     if analytic:
+        terms = np.r_[(a - a.mean()) / 25, -(b - b.mean()) / 35]
+        tails = SkewedT(c.df, np.sum(terms**3) / np.sum(terms**2) ** 1.5)
         p, p_near, q = (
             2 * scipy_stats.t.sf(abs(estimate / se), c.df),
-            2 * scipy_stats.t.sf(near, c.df),
+            max(tails.lower_p(near), tails.upper_p(far)),
             scipy_stats.t.ppf(0.975, c.df),
         )
     else:
@@ -40,20 +44,19 @@ def test_p_interval_and_equivalence_come_from_one_distribution(analytic):
             fit, residual, fit.row_weights(np.array([1.0, -1.0]))[:, None], 499, 4
         )[0][:, 0]
         p, p_near, q = (
-            (1 + np.sum(t >= abs(estimate / se))) / 500,
-            (1 + np.sum(t >= near)) / 500,
-            np.sort(t)[-25],
+            (1 + np.sum(np.abs(t) >= abs(estimate / se))) / 500,
+            (1 + max(np.sum(-t >= near), np.sum(t >= far))) / 500,
+            np.sort(np.abs(t))[-25],
         )
     assert (c.estimate, c.se, c.statistic) == pytest.approx(
         (estimate, se, welch.statistic), rel=1e-9
     )
-    assert (c.p, c.p_equivalence, c.critical) == pytest.approx((p, p_near, q), rel=1e-9)
+    assert (c.p, c.p_within, c.critical) == pytest.approx((p, p_near, q), rel=1e-9)
     assert (c.ci_low, c.ci_high) == pytest.approx((estimate - q * se, estimate + q * se), rel=1e-9)
     assert c.method == ("t" if analytic else "permutation")
     assert c.mde80 == pytest.approx(
         (scipy_stats.t.ppf(0.975, c.df) + scipy_stats.t.ppf(0.8, c.df)) * se
     )
-    assert c.clusters_needed == np.ceil(25 * (c.mde80 / 0.12) ** 2)
 
 
 def test_standardised_difference_and_omnibus_equal_statsmodels():
@@ -164,7 +167,7 @@ def test_complete_separation_has_agresti_and_caffos_interval():
     assert (c.ci_low, c.ci_high) == pytest.approx(
         (31 / 32 - 1 / 42 - 1.959963985 * se, 31 / 32 - 1 / 42 + 1.959963985 * se)
     )
-    assert c.p_equivalence == 1.0
+    assert c.p_within == 1.0
     wide = disparity([0.3] * 30 + [0.1] * 40, ["a"] * 30 + ["b"] * 40, permutations=99).contrasts[0]
     assert (wide.estimate, wide.se, wide.ci_low) == pytest.approx(
         (0.2 * c.estimate, 0.2 * c.se, 0.2 * c.ci_low)
@@ -177,7 +180,7 @@ def test_complete_separation_is_shown_and_not_withheld():
     ).contrasts[0]
     assert c.method == "Fisher"
     assert c.p == pytest.approx(scipy_stats.fisher_exact([[30, 0], [0, 40]]).pvalue)
-    assert c.verdict is Verdict.MATERIAL
+    assert c.state is CellState.BEYOND
     assert c.ci_low < c.estimate == 1.0
     three = disparity(
         [0.1] * 20 + [0.2] * 20 + [0.3] * 20, ["a"] * 20 + ["b"] * 20 + ["c"] * 20, permutations=99
@@ -202,12 +205,12 @@ def test_permutations_grow_with_the_family():
     d = rows_of("V01")
     assert (
         disparity(d["value"], d["group"], permutations=99, family=66).contrasts[0].permutations
-        == 5280
+        == 10560
     )
     six = np.repeat(list("abcdef"), 20)
     values = np.random.default_rng(0).random(120)
-    assert [c.permutations for c in disparity(values, six, permutations=99).contrasts] == [480] * 6
+    assert [c.permutations for c in disparity(values, six, permutations=99).contrasts] == [960] * 6
     assert [
         c.permutations for c in disparity(values, six, permutations=99, family=7).contrasts
-    ] == [560] * 6
+    ] == [1120] * 6
     assert [c.permutations for c in disparity(values, six, permutations=999).contrasts] == [999] * 6

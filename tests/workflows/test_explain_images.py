@@ -351,7 +351,7 @@ def test_methods_are_chosen_by_name_and_unknown_ones_get_near_names():
     assert chosen_methods("gradcam, layercam,gradcam") == ("gradcam", "layercam")
     assert chosen_methods("all") == CAMS.names()
     with pytest.raises(
-        InputError, match=r"2 unknown: 'grad_cam' \(did you mean gradcam.*'xyzzy'[;.]"
+        InputError, match=r"2 unknown: 'grad_cam' \(did you mean 'gradcam'.*'xyzzy'[;.]"
     ):
         chosen_methods("grad_cam,hirescam,xyzzy")
     with pytest.raises(InputError, match="none was given"):
@@ -528,8 +528,8 @@ def test_neuron_lines_say_how_much_they_hold():
     lines = neuron_lines(
         [Neuron(2, 0.5, (0,), (1.25,)), Neuron(0, -0.25, ())], lambda k: "cat", [None, None, None]
     )
-    assert lines[0] == "  these 2 channels hold 75% of the whole"
-    assert lines[2] == "    channel 2     +50.0%   drives cat (+1.2)"
+    assert lines[0] == "  these 2 channels hold 75 % of the whole"
+    assert lines[2] == "    channel 2     +50.0 %   drives cat (+1.2)"
     assert lines[4].endswith("drives no class")
     lines = neuron_lines(
         [Neuron(0, 0.5, ()), Neuron(1, 0.25, ())], str, [ChannelName("ruler", 0.31), None]
@@ -635,7 +635,7 @@ def test_explain_with_a_model_of_its_own_leaves_the_plan_aside(audit, run_comman
     ("arguments", "message"),
     [
         (["explain", "nope.png"], "No image can be read; 1 were tried"),
-        (["explain", "images", "--method", "gradcm"], "did you mean gradcam"),
+        (["explain", "images", "--method", "gradcm"], "did you mean 'gradcam'"),
         (["explain", "images", "--against", "--sign", "1"], "contradict"),
         (["explain", "images", "--sign", "3"], "explain.sign"),
         (["explain", "images", "--target", "class:lukewarm"], "no class 'lukewarm'"),

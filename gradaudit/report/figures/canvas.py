@@ -228,10 +228,3 @@ def lane_label(axes: Axes, y: float, label: str, n: str) -> None:
             color=MUTED,
             transform=across,
         )
-
-
-def signed(value: float, digits: int = 1) -> str:
-    """A difference of shares in points, with its sign: "+19.0", "−3.2", "0.0"."""
-    rounded = round(100 * value, digits) + 0.0
-    sign = "+" if rounded > 0 else "−" if rounded < 0 else ""
-    return f"{sign}{abs(rounded):.{digits}f}"

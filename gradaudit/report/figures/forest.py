@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from gradaudit.number_text import interval, is_known, points
 from gradaudit.records import CellState
 from gradaudit.report.figures.canvas import (
     BAND,
@@ -26,7 +27,6 @@ from gradaudit.report.figures.canvas import (
     new_figure,
     only_x_axis,
     short,
-    signed,
 )
 
 
@@ -227,11 +227,5 @@ def _forest_texts(
 
 
 def _interval_words(row: ForestRow) -> str:
-    if row.estimate is None:
-        return "–"
-    text = signed(row.estimate)
-    return (
-        text
-        if row.low is None or row.high is None
-        else f"{text}  ({signed(row.low)} to {signed(row.high)})"
-    )
+    ends = interval(row.low, row.high, points) if is_known(row.estimate) else ""
+    return points(row.estimate) + (f"  ({ends})" if ends else "")

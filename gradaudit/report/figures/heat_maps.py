@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gradaudit.metrics.upsampling import upsample
+from gradaudit.number_text import plain_number
 from gradaudit.report.figures.canvas import MUTED, WIDTH, drawing_style, new_axes, new_figure, short
 
 REGION_LINES = (
@@ -189,7 +190,7 @@ def _colour_bar(figure: Figure, left: float, top: float) -> None:
     bar.set_xticks([])
     bar.yaxis.tick_right()
     bar.yaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
-    bar.yaxis.set_major_formatter("{x:g}×")
+    bar.yaxis.set_major_formatter(lambda lift, _: f"{plain_number(lift)}×")
     bar.tick_params(labelsize=9, length=0, labelcolor=MUTED)
     for spine in bar.spines.values():
         spine.set_visible(False)

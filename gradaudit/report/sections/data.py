@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gradaudit.number_text import MISSING, count, declared_points, share_percent
 from gradaudit.records import ROLE_WORDS
 from gradaudit.report.blocks import (
-    MISSING,
     WITHHELD,
     Block,
     Cell,
@@ -19,9 +19,8 @@ from gradaudit.report.blocks import (
     Paragraph,
     Table,
     columns,
-    count,
-    percent,
     row,
+    shown_count,
 )
 from gradaudit.report.wording import (
     ALL,
@@ -55,7 +54,7 @@ def region_table(document: ResultDocument) -> Block:
         numbers = (
             count(region.n_annotated),
             count(region.n_present),
-            percent(region.mean_area_share),
+            share_percent(region.mean_area_share),
         )
         rows.append(
             row(
@@ -113,9 +112,12 @@ def criteria_blocks(document: ResultDocument) -> list[Block]:
     rows = (
         (
             "Margin",
-            f"{100 * criteria.margin:g} percentage points of heat: smaller disparities are held to be immaterial",
+            f"{declared_points(criteria.margin)} percentage points of heat: smaller disparities are held to be immaterial",
         ),
-        ("Margin for undefined heat", f"{100 * criteria.undefined_margin:g} percentage points"),
+        (
+            "Margin for undefined heat",
+            f"{declared_points(criteria.undefined_margin)} percentage points",
+        ),
         ("Declared by", criteria.declared_by or "not stated"),
         ("Declared on", when),
         ("Rationale", criteria.rationale or "not stated"),
@@ -150,7 +152,7 @@ def flow_blocks(document: ResultDocument) -> list[Block]:
             r.n_analysed,
             r.n_clusters,
         )
-        texts = (count(n, r.suppressed) for n in steps)
+        texts = (shown_count(n, withheld=r.suppressed) for n in steps)
         rows.append(
             row(
                 plain(r.level), *texts, group=_group(r), muted=r.suppressed and r.n_analysed is None
@@ -188,7 +190,9 @@ def composition_blocks(document: ResultDocument) -> list[Block]:
             *(r.area_share.get(name) for name in regions),
         ]
         values += [r.mean_confidence] if confident else []
-        texts = (WITHHELD if r.suppressed and value is None else percent(value) for value in values)
+        texts = (
+            WITHHELD if r.suppressed and value is None else share_percent(value) for value in values
+        )
         rows.append(
             row(
                 plain(r.level), *texts, group=_group(r), muted=r.suppressed and r.n_analysed is None
@@ -232,7 +236,7 @@ def _left_out_table(
     rows = [
         row(
             Cell(e.meaning, sub=e.reason),
-            count(e.count, withheld=True),
+            shown_count(e.count, withheld=True),
             listed(e.examples) or MISSING,
         )
         for e in whole
@@ -258,7 +262,7 @@ def _unmeasured_table(
         row(
             e.region,
             Cell(e.meaning, sub=e.reason),
-            count(e.count, withheld=True),
+            shown_count(e.count, withheld=True),
             listed(e.examples) or MISSING,
         )
         for e in parts
@@ -282,7 +286,7 @@ def _by_group(title: str, found: Sequence[Exclusion]) -> Table | None:
         row(
             level,
             f"{e.region}: {e.meaning}" if e.region else e.meaning,
-            count(n, withheld=True),
+            shown_count(n, withheld=True),
             group=plain(attribute),
         )
         for e in found

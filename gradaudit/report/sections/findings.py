@@ -6,12 +6,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+from gradaudit.number_text import (
+    MISSING,
+    count,
+    decimal,
+    declared_points,
+    interval,
+    p_value,
+    points,
+    share_percent,
+)
 from gradaudit.outcomes import outcome
 from gradaudit.records import ROLE_WORDS, CellState, Finding, Interval, Limits
 from gradaudit.report.blocks import (
-    MISSING,
     WITHHELD,
     Block,
     Cell,
@@ -25,11 +35,6 @@ from gradaudit.report.blocks import (
     Table,
     anchor_id,
     columns,
-    count,
-    decimal,
-    p_value,
-    points,
-    percent,
     points_cell,
     row,
     state_cell,
@@ -45,7 +50,6 @@ from gradaudit.report.wording import (
     listed,
     of_clusters,
     plain,
-    ratio_span,
     reason_words,
     together,
 )
@@ -105,7 +109,7 @@ def _band_words(rows: Sequence[ForestRow]) -> str:
         if any(row.margin is None for row in rows)
         else ""
     )
-    return f"The shaded band is the declared margin of {' or '.join(f'±{100 * margin:g}' for margin in margins)} points{rest}."
+    return f"The shaded band is the declared margin of {' or '.join(f'±{declared_points(margin)}' for margin in margins)} points{rest}."
 
 
 def _role_note(role: str) -> list[Block]:
@@ -129,17 +133,13 @@ def _is_share(finding: Finding) -> bool:
     return outcome(finding.outcome).is_share
 
 
-def _difference_cell(finding: Finding, interval: Interval) -> Cell:
+def _difference_cell(finding: Finding, found: Interval) -> Cell:
     if finding.suppressed:
         return Cell(WITHHELD)
     if _is_share(finding):
-        return points_cell(interval)
-    both = (
-        f"{decimal(interval.low)} to {decimal(interval.high)}"
-        if interval.low is not None and interval.high is not None
-        else ""
-    )
-    return Cell(decimal(interval.estimate), both)
+        return points_cell(found)
+    signed = partial(decimal, signed=True)
+    return Cell(signed(found.estimate), interval(found.low, found.high, signed))
 
 
 def _mean_cell(finding: Finding) -> Cell:
@@ -147,7 +147,7 @@ def _mean_cell(finding: Finding) -> Cell:
         return Cell(WITHHELD)
     if finding.mean.estimate is None:
         return Cell(WITHHELD if finding.n_withheld else MISSING)
-    worded = percent if _is_share(finding) else decimal
+    worded = share_percent if _is_share(finding) else decimal
     reference = (
         f"vs {worded(finding.mean_reference.estimate)}"
         if finding.mean_reference.estimate is not None
@@ -218,11 +218,7 @@ def _contrast_row(document: ResultDocument, f: Finding) -> Row:
     beyond = Cell(p_value(f.test.p_beyond), sub=p_value(f.test.p_beyond_adjusted))
     within = Cell(p_value(f.test.p_within))
     tests = (Cell(p_value(f.test.p), sub=p_value(f.test.p_adjusted), link=link), beyond, within)
-    detectable = (
-        (f"{100 * f.mde80:.1f}" if _is_share(f) else decimal(f.mde80))
-        if f.mde80 is not None
-        else MISSING
-    )
+    detectable = points(f.mde80, signed=False) if _is_share(f) else decimal(f.mde80)
     against = (
         f"vs {of_clusters(f.n_images_reference, f.n_clusters_reference)}"
         if f.n_clusters_reference
@@ -276,13 +272,14 @@ def _margin(f: Finding, margin: float | None) -> str:
     """A margin at which the word of the state changes."""
     if margin is None:
         return MISSING
-    return points(margin).removeprefix("+") if _is_share(f) else decimal(margin)
+    return points(margin, signed=False) if _is_share(f) else decimal(margin)
 
 
 def _more_row(document: ResultDocument, f: Finding) -> Row:
     link = link_of_test(document, f.test.name)
+    ratio = f.effect.ratio
     cells: tuple[Cell | str, ...] = (
-        Cell(decimal(f.effect.ratio.estimate), sub=ratio_span(f.effect.ratio)),
+        Cell(decimal(ratio.estimate), sub=interval(ratio.low, ratio.high, decimal)),
         decimal(f.effect.standardised_difference),
         decimal(f.effect.cliffs_delta),
         Cell(f.test.name or MISSING, sub=f.test.family, link=link),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from gradaudit.number_text import MISSING, count, decimal, percent_number, share_percent
 from gradaudit.records import Interval
 from gradaudit.report.blocks import (
-    MISSING,
     WITHHELD,
     Block,
     Drawing,
@@ -15,9 +15,6 @@ from gradaudit.report.blocks import (
     Row,
     Table,
     columns,
-    count,
-    decimal,
-    percent,
     percent_cell,
     row,
 )
@@ -99,15 +96,14 @@ def _heat_row(h: HeatRow) -> Row:
         else of_clusters(h.n_images, h.n_clusters)
     )
     mean = percent_cell(Interval(estimate=h.mean, low=h.ci_low, high=h.ci_high))
-    spread = f"{100 * h.sd:.1f}" if h.sd is not None else MISSING
-    quantiles = (percent(q) for q in (h.quantiles if len(h.quantiles) == 5 else (None,) * 5))
-    rates = (decimal(h.mean_lift), percent(h.pointing_game), percent(h.undefined_share))
+    quantiles = (share_percent(q) for q in (h.quantiles if len(h.quantiles) == 5 else (None,) * 5))
+    rates = (decimal(h.mean_lift), share_percent(h.pointing_game), share_percent(h.undefined_share))
     return row(
         plain(h.level),
         n,
         mean,
-        percent(h.adjusted_mean),
-        spread,
+        share_percent(h.adjusted_mean),
+        percent_number(h.sd),
         *quantiles,
         *rates,
         group=h.region,

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gradaudit.number_text import MISSING, count, plain_number
 from gradaudit.records import STATE_CONDITIONS, STATE_WORDS, CellState
-from gradaudit.report.blocks import MISSING, Block, Cell, Facts, Table, columns, count, row
+from gradaudit.report.blocks import Block, Cell, Facts, Table, columns, row
 from gradaudit.report.glossary import STATES_ANCHOR, meaning
 from gradaudit.report.wording import (
     card_anchor,
@@ -59,7 +60,7 @@ def protocol(document: ResultDocument) -> Block:
             "Permutations",
             f"{count(facts.permutations)} at least for decisive comparisons, drawn from seed {facts.seed}",
         ),
-        ("Level", f"α = {facts.alpha:g}, so intervals cover {level_words(document)}"),
+        ("Level", f"α = {plain_number(facts.alpha)}, so intervals cover {level_words(document)}"),
         ("Adjusted for", together(facts.adjusted_for) or "nothing"),
     )
     return Facts(rows)
@@ -118,7 +119,8 @@ def families(document: ResultDocument) -> Block:
             )
         )
     note = (
-        "p of a difference and p beyond are each adjusted over all of them; p within is not adjusted, since every comparison must hold. A decisive comparison that is withheld is one of the family "
+        "p of a difference and p beyond are each adjusted over all of them; p within is not adjusted, since every comparison must hold. "
+        "A decisive comparison that is withheld is one of the family "
         "and has no p; other comparisons that are withheld belong to none."
     )
     return Table(

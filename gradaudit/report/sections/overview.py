@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from gradaudit.number_text import count, decimal, share_percent
 from gradaudit.registry import Family
 from gradaudit.report.blocks import (
     Block,
@@ -28,10 +29,8 @@ from gradaudit.report.blocks import (
     VerdictPanel,
     anchor_id,
     columns,
-    count,
     data_files,
     fragment_link,
-    percent,
     plan_toml,
     row,
 )
@@ -307,7 +306,7 @@ def reproduction(document: ResultDocument) -> list[Block]:
     facts = [
         ("Started", run.started),
         ("Finished", run.finished),
-        ("Duration", f"{run.seconds:.0f} s" if run.seconds is not None else ""),
+        ("Duration", f"{decimal(run.seconds, 0)} s" if run.seconds is not None else ""),
         ("Device", " ".join(part for part in (run.device, run.dtype) if part)),
         ("Seed", str(run.seed)),
         ("Plan id", run.plan_id),
@@ -349,9 +348,9 @@ def tile(item: GalleryItem, regions: Sequence[str]) -> Tile:
     )
     overlay = heat_overlay(item.heat, item.width, item.height)
     right = {True: "right", False: "wrong", None: "not judged"}[item.correct]
-    chance = f" ({percent(item.probability, 0)})" if item.probability is not None else ""
+    chance = f" ({share_percent(item.probability, 0)})" if item.probability is not None else ""
     lines = [("Label", item.label or "unknown"), ("Predicted", f"{item.predicted}{chance}")]
     lines += [(plain(name), level) for name, level in item.levels.items()]
-    lines += [(f"Heat on {name}", percent(value)) for name, value in item.values.items()]
+    lines += [(f"Heat on {name}", share_percent(value)) for name, value in item.values.items()]
     picked = tuple(plain(p) for p in item.picked)
     return Tile(item, image, overlay, outlines, picked, right, tuple(lines), dict(item.values))

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
+from gradaudit.number_text import (
+    MISSING,
+    count,
+    decimal,
+    interval,
+    p_value,
+    share_interval,
+    share_percent,
+)
 from gradaudit.records import Interval
 from gradaudit.report.blocks import (
-    MISSING,
     WITHHELD,
     Block,
     Cell,
@@ -16,15 +25,9 @@ from gradaudit.report.blocks import (
     Heading,
     Table,
     columns,
-    count,
-    decimal,
-    p_value,
-    percent,
     percent_cell,
     points_cell,
     row,
-    signed_decimal,
-    span,
 )
 from gradaudit.report.figures.intervals import IntervalPanel, IntervalRow, interval_plot
 from gradaudit.report.wording import (
@@ -38,7 +41,6 @@ from gradaudit.report.wording import (
     of_attribute,
     of_clusters,
     plain,
-    ratio_span,
     reason_words,
     unique,
 )
@@ -172,18 +174,15 @@ def _performance_cell(r: PerformanceRow | None) -> Cell:
         return Cell(WITHHELD)
     if r.estimate is None:
         return Cell(MISSING, sub=reason_words(r.reason))
-    interval = Interval(estimate=r.estimate, low=r.low, high=r.high)
+    found = Interval(estimate=r.estimate, low=r.low, high=r.high)
     base = r.metric.removesuffix("_difference")
     if _metric_kind(r) == "heat":
         counts = f"n = {count(r.n_images)}" if r.n_images else ""
-        return Cell(percent(r.estimate), "; ".join(filter(None, (span(interval), counts))))
+        ends = share_interval(r.low, r.high)
+        return Cell(share_percent(r.estimate), "; ".join(filter(None, (ends, counts))))
     if base in PERCENT_METRICS:
-        return points_cell(interval) if base != r.metric else percent_cell(interval)
+        return points_cell(found) if base != r.metric else percent_cell(found)
     if base != r.metric:
-        ends = (
-            (signed_decimal(r.low), signed_decimal(r.high))
-            if r.low is not None and r.high is not None
-            else ()
-        )
-        return Cell(signed_decimal(r.estimate), " to ".join(ends))
-    return Cell(decimal(r.estimate), ratio_span(interval))
+        signed = partial(decimal, signed=True)
+        return Cell(signed(r.estimate), interval(r.low, r.high, signed))
+    return Cell(decimal(r.estimate), interval(r.low, r.high, decimal))

@@ -1,0 +1,66 @@
+"""Shares of rare events: a bound where too few values differ for a test.
+
+Undefined heat in one image of a hundred leaves nothing to permute, and yet says that the groups
+lie close together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from gradaudit.stats.decision import MarginTest
+from gradaudit.stats.family import STATISTICS
+from gradaudit.stats.tails import SkewedT
+
+CAUTION = 3
+"""Divides the level: a true difference at the margin, with no event on the other side, is then
+called "within" in fewer than 5 of a hundred (3.9; undivided 8.9), for 20 to 2000 patients a side."""
+
+
+@STATISTICS.register(
+    label="Agresti–Caffo difference",
+    summary="Difference of two shares and its error, with one patient of each value added to both sides.",
+    formula="p̃ = (Σy + 1)/(n + 2);  d = p̃₁ − p̃₀;  SE² = Σ p̃(1 − p̃)/(n + 2)",
+    source="Agresti & Caffo 2000, Am. Stat. 54:280",
+)
+def agresti_caffo(sums: ArrayLike, sizes: ArrayLike) -> tuple[float, float]:
+    """Difference of two shares and its standard error.
+
+    sums : (2,) events, or sums of values in [0, 1]: among such values none vary more than events of
+        the same mean, so the error is then too large rather than too small
+    sizes : (2,) patients
+    """
+    size = np.asarray(sizes, dtype=np.float64)
+    rates = (np.asarray(sums, dtype=np.float64) + 1) / (size + 2)
+    variance = rates * (1 - rates) / (size + 2)
+    return float(rates[0] - rates[1]), float(np.sqrt(variance[0] + variance[1]))
+
+
+@dataclass(frozen=True)
+class ShareBound(MarginTest):
+    """Margin test of a difference of rare shares: it can say "within", and never "beyond".
+
+    Its levels are taken by ``CAUTION``, because a count of few events is far from normal.
+    """
+
+    @property
+    def p_beyond(self) -> float:
+        return 1.0
+
+    @property
+    def p_within(self) -> float:
+        p: float = MarginTest.p_within.__get__(self)
+        return min(1.0, CAUTION * p)
+
+    def whisker(self, level: float) -> tuple[float, float]:
+        ends: tuple[float, float] = MarginTest.whisker(self, level / CAUTION)
+        return ends
+
+
+def share_bound(sums: ArrayLike, sizes: ArrayLike, margin: float) -> ShareBound:
+    """The bound on the difference of two shares; see ``agresti_caffo`` for the arguments."""
+    estimate, se = agresti_caffo(sums, sizes)
+    return ShareBound(estimate, se, margin, SkewedT(np.inf))
