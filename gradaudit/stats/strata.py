@@ -92,7 +92,7 @@ def _profiles(levels: Ints, clusters: Ints, count: int, width: int) -> Ints:
     sizes = np.bincount(clusters, minlength=count)
     keys = [np.bincount(clusters, weights=m[levels], minlength=count) / sizes for m in marks]
     mix = pd.DataFrame(np.round(np.column_stack(keys), 9))
-    return np.asarray(mix.groupby([0, 1]).ngroup().to_numpy(dtype=np.int64))
+    return np.array(mix.groupby([0, 1]).ngroup(), dtype=np.int64)
 
 
 @dataclass(frozen=True)

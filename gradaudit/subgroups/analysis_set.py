@@ -77,6 +77,7 @@ class AnalysisSet:
     size : (n,) logit of the region's share of the image, or None
     z : (n, k) covariate columns; owners : (k,) the covariate that each belongs to
     strata : what patients are compared within (P,), or None
+    crossing : (n, c) indicators with which the region's size is crossed
     matched : (n,) blocks whose images have one level of every absorbed factor, or None: as blocks
     sites : (P,) 0..S-1, units above the patients, or None
     levels : names of the levels
@@ -95,6 +96,7 @@ class AnalysisSet:
     adjusted_for: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     owners: tuple[str, ...] = ()
+    crossing: Floats | None = None
     strata: Strata | None = None
     matched: Ints | None = None
     sites: Ints | None = None
@@ -292,7 +294,8 @@ def with_columns(
     first = factors[0] if factors and factors[0].name in CLASSES else None
     rows = replace(rows, strata=strata, sites=sites)
     rows = replace(rows, matched=_matched(rows, [f for f in factors if f not in few and f.mixed]))
-    return _assembled(rows, parts, _crossed(size, first, rows))
+    indicators = _crossing(first, size.shape[1], rows)
+    return _assembled(replace(rows, crossing=indicators), parts, _crossed(size, indicators))
 
 
 def _matched(rows: AnalysisSet, factors: Sequence[Factor]) -> Ints | None:
@@ -336,15 +339,36 @@ def _centered_spline(numbers: Floats) -> Floats:
     return np.asarray(spline - spline.mean(axis=0)) if spline.shape[1] else spline
 
 
-def _crossed(size: Floats, factor: Factor | None, rows: AnalysisSet) -> list[Floats]:
-    """The spline within each class, where there are 20 patients for each column of the whole."""
-    if factor is None or not size.shape[1]:
-        return []
-    columns = factor.count * (1 + size.shape[1]) - 1
-    if rows.count < PATIENTS_PER_COLUMN * columns:
-        return []
-    indicators = factor.columns()
-    return [size * indicators[:, [j]] for j in range(indicators.shape[1])]
+def _crossing(factor: Factor | None, width: int, rows: AnalysisSet) -> Floats | None:
+    """Indicators of the classes in which size has a spline of its own (``width`` columns), or None.
+
+    There are 20 patients for each column of the whole then.
+    """
+    if factor is None or not width:
+        return None
+    columns = factor.count * (1 + width) - 1
+    return factor.columns() if rows.count >= PATIENTS_PER_COLUMN * columns else None
+
+
+def _crossed(size: Floats, indicators: Floats | None) -> list[Floats]:
+    """The spline within each class."""
+    return [] if indicators is None else [size * column[:, None] for column in indicators.T]
+
+
+def with_sizes_moved(rows: AnalysisSet, side: Bools, by: float) -> AnalysisSet:
+    """The rows as if the masks of one side had been drawn larger, and nothing else were different.
+
+    side : (n,) images      by : added to the logit of the region's size
+    """
+    assert rows.size is not None
+    rows = replace(rows, size=rows.size + by * side)
+    others = np.array([owner != "region size" for owner in rows.owners], dtype=bool)
+    beside = tuple(owner for owner in rows.owners if owner != "region size")
+    size = _size_columns(rows)
+    columns = [size, *_crossed(size, rows.crossing), rows.z[:, others]]
+    z = np.asfortranarray(np.concatenate(columns, axis=1))
+    owners = ("region size",) * (z.shape[1] - len(beside)) + beside
+    return replace(rows, z=z, owners=owners)
 
 
 def level_counts(rows: AnalysisSet) -> dict[str, tuple[int, int]]:

@@ -20,6 +20,7 @@ from gradaudit.stats.family import Floats, Ints
 from gradaudit.stats.rare_outcomes import share_bound
 from gradaudit.stats.strata import held_by
 from gradaudit.subgroups.analysis_set import AnalysisSet
+from gradaudit.subgroups.cluster_model import fit_model, lay_out
 from gradaudit.subgroups.contrast import (
     MIN_PATIENTS,
     NEARLY_CONSTANT,
@@ -196,10 +197,7 @@ def _level_model(
     levels = ModelLevels.of(patients.codes, len(rows.levels))
     inside = levels.place[patients.codes] >= 0
     used = patients if inside.all() else patients.keep(inside)
-    codes = levels.place[used.codes]
-    if used.held is not None:
-        codes = codes[used.held.informative(codes)]
-    counts = np.bincount(codes, minlength=levels.width)
+    counts = _model_counts(used, levels)
     hypotheses = [_level_hypothesis(c, levels, counts, patients, inside) for c in comparisons]
     if settings.omnibus and settings.unit == "patient" and np.sum(counts >= MIN_PATIENTS) > 2:
         analytic = all(h.analytic for h in hypotheses)
@@ -211,6 +209,33 @@ def _level_model(
         return found, None
     test = found.pop()
     return found, {"statistic": test.statistic, "df": test.df, "p": test.p}
+
+
+def level_estimate(rows: AnalysisSet, level: int, base: int | None) -> tuple[float, float] | None:
+    """Estimate and standard error of one level in the model of all levels; None where it has none."""
+    patients = collapse(rows)
+    levels = ModelLevels.of(patients.codes, len(rows.levels))
+    inside = levels.place[patients.codes] >= 0
+    used = patients if inside.all() else patients.keep(inside)
+    a = patients.codes == level
+    b = ~a if base is None else patients.codes == base
+    shell = Contrast("level", "", "", 0, 0, 0, 0)
+    comparison = _Comparison(level, base, shell, (a, b), analytic=True)
+    counts = _model_counts(used, levels)
+    hypothesis = _level_hypothesis(comparison, levels, counts, patients, inside)
+    layout = lay_out(ModelRows.with_levels(used, levels))
+    if layout is None or not all(layout.is_estimable(row) for row in hypothesis.coefficients):
+        return None
+    model = fit_model(layout, [hypothesis])
+    return None if isinstance(model, str) else (float(model.estimates[0]), float(model.se[0]))
+
+
+def _model_counts(patients: Patients, levels: ModelLevels) -> Ints:
+    """Patients of each column of the model who say something of the levels, (G,)."""
+    codes = levels.place[patients.codes]
+    if patients.held is not None:
+        codes = codes[patients.held.informative(codes)]
+    return np.bincount(codes, minlength=levels.width)
 
 
 def _level_hypothesis(

@@ -8,7 +8,7 @@ pair.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from typing import Any, Literal
@@ -19,14 +19,16 @@ from numpy.typing import ArrayLike
 
 from gradaudit.errors import InputError
 from gradaudit.number_text import MISSING, plain_number
-from gradaudit.records import CROSS, STATE_WORDS
+from gradaudit.records import CROSS, STATE_WORDS, CellState
 from gradaudit.subgroups.analysis_set import (
+    AnalysisSet,
     Observations,
     level_counts,
     takes_differences,
     usable_rows,
+    with_sizes_moved,
 )
-from gradaudit.subgroups.between_clusters import between_contrasts
+from gradaudit.subgroups.between_clusters import between_contrasts, level_estimate
 from gradaudit.subgroups.contrast import Contrast, judge
 from gradaudit.subgroups.levels import level_text
 from gradaudit.subgroups.settings import Settings
@@ -267,15 +269,11 @@ def intersections(
     Contrasts of kind "additivity" compare a cell with what its two levels add up to; they exist for
     cells past the guards whose additive prediction the other cells determine.
     """
-    parts = [pd.Series(a, dtype=object).reset_index(drop=True) for a in (first, second)]
-    known = parts[0].notna() & parts[1].notna()
-    cells = [
-        f"{level_text(a)}{CROSS}{level_text(b)}" if both_known else None
-        for a, b, both_known in zip(*parts, known, strict=True)
-    ]
+    a, b = (_level_texts(side) for side in (first, second))
+    cells = np.where((a == None) | (b == None), None, a + CROSS + b)  # noqa: E711
     observations = Observations(
         values=values,
-        groups=np.asarray(cells, dtype=object),
+        groups=cells,
         area_share=area_share,
         label=label,
         klass=klass,
@@ -293,3 +291,88 @@ def intersections(
         crossed=True,
     )
     return disparity_of(observations, settings)
+
+
+def _level_texts(values: ArrayLike) -> np.ndarray[Any, Any]:
+    """(n,) levels as text, None where unknown."""
+    codes, unique = pd.factorize(pd.Series(values, dtype=object))
+    return np.array([*map(level_text, unique), None], dtype=object)[codes]
+
+
+LARGEST_SHIFT = 1.0
+"""Of the logit of area, up to which a change of the state is looked for."""
+
+
+def mask_tipping(rows: AnalysisSet, settings: Settings, contrast: Contrast) -> float | None:
+    """By how much the group's masks would have to be drawn larger for the state to change.
+
+    The masks' areas enter the comparison as what is held equal, so masks that are drawn larger for
+    one group than for the other move the difference.  Heat stays as it is; estimate and error are
+    taken anew, the tails of the test stay.
+
+    rows : the usable ones
+    contrast : a level or pair of theirs, with its state
+    returns : the smallest shift of the logit of the group's areas (below 0: smaller masks), to
+        0.01; None where neither end of -1..1 changes the state, or the comparison has no sizes, or
+        was made in another way (inside clusters, on common support)
+    """
+    if contrast.margin_test is None or rows.size is None or contrast.group not in rows.levels:
+        return None
+    if takes_differences(rows, settings):
+        return None
+    level = rows.levels.index(contrast.group)
+    base = None if contrast.reference == "rest" else rows.levels.index(contrast.reference)
+
+    def room(shift: float) -> float:
+        moved = with_sizes_moved(rows, rows.codes == level, shift)
+        found = level_estimate(moved, level, base)
+        return -1.0 if found is None else _room(contrast, *found, settings.alpha)
+
+    unmoved = level_estimate(rows, level, base)
+    if unmoved is None or abs(unmoved[0] - contrast.estimate) > 1e-9 * max(contrast.se, 1e-300):
+        return None
+    here = _room(contrast, *unmoved, settings.alpha)
+    return 0.0 if here < 0 else _nearest_change(room, here)
+
+
+def _room(contrast: Contrast, estimate: float, se: float, alpha: float) -> float:
+    """How far a difference may still move before its state changes; below 0: it has changed."""
+    test = contrast.margin_test
+    assert test is not None
+    moved = replace(test, estimate=estimate, se=se)
+    if contrast.state is CellState.WITHIN:
+        low, high = moved.whisker(alpha)
+        return min(low + test.margin, test.margin - high)
+    several = contrast.p_beyond_adjusted / contrast.p_beyond  # Holm's factor for this one
+    low, high = moved.whisker(alpha / 2 / max(several, 1.0))
+    return low - test.margin if test.estimate > 0 else -high - test.margin
+
+
+def _nearest_change(room: Callable[[float], float], here: float) -> float | None:
+    """The shift nearest to 0 at which ``room`` falls below 0, of either direction."""
+    found = []
+    for sign in (1.0, -1.0):
+        far = room(sign * LARGEST_SHIFT)
+        if far < 0:
+            found.append(sign * _crossing_point(room, sign, (0.0, here), (LARGEST_SHIFT, far)))
+    return min(found, key=abs, default=None)
+
+
+def _crossing_point(
+    room: Callable[[float], float], sign: float, low: tuple[float, float], high: tuple[float, float]
+) -> float:
+    """Where ``room`` crosses 0 between two shifts, to 0.01, on the side where it is below 0.
+
+    False position with halved weights (the Illinois rule): Dowell & Jarratt 1971, BIT 11:168.
+    """
+    (a, at_a), (b, at_b) = low, high
+    for _ in range(20):
+        if b - a <= 0.01:
+            break
+        middle = min(max(b - at_b * (b - a) / (at_b - at_a), a + 0.004), b - 0.004)
+        at = room(sign * middle)
+        if at < 0:
+            b, at_b, at_a = middle, at, at_a / 2
+        else:
+            a, at_a, at_b = middle, at, at_b / 2
+    return round(b, 3)
