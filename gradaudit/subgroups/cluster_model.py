@@ -29,6 +29,7 @@ PERMUTED_PATIENTS = 4000
 DRAWS_PER_CELL = 160
 # sites that hold both sides of a comparison, from which they are the unit of its error
 MIN_SITES = 5
+TOO_FEW = "too few clusters for the covariates"
 # strata of fewer rows on average are sampled whole
 _SMALL_STRATA = 20
 
@@ -71,6 +72,11 @@ class Layout:
         """Whether the data say anything of it: it is not aliased with what is held equal."""
         scale = np.sqrt(np.mean(self.columns**2, axis=0)) if len(self.columns) else np.empty(0)
         return not len(self.fit.determined_by(*self.coefficients(row), scale))
+
+    @property
+    def has_few_rows(self) -> bool:
+        """Whether under five degrees of freedom are left for the error."""
+        return _residual_df(self.fit) < MIN_PATIENTS // 2
 
     def moved(self, side: Bools) -> Bools:
         """A selection of the rows given, in the order of these."""
@@ -216,8 +222,8 @@ class ClusterModel:
 def fit_model(layout: Layout, hypotheses: Sequence[Hypothesis]) -> ClusterModel | str:
     """The fitted model with the estimates of all hypotheses, or why it cannot be estimated."""
     rows, fit = layout.rows, layout.fit
-    if _residual_df(fit) < MIN_PATIENTS // 2:
-        return "too few clusters for the covariates"
+    if layout.has_few_rows:
+        return TOO_FEW
     on = [row for hypothesis in hypotheses for row in hypothesis.coefficients]
     spans = _spans(hypotheses)
     residuals = fit.residuals(rows.y)

@@ -29,7 +29,7 @@ from gradaudit.subgroups.analysis_set import (
     with_sizes_moved,
 )
 from gradaudit.subgroups.between_clusters import between_contrasts, level_estimate
-from gradaudit.subgroups.contrast import Contrast, judge
+from gradaudit.subgroups.contrast import Bools, Contrast, judge
 from gradaudit.subgroups.levels import level_text
 from gradaudit.subgroups.settings import Settings
 from gradaudit.subgroups.within_clusters import within_contrasts
@@ -269,8 +269,8 @@ def intersections(
     Contrasts of kind "additivity" compare a cell with what its two levels add up to; they exist for
     cells past the guards whose additive prediction the other cells determine.
     """
-    a, b = (_level_texts(side) for side in (first, second))
-    cells = np.where((a == None) | (b == None), None, a + CROSS + b)  # noqa: E711
+    (a, known_a), (b, known_b) = (_level_texts(side) for side in (first, second))
+    cells = np.where(known_a & known_b, a + CROSS + b, None)
     observations = Observations(
         values=values,
         groups=cells,
@@ -293,10 +293,10 @@ def intersections(
     return disparity_of(observations, settings)
 
 
-def _level_texts(values: ArrayLike) -> np.ndarray[Any, Any]:
-    """(n,) levels as text, None where unknown."""
+def _level_texts(values: ArrayLike) -> tuple[np.ndarray[Any, Any], Bools]:
+    """(n,) levels as text, "" where unknown; and which are known."""
     codes, unique = pd.factorize(pd.Series(values, dtype=object))
-    return np.array([*map(level_text, unique), None], dtype=object)[codes]
+    return np.array([*map(level_text, unique), ""], dtype=object)[codes], codes >= 0
 
 
 LARGEST_SHIFT = 1.0

@@ -21,6 +21,7 @@ from gradaudit.stats.rare_outcomes import agresti_caffo
 from gradaudit.stats.tails import MOST_SKEWED, PermutedTails, SkewedT, Tails
 from gradaudit.subgroups.cluster_model import (
     MIN_SITES,
+    TOO_FEW,
     ClusterModel,
     Layout,
     fit_model,
@@ -101,6 +102,8 @@ def estimate_all(
     The others have no number, and the reason says what they cannot be told apart from.
     """
     layout = lay_out(rows)
+    if layout is not None and len(layout.rows.y) == len(rows.y) and layout.has_few_rows:
+        return [replace(h.contrast, reason=TOO_FEW, provisional=False) for h in hypotheses]
     out = [_with_standing(h, rows, layout, settings) for h in hypotheses]
     open_ones = [i for i, contrast in enumerate(out) if not contrast.reason]
     if layout is None or not open_ones:
