@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradaudit.analysis.answers import answers_of
+from gradaudit.analysis.answers import answers_of, with_mask_tippings
 from gradaudit.analysis.folding import with_folds
 from gradaudit.analysis.measured_names import measured_names
 from gradaudit.analysis.not_everywhere import NOT_EVERYWHERE_Q
@@ -159,7 +159,7 @@ def _with_states(
         contrast = states.get(id(d)) or with_decision(d.contrast, None, judged=False)
         cell = next((c for c in cells if d.anchor and c.finding == d.anchor), None)
         out.append(replace(d, contrast=contrast, reservation=_reservation(cell)))
-    return out, tuple(cells)
+    return with_mask_tippings(study, out), tuple(cells)
 
 
 def _reservation(cell: PlannedCell | None) -> str:
@@ -357,6 +357,7 @@ def _without_rates(found: Finding) -> Finding:
     return found.model_copy(
         update={
             **dict.fromkeys(("mean", "mean_reference", "raw", "adjusted"), Interval()),
+            "adjusted_predicted": Interval(),
             **dict.fromkeys(("thin", "thick"), Limits()),
             **dict.fromkeys(("beyond_up_to", "within_from"), None),
             "curve": (),
@@ -381,6 +382,8 @@ def _numbers(d: Draft) -> dict[str, Any]:
         "mean_reference": _interval(c.mean_reference),
         "raw": _raw(d, own),
         "adjusted": own if d.adjusted_for else Interval(),
+        "adjusted_predicted": _interval(c.adjusted_predicted),
+        "mask_tipping": d.mask_tipping,
         "se": _or_none(c.se),
         "effect": Effect(
             ratio=_interval(c.ratio),

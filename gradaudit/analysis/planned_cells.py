@@ -159,6 +159,8 @@ def planned_cell(
         state = CellState.NOT_JUDGED if margin is None else CellState.NOT_ASSESSED
         reason = "; ".join(answer.reservations) or "no usable image"
         return bare.model_copy(update={"state": state, "reason": reason})
+    if margin is None:
+        contrast = replace(contrast, state=CellState.NOT_JUDGED)
     reservations = _objections(contrast, answer)
     reason = contrast.reason
     if contrast.state is CellState.WITHIN:
