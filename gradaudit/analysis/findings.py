@@ -22,6 +22,7 @@ from gradaudit.analysis.planned_cells import (
     margin_of,
     planned_cell,
     planned_keys,
+    settling,
 )
 from gradaudit.analysis.questions import QUESTIONS
 from gradaudit.analysis.sentences import sentence
@@ -149,7 +150,12 @@ def _with_states(
     cells = []
     for key, answer, contrast, margin in zip(keys, answers, contrasts, margins, strict=True):
         role = study.role(key.region) if key.region else ""
-        cells.append(planned_cell(key, answer, contrast, margin, role))
+        shown = planned_cell(key, answer, contrast, margin, role)
+        if answer.draft and contrast and margin and not withheld.of_draft(answer.draft):
+            alpha = study.plan.analysis.alpha
+            settle = settling(contrast, key, margin, len(keys), alpha)
+            shown = shown.model_copy(update={"settle": settle})
+        cells.append(shown)
         if answer.draft is not None and contrast is not None:
             states[id(answer.draft)] = contrast
     out = []

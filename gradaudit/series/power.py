@@ -113,7 +113,7 @@ def _measured(source: Any, plan: Plan | None) -> tuple[Measurements, Plan]:
         recorded = source.run.get("plan")
         if plan is None and recorded is None:
             raise RunError("These measurements record no plan. Give one: ga.power(meas, plan=plan)")
-        return source, plan or build_plan(recorded, "the plan that the run recorded")
+        return source, plan or build_plan(recorded or {}, "the plan that the run recorded")
     meas = getattr(source, "measurements", None)
     if not isinstance(meas, Measurements):
         raise InputError(

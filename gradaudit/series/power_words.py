@@ -18,8 +18,10 @@ def power_sentence(rows: pd.DataFrame) -> str:
     """
     parts = []
     for truth, words in _TRUTHS.items():
-        for row in rows.loc[rows["truth"] == truth].itertuples():
-            parts.append(words.format(points=points(row.difference), chance=_chance(row)))
+        for row in rows.loc[rows["truth"] == truth].to_dict("records"):
+            within, beyond = row["probability_within"], row["probability_beyond"]
+            chance = _chance(float(within), float(beyond))
+            parts.append(words.format(points=points(float(row["difference"])), chance=chance))
     return " ".join(parts)
 
 
@@ -50,9 +52,8 @@ def _size(factor: float, rows: pd.DataFrame) -> str:
     return f"{factor:g} x the smallest group{known}"
 
 
-def _chance(row: object) -> str:
+def _chance(within: float, beyond: float) -> str:
     """The chance of "within", and that of "beyond" where there is any."""
-    within, beyond = row.probability_within, row.probability_beyond  # type: ignore[attr-defined]
     shown = f", beyond the margin {_percent(beyond)}" if round(100 * beyond) else ""
     return f"{_percent(within)}{shown}"
 

@@ -19,6 +19,7 @@ from gradaudit.analysis.planned_cells import HEAT
 from gradaudit.analysis.study import Floats
 from gradaudit.cohort.attributes import Attribute
 from gradaudit.records import CellState
+from gradaudit.series.far_tails import ExtendedTails
 from gradaudit.series.open_cells import Group, OpenCell, Reading
 from gradaudit.series.resampling import Drawn, Ints, Pool, moved_rates
 from gradaudit.stats.decision import decide
@@ -26,8 +27,8 @@ from gradaudit.subgroups.contrast import MIN_PATIENTS, Contrast, with_decision
 
 Truth = Literal["as seen", "none", "far end"]
 TRUTHS: tuple[Truth, ...] = ("as seen", "none", "far end")
-PERMUTATIONS = 999
-"""Per decision; raised to 160 per planned cell, as in the audit."""
+PERMUTATIONS = 499
+"""Per decision: enough for "within"; see ``far_tails`` for "beyond"."""
 _SEEDS = 10  # sets of permutations; replicates share them, since drawing them costs most
 
 
@@ -119,9 +120,12 @@ class _Again:
         few = min(plan.analysis.permutations, PERMUTATIONS)
         seed = plan.run.seed + replicate * _SEEDS // self.replicates
         changed = plan.updated(analysis={"permutations": few}, run={"seed": seed})
-        study = replace(drawn.study, plan=changed)
+        study = replace(drawn.study, plan=changed, planned=1)
+        asked = drawn.attribute
+        if not any(cell.cell.comparison == "trend" for cell in self.group.cells):
+            asked = replace(asked, order=None)
         found = study.compare(
-            drawn.attribute, values, self.group.region or None, confirmatory=True, margin=margin
+            asked, values, self.group.region or None, confirmatory=True, margin=margin
         )
         return found.contrasts
 
@@ -151,17 +155,19 @@ def _moved(found: list[Contrast | None], to: float | None) -> Iterator[Contrast 
         if c is None or c.margin_test is None or c.reason:
             yield c
             continue
-        estimate = c.estimate + step
         test = replace(c.margin_test, estimate=c.margin_test.estimate + step)
-        yield replace(c, estimate=estimate, margin_test=test)
+        yield replace(c, estimate=c.estimate + step, margin_test=test)
 
 
 def _state(c: Contrast | None, reading: Reading, cell: OpenCell) -> CellState:
     """The state of one cell among all planned ones; one within provisionally is open."""
     if c is None:
         return CellState.NOT_ASSESSED
+    test = c.margin_test
+    if test is not None and np.isfinite(c.df):
+        test = replace(test, tails=ExtendedTails.of(test.tails, c.df))
     others = [None] * (reading.planned - 1)
-    decision = decide([c.margin_test, *others], reading.study.plan.analysis.alpha)[0]
+    decision = decide([test, *others], reading.study.plan.analysis.alpha)[0]
     state = with_decision(c, decision, judged=True).state
     return CellState.OPEN if state is CellState.WITHIN and c.provisional else state
 

@@ -218,7 +218,8 @@ def _chance(
 
     def chance(se: float, df: float) -> float:
         if abs(difference) < margin:
-            return probability_within(abs(difference), se, margin, alpha, df)
+            inside: float = probability_within(abs(difference), se, margin, alpha, df)
+            return inside
         return probability_beyond(difference, se, margin, level, df)
 
     return chance
