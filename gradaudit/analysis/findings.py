@@ -17,6 +17,7 @@ import pandas as pd
 from gradaudit.analysis.answers import answers_of
 from gradaudit.analysis.measured_names import measured_names
 from gradaudit.analysis.planned_cells import (
+    Answer,
     CellKey,
     judged_contrasts,
     margin_of,
@@ -150,12 +151,7 @@ def _with_states(
     cells = []
     for key, answer, contrast, margin in zip(keys, answers, contrasts, margins, strict=True):
         role = study.role(key.region) if key.region else ""
-        shown = planned_cell(key, answer, contrast, margin, role)
-        if answer.draft and contrast and margin and not withheld.of_draft(answer.draft):
-            alpha = study.plan.analysis.alpha
-            settle = settling(contrast, key, margin, len(keys), alpha)
-            shown = shown.model_copy(update={"settle": settle})
-        cells.append(shown)
+        cells.append(planned_cell(key, answer, contrast, margin, role))
         if answer.draft is not None and contrast is not None:
             states[id(answer.draft)] = contrast
     out = []
@@ -163,7 +159,31 @@ def _with_states(
         contrast = states.get(id(d)) or with_decision(d.contrast, None, judged=False)
         cell = next((c for c in cells if d.anchor and c.finding == d.anchor), None)
         out.append(replace(d, contrast=contrast, reservation=_reservation(cell)))
-    return out, tuple(cells)
+    return out, _with_settling(cells, answers, contrasts, study, withheld)
+
+
+def _with_settling(
+    cells: Sequence[PlannedCell],
+    answers: Sequence[Answer],
+    contrasts: Sequence[Contrast | None],
+    study: Study,
+    withheld: _Withheld,
+) -> tuple[PlannedCell, ...]:
+    """Each open cell with what would settle it, except where it would give counts away.
+
+    Where one comparison of an attribute in a region hides its counts, all of them are silent: what
+    one of them says could be taken from what another says.
+    """
+    places = [(cell.attribute, cell.region, cell.outcome) for cell in cells]
+    drafts = [answer.draft for answer in answers]
+    hidden = {p for p, d in zip(places, drafts, strict=True) if d and withheld.of_draft(d)}
+    out = []
+    for cell, place, contrast in zip(cells, places, contrasts, strict=True):
+        text = ""
+        if contrast and place not in hidden:
+            text = settling(cell, contrast, len(cells), study.plan.analysis.alpha)
+        out.append(cell.model_copy(update={"settle": text}))
+    return tuple(out)
 
 
 def _reservation(cell: PlannedCell | None) -> str:

@@ -185,22 +185,24 @@ def _reservations(contrast: Contrast, answer: Answer) -> tuple[str, ...]:
     return (*((few,) if contrast.provisional else ()), *answer.reservations)
 
 
-def settling(contrast: Contrast, key: CellKey, margin: float, planned: int, alpha: float) -> str:
+def settling(cell: PlannedCell, contrast: Contrast, planned: int, alpha: float) -> str:
     """How large the group of an open comparison of heat would have to be; "" where that is not said.
 
     Differences inside patients and trends have no reference that stays as it is: all grow.
     """
-    if contrast.state is not CellState.OPEN or key.outcome != HEAT or key.kind == "curve":
+    if cell.state is not CellState.OPEN or cell.outcome != HEAT or cell.margin is None:
+        return ""
+    if cell.comparison == "curve":
         return ""
     n, m = contrast.entered or (contrast.n_clusters, contrast.n_clusters_reference)
-    together = key.kind == "trend" or contrast.method == "sign flip"
+    together = cell.comparison == "trend" or contrast.method == "sign flip"
     means = (contrast.mean, n), (contrast.mean_reference, m)
     own, other = (squared_error_of_mean(mean, count, alpha) for mean, count in means)
     text = what_would_settle(
         contrast.estimate,
         contrast.se,
         contrast.df,
-        margin,
+        cell.margin,
         n,
         0 if together else m,
         alpha,

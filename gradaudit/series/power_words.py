@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from gradaudit.stats.power import points
+
 _TRUTHS = {
     "as seen": "If the true difference is what this run saw ({points}): {chance}.",
     "none": "If there is none: {chance}.",
@@ -38,12 +40,6 @@ def power_sentences(frame: pd.DataFrame) -> dict[str, str]:
             lines.append(f"{_size(float(str(factor)), own)}: {power_sentence(own)}")
         out[str(cell)] = "\n".join(lines)
     return out
-
-
-def points(difference: float) -> str:
-    """A difference of shares in points: 0.032 is "3.2 points"."""
-    text = f"{100 * abs(difference):.2g}"
-    return f"{text} point" if text == "1" else f"{text} points"
 
 
 def _size(factor: float, rows: pd.DataFrame) -> str:

@@ -199,9 +199,9 @@ def what_would_settle(
         return None
     sizes = _Sizes.of(se, df, n_group, n_reference, group_share)
     asked = [(0.0, "if there is no difference")]
-    seen = f"{100 * abs(estimate):.2g}"
-    if seen != "0":
-        asked.append((estimate, f"if the true difference is what this run saw ({seen} points)"))
+    if round(abs(estimate), 6):
+        words = f"if the true difference is what this run saw ({points(estimate)})"
+        asked.append((estimate, words))
     level = alpha / (2 * max(planned, 1))
     parts = []
     for difference, words in asked:
@@ -256,6 +256,12 @@ def _smallest(now: int, chance: Callable[[float], float]) -> int:
         middle = (low + high) // 2
         low, high = (low, middle) if chance(middle) >= WANTED else (middle, high)
     return high
+
+
+def points(difference: float) -> str:
+    """A difference of shares in points: 0.032 is "3.2 points"."""
+    text = f"{100 * abs(difference):.2g}"
+    return f"{text} point" if text == "1" else f"{text} points"
 
 
 def _rounded(n: float) -> str:
