@@ -104,18 +104,20 @@ def _groups(
     places = dict.fromkeys((cell.attribute, cell.region, cell.outcome) for cell in cells)
     for name, region, outcome in places:
         own = [c for c in cells if (c.attribute, c.region, c.outcome) == (name, region, outcome)]
-        beside = [by_anchor.get(cell.finding) for cell in own]
-        hidden = [
-            c.state is CellState.WITHHELD or (f is not None and f.n_withheld)
-            for c, f in zip(own, beside, strict=True)
-        ]
-        asked = [
-            _open_cell(c, f)
-            for c, f in zip(own, beside, strict=True)
-            if not c.settled and c.state is not CellState.BEYOND
-        ]
+        pairs = [(cell, by_anchor.get(cell.finding)) for cell in own]
+        asked = [_open_cell(cell, finding) for cell, finding in pairs if _is_open(cell)]
+        hidden = any(_is_hidden(cell, finding) for cell, finding in pairs)
         if asked:
-            yield Group(attributes[name], region, outcome, tuple(asked), not any(hidden))
+            yield Group(attributes[name], region, outcome, tuple(asked), not hidden)
+
+
+def _is_open(cell: PlannedCell) -> bool:
+    return not cell.settled and cell.state is not CellState.BEYOND
+
+
+def _is_hidden(cell: PlannedCell, finding: Finding | None) -> bool:
+    """Whether the report does not show how many patients a comparison has."""
+    return cell.state is CellState.WITHHELD or (finding is not None and finding.n_withheld)
 
 
 def _open_cell(cell: PlannedCell, finding: Finding | None) -> OpenCell:
@@ -141,5 +143,5 @@ def _why_not(cell: PlannedCell, finding: Finding | None) -> str:
     if cell.state is CellState.WITHIN and not cell.provisional:
         return f"within its margin, and more patients of the same kind do not help: {cell.reason}"
     if finding.thick.low is None or finding.thick.high is None:
-        return "its whisker has no end"
+        return "its numbers are withheld, or its whisker has no end"
     return ""

@@ -68,13 +68,13 @@ def power(
 
     Errors: ``InputError`` for a setting out of range, no criteria, or no measurements.
     """
-    if isinstance(source, int | float | np.floating):
+    if isinstance(source, int | float | np.number):
         if margin is None or cells is None or groups is None:
             raise InputError("Planning from a standard deviation needs margin, cells and groups.")
         return planned_power(float(source), margin=margin, cells=cells, groups=groups, alpha=alpha)
-    if (margin, cells, groups) != (None, None, None):
+    if any(given is not None for given in (margin, cells, groups)):
         raise InputError("margin, cells and groups belong to planning; a run has its own.")
-    _check(factors, replicates)
+    _check(factors, replicates, seed)
     meas, plan = _measured(source, plan)
     if plan.criteria is None:
         raise InputError(
@@ -96,7 +96,7 @@ NOTE = (
 )
 
 
-def _check(factors: Sequence[float], replicates: int) -> None:
+def _check(factors: Sequence[float], replicates: int, seed: int) -> None:
     wrong = [factor for factor in factors if not (isfinite(factor) and factor >= 1)]
     if wrong or not len(factors):
         raise InputError(
@@ -105,6 +105,8 @@ def _check(factors: Sequence[float], replicates: int) -> None:
         )
     if replicates < 10:
         raise InputError(f"At least 10 replicates; got {replicates}.")
+    if seed < 0:
+        raise InputError(f"seed is 0 or more; got {seed}.")
 
 
 def _measured(source: Any, plan: Plan | None) -> tuple[Measurements, Plan]:
@@ -133,7 +135,9 @@ def _rows(
     for cell in group.cells:
         own = [(factor, c) for factor, c in found if c.cell is cell]
         if not own:
-            yield _place(cell) | {"reason": cell.reason or "no group has ten patients"}
+            yield _place(cell) | {
+                "reason": cell.reason or "no group is large enough to be compared"
+            }
         for factor, c in own:
             yield _place(cell) | {
                 "factor": factor,

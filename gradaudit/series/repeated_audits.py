@@ -9,7 +9,7 @@ be shifted, so images are flipped, and every truth is decided on its own drawing
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -58,30 +58,35 @@ def chances(
 ) -> Iterator[Chances]:
     """Every cell of a group that can be resampled, under every truth.
 
-    factor : every level holds at least so many times the patients of the smallest level with ten
+    factor : every level holds at least so many times the patients of the smallest level that is
+        compared and shown
     """
     cells = [cell for cell in group.cells if not cell.reason]
     values = reading.values(group)
     pool = Pool.of(reading.study, group.attribute, np.isfinite(values))
-    large = pool.counts[pool.counts >= MIN_PATIENTS]
+    large = pool.counts[pool.counts >= _fewest(reading)]
     if not cells or not len(large):
         return
     counts = pool.grown(factor, int(large.min()))
     place = f"{group.attribute.name}/{group.region}/{group.outcome}/{factor:g}"
     rng = np.random.default_rng((seed, zlib.crc32(place.encode())))
     again = _Again(reading, group, pool, values, counts, replicates)
-    for truth in TRUTHS if group.outcome != HEAT else TRUTHS[:1]:
+    if group.outcome == HEAT:
+        drawn = again.contrasts(cells, "as seen", rng)
+        for cell in cells:
+            for truth in TRUTHS:
+                moved = _moved(drawn[cell.name], difference_of(cell, truth))
+                yield again.counted(cell, truth, moved)
+        return
+    for truth in TRUTHS:
         drawn = again.contrasts(cells, truth, rng)
         for cell in cells:
-            smaller = _smaller_side(cell, pool, counts)
-            for own in TRUTHS if group.outcome == HEAT else (truth,):
-                found = drawn[cell.name]
-                to = difference_of(cell, own) if group.outcome == HEAT else None
-                words = [_state(c, reading, cell) for c in _moved(found, to)]
-                within, beyond = (
-                    words.count(s) / replicates for s in (CellState.WITHIN, CellState.BEYOND)
-                )
-                yield Chances(cell, own, difference_of(cell, own), smaller, within, beyond)
+            yield again.counted(cell, truth, drawn[cell.name])
+
+
+def _fewest(reading: Reading) -> int:
+    """Patients of a level that is compared, and not withheld."""
+    return max(MIN_PATIENTS, reading.study.plan.privacy.min_cell)
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,18 @@ class _Again:
                 out[cell.name].append(_own(self._compared(drawn, rates, i, cell.margin), cell))
         return out
 
+    def counted(self, cell: OpenCell, truth: Truth, found: Iterable[Contrast | None]) -> Chances:
+        """How often the contrasts settle a cell."""
+        states = [_state(c, self.reading) for c in found]
+        return Chances(
+            cell=cell,
+            truth=truth,
+            difference=difference_of(cell, truth),
+            patients=_smaller_side(cell, self.pool, self.counts),
+            within=states.count(CellState.WITHIN) / self.replicates,
+            beyond=states.count(CellState.BEYOND) / self.replicates,
+        )
+
     def _compared(
         self, drawn: Drawn, values: Floats, replicate: int, margin: float
     ) -> tuple[Contrast, ...]:
@@ -141,14 +158,11 @@ def _own(found: tuple[Contrast, ...], cell: OpenCell) -> Contrast | None:
     return None
 
 
-def _moved(found: list[Contrast | None], to: float | None) -> Iterator[Contrast | None]:
+def _moved(found: list[Contrast | None], to: float) -> Iterator[Contrast | None]:
     """The contrasts, each moved by the step that takes their mean estimate to ``to``.
 
     What has no test (a constant outcome, a bound on few events) stays as it is.
     """
-    if to is None:
-        yield from found
-        return
     tested = [c.estimate for c in found if c is not None and c.margin_test and not c.reason]
     step = to - float(np.mean(tested)) if tested else 0.0
     for c in found:
@@ -159,7 +173,7 @@ def _moved(found: list[Contrast | None], to: float | None) -> Iterator[Contrast 
         yield replace(c, estimate=c.estimate + step, margin_test=test)
 
 
-def _state(c: Contrast | None, reading: Reading, cell: OpenCell) -> CellState:
+def _state(c: Contrast | None, reading: Reading) -> CellState:
     """The state of one cell among all planned ones; one within provisionally is open."""
     if c is None:
         return CellState.NOT_ASSESSED

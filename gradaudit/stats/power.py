@@ -36,7 +36,7 @@ PLANNED_COLUMNS = (
     summary="How often a study of this size shows that a true difference lies within its margin.",
     formula="Φ((δ−d)/SE − q) − Φ(q − (δ+d)/SE), q = t_{1−α};  d = 0: 2Φ(δ/SE − q) − 1;  never below 0",
     source="Phillips 1990, J. Pharmacokin. Biopharm. 18:137 (power of two one-sided tests)",
-    caveat="Within 3 points of the real decision at 60 patients and normal heat; far too high for 25 patients and skewed heat.",
+    caveat="Within 3 points of the real decision at 60 patients and normal heat; at 25 of 400 and skewed heat 98 % said, 85 % happened.",
 )
 def probability_within(
     difference: float, se: float, margin: float, alpha: float = 0.05, df: float = inf
@@ -130,7 +130,8 @@ def _limit(smaller: int) -> str:
     if smaller < FEWEST:
         return f"fewer than {FEWEST} patients on one side: no test is made"
     few = f"fewer than {COUNTED} patients on one side: provisional, cannot count; and "
-    skew = "far too high where heat is skewed (most patients near 0, a few far above)"
+    # measured on lognormal heat, sigma 1, margin / SE = 4, 300 draws: tests/stats/test_power.py
+    skew = "far too high where heat is skewed (25 of 400 patients: 98 % said, 85 % happened)"
     if smaller < NORMAL:
         return (few if smaller < COUNTED else "") + skew
     return "within 3 points where heat is close to normal; too high where it is skewed"
