@@ -122,7 +122,7 @@ def test_a_declared_site_is_the_unit_of_the_error():
 def test_a_site_that_was_not_measured_is_an_error_with_a_hint():
     d = draw("hospitals_5", np.random.default_rng(1))
     meas = measured(d, meta__hospital=d["site"].astype(str))
-    with pytest.raises(PlanError, match="hospitl.*hospital"):
+    with pytest.raises(PlanError, match=r"hospitl.*hospital"):
         analyze(meas, a_plan(site="hospitl"))
 
 

@@ -56,7 +56,7 @@ def test_a_planted_gap_is_beyond_and_its_own_group_is_named(planted, planted_aud
     assert found.state is CellState.BEYOND
     assert found.adjusted.estimate == pytest.approx(0.2, abs=0.04)
     assert found.raw.estimate is not None
-    assert found.adjusted_for == ("region size", "class")
+    assert found.adjusted_for == ("region size", "label")
     assert found.test.family == "confirmatory"
     assert found.effect.ratio.estimate > 1.4
     assert all(f.state is not CellState.BEYOND for f in of(planted, "GA101", region="lesion"))
