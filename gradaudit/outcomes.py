@@ -36,17 +36,22 @@ class Outcome:
 
     def measure_words(self, region: str) -> str:
         """ "the share of heat on ruler" """
-        return (self.measure or f"the {self.label} on {{region}}").format(region=region)
+        return _filled(self.measure, region=region) or f"the {self.label} on {region}"
 
     def place_words(self, region: str) -> str:
         """ ", heat share on ruler", to follow the group's name; "" where there is no region."""
-        text = self.place or (f", {self.label} on {{region}}" if region else "")
-        return text.format(region=region)
+        own = f", {self.label} on {region}" if region else ""
+        return _filled(self.place, region=region) or own
 
     def mean_words(self, region: str, value: str) -> str:
         """ "34 % of the heat falls on ruler" """
-        text = self.mean or f"mean {self.label} on {{region}} {{value}}"
-        return text.format(region=region, value=value)
+        own = f"mean {self.label} on {region} {value}"
+        return _filled(self.mean, region=region, value=value) or own
+
+
+def _filled(template: str, **words: str) -> str:
+    """A part of a sentence of this module with its words; labels of metrics are no templates."""
+    return template.format(**words)
 
 
 _CORRECT = "in correctly classified images"
@@ -89,6 +94,8 @@ _OWN = (
 OUTCOMES: dict[str, Outcome] = {outcome.name: outcome for outcome in _OWN}
 """The outcomes that are no metric."""
 
+_OWN_FIELDS = ("mass_lift", "pointing_game")
+
 _SHARE_UNITS = ("share", "probability")
 _TITLES = {"mass_lift": "lift", "auc": "AUC of a map"}
 """Titles in the words of the glossary, where the card has others."""
@@ -108,3 +115,8 @@ def outcome(name: str) -> Outcome:
 def secondary_outcomes() -> tuple[str, ...]:
     """Metrics that are compared beside the heat share, in the order of their registration."""
     return tuple(name for name in METRICS if name != HEAT_SHARE_METRIC)
+
+
+def other_metrics() -> tuple[str, ...]:
+    """Metrics that have no field of their own in a heat row (``HeatRow.others``)."""
+    return tuple(name for name in secondary_outcomes() if name not in _OWN_FIELDS)

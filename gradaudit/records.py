@@ -8,12 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from gradaudit.runs.record import RunFile
 
 HEAT_STATUSES = ("ok", "no_positive_evidence", "flat", "non_finite", "not_measured")
 """Status of one heat map; only ``ok`` maps have a defined heat share."""
@@ -121,14 +123,14 @@ class Measurements:
     ``images``: one row per manifest row, in manifest order, also for images that could not be read.
     ``maps``: coarse maps for display, or None: columns image_id, kind ("heat" | "region"), name
     (target | region), height, width, values (bytes: float32 heat, uint8 0-255 region coverage).
-    ``run``: the run record as a plain dict.  ``folder``: the run folder, or None for an in-memory
+    ``run``: the run's record, or None for a bare table.  ``folder``: the run folder, or None for an in-memory
     measurement.
     """
 
     table: pd.DataFrame
     images: pd.DataFrame
     maps: pd.DataFrame | None = None
-    run: dict[str, Any] = field(default_factory=dict)
+    run: RunFile | None = None
     folder: Path | None = None
 
 
@@ -225,11 +227,15 @@ class Finding(Record):
     predicted class instead, which stands beside and never decides.  ``mask_tipping``: by how much
     the group's masks would have to be drawn larger (below 0: smaller) for the state to change, as
     a shift of the logit of their area, so that 0.25 is about a quarter more area where the region
-    is small; None where no shift between -1 and 1 changes it.
+    is small; None where no shift between -1 and 1 changes it.  ``folded_under``: anchor of the
+    finding that tells the same fact from the other side.  ``stratum``: among whom alone it is,
+    which the group's name says too ("V, within malignant").  ``curve``: (x, estimate, low, high)
+    of the points of a curve.
 
     Codes: GA101 heat share, group against reference; GA102 trend over ordered levels; GA103
-    continuous attribute; GA104 departure from trend / non-linearity; GA111 undefined heat; GA112
-    region absent; GA121 secondary metric; GA131 intersection.
+    continuous attribute; GA104 departure from trend / non-linearity; GA105 pairs of levels; GA111
+    undefined heat; GA112 region absent; GA121 secondary metric; GA131 intersection; GA132 not the
+    same everywhere.
     """
 
     code: str
@@ -238,6 +244,7 @@ class Finding(Record):
     attribute: str
     group: str
     reference: str
+    stratum: str = ""
     region: str = ""
     role: str = ""
     method: str = ""
@@ -265,6 +272,8 @@ class Finding(Record):
     beyond_up_to: float | None = None
     within_from: float | None = None
     reservation: str = ""
+    folded_under: str = ""
+    curve: tuple[tuple[float, float, float, float], ...] = ()
     provisional: bool = False
     adjusted_for: tuple[str, ...] = ()
     reason: str = ""

@@ -88,15 +88,25 @@ AUDIT_STATE_MEANINGS: dict[str, str] = {
 
 class AuditVerdict(Record):
     """The verdict of the whole audit: ``sentences`` are generated from findings, 3 to 5 of them,
-    worst first.
+    worst first.  ``second``: "not the same in every class: ..." where a group's difference lies
+    beyond the margin in a part of the patients alone; "" elsewhere.
     """
 
     state: AuditState
     headline: str
+    second: str = ""
     sentences: tuple[str, ...]
     cannot_tell: tuple[str, ...]
     reasons: tuple[str, ...] = ()  # why it is not "met", one per cell that is in the way
     finding_anchors: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """The state in words, "criteria met on average; not the same in every class" included."""
+        words = AUDIT_STATE_WORDS[self.state]
+        if self.state != "met" or not self.second:
+            return words
+        return f"{words} on average; {self.second.split(':')[0]}"
 
 
 class PlannedCell(Record):
@@ -178,6 +188,9 @@ class Exclusion(Record):
 class HeatRow(Record):
     """Distribution of the heat share of one region in one subgroup (patient means); ``histogram``
     over 20 bins of [0, 1].
+
+    ``others``: every other metric of the family -> its mean over patients, None where none has one
+    or too few have.
     """
 
     attribute: str
@@ -196,6 +209,7 @@ class HeatRow(Record):
     histogram: tuple[int, ...] = ()
     mean_lift: float | None = None
     pointing_game: float | None = None
+    others: dict[str, float | None] = {}
     undefined_share: float | None = None
     suppressed: bool = False
 

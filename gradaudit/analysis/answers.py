@@ -35,12 +35,19 @@ def answers_of(
     hidden : identities of the drafts that are withheld whole
     """
     found: dict[CellKey, Draft] = {}
-    for draft in drafts:
-        key = key_of(draft)
-        if key is not None:
-            found.setdefault(key, draft)
+    for given in drafts:
+        own = key_of(given)
+        if own is not None:
+            found.setdefault(own, given)
     attributes = {a.name: a for a in study.attributes}
-    return [_answer(study, attributes[key.attribute], key, found.get(key), hidden) for key in keys]
+    out = []
+    for key in keys:
+        mirrored = key._replace(group=key.reference, reference=key.group)
+        draft: Draft | None = found.get(key)
+        if draft is None and key.kind == "pair":  # a pair says the same either way round
+            draft = found.get(mirrored)
+        out.append(_answer(study, attributes[key.attribute], key, draft, hidden))
+    return out
 
 
 def _answer(
@@ -80,7 +87,9 @@ def _reservations(
 ) -> Iterator[str]:
     """Why a comparison within its margin does not count all the same."""
     criteria = study.plan.criteria
-    if criteria is None or draft.margin is None or draft.contrast.reason:
+    contrast = draft.contrast
+    has_word = contrast.margin_test is not None or contrast.is_constant
+    if criteria is None or draft.margin is None or not has_word:
         return
     needed = criteria.min_coverage
     known = known_share(study.cohort, a)
@@ -145,10 +154,13 @@ def _thick_whisker(
         margin=draft.margin,
         area=area,
         analytic=True,
+        pairwise=key.kind == "pair",
     )
     own = draft.contrast
     for c in found.contrasts:
-        if (c.kind, c.group, c.reference) == (own.kind, own.group, own.reference):
+        # a curve's two points may move with the values
+        same = key.kind == "curve" or (c.group, c.reference) == (own.group, own.reference)
+        if c.kind == own.kind and same:
             if c.margin_test is None:
                 return None if c.reason else (0.0, 0.0)
             return c.margin_test.whisker(study.plan.analysis.alpha)

@@ -15,7 +15,9 @@ import numpy as np
 import pandas as pd
 
 from gradaudit.analysis.answers import answers_of, with_mask_tippings
+from gradaudit.analysis.folding import with_folds
 from gradaudit.analysis.measured_names import measured_names
+from gradaudit.analysis.not_everywhere import NOT_EVERYWHERE_Q
 from gradaudit.analysis.planned_cells import (
     CellKey,
     judged_contrasts,
@@ -25,7 +27,7 @@ from gradaudit.analysis.planned_cells import (
 )
 from gradaudit.analysis.questions import QUESTIONS
 from gradaudit.analysis.sentences import sentence
-from gradaudit.analysis.study import Draft, Study
+from gradaudit.analysis.study import Bools, Draft, Study
 from gradaudit.cohort.attributes import Attribute, attributes_of
 from gradaudit.cohort.bare_table import measurements_of
 from gradaudit.cohort.heat_distributions import heat_rows_of
@@ -122,7 +124,7 @@ def analysis_of(cohorts: Sequence[Cohort], suppression: Suppression, plan: Plan)
     withheld = _Withheld.of(suppression, drafts)
     drafts = _with_differences(_with_anchors(drafts), withheld, len(keys), plan.analysis.alpha)
     drafts, cells = _with_states(drafts, keys, studies[0], withheld)
-    found = [_finding(d, withheld.of_draft(d)) for d in drafts]
+    found = [_finding(d, withheld.of_draft(d)) for d in with_folds(drafts)]
     told = [f.model_copy(update={"sentence": sentence(f, plan.analysis.alpha)}) for f in found]
     return Analysis(tuple(told), cells)
 
@@ -175,13 +177,23 @@ def _with_anchors(drafts: Sequence[Draft]) -> list[Draft]:
             d.attribute,
             d.region,
             d.outcome if d.code == "GA121" else "",
-            d.contrast.kind if d.contrast.kind == "additivity" else "",
+            _KINDS_IN_ANCHOR.get(d.contrast.kind, ""),
+            *_levels_in_anchor(d.contrast),
+            d.stratum,
         ]
-        parts.append(d.contrast.group if d.contrast.kind in ("level", "additivity") else "")
         text = "-".join(p for p in parts if p)
         seen[text] = seen.get(text, 0) + 1
         out.append(replace(d, anchor=text if seen[text] == 1 else f"{text}-{seen[text]}"))
     return out
+
+
+_KINDS_IN_ANCHOR = {"additivity": "additivity", "continuous": "slope"}
+
+
+def _levels_in_anchor(c: Contrast) -> tuple[str, ...]:
+    if c.kind == "pair":
+        return c.group, c.reference
+    return (c.group,) if c.kind in ("level", "additivity") else ()
 
 
 # ── small cells ───────────────────────────────────────────────────────────────────────────────────
@@ -212,7 +224,7 @@ class _Withheld:
             return ""
         c = d.contrast
         counts = (c.n_images, c.n_clusters, c.n_images_reference, c.n_clusters_reference)
-        if c.kind not in ("level", "additivity"):
+        if c.kind not in ("level", "pair", "additivity"):
             return "all" if any(is_small(n, self.min_cell) for n in counts) else ""
         if any(is_small(n, self.min_cell) for n in counts) or (
             not c.n_images and self._is_hidden(d, c.group)
@@ -227,12 +239,10 @@ class _Withheld:
                 if np.isfinite(mean[0])
             ]
             return "rates" if any(0 < e < self.min_cell for e in events) else ""
+        if d.stratum or d.outcome == "heat_share_correct":
+            return ""
         base = self.bases.get((d.attribute, c.group, d.region, d.method, d.target), c.n_images)
-        return (
-            "counts"
-            if d.outcome != "heat_share_correct" and is_small(abs(base - c.n_images), self.min_cell)
-            else ""
-        )
+        return "counts" if is_small(abs(base - c.n_images), self.min_cell) else ""
 
     def _is_hidden(self, d: Draft, level: str) -> bool:
         if level in self.levels.get(d.attribute, set()):
@@ -255,7 +265,8 @@ def _with_differences(
     """
     shown = np.array([withheld.of_draft(d) != "all" for d in drafts], dtype=bool)
     confirmatory = np.array([d.confirmatory for d in drafts], dtype=bool)
-    decided, others = confirmatory & shown, ~confirmatory & shown
+    strata = np.array([bool(d.stratum) for d in drafts], dtype=bool)
+    decided, others = confirmatory & shown, ~confirmatory & ~strata & shown
     raw = np.array([d.contrast.p for d in drafts])
     p = np.full(len(drafts), np.nan)
     p[decided] = multiplicity.holm(raw[decided])
@@ -265,6 +276,20 @@ def _with_differences(
         level = alpha / max(planned, 1) if d.confirmatory else alpha
         contrast = with_difference(d.contrast, float(own), alpha=alpha, level=level)
         out.append(replace(d, contrast=contrast))
+    return _with_strata(out, strata & shown)
+
+
+def _with_strata(drafts: list[Draft], strata: Bools) -> list[Draft]:
+    """The drafts among a part of the clusters, judged together by how far they are beyond."""
+    places = np.flatnonzero(strata)
+    beyond = np.array([drafts[i].contrast.p_beyond for i in places])
+    out = list(drafts)
+    for i, q in zip(places, multiplicity.benjamini_hochberg(beyond), strict=True):
+        shown = bool(q <= NOT_EVERYWHERE_Q)
+        contrast = replace(
+            out[i].contrast, p_adjusted=float(q), p_beyond_adjusted=float(q), shown=shown
+        )
+        out[i] = replace(out[i], contrast=contrast)
     return out
 
 
@@ -275,8 +300,9 @@ def _finding(d: Draft, withheld: str) -> Finding:
         anchor=d.anchor,
         question=QUESTIONS.card(d.code).summary,
         attribute=d.attribute,
-        group=d.contrast.group,
+        group=d.contrast.group + (f", within {d.stratum}" if d.stratum else ""),
         reference=d.contrast.reference,
+        stratum=d.stratum,
         region=d.region,
         role=d.role,
         method=d.method,
@@ -315,6 +341,7 @@ def _without_counts(full: Finding) -> Finding:
             **dict.fromkeys(("n_images", "n_clusters"), 0),
             **dict.fromkeys(("n_images_reference", "n_clusters_reference"), 0),
             "n_withheld": True,
+            "curve": (),
             "mde80": None,
             "test": full.test.model_copy(update={"df": None}),
             "mean": Interval(estimate=full.mean.estimate),
@@ -333,6 +360,7 @@ def _without_rates(found: Finding) -> Finding:
             "adjusted_predicted": Interval(),
             **dict.fromkeys(("thin", "thick"), Limits()),
             **dict.fromkeys(("beyond_up_to", "within_from"), None),
+            "curve": (),
             "se": None,
             "effect": Effect(),
             "reason": "too few of these images to compare" if found.reason else "",
@@ -371,6 +399,8 @@ def _numbers(d: Draft) -> dict[str, Any]:
         "beyond_up_to": _or_none(c.beyond_up_to),
         "within_from": _or_none(c.within_from),
         "reservation": d.reservation,
+        "folded_under": d.folded_under,
+        "curve": c.curve,
         "provisional": c.provisional,
         "reason": c.reason,
         "notes": (*c.notes, *d.notes),

@@ -18,7 +18,7 @@ from gradaudit.cohort.attributes import Attribute
 from gradaudit.plan import CriteriaPlan
 from gradaudit.records import CellState
 from gradaudit.result_schema import PlannedCell
-from gradaudit.stats.decision import MarginTest, decide
+from gradaudit.stats.decision import AgainstMargin, decide
 from gradaudit.subgroups.contrast import Contrast, with_decision
 
 HEAT, UNDEFINED = "heat_share", "undefined"
@@ -132,7 +132,7 @@ def judged_contrasts(
     return out
 
 
-def _margin_test(answer: Answer) -> MarginTest | None:
+def _margin_test(answer: Answer) -> AgainstMargin | None:
     if answer.draft is None or answer.withheld:
         return None
     return answer.draft.contrast.margin_test
@@ -159,7 +159,9 @@ def planned_cell(
         state = CellState.NOT_JUDGED if margin is None else CellState.NOT_ASSESSED
         reason = "; ".join(answer.reservations) or "no usable image"
         return bare.model_copy(update={"state": state, "reason": reason})
-    reservations = _reservations(contrast, answer)
+    if margin is None:
+        contrast = replace(contrast, state=CellState.NOT_JUDGED)
+    reservations = _objections(contrast, answer)
     reason = contrast.reason
     if contrast.state is CellState.WITHIN:
         reason = "; ".join(reservations)
@@ -178,7 +180,7 @@ def planned_cell(
     )
 
 
-def _reservations(contrast: Contrast, answer: Answer) -> tuple[str, ...]:
+def _objections(contrast: Contrast, answer: Answer) -> tuple[str, ...]:
     few = "provisional, fewer than 20 clusters on one side"
     return (*((few,) if contrast.provisional else ()), *answer.reservations)
 

@@ -66,12 +66,25 @@ def trend(study: Study) -> list[Draft]:
     name="GA103",
     label="continuous attribute",
     summary="Does the heat share change with a numeric attribute?",
-    formula="slope, times (90 % point - 10 % point)",
-    unit="share of heat, P10 to P90",
-    source="ter Braak 1992",
+    formula="largest difference of two of 13 points, P5 to P95, of a natural cubic spline; beside it the slope, times (90 % point - 10 % point)",
+    unit="share of heat",
+    source="Harrell 2015, eq. 2.25 (spline); ter Braak 1992; max-t: Westfall & Young 1993",
+    caveat="A bump narrower than the distance of the knots is not seen.",
 )
 def continuous(study: Study) -> list[Draft]:
-    return [replace(d, code="GA103") for d in study.heat if d.contrast.kind == "continuous"]
+    """The curve, which decides; and the slope beside it, which has no margin."""
+    out = []
+    for d in study.heat:
+        if d.contrast.kind == "curve":
+            out.append(replace(d, code="GA103"))
+        elif d.contrast.kind == "continuous":
+            out.append(_beside(replace(d, code="GA103")))
+    return out
+
+
+def _beside(d: Draft) -> Draft:
+    """The draft as information: it decides nothing."""
+    return replace(d, confirmatory=False, margin=None)
 
 
 @QUESTIONS.register(
@@ -84,6 +97,19 @@ def continuous(study: Study) -> list[Draft]:
 def departure(study: Study) -> list[Draft]:
     found = [d for d in study.heat if d.contrast.kind in JOINT and not d.contrast.reason]
     return [replace(d, code="GA104", confirmatory=False, margin=None, raw=None) for d in found]
+
+
+@QUESTIONS.register(
+    name="GA105",
+    label="pairs of levels",
+    summary="Do any two levels of an unordered attribute differ from each other?",
+    formula="mean over patients, level minus level, at equal region size and class",
+    unit="share of heat, 0 to 1",
+    source="as GA101; all pairs must be within: Berger 1982, Technometrics 24:295",
+    caveat="Three or more levels only; each may lie near the rest while two lie far apart.",
+)
+def pairs(study: Study) -> list[Draft]:
+    return [replace(d, code="GA105") for d in study.heat if d.contrast.kind == "pair"]
 
 
 @QUESTIONS.register(
@@ -105,7 +131,7 @@ def undefined_heat(study: Study) -> list[Draft]:
         margin=margin,
         sized=False,
     )
-    return [d for d in found if d.contrast.kind in ("level", "trend", "continuous")]
+    return [d for d in found if d.contrast.kind in ("level", "pair", "trend", "curve")]
 
 
 @QUESTIONS.register(

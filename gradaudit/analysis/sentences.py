@@ -44,7 +44,7 @@ _LONGEST_SUMMARY = 5
 def sentence(f: Finding, alpha: float = 0.05) -> str:
     """One to three plain sentences: numbers with interval and n, then the verdict."""
     if f.suppressed:
-        return f"{_subject(f)}: withheld, because a group of this comparison holds too few images or clusters to be shown."
+        return f"{_compared(f)}: withheld, because a group of this comparison holds too few images or clusters to be shown."
     if f.state is CellState.NOT_ASSESSED:
         why = f"not assessed, {REASONS.get(f.reason, f.reason) or 'no numbers to compare'}"
         if f.mean.estimate is not None and f.mean_reference.estimate is not None:
@@ -70,12 +70,20 @@ def _subject(f: Finding) -> str:
     return " and ".join([first, *map(_within, others)])
 
 
+def _compared(f: Finding) -> str:
+    """The subject, and the other group where it has a name: either may be the small one."""
+    named = f.reference not in ("", "rest") and not f.is_slope
+    return f"{_subject(f)} against {f.reference}" if named else _subject(f)
+
+
 def _end(name: str) -> str:
     """ "P90 (72)" as "72 (90th percentile)"; levels as they are."""
-    found = re.fullmatch(r"P(\d+)(?: \((.*)\))?", name)
+    found = re.fullmatch(r"P([\d.]+)(?: \((.*?)\))?(, within .*)?", name)
     if not found:
         return name
-    return f"{found[2]} ({found[1]}th percentile)" if found[2] else f"the {found[1]}th percentile"
+    percentile = f"{found[1]}th percentile"
+    end = f"{found[2]} ({percentile})" if found[2] else f"the {percentile}"
+    return end + (found[3] or "")
 
 
 def _words(name: str) -> str:
@@ -211,6 +219,10 @@ def _p(value: float | None) -> str:
 def _decision(f: Finding) -> str:
     """What the numbers decide, for every state."""
     p, margin = _p(f.test.p_adjusted), f"the declared margin of {declared_points(f.margin)} points"
+    if f.stratum:
+        if not f.shown:
+            return f"Not shown to lie beyond {margin} here{p}."
+        return f"Here it lies beyond {margin}{p}: a signal, not a verdict."
     if f.test.family == "exploratory":
         return f"A signal{p}, not a verdict." if f.shown else f"No signal{p}."
     if f.state is CellState.BEYOND:
@@ -300,7 +312,7 @@ def summary_sentences(
     told = [
         f
         for f in sorted(decisive, key=_rank)
-        if f.state is not CellState.NOT_ASSESSED and not f.suppressed
+        if f.state is not CellState.NOT_ASSESSED and not f.suppressed and not f.folded_under
     ]
     worst = [f for f in told if f.state is not CellState.WITHIN]
     chosen = (worst or told)[: _LONGEST_SUMMARY - 2]
@@ -383,7 +395,7 @@ def headline(state: AuditState, decisive: Sequence[Finding]) -> str:
     told = [
         f
         for f in sorted(decisive, key=_rank)
-        if f.state is not CellState.NOT_ASSESSED and not f.suppressed
+        if f.state is not CellState.NOT_ASSESSED and not f.suppressed and not f.folded_under
     ]
     heat = [f for f in decisive if f.outcome == "heat_share"]
     n = len(heat)
@@ -452,7 +464,7 @@ def what_cannot_be_told(decisive: Sequence[Finding], plan: Plan) -> tuple[str, .
         lines.append(
             f"Nothing can be said about {_listed(gone)} in at least one declared region: see the reasons beside each comparison."
         )
-    hidden = sorted({f"{_words(f.attribute)} {f.group}" for f in decisive if f.suppressed})
+    hidden = sorted({_compared(f) for f in decisive if f.suppressed})
     if hidden:
         verdict = " What is not shown cannot be called met." if plan.criteria is not None else ""
         lines.append(

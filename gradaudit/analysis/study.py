@@ -34,6 +34,8 @@ class Draft:
     """A contrast with its place: what it is about, which family judges it, what is known beside it.
 
     reservation : why a comparison that lies within its margin does not count all the same
+    stratum : among whom alone it is ("malignant", "sex female"); "" for everybody
+    folded_under : anchor of the finding that tells the same fact from the other side
     mask_tipping : see ``comparison.mask_tipping``
     """
 
@@ -53,6 +55,8 @@ class Draft:
     small_table: bool = False
     anchor: str = ""
     reservation: str = ""
+    stratum: str = ""
+    folded_under: str = ""
     mask_tipping: float | None = None
 
 
@@ -146,9 +150,11 @@ class Study:
         margin: float | None = None,
         area: Floats | None = None,
         analytic: bool = False,
+        pairwise: bool = False,
     ) -> Disparity:
         """Disparity of one outcome, one value per image, over one attribute; ``region`` brings its
-        size as a covariate, which ``area`` replaces where it is given.
+        size as a covariate, which ``area`` replaces where it is given; ``pairwise``: three or more
+        unordered levels are compared with each other too.
 
         Nothing is remembered: no outcome is compared twice, and a memory keyed by names once gave
         one region's numbers to another.
@@ -156,7 +162,9 @@ class Study:
         observations = self.observations(a, values, region, adjust=adjust, area=area)
         if confirmatory and observations.label is not None:
             observations = replace(observations, klass=self.predicted)
-        settings = self.settings(a, confirmatory=confirmatory, margin=margin, analytic=analytic)
+        settings = self.settings(
+            a, confirmatory=confirmatory, margin=margin, analytic=analytic, pairwise=pairwise
+        )
         return disparity_of(observations, settings)
 
     def observations(
@@ -184,7 +192,13 @@ class Study:
         )
 
     def settings(
-        self, a: Attribute, *, confirmatory: bool, margin: float | None, analytic: bool
+        self,
+        a: Attribute,
+        *,
+        confirmatory: bool,
+        margin: float | None,
+        analytic: bool,
+        pairwise: bool = False,
     ) -> Settings:
         """How one attribute is compared; exploratory comparisons take fewer permutations."""
         plan = self.plan.analysis
@@ -205,6 +219,7 @@ class Study:
             omnibus=False,
             paired=self.pairs is not None,
             analytic=analytic,
+            pairwise=pairwise and len(a.levels) > 2,
             attribute=a.name,
             site_name=plan.site or "site",
         )
@@ -239,10 +254,14 @@ class Study:
         )
         where = region if sized else None
         for a in self.attributes:
-            found = self.compare(a, values, where, confirmatory=confirmatory, margin=margin)
+            found = self.compare(
+                a, values, where, confirmatory=confirmatory, margin=margin, pairwise=confirmatory
+            )
             raw = found
             if found.adjusted_for:
-                raw = self.compare(a, values, where, confirmatory=False, adjust=False)
+                raw = self.compare(
+                    a, values, where, confirmatory=False, adjust=False, pairwise=confirmatory
+                )
             said = (NO_LABELS,) if sized and self.label is None else ()
             yield from _drafts_of(replace(place, attribute=a.name, notes=said), a, found, raw)
 
@@ -323,7 +342,7 @@ def _nothing_to_compare(found: Disparity, a: Attribute) -> Contrast:
     """A contrast without a number, whose reason says why there is none."""
     if a.kind == "continuous":
         reason = "the attribute does not vary among the usable images"
-        return Contrast("continuous", "P90", "P10", 0, 0, 0, 0, reason=reason)
+        return Contrast("curve", "P95", "P5", 0, 0, 0, 0, reason=reason)
     present = [level for level, (images, _) in found.levels.items() if images]
     if not present:
         return Contrast("level", "any level", "rest", 0, 0, 0, 0, reason="no usable image")

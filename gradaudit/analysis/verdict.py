@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gradaudit.analysis.not_everywhere import second_sentence
 from gradaudit.analysis.sentences import (
     headline,
     reason_of_cell,
@@ -45,6 +46,7 @@ def audit_verdict(
     return AuditVerdict(
         state=state,
         headline=headline(state, decisive),
+        second=second_sentence(findings),
         sentences=lines,
         cannot_tell=what_cannot_be_told(decisive, plan),
         reasons=tuple(reason_of_cell(cell) for cell in in_the_way),

@@ -23,7 +23,6 @@ from rich.progress import (
 from gradaudit.cli.app import EXIT_CODES, ExitCode, say, stderr
 from gradaudit.errors import InputError, RunError
 from gradaudit.records import Measurements
-from gradaudit.result_schema import AUDIT_STATE_WORDS
 
 if TYPE_CHECKING:
     from gradaudit.manifest.reading import Manifest
@@ -90,7 +89,7 @@ def finish(
             )
         )
     else:
-        say(f"{AUDIT_STATE_WORDS[state]}: {result.document.verdict.headline} [{path}]")
+        say(f"{result.document.verdict.words}: {result.document.verdict.headline} [{path}]")
     return ExitCode(0 if state == "insufficient" and allow_insufficient else EXIT_CODES[state])
 
 

@@ -25,7 +25,7 @@ from gradaudit.report.figures.canvas import PALETTE
 from gradaudit.report.sections import overview
 from gradaudit.report.sections.findings import contrast_blocks
 from gradaudit.report.sections.overview import SECTIONS
-from gradaudit.result_schema import AUDIT_STATE_WORDS, SCHEMA_VERSION, ResultDocument
+from gradaudit.result_schema import SCHEMA_VERSION, ResultDocument
 
 _HERE = Path(__file__).parent
 
@@ -57,7 +57,7 @@ def render_html(document: ResultDocument) -> str:
     page = _environment().get_template("report.html")
     return page.render(
         document=document,
-        state=AUDIT_STATE_WORDS[document.verdict.state],
+        state=document.verdict.words,
         identity=_identity(document),
         sections=_sections(document),
         policy=policy,

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from gradaudit.number_text import count, declared_percent
 from gradaudit.records import REASONS, Finding
 from gradaudit.report.blocks import anchor_id, shown_count
-from gradaudit.report.figures.canvas import svg_markup
+from gradaudit.report.figures.svg import svg_markup
 from gradaudit.result_schema import ResultDocument
 
 ALL = "(all)"
@@ -164,6 +164,8 @@ def comparison(finding: Finding) -> str:
     """First cell of a contrast's row: who is compared with whom, or the two ends of a trend."""
     if finding.code == "GA104":
         return "departure from trend"
+    if finding.curve:
+        return f"largest difference, {finding.reference} to {finding.group}"
     if finding.code == "GA103":
         return (
             f"trend, {finding.reference} to {finding.group}"

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import cached_property
+from typing import Literal, Protocol
 
 import numpy as np
 from scipy import special
 
-from gradaudit.stats.family import STATISTICS
+from gradaudit.stats.family import STATISTICS, Floats
 from gradaudit.stats.multiplicity import holm
-from gradaudit.stats.tails import Tails
+from gradaudit.stats.tails import ManyTails, Tails
 
 Word = Literal["beyond", "within", "open"]
 _HAIR = 1e-12
@@ -34,6 +35,32 @@ def detectable_difference(se: float, df: float, alpha: float = 0.05) -> float:
     """Smallest difference found with 80 % power at level alpha; se in the outcome's unit."""
     df = max(df, 1.0)
     return float((special.stdtrit(df, 1 - alpha / 2) + special.stdtrit(df, 0.8)) * se)
+
+
+class AgainstMargin(Protocol):
+    """What ``decide`` asks of a comparison: of one difference, or of the largest of many."""
+
+    @property
+    def estimate(self) -> float:
+        """In the outcome's unit; the whiskers are about it."""
+
+    @property
+    def margin(self) -> float:
+        """Largest immaterial difference, in the outcome's unit."""
+
+    @property
+    def p_beyond(self) -> float:
+        """Two-sided p of "the difference is no larger than the margin"."""
+
+    @property
+    def p_within(self) -> float:
+        """p of the one-sided tests against plus and minus the margin."""
+
+    def thin_whisker(self, level: float) -> tuple[float, float]:
+        """Its inner end is at least the margin where p_beyond <= 2 level, and only there."""
+
+    def whisker(self, level: float) -> tuple[float, float]:
+        """Lies inside the margin where p_within <= level, and only there."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +90,74 @@ class MarginTest:
         """Interval that leaves out ``level`` on either side."""
         low = self.estimate - self.tails.upper_quantile(level) * self.se
         high = self.estimate + self.tails.lower_quantile(level) * self.se
+        return low, high
+
+    def thin_whisker(self, level: float) -> tuple[float, float]:
+        """The same interval: one difference is all there is."""
+        return self.whisker(level)
+
+
+@STATISTICS.register(
+    label="largest of many differences",
+    summary="Many differences as one comparison: beyond where the largest is, within where all are.",
+    formula="beyond: max (|d|−δ)/SE against max |t*|;  within: every pair passes both one-sided tests",
+    source="max-t: Westfall & Young 1993, sec. 2.3; intersection–union: Berger 1982, Technometrics 24:295",
+)
+@dataclass(frozen=True)
+class LargestDifference:
+    """Many differences, each with its error, held against one margin together.
+
+    estimates, errors : (m,) in the outcome's unit; errors > 0
+    tails : of the signed statistics (estimate - truth) / error
+    """
+
+    estimates: Floats
+    errors: Floats
+    margin: float
+    tails: ManyTails
+
+    @cached_property
+    def place(self) -> int:
+        """Which of them is the largest in size; the first of those that tie."""
+        return int(np.argmax(np.abs(self.estimates)))
+
+    @property
+    def estimate(self) -> float:
+        return float(self.estimates[self.place])
+
+    @property
+    def p_beyond(self) -> float:
+        sizes = np.abs(self.estimates)
+        if sizes.max() <= self.margin:
+            return 1.0
+        return self.tails.largest.upper_p(float(np.max((sizes - self.margin) / self.errors)))
+
+    @cached_property
+    def p_within(self) -> float:
+        if np.abs(self.estimates).max() >= self.margin:
+            return 1.0
+        below = self.tails.lower_p((self.margin - self.estimates) / self.errors)
+        above = self.tails.upper_p((self.margin + self.estimates) / self.errors)
+        return float(max(below.max(), above.max()))
+
+    def whisker(self, level: float) -> tuple[float, float]:
+        """Hull of the intervals that leave out ``level`` on either side of each difference."""
+        upper, lower = self.tails.quantiles(level)
+        low, high = self.estimates - upper * self.errors, self.estimates + lower * self.errors
+        return float(low.min()), float(high.max())
+
+    def thin_whisker(self, level: float) -> tuple[float, float]:
+        """Interval of the largest difference that holds for all of them together.
+
+        Where another one is surer to differ, its end nearer to zero stands: the largest difference
+        is no smaller than that.
+        """
+        reach = self.tails.largest.upper_quantile(2 * level) * self.errors
+        low = float(self.estimate - reach[self.place])
+        high = float(self.estimate + reach[self.place])
+        surest = float(np.max(np.abs(self.estimates) - reach))
+        if surest > 0:
+            return (max(low, surest), high) if self.estimate > 0 else (low, min(high, -surest))
         return low, high
 
 
@@ -127,7 +222,7 @@ class Decision:
     source="Holm 1979, Scand. J. Statist. 6:65; Schuirmann 1987",
     caveat="The inner end of the thin whisker alone may be claimed: “even at the cautious end”.",
 )
-def decide(tests: Sequence[MarginTest | None], alpha: float = 0.05) -> list[Decision | None]:
+def decide(tests: Sequence[AgainstMargin | None], alpha: float = 0.05) -> list[Decision | None]:
     """The decision of each planned comparison; None for one without a number.
 
     tests : all planned comparisons; None for one that has no number, which counts with p = 1, so
@@ -148,7 +243,7 @@ def decide(tests: Sequence[MarginTest | None], alpha: float = 0.05) -> list[Deci
 
 
 def _decision(
-    test: MarginTest, adjusted: float, is_beyond: bool, level: float, alpha: float
+    test: AgainstMargin, adjusted: float, is_beyond: bool, level: float, alpha: float
 ) -> Decision:
     near = test.p_within
     word: Word = "beyond" if is_beyond else "within" if near <= alpha else "open"
@@ -162,9 +257,9 @@ def _decision(
     )
 
 
-def _thin(test: MarginTest, level: float, *, is_beyond: bool) -> tuple[float, float]:
+def _thin(test: AgainstMargin, level: float, *, is_beyond: bool) -> tuple[float, float]:
     """The whisker at the level of its family; its inner end says whether it is beyond."""
-    low, high = test.whisker(level)
+    low, high = test.thin_whisker(level)
     margin = test.margin
     if is_beyond:
         return (max(low, margin), high) if test.estimate > 0 else (low, min(high, -margin))
@@ -172,7 +267,7 @@ def _thin(test: MarginTest, level: float, *, is_beyond: bool) -> tuple[float, fl
     return (min(low, inside), high) if test.estimate > 0 else (low, max(high, -inside))
 
 
-def _thick(test: MarginTest, alpha: float, *, is_within: bool) -> tuple[float, float]:
+def _thick(test: AgainstMargin, alpha: float, *, is_within: bool) -> tuple[float, float]:
     """The whisker of the two one-sided tests; both ends inside the margin exactly where within."""
     low, high = test.whisker(alpha)
     margin, inside = test.margin, test.margin * (1 - _HAIR)

@@ -63,9 +63,7 @@ def reference_t(
     if pairs:
         cross = np.column_stack([weights[:, a] * weights[:, b] for a, b in pairs]) * factor
         variance = np.hstack([variance, cross])
-    together = np.arange(n)
-    if len(fit.counts) > DENSE_LEVELS:
-        together = np.argsort(fit.codes, kind="stable")  # rows of one level side by side
+    together = _together(fit)
     with _one_thread().limit(limits=1, user_api="blas"):
         return _permuted(
             _Remover.of(fit, together),
@@ -77,6 +75,13 @@ def reference_t(
             draws(n, permutations, seed, flip, chunk or _chunk(n)),
             permutations,
         )
+
+
+def _together(fit: Design) -> Ints:
+    """An order of the rows in which those of one level lie side by side, where levels are many."""
+    if len(fit.counts) > DENSE_LEVELS:
+        return np.argsort(fit.codes, kind="stable")
+    return np.arange(len(fit.codes))
 
 
 @dataclass(frozen=True)
@@ -120,22 +125,100 @@ def _permuted(
     blocks: Iterator[NDArray[Any]],
     permutations: int,
 ) -> tuple[Floats, list[Floats]]:
-    """The loop of ``reference_t`` over blocks of row orders (integers) or signs (int8)."""
+    """t* and Wald statistics over blocks of row orders (integers) or signs (int8)."""
     k = weights.shape[1]
     out, walds = np.empty((permutations, k)), [np.empty(permutations) for _ in joint]
-    floor = 1e-20 * float(np.max(residuals**2, initial=0.0)) * np.sum(weights**2, axis=0) + 1e-300
+    floor = _no_error(residuals, weights)
     done = 0
-    for block in blocks:
-        drawn = residuals * block if block.dtype == np.int8 else residuals[block]
-        top, left = remover.estimates_and_residuals(drawn, weights)
-        np.multiply(left, left, out=left)
-        square = left @ variance
-        end = done + len(block)
+    for top, square in _refitted(remover, residuals, weights, variance, blocks):
+        end = done + len(top)
         out[done:end] = studentized(top, square[:, :k], floor)
         for wald, group in zip(walds, joint, strict=True):
             wald[done:end] = _wald_rows(top, square, group, pairs, k)
         done = end
     return out, walds
+
+
+def _refitted(
+    remover: _Remover,
+    residuals: Floats,
+    weights: Floats,
+    variance: Floats,
+    blocks: Iterator[NDArray[Any]],
+) -> Iterator[tuple[Floats, Floats]]:
+    """Estimates (b, k) and variances (b, columns of ``variance``) of each permuted block."""
+    for block in blocks:
+        drawn = residuals * block if block.dtype == np.int8 else residuals[block]
+        top, left = remover.estimates_and_residuals(drawn, weights)
+        np.multiply(left, left, out=left)
+        yield top, left @ variance
+
+
+def _no_error(residuals: Floats, weights: Floats) -> Floats:
+    """Variance of each contrast that counts as none, (k,)."""
+    largest = float(np.max(residuals**2, initial=0.0))
+    return np.asarray(1e-20 * largest * np.sum(weights**2, axis=0) + 1e-300)
+
+
+@dataclass(frozen=True)
+class PermutedCoefficients:
+    """Permuted coefficients from which t* of any of their combinations follows.
+
+    estimates : (B, k)
+    covariances : (B, k (k + 1) / 2), HC2, the entries of the upper triangle row by row
+    gram : (k, k) of the row weights; scale : the largest squared residual
+    """
+
+    estimates: Floats
+    covariances: Floats
+    gram: Floats
+    scale: float
+
+    def t(self, combinations: Floats) -> Floats:
+        """t* of each row of ``combinations`` (m, k): (B, m), signed.
+
+        The estimates are linear in the coefficients and the variances are quadratic, so that 78
+        combinations of three coefficients cost hardly more than the three.
+        """
+        rows, columns = np.triu_indices(combinations.shape[1])
+        twice = np.where(rows == columns, 1.0, 2.0)
+        products = twice * combinations[:, rows] * combinations[:, columns]
+        squares = np.einsum("mk,kl,ml->m", combinations, self.gram, combinations)
+        floor = 1e-20 * self.scale * squares + 1e-300
+        return studentized(self.estimates @ combinations.T, self.covariances @ products.T, floor)
+
+
+@STATISTICS.register(
+    label="permuted coefficients",
+    summary="Coefficients and their covariances under permutation, for every combination of them.",
+    formula="t*_c = cᵀβ* / √(cᵀV*c), V* the HC2 covariance of the permuted fit",
+    source="ter Braak 1992; largest |t*| over many c: Westfall & Young 1993, sec. 2.3",
+)
+def permuted_coefficients(
+    fit: Design, residuals: Floats, weights: Floats, permutations: int, seed: int
+) -> PermutedCoefficients:
+    """As ``reference_t``, of all linear combinations of k coefficients at once.
+
+    residuals : (n,) of the full model, which are permuted
+    weights : (n, k) row weights of the coefficients
+    """
+    n, k = weights.shape
+    rows, columns = np.triu_indices(k)
+    factor = leverage_factor(fit.leverage)[:, None]
+    variance = weights[:, rows] * weights[:, columns] * factor
+    blocks = draws(n, permutations, seed, False, _chunk(n))
+    together = _together(fit)
+    remover = _Remover.of(fit, together)
+    with _one_thread().limit(limits=1, user_api="blas"):
+        found = list(
+            _refitted(remover, residuals[together], weights[together], variance[together], blocks)
+        )
+    return PermutedCoefficients(
+        np.concatenate([top for top, _ in found]),
+        np.concatenate([square for _, square in found]),
+        weights.T @ weights,
+        float(np.max(residuals**2, initial=0.0)),
+    )
 
 
 def _chunk(n: int) -> int:

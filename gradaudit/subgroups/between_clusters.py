@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,7 @@ from gradaudit.subgroups.contrast import (
     Bools,
     Contrast,
     Guarded,
+    Kind,
     apart_reason,
     guard,
 )
@@ -84,12 +86,26 @@ def comparisons_of(
     return [(k, base) for k in present if k != base]
 
 
+def pairs_of(codes: Ints, levels: Sequence[str], settings: Settings) -> list[tuple[int, int]]:
+    """(level, other level) of every pair that is not a level with its reference already.
+
+    Each level may lie near the rest while two of them lie far from each other.
+    """
+    if not settings.pairwise or settings.order is not None:
+        return []
+    present = [int(k) for k in np.flatnonzero(np.bincount(codes, minlength=len(levels)))]
+    if settings.reference != "rest":
+        base = levels.index(settings.reference)
+        present = [k for k in present if k != base]
+    return list(combinations(present, 2))
+
+
 # ── levels ────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True)
 class _Comparison:
-    """A level against its reference (``base``; None: the rest).
+    """A level against its reference or another level (``base``; None: the rest).
 
     contrast : counts and means, to be completed
     sides : which patients are compared
@@ -104,7 +120,12 @@ class _Comparison:
 
 
 def _comparison(
-    patients: Patients, levels: Sequence[str], level: int, base: int | None, settings: Settings
+    patients: Patients,
+    levels: Sequence[str],
+    level: int,
+    base: int | None,
+    settings: Settings,
+    kind: Kind = "level",
 ) -> _Comparison:
     """Counts and means of both sides, and the reason where a guard withholds the verdict."""
     a = patients.codes == level
@@ -112,7 +133,7 @@ def _comparison(
     n, m = int(a.sum()), int(b.sum())
     (reason, provisional, analytic), entered = _guarded(patients, a, b, settings)
     contrast = Contrast(
-        kind="level",
+        kind=kind,
         group=levels[level],
         reference="rest" if base is None else levels[base],
         n_images=int(patients.images[a].sum()),
@@ -173,11 +194,16 @@ def rare_bound(
 def _level_contrasts(
     patients: Patients, rows: AnalysisSet, settings: Settings
 ) -> tuple[list[Contrast], dict[str, float] | None]:
-    """Every level with its reference: in one model, or alone where region sizes hardly overlap."""
+    """Every level with its reference, and pairs where asked for.
+
+    All are in one model, or alone where region sizes hardly overlap.
+    """
     comparisons = [
         _comparison(patients, rows.levels, level, base, settings)
         for level, base in comparisons_of(patients.codes, rows.levels, settings)
     ]
+    for level, other in pairs_of(patients.codes, rows.levels, settings):
+        comparisons.append(_comparison(patients, rows.levels, level, other, settings, "pair"))
     out = [c.contrast for c in comparisons]
     together: list[int] = []
     for i, c in enumerate(comparisons):
@@ -309,7 +335,8 @@ def _restricted(
     assert patients.size is not None
     low, high = interval
     used = patients.keep((patients.size >= low) & (patients.size <= high))
-    few = _comparison(used, rows.levels, whole.level, whole.base, settings)
+    kind = whole.contrast.kind
+    few = _comparison(used, rows.levels, whole.level, whole.base, settings, kind)
     if few.contrast.reason or low >= high:
         reason = f"region sizes overlap too little: {few.contrast.reason or 'no common size'}"
         return replace(whole.contrast, reason=reason, provisional=False)

@@ -358,10 +358,38 @@ def reference_distribution(
 
     Above 4000 patients it comes from all of the small levels and a sample of the large ones.
     """
+    fit, residuals, weights = _permutable(model, settings.seed)
+    singles = sum(b - a == 1 for a, b in model.spans)
+    count = draws_needed(settings, singles)
+    draws: tuple[Floats, list[Floats]] = permutation.reference_t(
+        fit, residuals, weights, count, settings.seed, flip=flip, joint=joint
+    )
+    return draws
+
+
+def permuted_coefficients(
+    model: ClusterModel, span: tuple[int, int], settings: Settings
+) -> permutation.PermutedCoefficients:
+    """The rows ``span`` of a model under permutation, for every combination of them."""
+    fit, residuals, weights = _permutable(model, settings.seed)
+    drawn: permutation.PermutedCoefficients = permutation.permuted_coefficients(
+        fit, residuals, weights[:, slice(*span)], draws_needed(settings, 1), settings.seed
+    )
+    return drawn
+
+
+def draws_needed(settings: Settings, comparisons: int) -> int:
+    """Number of permutations, enough for Holm over all planned comparisons."""
+    planned = max(settings.family or 0, comparisons)
+    return max(settings.permutations, DRAWS_PER_CELL * planned)
+
+
+def _permutable(model: ClusterModel, seed: int) -> tuple[linear_model.Design, Floats, Floats]:
+    """Design, residuals and row weights (n, m) of the patients that are permuted."""
     layout, residuals = model.layout, model.residuals
     fit = layout.fit
     if len(model.y) > PERMUTED_PATIENTS:
-        rows = _sampled(model, settings.seed)
+        rows = _sampled(model, seed)
         codes = layout.fit.codes[rows]
         if layout.stratified:
             codes = np.unique(codes, return_inverse=True)[1]
@@ -373,12 +401,7 @@ def reference_distribution(
     for row in model.on:
         levels, columns = _design_coefficients(row, fit, stratified=layout.stratified)
         weights.append(fit.row_weights(levels, columns[list(fit.kept)]))
-    singles = sum(b - a == 1 for a, b in model.spans)
-    count = max(settings.permutations, DRAWS_PER_CELL * max(settings.family or 0, singles))
-    draws: tuple[Floats, list[Floats]] = permutation.reference_t(
-        fit, residuals, np.column_stack(weights), count, settings.seed, flip=flip, joint=joint
-    )
-    return draws
+    return fit, residuals, np.column_stack(weights)
 
 
 def _sampled(model: ClusterModel, seed: int) -> Ints:

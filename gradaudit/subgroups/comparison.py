@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike
 from gradaudit.errors import InputError
 from gradaudit.number_text import MISSING, plain_number
 from gradaudit.records import CROSS, STATE_WORDS, CellState
+from gradaudit.stats.decision import MarginTest
 from gradaudit.subgroups.analysis_set import (
     AnalysisSet,
     Observations,
@@ -338,7 +339,7 @@ def mask_tipping(rows: AnalysisSet, settings: Settings, contrast: Contrast) -> f
 def _room(contrast: Contrast, estimate: float, se: float, alpha: float) -> float:
     """How far a difference may still move before its state changes; below 0: it has changed."""
     test = contrast.margin_test
-    assert test is not None
+    assert isinstance(test, MarginTest)
     moved = replace(test, estimate=estimate, se=se)
     if contrast.state is CellState.WITHIN:
         low, high = moved.whisker(alpha)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gradaudit.number_text import decimal
 from gradaudit.records import CellState
 from gradaudit.stats import multiplicity
-from gradaudit.stats.decision import Decision, MarginTest, decide, detectable_difference
+from gradaudit.stats.decision import AgainstMargin, Decision, decide, detectable_difference
 
 Bools = NDArray[np.bool_]
 Kind = Literal[
@@ -20,6 +20,10 @@ Kind = Literal[
 ]
 JOINT: tuple[Kind, ...] = ("departure", "nonlinear")
 """Kinds without an estimate: what is tested against zero has several rows, or no sign and scale."""
+TWO_SIDED: tuple[Kind, ...] = ("level", "pair")
+"""Kinds that compare two sets of clusters, each with a mean of its own."""
+BESIDE: tuple[Kind, ...] = (*JOINT, "continuous")
+"""Kinds that stand alone beside those that decide: no margin, and outside their Holm family."""
 TEST_NAMES = {
     "permutation": "studentised permutation t",
     "sign flip": "studentised sign-flip t",
@@ -30,6 +34,7 @@ TEST_NAMES = {
 """A contrast's method as reports and cards call it."""
 NO_MEAN = (np.nan, np.nan, np.nan)
 NO_INTERVAL = (np.nan, np.nan)
+NO_LIMIT = "the permuted statistics have no upper limit (too many equal values)"
 CONSTANT = "every value is the same"
 """Why nothing can be tested, and why nothing needs to be: no group differs from another."""
 NEARLY_CONSTANT = "nearly every value is the same"
@@ -66,6 +71,8 @@ class Contrast:
     p_beyond, p_beyond_adjusted, p_within : of the margin tests, see ``stats.decision``
     thin, thick : the whiskers that are the words "beyond" and "within"
     beyond_up_to, within_from : the same words at every other margin
+    curve : (x, estimate, low, high) of the points of a curve, at mean covariates; the intervals
+        are of each point alone
     adjusted_predicted : estimate, low and high at equal explained class instead of equal label;
         stands beside, and decides nothing
     margin_test : what decides the state once all planned comparisons are known
@@ -109,8 +116,9 @@ class Contrast:
     reason: str = ""
     notes: tuple[str, ...] = ()
     entered: tuple[int, int] | None = None
+    curve: tuple[tuple[float, float, float, float], ...] = ()
     adjusted_predicted: tuple[float, float, float] = NO_MEAN
-    margin_test: MarginTest | None = field(default=None, repr=False, compare=False)
+    margin_test: AgainstMargin | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def columns(cls) -> list[str]:
@@ -179,17 +187,17 @@ def judge(
     alpha: float,
     planned: int | None = None,
 ) -> tuple[Contrast, ...]:
-    """Holm and the margin tests over the contrasts given (joint tests stand alone).
+    """Holm and the margin tests over the contrasts given, but for those that stand beside.
 
     planned : number of comparisons planned, where it is more than those given
     """
-    joint = [c.kind in JOINT for c in contrasts]
-    p = multiplicity.holm(np.where(joint, np.nan, [c.p for c in contrasts]))
-    tests = [c.margin_test for c, alone in zip(contrasts, joint, strict=True) if not alone]
+    beside = [c.kind in BESIDE for c in contrasts]
+    p = multiplicity.holm(np.where(beside, np.nan, [c.p for c in contrasts]))
+    tests = [c.margin_test for c, alone in zip(contrasts, beside, strict=True) if not alone]
     missing = max(0, (planned or 0) - len(tests))
     decisions = iter(decide([*tests, *[None] * missing], alpha))
     out = []
-    for c, alone, own in zip(contrasts, joint, p, strict=True):
+    for c, alone, own in zip(contrasts, beside, p, strict=True):
         adjusted = c.p if alone else c.p_adjusted if np.isfinite(c.p_adjusted) else float(own)
         given = None if alone else next(decisions)
         level = alpha if alone else alpha / (len(tests) + missing)

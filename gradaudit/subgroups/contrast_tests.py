@@ -33,7 +33,9 @@ from gradaudit.subgroups.contrast import (
     ANALYTIC_PATIENTS,
     JOINT,
     MIN_PATIENTS,
+    NO_LIMIT,
     PROVISIONAL,
+    TWO_SIDED,
     Contrast,
     apart_reason,
 )
@@ -104,7 +106,7 @@ def estimate_all(
     layout = lay_out(rows)
     if layout is not None and len(layout.rows.y) == len(rows.y) and layout.has_few_rows:
         return [replace(h.contrast, reason=TOO_FEW, provisional=False) for h in hypotheses]
-    out = [_with_standing(h, rows, layout, settings) for h in hypotheses]
+    out = [with_standing(h, rows, layout, settings) for h in hypotheses]
     open_ones = [i for i, contrast in enumerate(out) if not contrast.reason]
     if layout is None or not open_ones:
         return out
@@ -140,7 +142,7 @@ def _estimated(
 # ── what was held equal ───────────────────────────────────────────────────────────────────────────
 
 
-def _with_standing(
+def with_standing(
     hypothesis: Hypothesis, rows: ModelRows, layout: Layout | None, settings: Settings
 ) -> Contrast:
     """The contrast, with a reason where it cannot be told apart from what is held equal.
@@ -280,8 +282,7 @@ def _single(
     estimate, se = float(model.estimates[row]), float(model.se[row])
     q = reference.critical(settings.alpha)
     if not np.isfinite(q):
-        reason = "the permuted statistics have no upper limit (too many equal values)"
-        return replace(contrast, reason=reason, provisional=False)
+        return replace(contrast, reason=NO_LIMIT, provisional=False)
     tested = replace(
         contrast,
         estimate=estimate,
@@ -304,7 +305,7 @@ def _single(
 def _with_effects(contrast: Contrast, model: ClusterModel, hypothesis: Hypothesis) -> Contrast:
     """Standardized difference; of a level also the ratio of adjusted means and Cliff's delta."""
     ratio, delta = contrast.ratio, np.nan
-    if contrast.kind == "level":
+    if contrast.kind in TWO_SIDED:
         ratio = _ratio_of_means(model, hypothesis.on_levels, contrast.critical)
         delta = model.cliffs_delta(*model.sides_of(hypothesis))
     standardized = contrast.estimate / model.spread if model.spread > 0 else np.nan
@@ -348,7 +349,7 @@ def _separated(hypothesis: Hypothesis, model: ClusterModel, settings: Settings) 
     An outcome of two values has an exact test (Fisher 1935); anything else has none.
     """
     contrast, values = hypothesis.contrast, np.unique(np.round(model.y, 12))
-    if hypothesis.sides is None or contrast.kind != "level" or len(values) != 2:
+    if hypothesis.sides is None or contrast.kind not in TWO_SIDED or len(values) != 2:
         return replace(contrast, reason="no value differs inside the groups", provisional=False)
     low, span = float(values[0]), float(values[1] - values[0])
     sides = model.sides_of(hypothesis)

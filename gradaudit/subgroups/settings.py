@@ -13,6 +13,7 @@ class Settings:
     """The settings of one comparison; ``comparison.disparity`` explains each.
 
     paired : differences are taken within pairs
+    pairwise : levels are compared with each other too, besides with their reference
     crossed : levels are cells of two attributes, and their additivity is tested as well
     rest_of_two : "rest" stays the reference where two levels are left, so that what is compared
         does not depend on which levels have usable images
@@ -35,6 +36,7 @@ class Settings:
     analytic: bool = False
     paired: bool = False
     crossed: bool = False
+    pairwise: bool = False
     rest_of_two: bool = False
     attribute: str = "the groups"
     site_name: str = "site"

@@ -1,25 +1,56 @@
-"""Lines between patients: the slope over ordered levels or over a number, and departures from it.
+"""Lines and curves between patients: over ordered levels, or over a number.
 
-Patient rows come in; contrasts of kind "trend", "departure", "continuous" and "nonlinear" go out.
+Patient rows come in; contrasts of kind "trend", "departure", "continuous", "nonlinear" and "curve"
+go out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
+from scipy import special
 
 from gradaudit.number_text import significant
-from gradaudit.stats import linear_model
-from gradaudit.stats.family import Floats
-from gradaudit.subgroups.contrast import MIN_PATIENTS, Contrast, Kind, guard
-from gradaudit.subgroups.contrast_tests import estimate_all
+from gradaudit.stats import linear_model, standard_errors, tails
+from gradaudit.stats.decision import LargestDifference, detectable_difference
+from gradaudit.stats.family import Floats, Ints
+from gradaudit.stats.rare_outcomes import share_bounds
+from gradaudit.stats.tails import ManyTails
+from gradaudit.subgroups.cluster_model import (
+    TOO_FEW,
+    ClusterModel,
+    draws_needed,
+    fit_model,
+    lay_out,
+    permuted_coefficients,
+)
+from gradaudit.subgroups.contrast import (
+    ANALYTIC_PATIENTS,
+    MIN_PATIENTS,
+    NEARLY_CONSTANT,
+    NO_LIMIT,
+    Contrast,
+    Kind,
+    guard,
+)
+from gradaudit.subgroups.contrast_tests import estimate_all, with_standing
 from gradaudit.subgroups.model_rows import Hypothesis, ModelLevels, ModelRows, Patients
 from gradaudit.subgroups.settings import Settings
 
 ONE_VALUE = "the attribute has one value from its 10th to its 90th percentile"
 """Why a slope from one point to the other says nothing."""
+ONE_VALUE_OF_CURVE = "the attribute has one value from its 5th to its 95th percentile"
+CURVE_PERCENTS = np.linspace(5, 95, 13)
+"""Points of a number between which a curve is compared: 78 pairs."""
+NARROW_BUMPS = (
+    "a bump narrower than the distance of the curve's knots (about a third of the clusters) "
+    "would not be seen"
+)
+"""Known miss of a spline with four knots, said beside every curve."""
+_ANALYTIC_DRAWS = 9999
 
 
 def trend(patients: Patients, levels: Sequence[str], settings: Settings) -> Contrast:
@@ -27,7 +58,7 @@ def trend(patients: Patients, levels: Sequence[str], settings: Settings) -> Cont
     first, last = int(patients.codes.min()), int(patients.codes.max())
     shell, analytic = _slope_shell(patients, "trend", (levels[last], levels[first]))
     if shell.reason:
-        return shell
+        return _with_rare_bounds(patients, shell, patients.codes, settings)
     return _slope(patients, shell, float(last - first), analytic, settings)
 
 
@@ -51,7 +82,10 @@ def departure(patients: Patients, levels: Sequence[str], settings: Settings) -> 
 
 
 def continuous_contrasts(patients: Patients, settings: Settings) -> list[Contrast]:
-    """Slope from the 10 % to the 90 % point, and whether a spline says more than the slope."""
+    """Slope from the 10 % to the 90 % point, whether a spline says more, and the curve.
+
+    The curve decides; the slope stands beside it without a margin, since a U has none.
+    """
     if len(patients.y) == 0 or np.ptp(patients.x) == 0:
         return []
     low, high = np.quantile(patients.x, [0.1, 0.9])
@@ -59,11 +93,14 @@ def continuous_contrasts(patients: Patients, settings: Settings) -> list[Contras
     if low == high:
         shell = replace(shell, reason=ONE_VALUE, provisional=False)
     bent = replace(shell, kind="nonlinear")
+    found = curve(patients, settings)
     if shell.reason:
-        return [shell, bent]
+        return [shell, bent, found]
+    beside = replace(settings, margin=None)
     return [
-        _slope(patients, shell, float(high - low), analytic, settings),
+        _slope(patients, shell, float(high - low), analytic, beside),
         _nonlinear(patients, bent, analytic, settings),
+        found,
     ]
 
 
@@ -88,6 +125,212 @@ def _nonlinear(patients: Patients, shell: Contrast, analytic: bool, settings: Se
     rows = ModelRows.without_levels(patients, np.column_stack([spline, patients.z]))
     hypothesis = Hypothesis(shell, np.zeros((bends, 1)), on, None, analytic)
     return estimate_all(rows, [hypothesis], settings)[0]
+
+
+# ── curves ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def curve(patients: Patients, settings: Settings) -> Contrast:
+    """The largest difference between two of 13 points of a smooth curve over a number.
+
+    The curve is a natural cubic spline, fitted with the covariates.  Every pair of points is
+    compared, so that a U does not pass for a flat line.
+    """
+    points, names = curve_points(patients.x)
+    shell, analytic = _slope_shell(patients, "curve", (names[-1], names[0]))
+    shell = replace(shell, notes=(NARROW_BUMPS,))
+    if len(points) < 2:
+        shell = replace(shell, reason=ONE_VALUE_OF_CURVE)
+    if shell.reason:
+        cuts = np.quantile(patients.x, [1 / 3, 2 / 3])
+        thirds = np.searchsorted(cuts, patients.x)
+        return _with_rare_bounds(patients, shell, thirds, settings)
+    basis, at_points = spline_at(patients.x, points)
+    rows = ModelRows.without_levels(patients, np.column_stack([basis, patients.z]))
+    hypotheses = _curve_hypotheses(shell, at_points, patients.z.mean(axis=0), analytic)
+    layout = lay_out(rows)
+    line = Hypothesis(shell, np.zeros(1), np.eye(1, rows.columns.shape[1])[0], None, analytic)
+    shell = with_standing(line, rows, layout, settings)
+    if layout is None or shell.reason:
+        return replace(shell, reason=shell.reason or TOO_FEW, provisional=False)
+    model = fit_model(layout, hypotheses)
+    if isinstance(model, str):
+        return replace(shell, reason=model, provisional=False)
+    fitted = _Curve(model, points, at_points, _pairs_of(len(points)))
+    if not fitted.has_error:
+        return replace(shell, reason="no value differs from the curve", provisional=False)
+    many = _curve_tails(fitted, settings, may_be_analytic=analytic)
+    return _largest(shell, names, fitted, many, settings)
+
+
+def curve_points(x: Floats) -> tuple[Floats, list[str]]:
+    """Distinct points of a number between its 5 % and 95 % point, and their names."""
+    points, first = np.unique(np.quantile(x, CURVE_PERCENTS / 100), return_index=True)
+    reach = float(points[-1] - points[0])
+    digits = _digits(points, reach / 20)
+    names = []
+    for point, percent in zip(points, CURVE_PERCENTS[first], strict=True):
+        value = np.format_float_positional(significant(point, digits), trim="-")
+        names.append(f"P{percent:g} ({value})")
+    return points, names
+
+
+def spline_at(x: Floats, points: Floats) -> tuple[Floats, Floats]:
+    """The spline of x, (n, k), and the same columns at ``points``, (m, k); all independent."""
+    knots = np.unique(np.quantile(x, linear_model.KNOTS))
+    basis = linear_model.spline_basis(x, knots)
+    kept = list(linear_model.design(np.zeros(len(x), dtype=np.int64), basis).kept)
+    return basis[:, kept], linear_model.spline_basis(points, knots)[:, kept]
+
+
+def _curve_hypotheses(
+    shell: Contrast, at_points: Floats, center: Floats, analytic: bool
+) -> list[Hypothesis]:
+    """The spline's coefficients, and the curve at its points where covariates have their mean."""
+    m, k = at_points.shape
+    coefficients = np.eye(k, k + len(center))
+    at_mean = np.hstack([at_points, np.broadcast_to(center, (m, len(center)))])
+    return [
+        Hypothesis(shell, np.zeros((k, 1)), coefficients, None, analytic),
+        Hypothesis(shell, np.ones((m, 1)), at_mean, None, analytic),
+    ]
+
+
+def _pairs_of(count: int) -> tuple[Ints, Ints]:
+    """(upper, lower) point of every pair."""
+    lower, upper = np.triu_indices(count, 1)
+    return upper, lower
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """A fitted curve with the differences of its points.
+
+    points : (m,)      at_points : (m, k) spline columns      pairs : (upper, lower), each (p,)
+    """
+
+    model: ClusterModel
+    points: Floats
+    at_points: Floats
+    pairs: tuple[Ints, Ints]
+
+    @cached_property
+    def combinations(self) -> Floats:
+        """(p, k) coefficients of each difference."""
+        upper, lower = self.pairs
+        return np.asarray(self.at_points[upper] - self.at_points[lower])
+
+    @property
+    def width(self) -> int:
+        return int(self.at_points.shape[1])
+
+    @cached_property
+    def weights(self) -> Floats:
+        """(n, k) row weights of the coefficients."""
+        rows = self.model.on[: self.width]
+        return np.column_stack([self.model.layout.weights(row) for row in rows])
+
+    @cached_property
+    def estimates(self) -> Floats:
+        return np.asarray(self.combinations @ self.model.estimates[: self.width])
+
+    @cached_property
+    def covariance(self) -> Floats:
+        """(p, p) of the differences."""
+        own = self.model.covariance[: self.width, : self.width]
+        return np.asarray(self.combinations @ own @ self.combinations.T)
+
+    @cached_property
+    def errors(self) -> Floats:
+        return np.asarray(np.sqrt(np.maximum(np.diag(self.covariance), 0.0)))
+
+    @property
+    def has_error(self) -> bool:
+        """Whether every difference has a standard error beyond rounding."""
+        gram = self.weights.T @ self.weights
+        lengths = np.sqrt(np.einsum("pk,kl,pl->p", self.combinations, gram, self.combinations))
+        return bool(np.all(self.errors > 1e-9 * np.std(self.model.y) * lengths))
+
+    def df(self, places: Iterable[int]) -> Floats:
+        """Bell and McCaffrey's, of some of the differences."""
+        columns = self.weights @ self.combinations[list(places)].T
+        return np.asarray(standard_errors.bell_mccaffrey(self.model.fit, columns))
+
+    def skewness(self, place: int) -> float:
+        """Of one difference's estimate."""
+        weights = self.weights @ self.combinations[place]
+        return float(tails.skewness_of_estimate(weights, self.model.residuals))
+
+    def drawn_points(self, alpha: float) -> tuple[tuple[float, float, float, float], ...]:
+        """(x, estimate, low, high) of each point; intervals of each point alone, by Student's t."""
+        a, b = self.model.spans[1]
+        estimates = self.model.estimates[a:b]
+        reach = special.stdtrit(self.model.df[a:b], 1 - alpha / 2) * self.model.se[a:b]
+        rows = np.column_stack([self.points, estimates, estimates - reach, estimates + reach])
+        return tuple((float(x), float(y), float(lo), float(hi)) for x, y, lo, hi in rows)
+
+
+def _curve_tails(
+    fitted: _Curve, settings: Settings, *, may_be_analytic: bool
+) -> tuple[ManyTails, str]:
+    """What the differences are compared with, permuted or Student's t; and its name."""
+    if settings.analytic or may_be_analytic:
+        places = range(len(fitted.estimates))
+        df, skewness = fitted.df(places), np.array([fitted.skewness(i) for i in places])
+        even = df.min() >= ANALYTIC_PATIENTS / 2 and np.abs(skewness).max() <= tails.MOST_SKEWED
+        if settings.analytic or even:
+            each = tuple(map(tails.SkewedT, df.tolist(), skewness.tolist()))
+            count = max(_ANALYTIC_DRAWS, draws_needed(settings, 1))
+            largest = tails.largest_of_normals(
+                fitted.covariance, float(df.min()), count, settings.seed
+            )
+            return tails.SkewedCombinations(each, largest), "t"
+    drawn = permuted_coefficients(fitted.model, (0, fitted.width), settings)
+    return tails.PermutedCombinations(drawn, fitted.combinations), "permutation"
+
+
+def _largest(
+    shell: Contrast,
+    names: Sequence[str],
+    fitted: _Curve,
+    many: tuple[ManyTails, str],
+    settings: Settings,
+) -> Contrast:
+    """The contrast of the two points that differ most, with the test of all pairs."""
+    by, method = many
+    margin = np.inf if settings.margin is None else settings.margin
+    test = LargestDifference(fitted.estimates, fitted.errors, margin, by)
+    q = by.largest.upper_quantile(settings.alpha)
+    if not np.isfinite(q):
+        return replace(shell, reason=NO_LIMIT, provisional=False)
+    place = test.place
+    t = float(np.max(np.abs(fitted.estimates) / fitted.errors))
+    se, df = float(fitted.errors[place]), float(fitted.df([place])[0])
+    low, high = test.thin_whisker(settings.alpha / 2)
+    upper, lower = fitted.pairs
+    spread = fitted.model.spread
+    return replace(
+        shell,
+        group=names[upper[place]],
+        reference=names[lower[place]],
+        estimate=test.estimate,
+        se=se,
+        df=df,
+        statistic=t,
+        critical=q,
+        ci_low=low,
+        ci_high=high,
+        p=by.largest.upper_p(t),
+        mde80=detectable_difference(se, df, settings.alpha),
+        standardised_difference=test.estimate / spread if spread > 0 else np.nan,
+        method=method,
+        permutations=len(by.largest.draws) if method == "permutation" else 0,
+        curve=fitted.drawn_points(settings.alpha),
+        margin_test=None if settings.margin is None else test,
+    )
+
+
+# ── guards and names ──────────────────────────────────────────────────────────────────────────────
 
 
 def _slope_shell(patients: Patients, kind: Kind, ends: tuple[str, str]) -> tuple[Contrast, bool]:
@@ -120,6 +363,28 @@ def _slope_shell(patients: Patients, kind: Kind, ends: tuple[str, str]) -> tuple
     return shell, analytic
 
 
+def _with_rare_bounds(
+    patients: Patients, shell: Contrast, parts: Ints, settings: Settings
+) -> Contrast:
+    """The contrast with bounds on the shares of all parts, where too few values differ to test.
+
+    parts : (n,) level, or third of a number, of each patient.  Every two parts are compared, so
+        that neither a line nor a curve over them passes that a part departs from.
+    """
+    y = patients.y
+    if settings.margin is None or not shell.reason.startswith(NEARLY_CONSTANT):
+        return shell
+    if y.min() < 0 or y.max() > 1:
+        return shell
+    sizes = np.bincount(parts)
+    sums = np.bincount(parts, weights=y)[sizes > 0].tolist()
+    if len(sums) < 2:
+        return shell
+    return replace(
+        shell, margin_test=share_bounds(sums, sizes[sizes > 0].tolist(), settings.margin)
+    )
+
+
 def _effective_number(weights: Floats) -> int:
     """Patients of equal weight that would tell as much: (sum w)^2 / sum w^2, rounded down.
 
@@ -137,13 +402,19 @@ def percentile_names(low: float, high: float) -> tuple[str, str]:
     """
     if low == high:
         return "P90", "P10"
-    digits = 3
-    while digits < 15 and _rounding_error(digits, low, high) > (high - low) / 20:
-        digits += 1
+    digits = _digits(np.array([low, high]), (high - low) / 20)
     lower, upper = (
         np.format_float_positional(significant(end, digits), trim="-") for end in (low, high)
     )
     return f"P90 ({upper})", f"P10 ({lower})"
+
+
+def _digits(values: Floats, most: float) -> int:
+    """Significant digits, at least 3, with which rounding moves no value by over ``most``."""
+    digits = 3
+    while digits < 15 and _rounding_error(digits, *values) > most:
+        digits += 1
+    return digits
 
 
 def _rounding_error(digits: int, *values: float) -> float:

@@ -13,7 +13,7 @@ import pandas as pd
 from gradaudit.stats import effect_sizes, linear_model
 from gradaudit.stats.family import Floats, Ints
 from gradaudit.subgroups.analysis_set import AnalysisSet
-from gradaudit.subgroups.between_clusters import comparisons_of
+from gradaudit.subgroups.between_clusters import comparisons_of, pairs_of
 from gradaudit.subgroups.contrast import NO_MEAN, Bools, Contrast, Kind, guard
 from gradaudit.subgroups.contrast_tests import estimate_all
 from gradaudit.subgroups.model_rows import Hypothesis, ModelRows, collapse
@@ -48,11 +48,31 @@ def within_contrasts(rows: AnalysisSet, settings: Settings) -> list[Contrast]:
     if not settings.continuous:
         compared = comparisons_of(rows.codes, rows.levels, settings)
     differences = [_level_difference(rows, level, base) for level, base in compared]
+    if not settings.continuous:
+        for level, other in pairs_of(rows.codes, rows.levels, settings):
+            differences.append(replace(_level_difference(rows, level, other), kind="pair"))
     out = [_one_sample(rows, difference, settings) for difference in differences]
     line = settings.continuous or (settings.order is not None and len(out) > 1)
     if line and len(rows.x) and np.ptp(rows.x) > 0:
-        out.append(_within_slope(rows, settings))
+        slope = _within_slope(rows, settings)
+        out.append(slope)
+        if settings.continuous:
+            out.append(_without_curve(slope))
     return out
+
+
+def _without_curve(slope: Contrast) -> Contrast:
+    """The place of a curve: inside clusters none is fitted, so that nothing is said of its shape."""
+    return Contrast(
+        "curve",
+        slope.group,
+        slope.reference,
+        slope.n_images,
+        slope.n_clusters,
+        0,
+        0,
+        reason=slope.reason or "a smooth curve is not fitted inside clusters",
+    )
 
 
 def _level_difference(rows: AnalysisSet, level: int, base: int | None) -> _Difference:
@@ -84,7 +104,8 @@ def _within_slope(rows: AnalysisSet, settings: Settings) -> Contrast:
         names = rows.levels[int(high)], rows.levels[int(low)]
     kind: Kind = "continuous" if settings.continuous else "trend"
     difference = _Difference(kind, names, _slope_weights(rows, high - low), None)
-    slope = _one_sample(rows, difference, settings)
+    beside = replace(settings, margin=None if settings.continuous else settings.margin)
+    slope = _one_sample(rows, difference, beside)
     return replace(slope, reason=ONE_VALUE, provisional=False) if low == high else slope
 
 

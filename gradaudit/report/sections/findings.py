@@ -55,7 +55,7 @@ from gradaudit.report.wording import (
 )
 from gradaudit.result_schema import ResultDocument
 
-DECISIVE = ("GA101", "GA102", "GA103", "GA104")
+DECISIVE = ("GA101", "GA102", "GA103", "GA104", "GA105")
 OUTCOMES_OF_THEIR_OWN = ("GA111", "GA112")
 
 

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from gradaudit.number_text import count, decimal, share_percent
+from gradaudit.plan import plan_toml
 from gradaudit.registry import Family
 from gradaudit.report.blocks import (
     Block,
@@ -31,7 +32,6 @@ from gradaudit.report.blocks import (
     columns,
     data_files,
     fragment_link,
-    plan_toml,
     row,
 )
 from gradaudit.report.figures.heat_maps import heat_overlay
@@ -69,7 +69,6 @@ from gradaudit.report.wording import (
 )
 from gradaudit.result_schema import (
     AUDIT_STATE_MEANINGS,
-    AUDIT_STATE_WORDS,
     GalleryItem,
     ResultDocument,
 )
@@ -94,9 +93,9 @@ def verdict(document: ResultDocument) -> list[Block]:
     return [
         VerdictPanel(
             state=facts.state,
-            words=AUDIT_STATE_WORDS[facts.state],
+            words=facts.words,
             meaning=AUDIT_STATE_MEANINGS[facts.state],
-            headline=facts.headline[:1].upper() + facts.headline[1:],
+            headline=". ".join(map(_capital, filter(None, (facts.headline, facts.second)))),
             sentences=facts.sentences,
             links=tuple((fragment_link(anchor_id(a)), a) for a in unique(facts.finding_anchors)),
             cannot_tell=facts.cannot_tell,
@@ -105,6 +104,10 @@ def verdict(document: ResultDocument) -> list[Block]:
             about_unmeasured=EACH_TAKES_PART,
         )
     ]
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 @SECTIONS.register(
