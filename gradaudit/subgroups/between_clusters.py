@@ -28,6 +28,7 @@ from gradaudit.subgroups.contrast import (
     NO_MEAN,
     Bools,
     Contrast,
+    Guarded,
     Kind,
     apart_reason,
     guard,
@@ -130,16 +131,7 @@ def _comparison(
     a = patients.codes == level
     b = ~a if base is None else patients.codes == base
     n, m = int(a.sum()), int(b.sum())
-    shared = np.ones(len(a), dtype=bool)
-    if patients.held is not None:
-        shared = patients.held.sharing(a, b)
-    entered = int((a & shared).sum()), int((b & shared).sum())
-    if min(n, m) >= MIN_PATIENTS > min(entered):
-        names = _names_apart(patients, a, b)
-        reason, provisional, analytic = apart_reason(names, settings.attribute, 0), False, False
-    else:
-        mode_share = patients.mode_share((a | b) & shared)
-        reason, provisional, analytic = guard(mode_share, *entered)
+    (reason, provisional, analytic), entered = _guarded(patients, a, b, settings)
     contrast = Contrast(
         kind=kind,
         group=levels[level],
@@ -156,6 +148,20 @@ def _comparison(
         margin_test=rare_bound(patients.y, (a, b), reason, settings),
     )
     return _Comparison(level, base, contrast, (a, b), analytic)
+
+
+def _guarded(
+    patients: Patients, a: Bools, b: Bools, settings: Settings
+) -> tuple[Guarded, tuple[int, int]]:
+    """What the guards say of two sides, and how many clusters of each the estimate rests on."""
+    shared = np.ones(len(a), dtype=bool)
+    if patients.held is not None:
+        shared = patients.held.sharing(a, b)
+    entered = int((a & shared).sum()), int((b & shared).sum())
+    if min(a.sum(), b.sum()) >= MIN_PATIENTS > min(entered):
+        names = _names_apart(patients, a, b)
+        return Guarded(apart_reason(names, settings.attribute, 0), False, False), entered
+    return guard(patients.mode_share((a | b) & shared), *entered), entered
 
 
 def _names_apart(patients: Patients, a: Bools, b: Bools) -> list[str]:

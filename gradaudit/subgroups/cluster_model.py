@@ -235,10 +235,8 @@ def fit_model(layout: Layout, hypotheses: Sequence[Hypothesis]) -> ClusterModel 
     if rows.images is not None:
         estimates, se, df = _image_estimates(rows.images, layout, on)
     elif rows.sites is not None:
-        for hypothesis, (a, b) in zip(hypotheses, spans, strict=True):
-            by_site[a] = b - a == 1 and sites_compared(layout, hypothesis) >= MIN_SITES
-        rows_by_site = np.flatnonzero(by_site)
-        for k in rows_by_site:
+        by_site = _those_by_site(layout, hypotheses, spans)
+        for k in np.flatnonzero(by_site):
             se[k], df[k] = _site_error(layout, residuals, weights[:, k])
             skewness[k] = 0.0
     return ClusterModel(
@@ -253,6 +251,16 @@ def fit_model(layout: Layout, hypotheses: Sequence[Hypothesis]) -> ClusterModel 
         spans=spans,
         by_site=by_site,
     )
+
+
+def _those_by_site(
+    layout: Layout, hypotheses: Sequence[Hypothesis], spans: list[tuple[int, int]]
+) -> Bools:
+    """Which rows have sites as the unit of their error, (m,): single ones that five sites hold."""
+    out = np.zeros(spans[-1][1], dtype=bool)
+    for hypothesis, (a, b) in zip(hypotheses, spans, strict=True):
+        out[a] = b - a == 1 and sites_compared(layout, hypothesis) >= MIN_SITES
+    return out
 
 
 def sites_compared(layout: Layout, hypothesis: Hypothesis) -> int:
@@ -305,6 +313,15 @@ def _degrees_of_freedom(
     return df
 
 
+def _images_inside(images: ImageRows, layout: Layout) -> tuple[Bools, Ints]:
+    """Which images are of patients in the model, (n,), and the model's row of each of these."""
+    given = layout.order if layout.order.size else np.arange(len(layout.rows.y))
+    place = np.full(max(int(images.patients.max()), int(given.max())) + 1, -1)
+    place[given] = np.arange(len(given))
+    inside = place[images.patients] >= 0
+    return inside, place[images.patients[inside]]
+
+
 def _image_estimates(
     images: ImageRows, layout: Layout, on: list[Row]
 ) -> tuple[Floats, Floats, Floats]:
@@ -312,12 +329,8 @@ def _image_estimates(
 
     Each patient counts once, and covariates stay per image.
     """
-    place = np.full(int(images.patients.max()) + 1, -1)
-    given = layout.order if layout.order.size else np.arange(len(layout.rows.y))
-    place[given] = np.arange(len(given))
-    inside = place[images.patients] >= 0
-    own, clusters = place[images.patients[inside]], images.patients[inside]
-    clusters = np.unique(clusters, return_inverse=True)[1]
+    inside, own = _images_inside(images, layout)
+    clusters = np.unique(images.patients[inside], return_inverse=True)[1]
     beside = layout.columns[own, images.z.shape[1] :]  # columns of levels, which are the patient's
     columns = np.hstack([images.z[inside], beside])[:, list(layout.fit.kept)]
     absorbed = layout.fit.codes[own][:, None] == np.arange(len(layout.fit.counts))
