@@ -35,18 +35,28 @@ class Outcome:
     mean: str = ""
 
     def measure_words(self, region: str) -> str:
-        """ "the share of heat on ruler" """
-        return (self.measure or f"the {self.label} on {{region}}").format(region=region)
+        """ "the share of the model's heat on the ruler" """
+        return self._filled(self.measure or f"the {self.label} on {{region}}", region)
 
     def place_words(self, region: str) -> str:
-        """ ", heat share on ruler", to follow the group's name; "" where there is no region."""
-        text = self.place or (f", {self.label} on {{region}}" if region else "")
-        return text.format(region=region)
+        """ ", heat share on the ruler", to follow the group's name; "" where there is no region."""
+        return self._filled(
+            self.place or (f", {self.label} on {{region}}" if region else ""), region
+        )
 
     def mean_words(self, region: str, value: str) -> str:
-        """ "34 % of the heat falls on ruler" """
-        text = self.mean or f"mean {self.label} on {{region}} {{value}}"
-        return text.format(region=region, value=value)
+        """ "34 % of the model's heat lies on the ruler" """
+        return self._filled(
+            self.mean or f"the mean {self.label} on {{region}} is {{value}}", region, value
+        )
+
+    def _filled(self, text: str, region: str, value: str = "") -> str:
+        return text.format(region=region_words(region), value=value)
+
+
+def region_words(region: str) -> str:
+    """ "the ruler" of the region called ruler, "the text overlay" of text_overlay."""
+    return f"the {region.replace('_', ' ').strip()}"
 
 
 _CORRECT = "in correctly classified images"
@@ -56,16 +66,16 @@ _OWN = (
         label="heat share",
         title="share of heat",
         is_share=True,
-        measure="the share of heat on {region}",
-        mean="{value} of the heat falls on {region}",
+        measure="the share of the model's heat on {region}",
+        mean="{value} of the model's heat lies on {region}",
     ),
     Outcome(
         name="heat_share_correct",
         label=f"heat share {_CORRECT}",
         title="share of heat, correctly classified images",
         is_share=True,
-        measure=f"the share of heat on {{region}} {_CORRECT}",
-        mean=f"{{value}} of the heat {_CORRECT} falls on {{region}}",
+        measure=f"the share of the model's heat on {{region}} {_CORRECT}",
+        mean=f"{{value}} of the model's heat {_CORRECT} lies on {{region}}",
     ),
     Outcome(
         name="undefined",
@@ -74,7 +84,7 @@ _OWN = (
         is_share=True,
         measure="the share of images without a defined heat map",
         place=", images without a defined heat map",
-        mean="{value} of images have no defined heat map",
+        mean="{value} of the images have no defined heat map",
     ),
     Outcome(
         name="absent",
@@ -83,7 +93,7 @@ _OWN = (
         is_share=True,
         measure="the share of images without {region}",
         place=", images without {region}",
-        mean="{value} of images do not show {region}",
+        mean="{value} of the images do not show {region}",
     ),
 )
 OUTCOMES: dict[str, Outcome] = {outcome.name: outcome for outcome in _OWN}

@@ -8,6 +8,7 @@ error with the nearest known name.
 from __future__ import annotations
 
 import datetime
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
@@ -148,9 +149,21 @@ class AnalysisPlan(Section):
         default=(), description="confirmatory regions; empty: every attend/avoid region"
     )
     pairs: str | None = None
+    cluster_name: str = Field(
+        default="cluster",
+        description="what a cluster is, in the reader's own word: patient; or with its plural: person/people",
+    )
     positive_class: str | None = Field(
         default=None, description="class whose sensitivity, specificity and AUC are reported"
     )
+
+    @field_validator("cluster_name")
+    @classmethod
+    def _is_a_word(cls, value: str) -> str:
+        parts = [part.strip() for part in value.split("/")]
+        if len(parts) > 2 or not all(re.fullmatch(r"[^\W\d_][\w '-]{0,39}", p) for p in parts):
+            raise ValueError('a word such as "patient", or a word with its plural: "person/people"')
+        return value
 
 
 class PrivacyPlan(Section):

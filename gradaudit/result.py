@@ -21,6 +21,7 @@ from gradaudit.cohort.heat_distributions import heat_rows_of
 from gradaudit.cohort.population import take_cohorts
 from gradaudit.disclosure.decision import decide
 from gradaudit.errors import PlanError, RunError
+from gradaudit.number_text import Noun
 from gradaudit.performance.table import refuse_foreign_labels
 from gradaudit.plan import Plan, build_plan
 from gradaudit.records import Finding, Measurements
@@ -114,9 +115,9 @@ def build_result(meas: Measurements, plan: Plan | None = None) -> AuditResult:
         auditor=plan.report.auditor,
         notice=plan.report.notice,
         model=ModelFacts(**{**meas.run["model"], "grid": _grid(meas)}),
-        data=_data_facts(meas),
+        data=_data_facts(meas, plan),
         criteria=_criteria(plan),
-        verdict=audit_verdict(findings, analysis.cells, plan),
+        verdict=audit_verdict(findings, analysis.cells, plan, tables.performance),
         cells=analysis.cells,
         findings=findings,
         gallery=gallery_items(meas, plan, picks, meas.folder),
@@ -177,7 +178,7 @@ def _grid(meas: Measurements) -> tuple[int, ...]:
     return int(first["height"]), int(first["width"])
 
 
-def _data_facts(meas: Measurements) -> DataFacts:
+def _data_facts(meas: Measurements, plan: Plan) -> DataFacts:
     data = meas.run["data"]
     return DataFacts(
         name=str(data["name"]),
@@ -185,6 +186,7 @@ def _data_facts(meas: Measurements) -> DataFacts:
         n_images=len(meas.images),
         n_clusters=int(meas.images["cluster"].nunique()),
         cluster_declared=bool(data["cluster_declared"]),
+        cluster_name=plan.analysis.cluster_name,
     )
 
 
@@ -197,13 +199,14 @@ def _criteria(plan: Plan) -> CriteriaFacts | None:
 
 def _method(meas: Measurements, plan: Plan, findings: tuple[Finding, ...]) -> MethodFacts:
     adjusted = dict.fromkeys(name for finding in findings for name in finding.adjusted_for)
+    unit = Noun.of(plan.analysis.cluster_name).one
     return MethodFacts(
         explain_method=plan.explain.method,
         explain_target=plan.explain.target,
         alpha=plan.analysis.alpha,
         permutations=plan.analysis.permutations,
         seed=plan.run.seed,
-        unit="cluster" if meas.run["data"]["cluster_declared"] else "image",
+        unit=unit if meas.run["data"]["cluster_declared"] else "image",
         confirmatory_contrasts=sum(f.test.family == "confirmatory" for f in findings),
         exploratory_contrasts=sum(f.test.family == "exploratory" for f in findings),
         adjusted_for=tuple(adjusted),
