@@ -15,6 +15,8 @@ from PIL import Image, ImageDraw
 
 from gradaudit.analysis.method_cards import method_cards
 from gradaudit.analysis.sentences.audits import reason_of_cell
+from gradaudit.analysis.sentences.comparisons import in_words
+from gradaudit.number_text import Noun
 from gradaudit.records import CellState, Effect, Finding, Interval, Limits, TestResult
 from gradaudit.report.render import render_html
 from gradaudit.result_schema import (
@@ -550,10 +552,9 @@ def _findings(
                         state=state,
                         shown=state is CellState.BEYOND or abs(gap) > 1.96 * se,
                         **_whiskers(0.9 * gap, se, margin, state),
-                        provisional=20 < n < 60,
+                        provisional=spread > 0.1 and 20 < n < 60,
                         adjusted_for=("region size", "class"),
                         reason="too_few_clusters" if state is CellState.NOT_ASSESSED else "",
-                        sentence=f"In {attribute} {level}, the heat share on {region} differs from that of all others by {100 * gap:+.1f} points.",
                     )
                 )
     undefined = findings[0].model_copy(
@@ -588,7 +589,8 @@ def _findings(
             "test": findings[0].test.model_copy(update={"family": "exploratory"}),
         }
     )
-    return [*findings, undefined, signal]
+    patients = Noun.of("patient")
+    return [in_words(f, unit=patients) for f in (*findings, undefined, signal)]
 
 
 def _state(gap: float, se: float, margin: float | None, n: int) -> CellState:

@@ -23,6 +23,7 @@ from gradaudit.analysis.sentences.names import (
     rest_words,
     subject_words,
     together,
+    upper_end,
 )
 from gradaudit.number_text import CLUSTERS, Noun
 from gradaudit.outcomes import outcome
@@ -102,7 +103,7 @@ def _headline_of(f: Finding) -> str:
         return f"{measure} differs between {group_words(f)} and {reference_words(f)}"
     amount = difference_words(f, abs(size)).removeprefix("+")
     if f.is_slope:
-        name, low, high = attribute_words(f.attribute), end_words(f.reference), end_words(f.group)
+        name, low, high = attribute_words(f.attribute), end_words(f.reference), upper_end(f)
         return (
             f"{measure} {'rises' if size > 0 else 'falls'} by {amount} from {name} {low} to {high}"
         )

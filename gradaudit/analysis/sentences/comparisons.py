@@ -20,6 +20,8 @@ from gradaudit.analysis.sentences.names import (
     reference_words,
     subject_words,
     together,
+    uncapital,
+    upper_end,
 )
 from gradaudit.number_text import (
     CLUSTERS,
@@ -62,6 +64,11 @@ def _note(note: str, unit: Noun) -> str:
 
 def sentence(f: Finding, alpha: float = 0.05, unit: Noun = CLUSTERS) -> str:
     """Two to six plain sentences; each part says nothing where there is nothing to say."""
+    said = _parts(f, alpha, unit)
+    return f"Within {f.stratum}: {uncapital(said)}" if f.stratum else said
+
+
+def _parts(f: Finding, alpha: float, unit: Noun) -> str:
     if f.suppressed or f.state is CellState.WITHHELD:
         return f"{capital(subject_words(f))}{place_words(f)}: withheld, because {_hidden(f, unit)}."
     parts = (
@@ -86,7 +93,8 @@ def _hidden(f: Finding, unit: Noun) -> str:
 def _fact(f: Finding, alpha: float, unit: Noun) -> str:
     if f.group == f.reference:
         return f"{capital(group_words(f))}{place_words(f)}: there is nothing to compare it with."
-    if f.state is CellState.NOT_ASSESSED and f.mean_reference.estimate is None:
+    means = f.mean.estimate is not None and f.mean_reference.estimate is not None
+    if f.state is CellState.NOT_ASSESSED and not means:
         return f"{capital(subject_words(f))}{place_words(f)} ({n_words(f, unit)})."
     if f.code == "GA104":
         found = "does not follow a straight line" if f.shown else "shows no bend"
@@ -121,7 +129,7 @@ def _slope_fact(f: Finding, alpha: float, unit: Noun) -> str:
     raw = f.raw.estimate is not None
     found = f.raw if raw else decisive(f)
     equal = "" if raw else f", at equal {together(f.adjusted_for)}" if f.adjusted_for else ""
-    name, low, high = attribute_words(f.attribute), end_words(f.reference), end_words(f.group)
+    name, low, high = attribute_words(f.attribute), end_words(f.reference), upper_end(f)
     where = f"From {name} {low} to {high}"
     if f.curve:
         where = f"Where the curve over {name} differs most, from {low} to {high}"
@@ -149,7 +157,7 @@ def _ratio(f: Finding) -> str:
         return ""
     weights = (f.n_clusters, f.n_clusters_reference)
     n, m = weights if all(weights) else (1, 1)
-    if (n * own + m * other) / (n + m) >= SMALL_MEAN:
+    if round((n * own + m * other) / (n + m), 9) >= SMALL_MEAN:
         return ""
     ratio = own / other
     digits = 0 if ratio >= 1.95 else 1 if ratio >= 0.1 else 2
@@ -301,10 +309,14 @@ def _worse_off(f: Finding) -> str:
         return ""
     if f.adjusted_for and (f.raw.estimate or 0.0) * (f.adjusted.estimate or 0.0) < 0:
         equal = together(f.adjusted_for)
-        return f"Who has {_ROLES[f.role]} depends on whether {equal} are held equal."
+        return f"Who has {_ROLES[f.role]} depends on whether {equal} {_are(f.adjusted_for)} held equal."
     who = group_words(f) if side > 0 else _other_side(f)
     sure = f.state is CellState.BEYOND or f.shown
     return f"Worse off{'' if sure else ', if anyone'}: {who}, with {_ROLES[f.role]}."
+
+
+def _are(names: tuple[str, ...]) -> str:
+    return "is" if len(names) == 1 else "are"
 
 
 def _other_side(f: Finding) -> str:

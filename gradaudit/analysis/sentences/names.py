@@ -15,7 +15,11 @@ ADDITIVE = "additive prediction"
 
 def attribute_words(name: str) -> str:
     """ "skin tone" of the column skin_tone, "ITA angle" of ITA_angle; to stand inside a sentence."""
-    text = name.replace("_", " ")
+    return uncapital(name.replace("_", " "))
+
+
+def uncapital(text: str) -> str:
+    """The words as they stand inside a sentence; abbreviations keep their capitals."""
     return text if text[1:2].isupper() else text[:1].lower() + text[1:]
 
 
@@ -27,10 +31,10 @@ def capital(text: str) -> str:
 def group_words(f: Finding) -> str:
     """ "skin tone V–VI"; of a cell "sex male and site head"; of a slope or curve its upper end."""
     if f.is_slope:
-        return f"{attribute_words(f.attribute)} {end_words(f.group)}"
-    names, levels = f.attribute.split(CROSS), f.group.split(CROSS)
+        return f"{attribute_words(f.attribute)} {upper_end(f)}"
+    names, levels = f.attribute.split(CROSS), _own_level(f).split(CROSS)
     if len(names) != len(levels):
-        return f"{attribute_words(f.attribute)} {f.group}"
+        return f"{attribute_words(f.attribute)} {_own_level(f)}"
     both = zip(names, levels, strict=True)
     return " and ".join(f"{attribute_words(name)} {level}" for name, level in both)
 
@@ -42,25 +46,33 @@ def reference_words(f: Finding) -> str:
     return rest_words(f.reference)
 
 
+def upper_end(f: Finding) -> str:
+    """Of a slope or curve the end that is called the group."""
+    return end_words(_own_level(f))
+
+
+def _own_level(f: Finding) -> str:
+    """The group's level; among whom alone it is, is said at the start of the sentence."""
+    return f.group.removesuffix(f", within {f.stratum}") if f.stratum else f.group
+
+
 def rest_words(reference: str) -> str:
     """A reference level, or "all others"."""
     return REST if reference == "rest" else reference
 
 
 def end_words(name: str) -> str:
-    """ "P90 (72)" as "72 (90th percentile)", and levels as they are; who alone is meant stays."""
-    found = re.fullmatch(r"P([\d.]+)(?: \((.*?)\))?(, within .*)?", name)
+    """ "P90 (72)" as "72 (90th percentile)", and levels as they are."""
+    found = re.fullmatch(r"P([\d.]+)(?: \((.*)\))?", name)
     if not found:
         return name
-    percentile = f"{found[1]}th percentile"
-    end = f"{found[2]} ({percentile})" if found[2] else f"the {percentile}"
-    return end + (found[3] or "")
+    return f"{found[2]} ({found[1]}th percentile)" if found[2] else f"the {found[1]}th percentile"
 
 
 def subject_words(f: Finding) -> str:
     """ "skin tone V–VI against all others"; of a slope "age, from 31 (…) to 72 (…)"."""
-    if f.is_slope:
-        ends = f"from {end_words(f.reference)} to {end_words(f.group)}"
+    if f.is_slope and f.group != f.reference:
+        ends = f"from {end_words(f.reference)} to {upper_end(f)}"
         return f"{attribute_words(f.attribute)}, {ends}"
     if not f.reference or f.reference in (ADDITIVE, f.group):
         return group_words(f)
