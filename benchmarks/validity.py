@@ -636,7 +636,7 @@ def differences(
         plan = ga.Plan(
             analysis={"permutations": permutations, "positive_class": positive}, run={"seed": r}
         )
-        meas = ga.Measurements(pd.DataFrame(), images, None, {"model": {"classes": list(words)}})
+        meas = ga.Measurements(pd.DataFrame(), images)
         table = performance_table(
             meas, plan, {"group": d["group"].astype("category")}, {"group": "0"}
         )

@@ -36,27 +36,28 @@ class Outcome:
 
     def measure_words(self, region: str) -> str:
         """ "the share of the model's heat on the ruler" """
-        return self._filled(self.measure or f"the {self.label} on {{region}}", region)
+        own = f"the {self.label} on {region_words(region)}"
+        return _filled(self.measure, region=region_words(region)) or own
 
     def place_words(self, region: str) -> str:
         """ ", heat share on the ruler", to follow the group's name; "" where there is no region."""
-        return self._filled(
-            self.place or (f", {self.label} on {{region}}" if region else ""), region
-        )
+        own = f", {self.label} on {region_words(region)}" if region else ""
+        return _filled(self.place, region=region_words(region)) or own
 
     def mean_words(self, region: str, value: str) -> str:
         """ "34 % of the model's heat lies on the ruler" """
-        return self._filled(
-            self.mean or f"the mean {self.label} on {{region}} is {{value}}", region, value
-        )
-
-    def _filled(self, text: str, region: str, value: str = "") -> str:
-        return text.format(region=region_words(region), value=value)
+        own = f"the mean {self.label} on {region_words(region)} is {value}"
+        return _filled(self.mean, region=region_words(region), value=value) or own
 
 
 def region_words(region: str) -> str:
     """ "the ruler" of the region called ruler, "the text overlay" of text_overlay."""
     return f"the {region.replace('_', ' ').strip()}"
+
+
+def _filled(template: str, **words: str) -> str:
+    """A part of a sentence of this module with its words; labels of metrics are no templates."""
+    return template.format(**words)
 
 
 _CORRECT = "in correctly classified images"
@@ -99,6 +100,8 @@ _OWN = (
 OUTCOMES: dict[str, Outcome] = {outcome.name: outcome for outcome in _OWN}
 """The outcomes that are no metric."""
 
+_OWN_FIELDS = ("mass_lift", "pointing_game")
+
 _SHARE_UNITS = ("share", "probability")
 _TITLES = {"mass_lift": "lift", "auc": "AUC of a map"}
 """Titles in the words of the glossary, where the card has others."""
@@ -118,3 +121,8 @@ def outcome(name: str) -> Outcome:
 def secondary_outcomes() -> tuple[str, ...]:
     """Metrics that are compared beside the heat share, in the order of their registration."""
     return tuple(name for name in METRICS if name != HEAT_SHARE_METRIC)
+
+
+def other_metrics() -> tuple[str, ...]:
+    """Metrics that have no field of their own in a heat row (``HeatRow.others``)."""
+    return tuple(name for name in secondary_outcomes() if name not in _OWN_FIELDS)

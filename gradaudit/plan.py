@@ -8,11 +8,15 @@ error with the nearest known name.
 from __future__ import annotations
 
 import datetime
+import json
+import math
 import re
 import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from gradaudit.errors import PlanError
@@ -23,9 +27,9 @@ ROLES: tuple[Role, ...] = ("attend", "avoid", "neutral")
 
 
 class Section(BaseModel):
-    """A table of the plan: frozen, and closed against unknown keys."""
+    """A table of the plan: frozen, closed against unknown keys, and its numbers are finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class PreprocessPlan(Section):
@@ -301,6 +305,50 @@ def build_plan(data: dict[str, Any], origin: str = "the plan") -> Plan:
         raise PlanError(
             f"{len(lines)} {noun} in {origin}:\n" + "\n".join(f"  - {line}" for line in lines)
         ) from error
+
+
+# ── a plan as TOML ────────────────────────────────────────────────────────────────────────────────
+
+
+def plan_toml(plan: Plan | Mapping[str, Any]) -> str:
+    """The plan as TOML that ``read_plan`` reads back as the same plan.
+
+    plan : a plan, or its fields as a stored result holds them
+    Settings without a value are left out, as TOML has no null.
+    Errors: ``PlanError`` for a number that is not finite.
+    """
+    fields = plan.model_dump(mode="json") if isinstance(plan, Plan) else plan
+    return tomli_w.dumps(_as_toml(fields, ""))
+
+
+def toml_value(value: str | Sequence[str]) -> str:
+    """A text, or a list of texts, as TOML on one line."""
+    if isinstance(value, str):
+        # JSON's escapes are TOML's; the delete character is the one that JSON leaves as it is.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return f"[{', '.join(map(toml_value, value))}]"
+
+
+def toml_key(name: str) -> str:
+    """A name as the key of a TOML table, quoted where it has to be."""
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else toml_value(name)
+
+
+def _as_toml(value: Any, place: str) -> Any:
+    if isinstance(value, Mapping):
+        return {
+            str(key): _as_toml(inner, f"{place}.{key}" if place else str(key))
+            for key, inner in value.items()
+            if inner is not None
+        }
+    if isinstance(value, list | tuple):
+        return [_as_toml(inner, place) for inner in value if inner is not None]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise PlanError(f"{place}: a plan holds finite numbers only (got {value})")
+    return value
+
+
+# ── problems ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def _problem_line(detail: Any) -> str:

@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict
 if TYPE_CHECKING:
     import pandas as pd
 
+    from gradaudit.runs.record import RunFile
+
 HEAT_STATUSES = ("ok", "no_positive_evidence", "flat", "non_finite", "not_measured")
 """Status of one heat map; only ``ok`` maps have a defined heat share."""
 
@@ -121,14 +123,14 @@ class Measurements:
     ``images``: one row per manifest row, in manifest order, also for images that could not be read.
     ``maps``: coarse maps for display, or None: columns image_id, kind ("heat" | "region"), name
     (target | region), height, width, values (bytes: float32 heat, uint8 0-255 region coverage).
-    ``run``: the run record as a plain dict.  ``folder``: the run folder, or None for an in-memory
+    ``run``: the run's record, or None for a bare table.  ``folder``: the run folder, or None for an in-memory
     measurement.
     """
 
     table: pd.DataFrame
     images: pd.DataFrame
     maps: pd.DataFrame | None = None
-    run: dict[str, Any] = field(default_factory=dict)
+    run: RunFile | None = None
     folder: Path | None = None
 
 

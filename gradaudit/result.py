@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Mapping
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -37,7 +35,7 @@ from gradaudit.result_schema import (
     RunRecord,
     Tables,
 )
-from gradaudit.runs.folder import digest_of
+from gradaudit.runs.record import RunFile, digest_of
 
 
 class AuditResult:
@@ -91,11 +89,12 @@ def build_result(meas: Measurements, plan: Plan | None = None) -> AuditResult:
     ``analyze``); ``PlanError`` where the plan names what the run did not measure;
     ``ManifestError`` where no label is a class of the model.
     """
-    if "model" not in meas.run:
+    run = meas.run
+    if run is None:
         raise RunError(
             "These measurements carry no run record (model, data, versions), which a report needs. Use ga.analyze for a bare table."
         )
-    plan = plan or recorded_plan(meas.run)
+    plan = plan or recorded_plan(run)
     meas = _with_roles(meas, plan)
     refuse_unmeasured_names(meas, plan)
     refuse_foreign_labels(meas)
@@ -107,23 +106,22 @@ def build_result(meas: Measurements, plan: Plan | None = None) -> AuditResult:
     tables = tables_of(cohorts, heat, suppression, plan, findings)
     picks = pick_images(meas, plan, tables.attributes, suppression.levels)
     document = ResultDocument(
-        audit_id=digest_of([meas.run.get("plan_id"), plan.model_dump(mode="json")])[:12],
+        audit_id=digest_of([run.plan_id, plan.model_dump(mode="json")])[:12],
         created=_created(),
         tool_version=metadata.version("gradaudit"),
-        title=plan.report.title
-        or f"Audit of {meas.run['model']['source']} on {meas.run['data']['name']}",
+        title=plan.report.title or f"Audit of {run.model.source} on {run.data.name}",
         auditor=plan.report.auditor,
         notice=plan.report.notice,
-        model=ModelFacts(**{**meas.run["model"], "grid": _grid(meas)}),
-        data=_data_facts(meas, plan),
+        model=ModelFacts(**dict(run.model), grid=_grid(meas)),
+        data=_data_facts(meas, run, plan),
         criteria=_criteria(plan),
         verdict=audit_verdict(findings, analysis.cells, plan, tables.performance),
         cells=analysis.cells,
         findings=findings,
         gallery=gallery_items(meas, plan, picks, meas.folder),
-        method=_method(meas, plan, findings),
+        method=_method(run, plan, findings),
         plan=plan.model_dump(mode="json"),
-        run=_run_record(meas),
+        run=_run_record(meas, run),
         min_cell=plan.privacy.min_cell,
         images_shown=plan.privacy.images != "none",
         **vars(_with_shown_names(tables, plan)),
@@ -131,16 +129,16 @@ def build_result(meas: Measurements, plan: Plan | None = None) -> AuditResult:
     return AuditResult(document, meas)
 
 
-def recorded_plan(run: Mapping[str, Any]) -> Plan:
+def recorded_plan(run: RunFile) -> Plan:
     """The plan that a run was measured with.  Errors: ``RunError`` where its record holds none that
     this version can read.
     """
-    if "plan" not in run:
+    if run.plan is None:
         raise RunError(
             "The run's record (run.json) holds no plan. Give one: gradaudit analyze RUN --config audit.toml"
         )
     try:
-        return build_plan(run["plan"], "the plan that the run recorded")
+        return build_plan(run.plan, "the plan that the run recorded")
     except PlanError as error:
         advice = "Another version wrote it, or run.json was changed. Give a plan: gradaudit analyze RUN --config audit.toml"
         raise RunError(f"{error}\n{advice}") from error
@@ -178,14 +176,13 @@ def _grid(meas: Measurements) -> tuple[int, ...]:
     return int(first["height"]), int(first["width"])
 
 
-def _data_facts(meas: Measurements, plan: Plan) -> DataFacts:
-    data = meas.run["data"]
+def _data_facts(meas: Measurements, run: RunFile, plan: Plan) -> DataFacts:
     return DataFacts(
-        name=str(data["name"]),
-        digest=str(data["digest"]),
+        name=run.data.name,
+        digest=run.data.digest,
         n_images=len(meas.images),
         n_clusters=int(meas.images["cluster"].nunique()),
-        cluster_declared=bool(data["cluster_declared"]),
+        cluster_declared=run.data.cluster_declared,
         cluster_name=plan.analysis.cluster_name,
     )
 
@@ -197,7 +194,7 @@ def _criteria(plan: Plan) -> CriteriaFacts | None:
     return CriteriaFacts(**{**plan.criteria.model_dump(), "declared_on": declared_on})
 
 
-def _method(meas: Measurements, plan: Plan, findings: tuple[Finding, ...]) -> MethodFacts:
+def _method(run: RunFile, plan: Plan, findings: tuple[Finding, ...]) -> MethodFacts:
     adjusted = dict.fromkeys(name for finding in findings for name in finding.adjusted_for)
     unit = Noun.of(plan.analysis.cluster_name).one
     return MethodFacts(
@@ -206,27 +203,26 @@ def _method(meas: Measurements, plan: Plan, findings: tuple[Finding, ...]) -> Me
         alpha=plan.analysis.alpha,
         permutations=plan.analysis.permutations,
         seed=plan.run.seed,
-        unit=unit if meas.run["data"]["cluster_declared"] else "image",
+        unit=unit if run.data.cluster_declared else "image",
         confirmatory_contrasts=sum(f.test.family == "confirmatory" for f in findings),
         exploratory_contrasts=sum(f.test.family == "exploratory" for f in findings),
         adjusted_for=tuple(adjusted),
-        cards=method_cards(meas.run.get("cards", {})),
+        cards=method_cards(run.cards),
     )
 
 
-def _run_record(meas: Measurements) -> RunRecord:
-    run = meas.run
+def _run_record(meas: Measurements, run: RunFile) -> RunRecord:
     status = meas.images["status"].value_counts()
     return RunRecord(
-        command=str(run.get("command", "")),
-        plan_id=str(run.get("plan_id", "")),
-        digests={key: str(value) for key, value in run["identity"].items()},
-        versions=run.get("versions", {}),
-        device=str(run.get("device", "")),
-        dtype=str(run.get("dtype", "")),
-        seed=int(run.get("seed", 0)),
-        started=str(run.get("started", "")),
-        finished=str(run.get("finished", "")),
-        seconds=run.get("seconds"),
+        command=run.command,
+        plan_id=run.plan_id,
+        digests=run.identity,
+        versions=run.versions,
+        device=run.device,
+        dtype=run.dtype,
+        seed=run.seed,
+        started=run.started,
+        finished=run.finished or "",
+        seconds=run.seconds,
         counts={f"images {name}": int(count) for name, count in sorted(status.items())},
     )

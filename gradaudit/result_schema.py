@@ -189,6 +189,9 @@ class Exclusion(Record):
 class HeatRow(Record):
     """Distribution of the heat share of one region in one subgroup (patient means); ``histogram``
     over 20 bins of [0, 1].
+
+    ``others``: every other metric of the family -> its mean over patients, None where none has one
+    or too few have.
     """
 
     attribute: str
@@ -207,6 +210,7 @@ class HeatRow(Record):
     histogram: tuple[int, ...] = ()
     mean_lift: float | None = None
     pointing_game: float | None = None
+    others: dict[str, float | None] = {}
     undefined_share: float | None = None
     suppressed: bool = False
 

@@ -7,6 +7,7 @@ from gradaudit.performance.metrics import Predictions
 from gradaudit.performance.table import performance_table
 from gradaudit.plan import Plan
 from gradaudit.records import Measurements
+from tests.run_files import run_file
 
 
 def measurements(
@@ -28,7 +29,7 @@ def measurements(
     })  # fmt: skip
     for k, name in enumerate(classes):
         images[f"probability.{name}"] = p[:, k]
-    return Measurements(pd.DataFrame(), images, None, {"model": {"classes": list(classes)}})
+    return Measurements(pd.DataFrame(), images, None, run_file(classes=classes))
 
 
 def table_of(meas, plan=None, reference="rest"):

@@ -5,6 +5,7 @@ import pandas as pd
 
 from gradaudit.plan import Plan
 from gradaudit.records import Measurements
+from tests.run_files import run_file
 
 OPEN = Plan(privacy={"min_cell": 1})
 
@@ -52,7 +53,7 @@ def by_hand(maps=None):
         table,
         images,
         maps,
-        {"data": {"cluster_declared": True}, "model": {"classes": ["benign", "malignant"]}},
+        run_file(),
     )
 
 
@@ -100,5 +101,5 @@ def sample(
         table,
         images,
         None,
-        {"data": {"cluster_declared": True}, "model": {"classes": ["benign", "malignant"]}},
+        run_file(),
     )

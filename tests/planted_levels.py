@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from gradaudit.records import UNKNOWN, Measurements
+from tests.run_files import run_file
 
 REGIONS = ("lesion", "ruler")
 
@@ -51,5 +52,5 @@ def planted(
         pd.DataFrame(rows),
         images,
         None,
-        {"data": {"cluster_declared": True}, "model": {"classes": ["benign", "malignant"]}},
+        run_file(),
     )

@@ -351,6 +351,10 @@ class Recount:
             row["pointing_game",] = _none(
                 self.by_cluster(self.wide["pointing_game"].loc[used, region]).mean()
             )
+            for name in ("relevance_rank_accuracy", "auc"):
+                if name in self.wide:
+                    values = self.wide[name].loc[used, region]
+                    row["others", name] = _none(self.by_cluster(values).mean())
             row["undefined_share",] = _none((~self.warm[eligible]).mean())
             row["adjusted_mean",] = adjusted.get((attribute, level, region))
             found |= {("heat", i, *name): value for name, value in row.items()}

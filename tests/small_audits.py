@@ -12,6 +12,7 @@ from PIL import Image
 from gradaudit.plan import Plan
 from gradaudit.records import Measurements
 from gradaudit.runs.folder import Shard, open_run, shard_tables
+from tests.run_files import run_file
 
 FACTORY = '''
 """A tiny network: class "warm" where the picture holds more red than blue; its evidence is the coloured square."""
@@ -106,17 +107,12 @@ def write_audit(folder: Path, images: int = 48, seed: int = 0) -> Path:
 
 def store_run(meas: Measurements, plan: Plan, folder: Path) -> Path:
     """Write measurements that were made up in a test as a run folder of one shard, with the record that a report needs."""
-    model = {
-        "source": "made up",
-        "digest": "0" * 64,
-        "layer": "none",
-        "classes": sorted(set(meas.images["predicted"].dropna())),
-    }
-    data = {"name": "made up", "digest": "0" * 64, "cluster_declared": True}
-    record = {
-        "identity": {"manifest": "made up"}, "rows": len(meas.images), "shard_size": len(meas.images), "model": model, "data": data,
-        "plan": plan.model_dump(mode="json"),
-    }  # fmt: skip
+    record = run_file(
+        classes=sorted(set(meas.images["predicted"].dropna())),
+        rows=len(meas.images),
+        shard_size=len(meas.images),
+        plan=plan.model_dump(mode="json"),
+    )
     run = open_run(folder, record)
     rows = [
         [] if part is None else part.to_dict("records")

@@ -17,6 +17,7 @@ from gradaudit.plan import Plan
 from gradaudit.records import Measurements
 from gradaudit.result_schema import Tables
 from gradaudit.workflows.audit import classifier_of
+from tests.run_files import run_file
 from tests.small_audits import write_audit
 
 NAMES = ("warm", "cold")
@@ -211,7 +212,7 @@ def outputs_without_names(n=60, outputs=25, labels=None):
         "probability": 0.9, "correct": None, "cluster": [f"c{k}" for k in range(n)], "status": "ok", "reason": "",
         "subgroup.site": rng.choice(["a", "b"], n),
     })  # fmt: skip
-    return Measurements(pd.DataFrame(), images, None, {"model": {"classes": []}})
+    return Measurements(pd.DataFrame(), images, None, run_file(classes=(), cluster_declared=False))
 
 
 def test_names_are_not_wrong_predictions_of_a_model_without_names():
@@ -249,7 +250,7 @@ def test_the_check_agrees_with_the_performance_section(labels):
         pd.DataFrame(columns=["area_share", "region", "reason"]),
         images,
         None,
-        {"model": {"classes": list(NAMES)}},
+        run_file(classes=NAMES),
     )
     counted = len(predictions(meas, Plan())[1])
     check = next(c for c in data_checks(meas, Plan(), Tables()) if c.code == "GA407")

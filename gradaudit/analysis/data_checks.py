@@ -72,7 +72,7 @@ def _duplicates(meas: Measurements, plan: Plan, tables: Tables) -> State:
 
 
 def _clusters(meas: Measurements, plan: Plan, tables: Tables) -> State:
-    declared = meas.run.get("data", {}).get("cluster_declared")
+    declared = None if meas.run is None else meas.run.data.cluster_declared
     images, clusters = len(meas.images), meas.images["cluster"].nunique()
     if declared or (declared is None and clusters < images):
         return (

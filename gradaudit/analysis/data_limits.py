@@ -53,7 +53,7 @@ def _criteria_words(meas: Measurements, plan: Plan) -> list[str]:
         return [
             "No margin was declared, so no limit was set: a difference can be shown, its importance not judged."
         ]
-    started = str(meas.run.get("started", ""))[:10]
+    started = "" if meas.run is None else meas.run.started[:10]
     if plan.criteria.declared_on is None:
         return [
             "The margin carries no date: whether it was declared before the data were seen is not known."

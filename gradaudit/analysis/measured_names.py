@@ -19,23 +19,24 @@ def measured_names(meas: Measurements, plan: Plan) -> Measured:
         for name in attributes
         if name in plan.subgroups
     }
-    recorded = meas.run.get("plan", {}).get("regions")
+    run = meas.run
+    recorded = None if run is None or run.plan is None else run.plan.get("regions")
     found = (
         [str(name) for name in meas.table["region"].dropna().unique()] if len(meas.table) else []
     )
     again = "measure again with this plan, into another folder: gradaudit report MANIFEST --config PLAN --run FOLDER"
     return Measured(
         source="the table"
-        if not meas.run
+        if run is None
         else "the run"
         if meas.folder is None
         else f"the run {meas.folder}",
-        remedy=again if meas.run else "add to the table what it lacks",
+        remedy=again if run is not None else "add to the table what it lacks",
         levels={
             name: {str(k): int(n) for k, n in counted[name].items()} if name in counted else {}
             for name in attributes
         },
-        regions=list(dict.fromkeys([*found, *meas.run.get("data", {}).get("regions", ())])),
+        regions=list(dict.fromkeys([*found, *(() if run is None else run.data.regions)])),
         derivations=None
         if recorded is None
         else {name: region["derive"] for name, region in recorded.items() if region.get("derive")},

@@ -159,7 +159,7 @@ def planned_cell(
         state = CellState.NOT_JUDGED if margin is None else CellState.NOT_ASSESSED
         reason = "; ".join(answer.reservations) or "no usable image"
         return bare.model_copy(update={"state": state, "reason": reason})
-    reservations = _reservations(contrast, answer)
+    reservations = _objections(contrast, answer)
     reason = contrast.reason
     if contrast.state is CellState.WITHIN:
         reason = "; ".join(reservations)
@@ -178,7 +178,7 @@ def planned_cell(
     )
 
 
-def _reservations(contrast: Contrast, answer: Answer) -> tuple[str, ...]:
+def _objections(contrast: Contrast, answer: Answer) -> tuple[str, ...]:
     few = "provisional, fewer than 20 clusters on one side"
     return (*((few,) if contrast.provisional else ()), *answer.reservations)
 

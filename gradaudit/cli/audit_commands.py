@@ -42,11 +42,10 @@ from gradaudit.cli.plans import (
     checked_manifest,
     default_run,
     loaded_model,
-    plan_toml,
     plan_with_flags,
     with_flags,
 )
-from gradaudit.plan import read_plan
+from gradaudit.plan import plan_toml, read_plan
 
 
 @app.command()
@@ -167,7 +166,7 @@ def measure(
         "images": len(meas.images),
         "failed": failed,
         "rows": len(meas.table),
-        "layer": meas.run["model"]["layer"],
+        "layer": meas.run.model.layer if meas.run is not None else "",
     }
     if as_json:
         say(json.dumps(summary))

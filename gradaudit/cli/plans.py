@@ -85,18 +85,3 @@ def default_run(manifest: Path, config: Path | None) -> Path:
     if config is not None and config.stem != "audit":
         name = f"{name}-{config.stem}"
     return Path("runs") / name
-
-
-def plan_toml(plan: Plan) -> str:
-    """The whole plan as TOML, defaults included."""
-    import tomli_w
-
-    return tomli_w.dumps(_without_none(plan.model_dump(mode="json")))
-
-
-def _without_none(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_none(item) for key, item in value.items() if item is not None}
-    if isinstance(value, (list, tuple)):
-        return [_without_none(item) for item in value]
-    return value

@@ -112,9 +112,11 @@ def _is_complete(f: Finding) -> bool:
 
 def _heat_rows(cohort: Cohort, plan: Plan) -> list[HeatRow]:
     rows = []
+    safe = [_safe_metrics(cohort, r, plan.privacy.min_cell) for r in range(len(cohort.regions))]
     for attribute, level, members in cohort.cells():
         for r, region in enumerate(cohort.regions):
             used = members & cohort.defined[:, r]
+            others = _other_means(cohort, used, r, safe[r])
             means = _cluster_means(cohort.share[used, r], cohort.cluster[used])
             eligible = members & cohort.readable & cohort.usable[:, r]
             rows.append(
@@ -132,6 +134,7 @@ def _heat_rows(cohort: Cohort, plan: Plan) -> list[HeatRow]:
                     pointing_game=finite_mean(
                         _cluster_means(cohort.hit[used, r], cohort.cluster[used])
                     ),
+                    others=others,
                     undefined_share=float((eligible & ~cohort.heat_ok).sum() / eligible.sum())
                     if eligible.any()
                     else None,
@@ -139,6 +142,43 @@ def _heat_rows(cohort: Cohort, plan: Plan) -> list[HeatRow]:
                 )
             )
     return rows
+
+
+def _other_means(
+    cohort: Cohort, used: Array, r: int, safe: frozenset[str]
+) -> dict[str, float | None]:
+    """Metric -> its mean over clusters in region number ``r``; None where it is not ``safe``."""
+    means: dict[str, float | None] = {}
+    for name, values in cohort.others.items():
+        own = _cluster_means(values[used, r], cohort.cluster[used])
+        means[name] = finite_mean(own) if name in safe else None
+    return means
+
+
+def _safe_metrics(cohort: Cohort, r: int, min_cell: int) -> frozenset[str]:
+    """Metrics whose means in region number ``r`` stand for no small cell.
+
+    A metric can be undefined where the heat share is defined.  A group that is large enough could
+    then show the mean of one image, or give it away as a difference to the whole: where one group
+    has the metric in some, but fewer than ``min_cell`` images or clusters, no group shows it.
+    """
+    return frozenset(
+        name
+        for name, values in cohort.others.items()
+        if not _has_small_base(cohort, values, r, min_cell)
+    )
+
+
+def _has_small_base(cohort: Cohort, values: Array, r: int, min_cell: int) -> bool:
+    def size(images: Array) -> int:
+        return min(int(images.sum()), len(np.unique(cohort.cluster[images])))
+
+    finite = np.isfinite(values[:, r])
+    for _, _, members in cohort.cells():
+        used = members & cohort.defined[:, r]
+        if size(used) >= min_cell and 0 < size(used & finite) < min_cell:
+            return True
+    return False
 
 
 def _distribution(means: Array, alpha: float) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from gradaudit.number_text import plain_number, significant
+from gradaudit.outcomes import other_metrics
 from gradaudit.plan import Plan, measured_target
 from gradaudit.records import ALL, UNKNOWN, Measurements
 from gradaudit.result_schema import AttributeFacts
@@ -152,6 +153,7 @@ class Cohort:
     """Measurements of one method and target as arrays over n images and R regions.
 
     share, area, lift, hit : (n, R) float, NaN where undefined
+    others : metric without a place of its own -> (n, R) float, NaN where undefined
     reason : (n, R) codes of text
     readable, masked, heated, analysed : (n,) bool; each is a subset of the one before
 
@@ -168,6 +170,7 @@ class Cohort:
     area: Array
     lift: Array
     hit: Array
+    others: dict[str, Array]
     reason: Array
     usable: Array
     heat_ok: Array
@@ -252,6 +255,7 @@ def _arranged(
         area=area,
         lift=grid.numbers("mass_lift"),
         hit=grid.numbers("pointing_game"),
+        others={name: grid.numbers(name) for name in other_metrics() if name in table},
         reason=reason,
         usable=~absent | np.isfinite(share),
         heat_ok=readable & (heat_status(meas, table) == "ok"),

@@ -31,6 +31,7 @@ from gradaudit.demos import dermoscopy_network
 from gradaudit.demos.dermoscopy_images import REGION_VALUES, render
 from gradaudit.demos.dermoscopy_scene import Lesion, Scene
 from gradaudit.errors import InputError, RunError
+from gradaudit.plan import toml_value
 from gradaudit.runs.folder import local_path
 
 TONE_GROUPS: dict[str, tuple[str, str]] = {
@@ -399,12 +400,9 @@ rationale = "a tenth of the heat, fixed before training; the ruler decides becau
 positive_class = "malignant"
 regions = ["ruler"]     # the criterion is about the shortcut; what happens on the lesion is reported beside it
 
-[privacy]
-min_cell = 1    # nobody is shown, so nobody can be recognised in a small cell
-
 [report]
 title = "Rendered dermoscopy, {name} network"
-notice = "{NOTICE}"
+notice = {toml_value(NOTICE)}
 
 [run]
 seed = {settings.seed}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -34,7 +33,7 @@ from gradaudit.manifest.table_formats import (
     read_table,
 )
 from gradaudit.number_text import count, plain_number
-from gradaudit.plan import build_plan
+from gradaudit.plan import build_plan, toml_key, toml_value
 from gradaudit.records import Problem
 from gradaudit.regions.text import MASK_TYPES, RegionTextError, is_url, parse_region
 
@@ -65,8 +64,9 @@ def suggest_plan(path: str | Path) -> str:
         [name.removeprefix("region.") for name in raw if name.startswith("region.")]
         + [*drawn, *masks]
     )
+    shown_name = _CONTROL.sub("?", path.name)
     text = [
-        f"# A starting plan for {path.name} ({count(len(lines))} rows, {len(raw)} columns). Each guess says why: check every line, above all",
+        f"# A starting plan for {shown_name} ({count(len(lines))} rows, {len(raw)} columns). Each guess says why: check every line, above all",
         "# the cluster (what may be taken as independent) and the roles of the regions.",
         *_section("columns", columns),
         *_section("columns.subgroups", groups),
@@ -107,14 +107,7 @@ def _section(name: str, entries: Sequence[str]) -> list[str]:
 
 
 def _entry(key: str, value: str | Sequence[str], why: str) -> str:
-    texts = [value] if isinstance(value, str) else list(value)
-    quoted = [json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f") for text in texts]
-    shown = quoted[0] if isinstance(value, str) else f"[{', '.join(quoted)}]"
-    return f"{_key(key)} = {shown}  # {_CONTROL.sub('?', why)}"
-
-
-def _key(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
+    return f"{toml_key(key)} = {toml_value(value)}  # {_CONTROL.sub('?', why)}"
 
 
 def _listed(values: Iterable[str], most: int = 6) -> str:
@@ -148,7 +141,7 @@ def _guess_files(raw: Columns, root: Path, used: set[str]) -> tuple[list[str], d
     place = _best_place(raw, root, words, folders)
     if not place.hits:
         near = [name for name in words if name.casefold() in COLUMN_WORDS["image"]]
-        named = json.dumps(near[0] if near else "...")
+        named = toml_value(near[0] if near else "...")
         why = "no image file was found near the table: name the column of paths"
         return [f"# image = {named}  # {why}"], {}
     used.add(place.column)
@@ -371,14 +364,14 @@ def _guess_subgroups(raw: Columns, used: set[str]) -> tuple[list[str], list[str]
         if len(levels) > FEW_LEVELS:
             numbers = sorted(map(float, levels))
             why = f"numbers from {plain_number(numbers[0])} to {plain_number(numbers[-1])}"
-            settings += ["", f"[subgroups.{_key(name)}]", _entry("kind", "continuous", why)]
+            settings += ["", f"[subgroups.{toml_key(name)}]", _entry("kind", "continuous", why)]
         elif ORDER_WORD.search(column):
             order = sorted(
                 (level for level in levels if level.casefold() not in DOUBTFUL_WORDS), key=_rank
             )
             settings += [
                 "",
-                f"[subgroups.{_key(name)}]",
+                f"[subgroups.{toml_key(name)}]",
                 _entry(
                     "order", order, "its name says it is ordered; sorted, so check the direction"
                 ),
@@ -387,7 +380,7 @@ def _guess_subgroups(raw: Columns, used: set[str]) -> tuple[list[str], list[str]
             used.add(column)
             doubt = "" if word else "; its name does not say that it groups people or scenes"
             entries.append(("" if word else "# ") + _entry(name, column, why + doubt))
-            if not word and settings and settings[-2] == f"[subgroups.{_key(name)}]":
+            if not word and settings and settings[-2] == f"[subgroups.{toml_key(name)}]":
                 del settings[-3:]
     return entries, settings
 
@@ -422,5 +415,5 @@ def _guess_regions(names: Sequence[str]) -> list[str]:
             if role != "neutral"
             else "attend: evidence belongs here; avoid: a shortcut or protected trait"
         )
-        sections += ["", f"[regions.{_key(name)}]", _entry("role", role, why)]
+        sections += ["", f"[regions.{toml_key(name)}]", _entry("role", role, why)]
     return sections

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -27,6 +26,7 @@ from gradaudit.models.classifier import Classifier
 from gradaudit.models.sources import with_logits
 from gradaudit.plan import Plan
 from gradaudit.runs.folder import RunFolder, Shard, cut_into_shards, local_path, open_run
+from gradaudit.runs.record import RunFile
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ class Prepared:
     manifest: Manifest
     classifier: Classifier
     plan: Plan
-    record: dict[str, Any]
+    record: RunFile
     folder: RunFolder | None
     pending: tuple[Shard, ...]
     strict: bool = False

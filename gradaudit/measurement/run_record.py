@@ -17,7 +17,7 @@ from gradaudit.measurement.acceleration import Acceleration
 from gradaudit.measurement.devices import device_of
 from gradaudit.models.classifier import Classifier
 from gradaudit.plan import Plan
-from gradaudit.runs.folder import digest_of
+from gradaudit.runs.record import RunData, RunFile, RunModel, digest_of
 
 _MEASURING_SECTIONS = ("preprocess", "explain", "columns")
 """Sections of the plan that move a measured number."""
@@ -25,37 +25,38 @@ _MEASURING_SECTIONS = ("preprocess", "explain", "columns")
 
 def run_record(
     manifest: Manifest, speed: Acceleration, plan: Plan, layer_reason: str, command: str
-) -> dict[str, Any]:
+) -> RunFile:
     """The content of run.json before the first shard is measured.
 
     speed : the classifier that is used, and the speed-ups that were kept
     layer_reason : why this layer is explained      command : as the user typed it, or ""
     """
-    classifier = speed.classifier
-    return {
-        "identity": _identity(manifest, speed, plan),
-        "rows": len(manifest),
-        "shard_size": plan.run.shard_size,
-        "model": _model_facts(speed, layer_reason),
-        "data": {
-            "name": manifest.path.name,
-            "digest": manifest.digest,
-            "cluster_declared": manifest.cluster_declared,
-            "attributes": list(manifest.attributes),
-            "regions": list(manifest.region_names),
-        },
-        "plan": plan.model_dump(mode="json"),
-        "cards": {
+    classifier, identity = speed.classifier, _identity(manifest, speed, plan)
+    return RunFile(
+        identity=identity,
+        plan_id=digest_of(identity),
+        rows=len(manifest),
+        shard_size=plan.run.shard_size,
+        model=_model_facts(speed, layer_reason),
+        data=RunData(
+            name=manifest.path.name,
+            digest=manifest.digest,
+            cluster_declared=manifest.cluster_declared,
+            attributes=tuple(manifest.attributes),
+            regions=tuple(manifest.region_names),
+        ),
+        plan=plan.model_dump(mode="json"),
+        cards={
             "method": asdict(CAMS.card(plan.explain.method)),
             "target": asdict(TARGETS.card(plan.explain.target.split(":")[0])),
         },
-        "versions": versions(),
-        "device": str(device_of(classifier)),
-        "dtype": _dtype(classifier, plan),
-        "seed": plan.run.seed,
-        "command": command,
-        "started": utc_now(),
-    }
+        versions=versions(),
+        device=str(device_of(classifier)),
+        dtype=_dtype(classifier, plan),
+        seed=plan.run.seed,
+        command=command,
+        started=utc_now(),
+    )
 
 
 def _identity(manifest: Manifest, speed: Acceleration, plan: Plan) -> dict[str, str]:
@@ -78,18 +79,18 @@ def _identity(manifest: Manifest, speed: Acceleration, plan: Plan) -> dict[str, 
     }
 
 
-def _model_facts(speed: Acceleration, layer_reason: str) -> dict[str, Any]:
+def _model_facts(speed: Acceleration, layer_reason: str) -> RunModel:
     classifier = speed.classifier
-    return {
-        "source": classifier.source,
-        "digest": classifier.digest,
-        "layer": classifier.layer,
-        "layer_reason": layer_reason,
-        "classes": list(classifier.classes or ()),
-        "input_size": list(classifier.input_size or ()),
-        "preprocess": _preprocess_facts(classifier),
-        "notes": [*classifier.notes, *speed.notes],
-    }
+    return RunModel(
+        source=classifier.source,
+        digest=classifier.digest,
+        layer=classifier.layer,
+        layer_reason=layer_reason,
+        classes=tuple(classifier.classes or ()),
+        input_size=tuple(classifier.input_size or ()),
+        preprocess=_preprocess_facts(classifier),
+        notes=(*classifier.notes, *speed.notes),
+    )
 
 
 def _preprocess_facts(classifier: Classifier) -> dict[str, Any]:

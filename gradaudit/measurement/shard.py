@@ -26,7 +26,7 @@ from gradaudit.measurement.run_record import utc_now
 from gradaudit.models.classifier import Classifier
 from gradaudit.plan import Plan
 from gradaudit.records import Measurements, Sample
-from gradaudit.runs.folder import Shard, ShardTables, digest_of, joined_tables, shard_tables
+from gradaudit.runs.folder import Shard, ShardTables, joined_tables, shard_tables
 from gradaudit.runs.receipts import Receipt
 
 Counted = Callable[[int], None]
@@ -101,16 +101,14 @@ def finish(prepared: Prepared, seconds: float = 0.0) -> Measurements:
     measurements = folder.measurements()
     if not prepared.pending:
         return measurements
-    before = float(folder.run.get("seconds") or 0.0)
-    folder.update_run(finished=utc_now(), seconds=before + seconds)
+    folder.record_end(utc_now(), (folder.run.seconds or 0.0) + seconds)
     return replace(measurements, run=folder.run)
 
 
 def _in_memory(prepared: Prepared, tables: Sequence[ShardTables], seconds: float) -> Measurements:
     """The table of a run without a folder: the one that ``finish`` would read."""
     frames = joined_tables(tables)
-    plan_id = digest_of(prepared.record["identity"])
-    record = {**prepared.record, "plan_id": plan_id, "seconds": seconds}
+    record = prepared.record.model_copy(update={"seconds": seconds})
     return Measurements(frames["regions"], frames["images"], frames["maps"], record)
 
 

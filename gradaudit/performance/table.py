@@ -198,15 +198,15 @@ def classes_of(meas: Measurements) -> tuple[str, ...]:
         for c in meas.images.columns
         if str(c).startswith("probability.")
     ]
-    named = [str(name) for name in meas.run.get("model", {}).get("classes", ())]
+    named = () if meas.run is None else meas.run.model.classes
     if columns:
         return tuple(columns)
     if named:
-        return tuple(named)
+        return named
     found = (
         pd.concat([meas.images["label"], meas.images["predicted"]]).dropna().astype(str).unique()
     )
-    if "model" in meas.run:  # outputs without names are called by their numbers
+    if meas.run is not None:  # outputs without names are called by their numbers
         return tuple(
             map(
                 str,
@@ -227,7 +227,7 @@ def _names_for_labels(meas: Measurements) -> tuple[str, ...] | None:
 
     None where the model's outputs have no names and are too many to have columns.
     """
-    unnamed = "model" in meas.run and not meas.run["model"].get("classes")
+    unnamed = meas.run is not None and not meas.run.model.classes
     with_columns = any(str(column).startswith("probability.") for column in meas.images.columns)
     return None if unnamed and not with_columns else classes_of(meas)
 

@@ -17,8 +17,6 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-import tomli_w
-
 from gradaudit.number_text import count, interval, points, share_interval, share_percent
 from gradaudit.records import STATE_WORDS, CellState, Finding, Interval
 from gradaudit.result_schema import GalleryItem, ResultDocument
@@ -281,19 +279,6 @@ def _inert(value: object) -> object:
     if isinstance(value, float):
         return repr(value) if math.isfinite(value) else ""
     return "" if value is None else value
-
-
-def plan_toml(plan: dict[str, Any]) -> str:
-    """The plan as TOML; settings without a value are left out, as TOML has no null."""
-
-    def kept(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {str(key): kept(inner) for key, inner in value.items() if inner is not None}
-        if isinstance(value, list | tuple):
-            return [kept(inner) for inner in value if inner is not None]
-        return value
-
-    return tomli_w.dumps(kept(plan))
 
 
 def data_files(document: ResultDocument) -> tuple[Download, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gradaudit.number_text import MISSING
+from gradaudit.outcomes import Outcome, outcome
 from gradaudit.records import ROLE_WORDS
 from gradaudit.report.blocks import Block, Cell, Table, columns, row
 from gradaudit.report.wording import card_anchor, find_card
@@ -99,10 +100,6 @@ TERMS: dict[str, Term] = {
     "p beyond": _term("", "statistic.p_beyond"),
     "p within": _term("", "statistic.p_within"),
     "Detectable": _term("", "statistic.detectable_difference"),
-    "Clusters needed": _term(
-        "clusters of the group that would make the margin detectable",
-        "statistic.detectable_difference",
-    ),
     "Interval": _term(
         "every difference that the same test would not reject", "statistic.critical_value"
     ),
@@ -175,7 +172,25 @@ def meaning(label: str, document: ResultDocument) -> str:
     """What a term means; "" where only a card says it and the document, being older, does not hold
     that card.
     """
-    term = TERMS[label]
+    return _meaning(TERMS[label], document)
+
+
+def term_of(metric: Outcome) -> str:
+    """Head of a metric's column, and its entry here: "Rank accuracy"."""
+    label = metric.title[:1].upper() + metric.title[1:]
+    own = ("metrics", metric.name)
+    return label if label not in TERMS or own in TERMS[label].cards else f"{label} ({metric.name})"
+
+
+def _metrics_without_term(document: ResultDocument) -> dict[str, Term]:
+    """A term for each metric of the document that none of ``TERMS`` tells of: its card does."""
+    told = {card for term in TERMS.values() for card in term.cards}
+    keys = [("metrics", card["name"]) for card in document.method.cards.get("metrics", ())]
+    untold = [key for key in keys if key not in told]
+    return {term_of(outcome(key[1])): Term("", (key,)) for key in untold}
+
+
+def _meaning(term: Term, document: ResultDocument) -> str:
     if term.meaning or not term.cards:
         return term.meaning
     text = find_card(document, *term.cards[0]).get("summary", "").rstrip(".")
@@ -187,11 +202,11 @@ def glossary_blocks(document: ResultDocument) -> list[Block]:
     states of an audit.
     """
     rows = []
-    for label in sorted(TERMS, key=str.casefold):
-        if text := meaning(label, document):
-            found = [
-                (key, card) for key in TERMS[label].cards if (card := find_card(document, *key))
-            ]
+    terms = TERMS | _metrics_without_term(document)
+    for label in sorted(terms, key=str.casefold):
+        term = terms[label]
+        if text := _meaning(term, document):
+            found = [(key, card) for key in term.cards if (card := find_card(document, *key))]
             labels = [card["label"] for _, card in found]
             link = (
                 f"#{card_anchor(*found[0][0])}"

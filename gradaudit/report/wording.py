@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from gradaudit.number_text import Noun, count, declared_percent
 from gradaudit.records import REASONS, Finding
 from gradaudit.report.blocks import anchor_id, shown_count
-from gradaudit.report.figures.canvas import svg_markup
+from gradaudit.report.figures.svg import svg_markup
 from gradaudit.result_schema import PlannedCell, ResultDocument
 
 ALL = "(all)"

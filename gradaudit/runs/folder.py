@@ -1,8 +1,7 @@
 """The run folder. A shard is written completely or not at all, so a kill loses at most one.
 
     runs/<name>/
-      run.json               what this folder belongs to: digests, model, plan, versions, device,
-                             seed, command
+      run.json               what this folder belongs to, see ``runs.record.RunFile``
       images/000017.parquet  one row per image
       regions/000017.parquet one row per image x method x target x region
       maps/000017.parquet    coarse maps for display (see ``Measurements.maps``)
@@ -35,6 +34,7 @@ import pyarrow.parquet as pq
 from gradaudit.errors import InputError, RunError
 from gradaudit.records import IMAGE_COLUMNS, TABLE_COLUMNS, Measurements
 from gradaudit.runs.receipts import PartReceipt, Receipt
+from gradaudit.runs.record import RunFile, parse_run_file
 
 PARTS = ("images", "regions", "maps")
 _TEXT_COLUMNS = frozenset(
@@ -90,13 +90,6 @@ def cut_into_shards(rows: int, shard_size: int) -> tuple[Shard, ...]:
     )
 
 
-def digest_of(value: Any) -> str:
-    """sha256 of a JSON-able value in canonical form (sorted keys, no spaces)."""
-    return hashlib.sha256(
-        json.dumps(value, sort_keys=True, separators=(",", ":"), default=str).encode()
-    ).hexdigest()
-
-
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*::)*[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
@@ -142,18 +135,18 @@ def write_atomically(path: Path, content: bytes) -> None:
 class RunFolder:
     """One run folder, opened for a given identity (what is measured); see ``open_run``."""
 
-    def __init__(self, path: Path, run: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, run: RunFile) -> None:
         self.path = path
-        self.run = dict(run)
+        self.run = run
 
     @property
     def plan_id(self) -> str:
         """Digest of the identity: of everything that decides what is measured."""
-        return str(self.run["plan_id"])
+        return self.run.plan_id
 
     def shards(self) -> tuple[Shard, ...]:
         """All shards of the run, in manifest order, finished or not."""
-        return cut_into_shards(int(self.run["rows"]), int(self.run["shard_size"]))
+        return cut_into_shards(self.run.rows, self.run.shard_size)
 
     def finished(self, shard: Shard) -> bool:
         """True if the shard has a receipt of this plan and every part has the digest on it."""
@@ -183,10 +176,14 @@ class RunFolder:
         write_atomically(path, _json_bytes(receipt.as_json()))
         return receipt
 
-    def update_run(self, **fields: Any) -> None:
-        """Add or replace fields of run.json. The fields of the identity must not be changed."""
-        self.run.update(fields)
-        write_atomically(self.path / "run.json", _json_bytes(self.run))
+    def record_end(self, finished: str, seconds: float) -> None:
+        """Write to run.json when measuring ended, and what it took over all sessions."""
+        self.run = self.run.model_copy(update={"finished": finished, "seconds": seconds})
+        self.write_record()
+
+    def write_record(self) -> None:
+        """Write run.json."""
+        write_atomically(self.path / "run.json", _json_bytes(self.run.as_json()))
 
     def measurements(self) -> Measurements:
         """Read every shard, in manifest order.
@@ -238,38 +235,26 @@ class RunFolder:
         )
 
 
-def open_run(path: str | Path, run: Mapping[str, Any], *, fresh: bool = False) -> RunFolder:
+def open_run(path: str | Path, run: RunFile, *, fresh: bool = False) -> RunFolder:
     """Open or create the run folder for the identity in ``run``.
 
-    run : JSON-able. ``run["identity"]`` maps each ingredient (manifest, model, plan, version ...)
-        to its digest, and ``plan_id`` is the digest of that mapping. ``run["rows"]`` and
-        ``run["shard_size"]`` fix the shards
-    fresh : throw away what was measured there before
+    run : what is measured, and on what
+    fresh : throw away what was measured there before, also where its run.json is damaged
 
-    Errors: ``RunError`` where the folder belongs to another identity (naming what differs), or
-    holds files that are not a run; ``InputError`` for an address.
+    Errors: ``RunError`` where the folder belongs to another identity (naming what differs), holds
+    files that are not a run, or a run.json that cannot be read; ``InputError`` for an address.
     """
     path = local_path(path, "The run folder")
-    identity = dict(run["identity"])
-    record = {**run, "plan_id": digest_of(identity)}
-    existing = _existing_run(path)
-    if existing is not None and existing.get("plan_id") != record["plan_id"] and not fresh:
-        raise RunError(_what_differs(path, existing.get("identity", {}), identity))
-    if existing is None and path.exists() and any(path.iterdir()):
-        raise RunError(
-            f"{path} exists, holds files, and is not a run folder (it has no run.json). Name another folder with --run."
-        )
-    if fresh and existing is not None:
-        _clear_run(path)
-        existing = None
-    if existing:  # resumed: the run began when its first shard was measured, not now
-        record = {
-            **existing,
-            **record,
-            **{key: existing[key] for key in ("started",) if key in existing},
-        }
-    folder = RunFolder(path, record)
-    folder.update_run()
+    if fresh:
+        _clear_earlier_run(path)
+    existing = None if fresh else _existing_run(path)
+    if existing is not None and existing.plan_id != run.plan_id:
+        raise RunError(_what_differs(path, existing.identity, run.identity))
+    if existing is not None:  # resumed: the run began when its first shard was measured, not now
+        kept = ("started", "finished", "seconds")
+        run = run.model_copy(update={key: getattr(existing, key) for key in kept})
+    folder = RunFolder(path, run)
+    folder.write_record()
     return folder
 
 
@@ -281,7 +266,7 @@ def read_run(path: str | Path) -> RunFolder:
     Errors: ``RunError`` where there is no readable run.json; ``InputError`` for an address.
     """
     path = local_path(path, "The run folder")
-    existing = _existing_run(path)
+    existing = _recorded_run(path)
     if existing is None:
         raise RunError(
             f"{path} is not a run folder: there is no run.json in it. `gradaudit measure MANIFEST --run {path}` makes one."
@@ -387,22 +372,41 @@ def _json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=2, sort_keys=True, default=str) + "\n").encode()
 
 
-def _existing_run(path: Path) -> dict[str, Any] | None:
+def _existing_run(path: Path) -> RunFile | None:
+    """The run in ``path``; None where there is nothing yet.  Errors: see ``open_run``."""
+    run = _recorded_run(path)
+    if run is None and path.exists() and any(path.iterdir()):
+        raise RunError(
+            f"{path} exists, holds files, and is not a run folder (it has no run.json). Name another folder with --run."
+        )
+    return run
+
+
+def _clear_earlier_run(path: Path) -> None:
+    """Clear the run in ``path``.  Errors: as ``_existing_run``, except that
+    a run.json that cannot be read is a run's where receipts lie beside it.
+    """
     try:
-        content = (path / "run.json").read_bytes()
+        existing = _existing_run(path)
+    except RunError:
+        if not ((path / "run.json").is_file() and (path / "receipts").is_dir()):
+            raise
+        _clear_run(path)
+    else:
+        if existing is not None:
+            _clear_run(path)
+
+
+def _recorded_run(path: Path) -> RunFile | None:
+    """What run.json says; None where there is none."""
+    file = path / "run.json"
+    try:
+        content = file.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise RunError(f"{path / 'run.json'} cannot be read: {error.strerror or error}") from error
-    try:
-        existing = json.loads(content)
-    except ValueError as error:
-        raise RunError(
-            f"{path / 'run.json'} is damaged (not JSON). --fresh starts the run over."
-        ) from error
-    if not isinstance(existing, dict) or "identity" not in existing:
-        raise RunError(f"{path / 'run.json'} is not the record of a gradaudit run.")
-    return existing
+        raise RunError(f"{file} cannot be read: {error.strerror or error}") from error
+    return parse_run_file(content, str(file))
 
 
 def _what_differs(path: Path, before: Mapping[str, str], now: Mapping[str, str]) -> str:

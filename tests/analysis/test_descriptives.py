@@ -22,6 +22,7 @@ from gradaudit.cohort.population import attribute_facts, level_groups
 from gradaudit.disclosure.decision import suppressed_levels
 from gradaudit.plan import Plan
 from gradaudit.records import ALL, UNKNOWN, Finding, Interval, Measurements
+from tests.run_files import run_file
 
 
 def at(rows, level):
@@ -339,7 +340,7 @@ def test_a_planted_limit_is_found_and_said(name, check, words):
 
 def test_declarations_that_limit_are_said():
     meas = sample(200, np.random.default_rng(0))
-    run = {**meas.run, "data": {"cluster_declared": False}, "started": "2026-03-01T00:00:00+00:00"}
+    run = run_file(cluster_declared=False, started="2026-03-01T00:00:00+00:00")
     meas = Measurements(meas.table, meas.images, None, run)
     late = OPEN.updated(
         criteria={"margin": 0.1, "declared_on": "2026-04-01"},
@@ -379,7 +380,7 @@ def cut(n):
 
 def bare():
     meas = sample(40, np.random.default_rng(0))
-    return Measurements(meas.table.iloc[:0], meas.images.drop(columns="subgroup.tone"), None, {})
+    return Measurements(meas.table.iloc[:0], meas.images.drop(columns="subgroup.tone"))
 
 
 DEGENERATE = {

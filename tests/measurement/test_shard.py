@@ -72,7 +72,7 @@ def test_shards_one_by_one_in_any_order_give_the_bytes_of_measure(tmp_path):
         assert receipt.parts["images"].rows == shard.stop - shard.start
     assert files_of(tmp_path / "shards") == files_of(tmp_path / "whole")
     again = finish(prepared, seconds=1.5)
-    assert (again.run["seconds"], again.run["plan_id"]) == (1.5, whole.run["plan_id"])
+    assert (again.run.seconds, again.run.plan_id) == (1.5, whole.run.plan_id)
     pd.testing.assert_frame_equal(again.table, whole.table)
     pd.testing.assert_frame_equal(again.images, whole.images)
     pd.testing.assert_frame_equal(again.maps, whole.maps)
@@ -278,8 +278,8 @@ def test_the_faster_copy_gives_the_same_table_and_is_said(tmp_path):
     table, classifier, plan = open_audit(write_audit(tmp_path, images=12))
     fast = ga.measure(table, classifier, plan)
     plain = ga.measure(table, classifier, plan.updated(run={"accelerate": False}))
-    assert any("channels last" in note for note in fast.run["model"]["notes"])
-    assert not any("channels last" in note for note in plain.run["model"]["notes"])
+    assert any("channels last" in note for note in fast.run.model.notes)
+    assert not any("channels last" in note for note in plain.run.model.notes)
     np.testing.assert_allclose(fast.table["heat_share"], plain.table["heat_share"], atol=1e-4)
     assert list(fast.images["predicted"]) == list(plain.images["predicted"])
 
@@ -289,7 +289,7 @@ def test_half_precision_moves_shares_a_little_and_makes_another_run(tmp_path):
     full = ga.measure(table, classifier, plan, run=tmp_path / "run")
     half_plan = plan.updated(run={"precision": "bfloat16"})
     half = ga.measure(table, classifier, half_plan)
-    assert (full.run["dtype"], half.run["dtype"]) == ("float32", "bfloat16")
+    assert (full.run.dtype, half.run.dtype) == ("float32", "bfloat16")
     distance = np.abs(half.table["heat_share"] - full.table["heat_share"])
     assert 0 < distance.max() < 0.05
     with pytest.raises(RunError, match="speed"):

@@ -153,8 +153,7 @@ def test_a_network_that_ends_in_an_activation_is_audited_as_the_one_without(audi
     found = audit(module)
     assert_same_audit(found, audit(Warmth(outputs)))
     assert any(
-        "was taken off, so that the logit is explained" in note
-        for note in found.run["model"]["notes"]
+        "was taken off, so that the logit is explained" in note for note in found.run.model.notes
     )
     with torch.no_grad():
         assert module(images(2)).max() <= 1, "the network itself is as it was"
@@ -332,7 +331,7 @@ def test_an_activation_that_is_used_twice_is_refused():
 
 
 def test_multi_label_outputs_say_how_they_are_read(audit):
-    notes = " ".join(audit(WithModule(nn.Sigmoid())).run["model"]["notes"])
+    notes = " ".join(audit(WithModule(nn.Sigmoid())).run.model.notes)
     assert "the class with the highest logit is the prediction" in notes
 
 
@@ -421,7 +420,7 @@ def test_outputs_that_never_leave_the_unit_interval_are_noted(audit):
         "stayed within [0, 1] on 3 images" in note and "return the logits" in note
         for note in found.notes
     )
-    assert "stayed within [0, 1] on 4 images" in " ".join(audit(module).run["model"]["notes"]), (
+    assert "stayed within [0, 1] on 4 images" in " ".join(audit(module).run.model.notes), (
         "as many as there are at hand"
     )
 

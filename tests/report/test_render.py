@@ -21,14 +21,16 @@ from PIL import Image
 
 from gradaudit.errors import InputError
 from gradaudit.number_text import points
+from gradaudit.plan import plan_toml
 from gradaudit.records import Verdict
 from gradaudit.report import blocks as block_types
 from gradaudit.report import read_result, write_report
-from gradaudit.report.blocks import csv_text, plan_toml
-from gradaudit.report.figures.canvas import PALETTE, VERDICT_MARKS, svg_markup
+from gradaudit.report.blocks import csv_text
+from gradaudit.report.figures.canvas import PALETTE, VERDICT_MARKS
 from gradaudit.report.figures.distributions import Lane, Panel, distribution_plot
 from gradaudit.report.figures.forest import ForestRow, forest_plot
 from gradaudit.report.figures.heat_maps import MapTile, bilinear, heat_overlay, mean_map_plot
+from gradaudit.report.figures.svg import svg_markup
 from gradaudit.report.render import (
     json_schema,
     render_fragment,

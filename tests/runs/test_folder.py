@@ -19,12 +19,13 @@ from gradaudit.runs.folder import (
     shard_tables,
     write_atomically,
 )
+from tests.run_files import run_file
 
 IDENTITY = {"manifest": "aa", "model": "bb", "plan": "cc"}
 
 
 def run_record(rows=5, shard_size=2, **changes):
-    return {"identity": {**IDENTITY, **changes}, "rows": rows, "shard_size": shard_size}
+    return run_file(identity={**IDENTITY, **changes}, rows=rows, shard_size=shard_size)
 
 
 def tables_of(start, stop, *, label="cat"):
@@ -156,14 +157,11 @@ def test_run_json_records_the_identity(tmp_path):
 
 
 def test_a_resumed_run_keeps_the_time_it_began(tmp_path):
-    open_run(tmp_path / "run", {**run_record(), "started": "first"})
-    assert (
-        open_run(tmp_path / "run", {**run_record(), "started": "later"}).run["started"] == "first"
-    )
-    assert (
-        open_run(tmp_path / "run", {**run_record(), "started": "anew"}, fresh=True).run["started"]
-        == "anew"
-    )
+    def began(started, **options):
+        record = run_record().model_copy(update={"started": started})
+        return open_run(tmp_path / "run", record, **options).run.started
+
+    assert [began("first"), began("later"), began("anew", fresh=True)] == ["first", "first", "anew"]
 
 
 # ── addresses are no folders ────────────────────────────────────────────────────────────────────────────────────────

@@ -1,13 +1,10 @@
-"""What all figures share: colours, sizes, axes, labels, and the way from a drawing to SVG markup."""
+"""What all figures share: colours, sizes, axes and labels."""
 
 from __future__ import annotations
 
-import io
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from html import escape
 from typing import Any
 
 import matplotlib
@@ -82,64 +79,7 @@ def mark_of(state: CellState, shown: bool) -> str:
     return state
 
 
-# ── SVG and pixels ────────────────────────────────────────────────────────────────────────────────
-
-
-def svg_markup(figure: Figure, anchor: str, title: str, description: str) -> str:
-    """The figure as inline ``<svg>``: no ids but ``anchor``-prefixed ones, no date, no font or
-    colour of its own.
-    """
-    buffer = io.StringIO()
-    with drawing_style():
-        figure.savefig(
-            buffer,
-            format="svg",
-            transparent=True,
-            metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")),
-        )
-    body = buffer.getvalue()
-    body = body[body.index("<svg") :]
-    body = re.sub(
-        r"<metadata>.*?</metadata>|<style type=\"text/css\">.*?</style>|<defs>\s*</defs>",
-        "",
-        body,
-        flags=re.S,
-    )
-    body = re.sub(r"<defs>\s*</defs>", "", body)
-    body = re.sub(
-        r"<g id=(\"[^\"]*\"|'[^']*')", "<g", body
-    )  # matplotlib's group names would repeat between figures
-    body = re.sub(
-        r'(<image [^>]*?) id="[^"]*"', r"\1", body
-    )  # two equal maps would share one, and nothing refers to it
-    body = re.sub(r"\bid=\"([A-Za-z0-9_.]+)\"", rf'id="{anchor}-\1"', body)
-    body = re.sub(r"(xlink:href=\"#|url\(#)", rf"\g<1>{anchor}-", body).replace(
-        "xlink:href", "href"
-    )
-    body = body.replace(
-        "image-rendering:crisp-edges;image-rendering:pixelated", "image-rendering:auto"
-    )
-    body = body.replace(
-        "font-family: 'DejaVu Sans', sans-serif", "font-family: var(--sans, sans-serif)"
-    )
-    for name, (light, _) in PALETTE.items():
-        body = re.sub(rf"(?<=[a-z]: ){light}\b", f"var(--{name}, {light})", body)
-    body = re.sub(r"\s*\n\s*", " ", body).replace("> <", "><")
-    body = re.sub(r'<g><path d="[^"]*" style="fill: none"/></g>', "", body)  # empty backgrounds
-    body = re.sub(
-        r' d="[^"]*"',
-        lambda path: re.sub(
-            r"\d+\.\d{2,}", lambda number: f"{float(number.group()):.1f}", path.group()
-        ),
-        body,
-    )
-    view = re.search(r'viewBox="0 0 ([0-9.]+) ([0-9.]+)"', body)
-    size = f"0 0 {view.group(1)} {view.group(2)}" if view else f"0 0 {WIDTH} {WIDTH}"
-    opening = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{size}" role="img" aria-labelledby="{anchor}-t {anchor}-d">'
-        f'<title id="{anchor}-t">{escape(title)}</title><desc id="{anchor}-d">{escape(description)}</desc>'
-    )
-    return opening + body[body.index(">") + 1 :].strip()
+# ── text ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 def short(text: str, limit: int) -> str:

@@ -127,7 +127,7 @@ def criteria_blocks(document: ResultDocument) -> list[Block]:
 
 def flow_blocks(document: ResultDocument) -> list[Block]:
     """How many images of each group came through every step."""
-    note = f"Withheld: fewer than {document.min_cell} images or clusters, or a number from which such a cell could be derived."
+    note = f"Withheld: fewer than {document.min_cell} images or {unit_of(document).many}, or a number from which such a cell could be derived."
     heads = columns(
         "Group",
         *(
@@ -138,7 +138,7 @@ def flow_blocks(document: ResultDocument) -> list[Block]:
                 "Mask usable",
                 "Heat usable",
                 "Analysed",
-                "Clusters",
+                unit_of(document).many.capitalize(),
             )
         ),
     )

@@ -86,7 +86,7 @@ def contrast_blocks(document: ResultDocument, method: str, target: str, suffix: 
             f"small tick above: raw difference; n: images of the group. {_band_words(rows)}"
         )
         caption += (
-            " * provisional: fewer than 20 clusters." if any(r.provisional for r in rows) else ""
+            f" * provisional: fewer than 20 {unit_of(document).many}." if any(r.provisional for r in rows) else ""
         )
         table = _contrast_table(document, title, findings)
         blocks += [
@@ -195,7 +195,7 @@ def _contrast_table(document: ResultDocument, title: str, findings: Sequence[Fin
         ("p beyond", "adjusted below"),
         ("p within", ""),
         ("Detectable", "difference"),
-        ("n", "images / clusters"),
+        ("n", n_unit(document)),
     )
     unit = (
         "Differences in percentage points"

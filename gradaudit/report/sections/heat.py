@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradaudit.number_text import MISSING, count, decimal, percent_number, share_percent
+from gradaudit.outcomes import Outcome, outcome
 from gradaudit.records import Interval
 from gradaudit.report.blocks import (
     WITHHELD,
     Block,
+    Details,
     Drawing,
     Heading,
     Row,
@@ -20,6 +22,7 @@ from gradaudit.report.blocks import (
 )
 from gradaudit.report.figures.distributions import Lane, Panel, distribution_plot
 from gradaudit.report.figures.heat_maps import MapTile, mean_map_plot
+from gradaudit.report.glossary import term_of
 from gradaudit.report.wording import (
     by_attribute,
     drawn,
@@ -53,12 +56,13 @@ def distribution_blocks(
             text=text,
         )
         caption = (
-            f"{title}. Bars: clusters (each counts once), scaled to the tallest bar of the lane; triangle: mean; "
+            f"{title}. Bars: {unit_of(document).many} (each counts once), scaled to the tallest bar of the lane; triangle: mean; "
             "below: median (ring), middle half (thick) and 5 to 95 % (thin)."
         )
         blocks += [
             Heading(by_attribute(attribute), level=4),
             Drawing(draw, caption, _heat_table(document, title, rows)),
+            *_other_metrics(attribute, rows),
         ]
     return [Heading("Distributions"), *blocks] if blocks else []
 
@@ -74,7 +78,7 @@ def _heat_table(document: ResultDocument, title: str, rows: Sequence[HeatRow]) -
     quantiles = ((f"{q} %", "quantile") for q in (5, 25, 50, 75, 95))
     heads = columns(
         "Group",
-        ("n", "images / clusters"),
+        ("n", n_unit(document)),
         ("Mean", f"{level_words(document)} interval"),
         ("Adjusted mean", ""),
         ("SD", "points"),
@@ -85,6 +89,26 @@ def _heat_table(document: ResultDocument, title: str, rows: Sequence[HeatRow]) -
     )
     by_region = grouped(rows, lambda h: h.region)
     return Table(title, heads, tuple(_heat_row(h) for own in by_region.values() for h in own))
+
+
+def _other_metrics(attribute: str, rows: Sequence[HeatRow]) -> list[Block]:
+    """The means of metrics that have no column in the table of the heat share."""
+    names = list(dict.fromkeys(name for h in rows for name in h.others))
+    if not names:
+        return []
+    title = f"Means of other metrics {of_attribute(attribute)}"
+    found = [outcome(name) for name in names]
+    lines = []
+    for h in (h for own in grouped(rows, lambda h: h.region).values() for h in own):
+        cells = [WITHHELD] * len(found) if h.suppressed else [_mean_of(h, one) for one in found]
+        lines.append(row(plain(h.level), *cells, group=h.region, muted=h.suppressed))
+    heads = columns("Group", *((term_of(one), "") for one in found))
+    return [Details(title, (Table(title, heads, tuple(lines)),))]
+
+
+def _mean_of(h: HeatRow, metric: Outcome) -> str:
+    value = h.others.get(metric.name)
+    return share_percent(value) if metric.is_share else decimal(value)
 
 
 def _heat_row(h: HeatRow) -> Row:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from gradaudit.number_text import count, decimal, share_percent
+from gradaudit.plan import plan_toml
 from gradaudit.registry import Family
 from gradaudit.report.blocks import (
     Block,
@@ -31,7 +32,6 @@ from gradaudit.report.blocks import (
     columns,
     data_files,
     fragment_link,
-    plan_toml,
     row,
 )
 from gradaudit.report.figures.heat_maps import heat_overlay

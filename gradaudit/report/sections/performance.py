@@ -85,7 +85,7 @@ def performance_blocks(document: ResultDocument) -> list[Block]:
                 for m in names
             ]
             text = f"A dot per group with its {level_words(document)} interval; panels: {listed([metric_words(m) for m in names])}."
-            caption = f"{title}. Dots: estimates; lines: {level_words(document)} intervals that respect clusters."
+            caption = f"{title}. Dots: estimates; lines: {level_words(document)} intervals that respect {unit_of(document).many}."
             draw = drawn(
                 interval_plot, panels, anchor=f"performance-{index + 1}", title=title, text=text
             )
@@ -127,7 +127,7 @@ def _performance_table(
     )  # right and wrong predictions are different images
     heads = columns(
         "Group",
-        *(() if own_n else (("n", "images / clusters"),)),
+        *(() if own_n else (("n", unit),)),
         *((metric_words(m), "n below" if own_n else "") for m in metrics),
     )
     lines = []
