@@ -84,7 +84,9 @@ def _reservations(
 ) -> Iterator[str]:
     """Why a comparison within its margin does not count all the same."""
     criteria = study.plan.criteria
-    if criteria is None or draft.margin is None or draft.contrast.reason:
+    contrast = draft.contrast
+    has_word = contrast.margin_test is not None or contrast.is_constant
+    if criteria is None or draft.margin is None or not has_word:
         return
     needed = criteria.min_coverage
     known = known_share(study.cohort, a)

@@ -6,7 +6,9 @@ lie close together.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -64,3 +66,45 @@ def share_bound(sums: ArrayLike, sizes: ArrayLike, margin: float) -> ShareBound:
     """The bound on the difference of two shares; see ``agresti_caffo`` for the arguments."""
     estimate, se = agresti_caffo(sums, sizes)
     return ShareBound(estimate, se, margin, SkewedT(np.inf))
+
+
+@dataclass(frozen=True)
+class ShareBounds:
+    """Bounds on every difference of several shares: within where all of them are.
+
+    Intersection-union, so that no level is corrected for their number.
+    """
+
+    bounds: tuple[ShareBound, ...]
+
+    @property
+    def margin(self) -> float:
+        return self.bounds[0].margin
+
+    @property
+    def estimate(self) -> float:
+        return max((bound.estimate for bound in self.bounds), key=abs)
+
+    @property
+    def p_beyond(self) -> float:
+        return 1.0
+
+    @property
+    def p_within(self) -> float:
+        return max(bound.p_within for bound in self.bounds)
+
+    def whisker(self, level: float) -> tuple[float, float]:
+        """Hull of the whiskers of all differences."""
+        lows, highs = zip(*(bound.whisker(level) for bound in self.bounds), strict=True)
+        return min(lows), max(highs)
+
+    def thin_whisker(self, level: float) -> tuple[float, float]:
+        return self.whisker(level)
+
+
+def share_bounds(sums: Sequence[float], sizes: Sequence[int], margin: float) -> ShareBounds:
+    """The bounds on all differences, later minus earlier, of two or more shares."""
+    found = []
+    for i, j in combinations(range(len(sizes)), 2):
+        found.append(share_bound([sums[j], sums[i]], [sizes[j], sizes[i]], margin))
+    return ShareBounds(tuple(found))

@@ -17,6 +17,7 @@ from gradaudit.number_text import significant
 from gradaudit.stats import linear_model, standard_errors, tails
 from gradaudit.stats.decision import LargestDifference, detectable_difference
 from gradaudit.stats.family import Floats, Ints
+from gradaudit.stats.rare_outcomes import share_bounds
 from gradaudit.stats.tails import ManyTails
 from gradaudit.subgroups.cluster_model import (
     ClusterModel,
@@ -31,6 +32,7 @@ from gradaudit.subgroups.cluster_model import (
 from gradaudit.subgroups.contrast import (
     ANALYTIC_PATIENTS,
     MIN_PATIENTS,
+    NEARLY_CONSTANT,
     NO_LIMIT,
     Contrast,
     Kind,
@@ -57,7 +59,7 @@ def trend(patients: Patients, levels: Sequence[str], settings: Settings) -> Cont
     first, last = int(patients.codes.min()), int(patients.codes.max())
     shell, analytic = _slope_shell(patients, "trend", (levels[last], levels[first]))
     if shell.reason:
-        return shell
+        return _with_rare_bounds(patients, shell, patients.codes, settings)
     return _slope(patients, shell, float(last - first), analytic, settings)
 
 
@@ -141,7 +143,9 @@ def curve(patients: Patients, settings: Settings) -> Contrast:
     if len(points) < 2:
         shell = replace(shell, reason=ONE_VALUE_OF_CURVE)
     if shell.reason:
-        return shell
+        cuts = np.quantile(patients.x, [1 / 3, 2 / 3])
+        thirds = np.searchsorted(cuts, patients.x)
+        return _with_rare_bounds(patients, shell, thirds, settings)
     basis, at_points = spline_at(patients.x, points)
     rows = ModelRows.without_levels(patients, np.column_stack([basis, patients.z]))
     hypotheses = _curve_hypotheses(shell, at_points, patients.z.mean(axis=0), analytic)
@@ -353,6 +357,28 @@ def _slope_shell(patients: Patients, kind: Kind, ends: tuple[str, str]) -> tuple
         provisional=provisional,
     )
     return shell, analytic
+
+
+def _with_rare_bounds(
+    patients: Patients, shell: Contrast, parts: Ints, settings: Settings
+) -> Contrast:
+    """The contrast with bounds on the shares of all parts, where too few values differ to test.
+
+    parts : (n,) level, or third of a number, of each patient.  Every two parts are compared, so
+        that neither a line nor a curve over them passes that a part departs from.
+    """
+    y = patients.y
+    if settings.margin is None or not shell.reason.startswith(NEARLY_CONSTANT):
+        return shell
+    if y.min() < 0 or y.max() > 1:
+        return shell
+    sizes = np.bincount(parts)
+    sums = np.bincount(parts, weights=y)[sizes > 0].tolist()
+    if len(sums) < 2:
+        return shell
+    return replace(
+        shell, margin_test=share_bounds(sums, sizes[sizes > 0].tolist(), settings.margin)
+    )
 
 
 def _effective_number(weights: Floats) -> int:

@@ -110,7 +110,7 @@ def test_continuous_attribute_is_quoted_from_p10_to_p90_and_a_bend_is_seen():
     age = rng.normal(50, 12, 300)
     value = 0.3 + 0.002 * age + 0.05 * rng.random(300)
     found = disparity(value, age, continuous=True, permutations=199)
-    line, bend = found.contrasts
+    line, bend, _ = found.contrasts
     reach = np.subtract(*np.quantile(age, [0.9, 0.1]))
     assert line.estimate == pytest.approx(reach * np.polyfit(age, value, 1)[0], rel=1e-9)
     assert (

@@ -128,4 +128,4 @@ def test_an_attribute_that_varies_inside_clusters_is_compared_inside_them():
         within=True,
         permutations=99,
     )
-    assert [c.kind for c in slope.contrasts] == ["continuous"]
+    assert [c.kind for c in slope.contrasts] == ["continuous", "curve"]
