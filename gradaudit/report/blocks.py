@@ -187,6 +187,7 @@ class VerdictPanel(Block):
     links: tuple[tuple[str, str], ...]
     cannot_tell: tuple[str, ...]
     left_out: tuple[str, ...]
+    in_the_way: tuple[str, ...] = ()
     unmeasured: tuple[str, ...] = ()
     about_unmeasured: str = ""
 
@@ -289,7 +290,7 @@ def data_files(document: ResultDocument) -> tuple[Download, ...]:
     without a tool.
     """
     tables = {
-        "contrasts.csv": document.findings, "heat.csv": document.heat, "flow.csv": document.flow,
+        "contrasts.csv": document.findings, "cells.csv": document.cells, "heat.csv": document.heat, "flow.csv": document.flow,
         "performance.csv": document.performance, "exclusions.csv": document.exclusions,
     }  # fmt: skip
     bare = document.model_copy(

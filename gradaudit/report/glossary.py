@@ -12,7 +12,7 @@ from gradaudit.number_text import MISSING
 from gradaudit.outcomes import Outcome, outcome
 from gradaudit.records import ROLE_WORDS
 from gradaudit.report.blocks import Block, Cell, Table, columns, row
-from gradaudit.report.wording import card_anchor, find_card
+from gradaudit.report.wording import card_anchor, find_card, unit_of
 from gradaudit.result_schema import AUDIT_STATE_MEANINGS, AUDIT_STATE_WORDS, ResultDocument
 
 STATES_ANCHOR = "state-words"
@@ -66,6 +66,41 @@ TERMS: dict[str, Term] = {
     "Comparison": _term("who is compared with whom; of a trend, its two ends"),
     "Margin": _term(
         "declared size below which a difference is held to be immaterial; where none was declared, no limit was set"
+    ),
+    "Planned comparison": _term(
+        "one that plan and manifest fix before any number is looked at; “criteria met” needs every one of them"
+    ),
+    "Beyond": _term(
+        "shown to be larger than the margin, all planned comparisons taken together",
+        "statistic.p_beyond",
+        "statistic.holm",
+    ),
+    "Within": _term(
+        "shown to be smaller than the margin in either direction, by two one-sided tests (TOST)",
+        "statistic.p_within",
+    ),
+    "Open": _term("neither beyond nor within: the data do not suffice"),
+    "Settled": _term(
+        "within the margin, on enough of each group, and with nothing to object: what “criteria met” needs of every planned comparison"
+    ),
+    "Coverage": _term(
+        "smallest share of a group's clusters that the numbers of a comparison rest on"
+    ),
+    "Thin line": _term(
+        "in a forest plot, how far the difference may reach when all planned comparisons are taken together; beyond where it stays outside the band",
+        "statistic.decide",
+    ),
+    "Thick line": _term(
+        "in a forest plot, how far the difference may reach taken alone; within where it lies inside the band",
+        "statistic.decide",
+    ),
+    "Beyond up to": _term(
+        "largest margin at which a comparison would be beyond", "statistic.decide"
+    ),
+    "Within from": _term("margin from which on a comparison would be within", "statistic.decide"),
+    "Difference": _term("group minus comparison, adjusted where something is held equal"),
+    "Worse off": _term(
+        "the group with more heat on a region that should draw none, or less on one that should draw it"
     ),
     "State": _term(
         "what a comparison says of its margin, if it has one: see “What each state means”"
@@ -175,6 +210,12 @@ def meaning(label: str, document: ResultDocument) -> str:
     return _meaning(TERMS[label], document)
 
 
+def _as_headed(label: str, document: ResultDocument) -> str:
+    """A term as the report's tables head it: "Patients" for "Clusters"."""
+    unit = unit_of(document)
+    return {"Cluster": unit.one.capitalize(), "Clusters": unit.many.capitalize()}.get(label, label)
+
+
 def term_of(metric: Outcome) -> str:
     """Head of a metric's column, and its entry here: "Rank accuracy"."""
     label = metric.title[:1].upper() + metric.title[1:]
@@ -192,7 +233,7 @@ def _metrics_without_term(document: ResultDocument) -> dict[str, Term]:
 
 def _meaning(term: Term, document: ResultDocument) -> str:
     if term.meaning or not term.cards:
-        return term.meaning
+        return unit_of(document).said_in(term.meaning)
     text = find_card(document, *term.cards[0]).get("summary", "").rstrip(".")
     return text[:1].lower() + text[1:] if text[1:2].islower() else text
 
@@ -203,8 +244,9 @@ def glossary_blocks(document: ResultDocument) -> list[Block]:
     """
     rows = []
     terms = TERMS | _metrics_without_term(document)
-    for label in sorted(terms, key=str.casefold):
-        term = terms[label]
+    shown = {_as_headed(label, document): term for label, term in terms.items()}
+    for label in sorted(shown, key=str.casefold):
+        term = shown[label]
         if text := _meaning(term, document):
             found = [(key, card) for key in term.cards if (card := find_card(document, *key))]
             labels = [card["label"] for _, card in found]

@@ -30,6 +30,7 @@ from gradaudit.report.wording import (
     listed,
     plain,
     unique,
+    unit_of,
     without_any_region,
 )
 from gradaudit.result_schema import Exclusion, FlowRow, ResultDocument

@@ -39,7 +39,7 @@ from gradaudit.report.blocks import (
     row,
     state_cell,
 )
-from gradaudit.report.figures.forest import ForestRow, forest_plot
+from gradaudit.report.figures.forest import ForestRow, forest_plot, strip_reach
 from gradaudit.report.glossary import meaning
 from gradaudit.report.wording import (
     comparison,
@@ -48,10 +48,12 @@ from gradaudit.report.wording import (
     level_words,
     link_of_test,
     listed,
+    n_unit,
     of_clusters,
     plain,
     reason_words,
     together,
+    unit_of,
 )
 from gradaudit.result_schema import ResultDocument
 
@@ -81,13 +83,7 @@ def contrast_blocks(document: ResultDocument, method: str, target: str, suffix: 
         draw = drawn(
             forest_plot, rows, anchor=f"forest{suffix}-{index + 1}", title=title, text=text
         )
-        caption = (
-            f"{title}. Marker and line: adjusted difference (raw where there is no adjustment) with its {level_words(document)} interval; "
-            f"small tick above: raw difference; n: images of the group. {_band_words(rows)}"
-        )
-        caption += (
-            f" * provisional: fewer than 20 {unit_of(document).many}." if any(r.provisional for r in rows) else ""
-        )
+        caption = _caption(document, title, rows)
         table = _contrast_table(document, title, findings)
         blocks += [
             Heading(f"Heat on {region}"),
@@ -97,6 +93,36 @@ def contrast_blocks(document: ResultDocument, method: str, target: str, suffix: 
             _more_on(document, findings),
         ]
     return blocks
+
+
+def _caption(document: ResultDocument, title: str, rows: Sequence[ForestRow]) -> str:
+    """What marker, lines, band and strip stand for, in plain words."""
+    parts = [
+        f"{title}. Marker: adjusted difference (raw where there is no adjustment); small tick above: raw difference; n: images of the group.",
+        _line_words(document, rows),
+        _band_words(rows),
+    ]
+    reach = strip_reach(rows)
+    if reach:
+        parts.append(
+            f"Strip at the right: the verdict at every margin, from 0 to {points(reach, 0, signed=False)} points: filled where the "
+            "comparison would be beyond, pale where open, green where within; the upright line is the declared margin."
+        )
+    if any(row.provisional for row in rows):
+        parts.append(f"* provisional: fewer than 20 {unit_of(document).many}.")
+    return " ".join(parts)
+
+
+def _line_words(document: ResultDocument, rows: Sequence[ForestRow]) -> str:
+    alone = f"Line: its {level_words(document)} interval"
+    if not any(row.thick for row in rows):
+        return f"{alone}."
+    rest = f" {alone} where there is no thick one." if any(not row.thick for row in rows) else ""
+    return (
+        "Thin line: how far the difference may reach when all planned comparisons are taken together; beyond exactly where it stays "
+        "outside the band. Thick line: how far it may reach taken alone; within exactly where it lies inside the band."
+        f"{rest}"
+    )
 
 
 def _band_words(rows: Sequence[ForestRow]) -> str:
@@ -175,6 +201,8 @@ def _forest_row(f: Finding) -> ForestRow:
         shown=f.shown,
         provisional=f.provisional,
         margin=f.margin,
+        beyond_up_to=f.beyond_up_to,
+        within_from=f.within_from,
     )
 
 

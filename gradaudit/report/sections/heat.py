@@ -28,9 +28,11 @@ from gradaudit.report.wording import (
     drawn,
     grouped,
     level_words,
+    n_unit,
     of_attribute,
     of_clusters,
     plain,
+    unit_of,
 )
 from gradaudit.result_schema import HeatRow, ResultDocument
 
