@@ -237,7 +237,7 @@ def percent_cell(found: Interval) -> Cell:
 
 def state_cell(f: Finding) -> Cell:
     """The state of a finding in words; without a limit, whether a difference is shown."""
-    below = "provisional: few clusters" if f.provisional else f.reservation
+    below = "provisional: few on one side" if f.provisional else f.reservation
     if f.state is not CellState.NOT_JUDGED:
         return Cell(STATE_WORDS[f.state], below, icon=f.state.value)
     words = "disparity shown" if f.shown else "no disparity shown"

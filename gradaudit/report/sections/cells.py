@@ -74,15 +74,17 @@ def cell_table(document: ResultDocument) -> Table:
         "the margin with nothing to object; “criteria met” needs every planned comparison to be "
         "settled."
     )
-    rows = tuple(_cell_row(cell) for cell in document.cells)
+    told = {f.anchor for f in document.findings}
+    rows = tuple(_cell_row(cell, cell.finding in told) for cell in document.cells)
     return Table("Planned comparisons", heads, rows, note)
 
 
-def _cell_row(cell: PlannedCell) -> Row:
+def _cell_row(cell: PlannedCell, is_told: bool) -> Row:
+    """A row; ``is_told``: there is a finding with its numbers, to which the row leads."""
     hidden = cell.state is CellState.WITHHELD
     share = outcome(cell.outcome).is_share
     what = outcome(cell.outcome).title
-    link = fragment_link(anchor_id(cell.finding)) if cell.finding else ""
+    link = fragment_link(anchor_id(cell.finding)) if cell.finding and is_told else ""
     margin = declared_points(cell.margin) if share else decimal(cell.margin)
     return row(
         Cell(cell_comparison(cell), link=link),

@@ -74,7 +74,7 @@ def attribute_table(document: ResultDocument) -> Block:
     for a in document.attributes:
         remarks = [a.description] if a.description else []
         remarks += ["labels estimated by an algorithm, not observed"] if a.inferred else []
-        remarks += ["may vary within a cluster"] if a.within else []
+        remarks += [f"may vary within a {unit_of(document).one}"] if a.within else []
         rest = "the other" if len(a.levels) == 2 else "all others"
         reference = rest if a.reference == "rest" else a.reference
         rows.append(
