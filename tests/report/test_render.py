@@ -496,8 +496,8 @@ def test_every_planned_comparison_has_a_row_with_state_reason_and_coverage():
         texts = [c.text for c in line.cells]
         assert texts[2] == STATE_WORDS[cell.state]
         assert (texts[-1] == "yes") == cell.settled
-        assert texts[4] == "±5"
-        assert texts[5] == "97\u202f%"
+        assert texts[5] == "±5"
+        assert texts[4] == "97\u202f%"
         assert ("provisional" in line.cells[2].sub) == cell.provisional
     assert "patients" in table.note
 
@@ -513,13 +513,14 @@ def test_a_withheld_planned_comparison_shows_no_number():
     assert len(hidden) == 4
     for line in hidden:
         assert [c.text for c in line.cells[3:4]] == ["withheld"]
-        assert not re.search(r"\d", line.cells[3].text + line.cells[5].text + line.cells[2].sub)
+        assert not re.search(r"\d", line.cells[3].text + line.cells[4].text + line.cells[2].sub)
 
 
-def test_cells_without_a_limit_have_no_margin_and_are_not_called_unsettled():
+def test_without_a_limit_no_margin_is_shown_and_nothing_is_called_unsettled():
     _, table = _cells_table(documents.no_criteria_document())
-    assert {line.cells[4].text for line in table.rows} == {"–"}
-    assert {line.cells[-1].text for line in table.rows} == {"–"}
+    assert [c.label for c in table.columns][-1] == "Coverage"
+    assert "ettled" not in table.note
+    assert "Settled" in [c.label for c in _cells_table(documents.met_document())[1].columns]
 
 
 def test_cells_come_as_a_file_too():

@@ -22,7 +22,6 @@ from gradaudit.report.blocks import (
     Block,
     Cell,
     Details,
-    Row,
     Table,
     anchor_id,
     columns,
@@ -58,45 +57,52 @@ def _counts(cells: Sequence[PlannedCell]) -> str:
 
 
 def cell_table(document: ResultDocument) -> Table:
-    """One row per planned comparison, in the order of the plan."""
+    """One row per planned comparison, in the order of the plan; without criteria no margin."""
+    judged = any(cell.margin is not None for cell in document.cells)
     heads = columns(
         "Comparison",
         "What",
         "State",
         ("Difference", "interval below"),
-        ("Margin", ""),
         ("Coverage", "of each group"),
-        "Settled",
+        *((("Margin", ""), "Settled") if judged else ()),
     )
     many = unit_of(document).many
-    note = (
-        f"Coverage: smallest share of a group's {many} that the numbers rest on. Settled: within "
-        "the margin with nothing to object; “criteria met” needs every planned comparison to be "
-        "settled."
-    )
+    note = f"Coverage: smallest share of a group's {many} that the numbers rest on."
+    if judged:
+        note += (
+            " Settled: within the margin with nothing to object; “criteria met” needs every "
+            "planned comparison to be settled."
+        )
     told = {f.anchor for f in document.findings}
-    rows = tuple(_cell_row(cell, cell.finding in told) for cell in document.cells)
-    return Table("Planned comparisons", heads, rows, note)
+    rows = []
+    for cell in document.cells:
+        margin = (_margin(cell), "yes" if cell.settled else "no") if judged else ()
+        cells = (*_cells(cell, cell.finding in told), *margin)
+        hidden = cell.state is CellState.WITHHELD
+        rows.append(row(*cells, group=plain(cell.attribute), muted=hidden))
+    return Table("Planned comparisons", heads, tuple(rows), note)
 
 
-def _cell_row(cell: PlannedCell, is_told: bool) -> Row:
+def _cells(cell: PlannedCell, is_told: bool) -> tuple[Cell | str, ...]:
     """A row; ``is_told``: there is a finding with its numbers, to which the row leads."""
     hidden = cell.state is CellState.WITHHELD
-    share = outcome(cell.outcome).is_share
     what = outcome(cell.outcome).title
     link = fragment_link(anchor_id(cell.finding)) if cell.finding and is_told else ""
-    margin = declared_points(cell.margin) if share else decimal(cell.margin)
-    return row(
+    return (
         Cell(cell_comparison(cell), link=link),
         Cell(f"{what[:1].upper()}{what[1:]}", sub=_place(cell)),
         _state(cell),
-        Cell(WITHHELD) if hidden else _difference(cell, share=share),
-        f"±{margin}" if cell.margin is not None else MISSING,
+        Cell(WITHHELD) if hidden else _difference(cell),
         WITHHELD if hidden else share_percent(cell.coverage, 0),
-        "yes" if cell.settled else MISSING if cell.margin is None else "no",
-        group=plain(cell.attribute),
-        muted=hidden,
     )
+
+
+def _margin(cell: PlannedCell) -> str:
+    if cell.margin is None:
+        return MISSING
+    share = outcome(cell.outcome).is_share
+    return f"±{declared_points(cell.margin) if share else decimal(cell.margin)}"
 
 
 def _place(cell: PlannedCell) -> str:
@@ -110,8 +116,8 @@ def _state(cell: PlannedCell) -> Cell:
     return Cell(STATE_WORDS[cell.state], sub="\n".join(filter(None, (few, why))), icon=icon)
 
 
-def _difference(cell: PlannedCell, *, share: bool) -> Cell:
-    if share:
+def _difference(cell: PlannedCell) -> Cell:
+    if outcome(cell.outcome).is_share:
         return Cell(points(cell.estimate), interval(cell.ci_low, cell.ci_high, points))
 
     def worded(value: float) -> str:

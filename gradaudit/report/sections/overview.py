@@ -84,7 +84,8 @@ GENERAL_LIMITS = (
     "Maps localise worse on small regions and better where the model is confident. Region size and confidence can "
     "therefore produce a gap by themselves; the adjusted difference takes account of size and class, not of everything.",
     "The quality of the explanation itself may differ between groups, and so may the quality of the region masks.",
-    "Where images are missing by strong selection, a difference beyond the margin still passes as “within” in 8 to 17 of a hundred audits.",
+    "Images that are missing by strong selection can hide a difference: in trials, 8 to 17 of a hundred such audits "
+    "passed all the same.",
 )
 """Limits of the method, printed in every report."""
 
