@@ -483,7 +483,7 @@ def test_no_strip_where_a_row_is_withheld_or_reaches_further_than_everything():
 
 
 def _cells_table(document):
-    (details,) = cell_blocks(document)
+    _, details = cell_blocks(document)
     return details.summary, details.blocks[0]
 
 

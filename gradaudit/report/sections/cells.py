@@ -22,6 +22,7 @@ from gradaudit.report.blocks import (
     Block,
     Cell,
     Details,
+    Heading,
     Table,
     anchor_id,
     columns,
@@ -42,13 +43,13 @@ _ORDER = (
 
 
 def cell_blocks(document: ResultDocument) -> list[Block]:
-    """The table of planned comparisons behind a line that counts them by state."""
+    """A line that counts planned comparisons by state, and behind it their table."""
     cells = document.cells
     if not cells:
         return []
     comparisons = f"planned comparison{'s' * (len(cells) != 1)}"
     title = f"{count(len(cells))} {comparisons}: {_counts(cells)}"
-    return [Details(title, (cell_table(document),))]
+    return [Heading("Planned comparisons"), Details(title, (cell_table(document),))]
 
 
 def _counts(cells: Sequence[PlannedCell]) -> str:

@@ -90,11 +90,11 @@ GENERAL_LIMITS = (
 """Limits of the method, printed in every report."""
 
 
-MOST_REASONS = 6
+MOST_REASONS = 3
 """Lines of the first screen that say what is in the way of "criteria met"."""
 
 
-@SECTIONS.register(label="Verdict", summary="", source="verdict, cells, exclusions")
+@SECTIONS.register(label="Verdict", summary="", source="verdict, exclusions")
 def verdict(document: ResultDocument) -> list[Block]:
     """The first screen: state, sentences, what cannot be told, and what was left out."""
     facts = document.verdict
@@ -111,8 +111,7 @@ def verdict(document: ResultDocument) -> list[Block]:
             in_the_way=in_the_way(document),
             unmeasured=unmeasured_words(document),
             about_unmeasured=EACH_TAKES_PART,
-        ),
-        *cell_blocks(document),
+        )
     ]
 
 
@@ -187,7 +186,7 @@ def data_by_subgroup(document: ResultDocument) -> list[Block]:
 @SECTIONS.register(
     label="Heat",
     summary="Where the model's heat falls, region by region, and how far the groups differ.",
-    source="findings, heat, mean_maps",
+    source="cells, findings, heat, mean_maps",
 )
 def heat(document: ResultDocument) -> list[Block]:
     """Contrasts, distributions and mean maps; apart for every map method and explained score that
@@ -196,7 +195,7 @@ def heat(document: ResultDocument) -> list[Block]:
     pairs = unique((f.method, f.target) for f in document.findings) or unique(
         (h.method, h.target) for h in document.heat
     )
-    blocks: list[Block] = []
+    blocks = cell_blocks(document)
     for index, (method, target) in enumerate(pairs):
         if len(pairs) > 1:
             blocks.append(Heading(f"{method}, {target_words(target)}"))
