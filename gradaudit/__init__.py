@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gradaudit.records import CellState, Finding, Measurements
     from gradaudit.result import AuditResult, build_result
     from gradaudit.runs.folder import read_run
+    from gradaudit.series.power import power
     from gradaudit.subgroups.comparison import Disparity, disparity
     from gradaudit.workflows.audit import audit
 
@@ -43,6 +44,7 @@ _MODULE_OF = {
     "explain": "attribution.explanation",
     "load_classifier": "models.sources",
     "measure": "measurement.shard",
+    "power": "series.power",
     "read_manifest": "manifest.reading",
     "read_plan": "plan",
     "read_run": "runs.folder",
@@ -51,7 +53,7 @@ _MODULE_OF = {
 
 __all__ = [
     "AuditResult", "CellState", "Classifier", "Disparity", "Explanation", "Finding", "GradauditError", "Manifest", "Measurements", "Plan",
-    "analyze", "audit", "build_result", "disparity", "explain", "load_classifier", "measure", "read_manifest", "read_plan", "read_run",
+    "analyze", "audit", "build_result", "disparity", "explain", "load_classifier", "measure", "power", "read_manifest", "read_plan", "read_run",
     "region_metrics",
 ]  # fmt: skip
 

@@ -152,6 +152,10 @@ class AnalysisPlan(Section):
     regions: tuple[str, ...] = Field(
         default=(), description="confirmatory regions; empty: every attend/avoid region"
     )
+    site: str | None = Field(
+        default=None,
+        description="column of a unit above the clusters (hospital): everything is compared within it",
+    )
     pairs: str | None = None
     cluster_name: str = Field(
         default="cluster",

@@ -223,9 +223,14 @@ class Finding(Record):
     ``shown``: a difference is shown, whatever its size.  ``thin`` and ``thick``: the whiskers that
     are the words "beyond" and "within"; ``beyond_up_to`` and ``within_from``: the same words at
     every other margin.  ``reservation``: why one that lies within its margin does not count all
-    the same.  ``folded_under``: anchor of the finding that tells the same fact from the other side.
-    ``stratum``: among whom alone it is, which the group's name says too ("V, within malignant").
-    ``curve``: (x, estimate, low, high) of the points of a curve.
+    the same.  ``adjusted``: at equal label, and decisive; ``adjusted_predicted``: at equal
+    predicted class instead, which stands beside and never decides.  ``mask_tipping``: by how much
+    the group's masks would have to be drawn larger (below 0: smaller) for the state to change, as
+    a shift of the logit of their area, so that 0.25 is about a quarter more area where the region
+    is small; None where no shift between -1 and 1 changes it.  ``folded_under``: anchor of the
+    finding that tells the same fact from the other side.  ``stratum``: among whom alone it is,
+    which the group's name says too ("V, within malignant").  ``curve``: (x, estimate, low, high)
+    of the points of a curve.
 
     Codes: GA101 heat share, group against reference; GA102 trend over ordered levels; GA103
     continuous attribute; GA104 departure from trend / non-linearity; GA105 pairs of levels; GA111
@@ -253,6 +258,8 @@ class Finding(Record):
     mean_reference: Interval = Interval()
     raw: Interval = Interval()
     adjusted: Interval = Interval()
+    adjusted_predicted: Interval = Interval()
+    mask_tipping: float | None = None
     se: float | None = None
     effect: Effect = Effect()
     test: TestResult = TestResult()

@@ -121,6 +121,8 @@ class PlannedCell(Record):
         cell to be settled
     coverage : smallest share of a side's patients that the numbers rest on
     finding : anchor of the finding with its numbers
+    settle : how large its group would have to be, in a sentence; of open cells of heat alone, and
+        "" where counts are withheld
     """
 
     attribute: str
@@ -140,6 +142,7 @@ class PlannedCell(Record):
     coverage: float | None = None
     provisional: bool = False
     finding: str = ""
+    settle: str = ""
 
 
 class FlowRow(Record):

@@ -17,7 +17,10 @@ from gradaudit.analysis.study import Bools, Draft, Floats, Study
 from gradaudit.cohort.attributes import Attribute
 from gradaudit.cohort.coverage import Sides, could_be_seen, coverage, known_share, sides_of
 from gradaudit.number_text import told_apart
+from gradaudit.records import CellState
 from gradaudit.stats import linear_model
+from gradaudit.subgroups.analysis_set import AnalysisSet, usable_rows
+from gradaudit.subgroups.comparison import mask_tipping
 from gradaudit.subgroups.contrast import Contrast
 
 UNSEEN_POINTS = (0.10, 0.90)
@@ -172,3 +175,27 @@ def _with_sizes(study: Study, key: CellKey, sides: Sides) -> Floats:
         if known.any():
             area[side & ~np.isfinite(area)] = np.median(area[known])
     return np.asarray(area)
+
+
+# ── masks drawn larger ────────────────────────────────────────────────────────────────────────────
+
+
+def with_mask_tippings(study: Study, drafts: Sequence[Draft]) -> list[Draft]:
+    """The drafts, with how much larger the group's masks would have to be drawn for the state of a
+    decisive difference in heat that is beyond or within to change.
+    """
+    rows: dict[tuple[str, str], AnalysisSet] = {}
+    attributes = {a.name: a for a in study.attributes}
+    out = []
+    for d in drafts:
+        c = d.contrast
+        decided = c.state in (CellState.BEYOND, CellState.WITHIN)
+        if d.confirmatory and decided and d.region and c.kind in ("level", "pair"):
+            a, key = attributes[d.attribute], (d.attribute, d.region)
+            settings = study.settings(a, confirmatory=False, margin=d.margin, analytic=True)
+            if key not in rows:
+                values = study.heat_share(d.region)
+                rows[key] = usable_rows(study.observations(a, values, d.region), settings)
+            d = replace(d, mask_tipping=mask_tipping(rows[key], settings, c))
+        out.append(d)
+    return out

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gradaudit.analysis.data_checks import data_checks
-from gradaudit.analysis.data_limits import limits_found
+from gradaudit.analysis.data_limits import limits_found, undeclared_site
 from gradaudit.cohort.heat_distributions import (
     correctness_rows,
     heat_rows_of,
@@ -64,5 +64,5 @@ def tables_of(
     )
     shown = apply_min_cell(bare, hidden, references, suppression.min_cell)
     shown = least(cohort, data, bare, shown, label_codes(cohort), suppression.min_cell)
-    checks = data_checks(meas, plan, shown)
+    checks = (*data_checks(meas, plan, shown), undeclared_site(meas, plan))
     return replace(shown, checks=checks, limits=limits_found(meas, plan, shown, checks))

@@ -14,16 +14,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradaudit.analysis.answers import answers_of
+from gradaudit.analysis.answers import answers_of, with_mask_tippings
 from gradaudit.analysis.folding import with_folds
 from gradaudit.analysis.measured_names import measured_names
 from gradaudit.analysis.not_everywhere import NOT_EVERYWHERE_Q
 from gradaudit.analysis.planned_cells import (
+    Answer,
     CellKey,
     judged_contrasts,
     margin_of,
     planned_cell,
     planned_keys,
+    settling,
 )
 from gradaudit.analysis.questions import QUESTIONS
 from gradaudit.analysis.sentences.comparisons import in_words, sentence
@@ -56,6 +58,9 @@ from gradaudit.subgroups.contrast import (
     with_decision,
     with_difference,
 )
+
+TOO_FEW_TO_SHOW = "too few clusters, or too few different values, to compare"
+"""Stands for a reason that holds counts where counts are withheld."""
 
 __all__ = ["QUESTIONS", "Analysis", "analysis_of", "analyze", "sentence"]
 
@@ -165,7 +170,54 @@ def _with_states(
         contrast = states.get(id(d)) or with_decision(d.contrast, None, judged=False)
         cell = next((c for c in cells if d.anchor and c.finding == d.anchor), None)
         out.append(replace(d, contrast=contrast, reservation=_reservation(cell)))
-    return out, tuple(cells)
+    shown = _without_hidden(cells, answers, withheld)
+    settled = _with_settling(shown, answers, contrasts, study, withheld)
+    return with_mask_tippings(study, out), settled
+
+
+def _with_settling(
+    cells: Sequence[PlannedCell],
+    answers: Sequence[Answer],
+    contrasts: Sequence[Contrast | None],
+    study: Study,
+    withheld: _Withheld,
+) -> tuple[PlannedCell, ...]:
+    """Each open cell with what would settle it, except where it would give counts away.
+
+    Where one comparison of an attribute in a region hides its counts, all of them are silent: what
+    one of them says could be taken from what another says.
+    """
+    places = [(cell.attribute, cell.region, cell.outcome) for cell in cells]
+    drafts = [answer.draft for answer in answers]
+    hidden = {p for p, d in zip(places, drafts, strict=True) if d and withheld.of_draft(d)}
+    out = []
+    for cell, place, contrast in zip(cells, places, contrasts, strict=True):
+        text = ""
+        if contrast and place not in hidden:
+            text = settling(cell, contrast, len(cells), study.plan.analysis.alpha)
+        out.append(cell.model_copy(update={"settle": text}))
+    return tuple(out)
+
+
+def _without_hidden(
+    cells: Sequence[PlannedCell], answers: Sequence[Answer], withheld: _Withheld
+) -> list[PlannedCell]:
+    """The cells without what their findings must not show: counts inside reasons, and rates."""
+    out = []
+    for cell, answer in zip(cells, answers, strict=True):
+        hidden = "" if answer.draft is None else withheld.of_draft(answer.draft)
+        if not hidden or hidden == "all":
+            out.append(cell)
+            continue
+        change: dict[str, Any] = {"coverage": None}
+        if cell.state is CellState.NOT_ASSESSED:
+            change["reason"] = TOO_FEW_TO_SHOW
+        elif cell.reason:
+            change["reason"] = "its reason is withheld, because it would give a small count away"
+        if hidden == "rates":
+            change |= dict.fromkeys(("estimate", "ci_low", "ci_high"))
+        out.append(cell.model_copy(update=change))
+    return out
 
 
 def _reservation(cell: PlannedCell | None) -> str:
@@ -341,7 +393,7 @@ def _without_counts(full: Finding) -> Finding:
         "compared among clusters of common region size" if "compared among" in note else note
         for note in full.notes
     ]
-    reason = "too few clusters, or too few different values, to compare" if full.reason else ""
+    reason = TOO_FEW_TO_SHOW if full.reason else ""
     return full.model_copy(
         update={
             **dict.fromkeys(("n_images", "n_clusters"), 0),
@@ -363,6 +415,7 @@ def _without_rates(found: Finding) -> Finding:
     return found.model_copy(
         update={
             **dict.fromkeys(("mean", "mean_reference", "raw", "adjusted"), Interval()),
+            "adjusted_predicted": Interval(),
             **dict.fromkeys(("thin", "thick"), Limits()),
             **dict.fromkeys(("beyond_up_to", "within_from"), None),
             "curve": (),
@@ -387,6 +440,8 @@ def _numbers(d: Draft) -> dict[str, Any]:
         "mean_reference": _interval(c.mean_reference),
         "raw": _raw(d, own),
         "adjusted": own if d.adjusted_for else Interval(),
+        "adjusted_predicted": _interval(c.adjusted_predicted),
+        "mask_tipping": d.mask_tipping,
         "se": _or_none(c.se),
         "effect": Effect(
             ratio=_interval(c.ratio),

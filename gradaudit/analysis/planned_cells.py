@@ -19,6 +19,8 @@ from gradaudit.plan import CriteriaPlan
 from gradaudit.records import CellState
 from gradaudit.result_schema import PlannedCell
 from gradaudit.stats.decision import AgainstMargin, decide
+from gradaudit.stats.effect_sizes import squared_error_of_mean
+from gradaudit.stats.power import what_would_settle
 from gradaudit.subgroups.contrast import Contrast, with_decision
 
 HEAT, UNDEFINED = "heat_share", "undefined"
@@ -159,6 +161,8 @@ def planned_cell(
         state = CellState.NOT_JUDGED if margin is None else CellState.NOT_ASSESSED
         reason = "; ".join(answer.reservations) or "no usable image"
         return bare.model_copy(update={"state": state, "reason": reason})
+    if margin is None:
+        contrast = replace(contrast, state=CellState.NOT_JUDGED)
     reservations = _objections(contrast, answer)
     reason = contrast.reason
     if contrast.state is CellState.WITHIN:
@@ -181,6 +185,33 @@ def planned_cell(
 def _objections(contrast: Contrast, answer: Answer) -> tuple[str, ...]:
     few = "provisional, fewer than 20 clusters on one side"
     return (*((few,) if contrast.provisional else ()), *answer.reservations)
+
+
+def settling(cell: PlannedCell, contrast: Contrast, planned: int, alpha: float) -> str:
+    """How large the group of an open comparison of heat would have to be; "" where that is not said.
+
+    Differences inside patients and trends have no reference that stays as it is: all grow.
+    """
+    if cell.state is not CellState.OPEN or cell.outcome != HEAT or cell.margin is None:
+        return ""
+    if cell.comparison == "curve":
+        return ""
+    n, m = contrast.entered or (contrast.n_clusters, contrast.n_clusters_reference)
+    together = cell.comparison == "trend" or contrast.method == "sign flip"
+    means = (contrast.mean, n), (contrast.mean_reference, m)
+    own, other = (squared_error_of_mean(mean, count, alpha) for mean, count in means)
+    text = what_would_settle(
+        contrast.estimate,
+        contrast.se,
+        contrast.df,
+        cell.margin,
+        n,
+        0 if together else m,
+        alpha,
+        planned=planned,
+        group_share=own / (own + other) if own + other > 0 else None,
+    )
+    return text or ""
 
 
 def _or_none(value: float) -> float | None:

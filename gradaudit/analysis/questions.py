@@ -41,7 +41,7 @@ QUESTIONS: Family[Question] = Family("question")
     name="GA101",
     label="heat share by group",
     summary="Does the mean share of heat in a region differ between a group and the others?",
-    formula="mean over patients, group minus reference, at equal region size and class",
+    formula="mean over patients, group minus reference, at equal region size and label",
     unit="share of heat, 0 to 1",
     source="Arras et al. 2022, eq. 1 (heat share); ter Braak 1992; DiCiccio & Romano 2017 (test)",
 )
@@ -131,13 +131,7 @@ def undefined_heat(study: Study) -> list[Draft]:
         margin=margin,
         sized=False,
     )
-    out = []
-    for d in found:
-        if d.contrast.kind in ("level", "pair", "trend", "curve"):
-            out.append(d)
-        elif d.contrast.kind == "continuous":
-            out.append(_beside(d))
-    return out
+    return [d for d in found if d.contrast.kind in ("level", "pair", "trend", "curve")]
 
 
 @QUESTIONS.register(
@@ -261,8 +255,9 @@ def _compared_cells(study: Study, first: Attribute, second: Attribute, region: s
         first.values,
         second.values,
         area_share=study.cohort.area[:, study.cohort.regions.index(region)],
-        klass=study.klass,
+        label=study.label,
         covariates=covariates,
+        site=None if study.plan.analysis.site == second.name else study.site(first.name),
         clusters=study.cohort.cluster,
         alpha=study.plan.analysis.alpha,
         permutations=min(study.plan.analysis.permutations, EXPLORATORY_PERMUTATIONS),
@@ -341,8 +336,9 @@ def _analytic(
         values,
         sides,
         area_share=study.cohort.area[:, study.cohort.regions.index(draft.region)],
-        klass=study.klass,
+        label=study.label,
         covariates=study.covariates(draft.attribute),
+        site=study.site(draft.attribute),
         clusters=study.cohort.cluster,
         reference="other",
         margin=draft.margin,

@@ -23,6 +23,8 @@ Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
 NO_HEAT = ("no_positive_evidence", "flat", "non_finite")
 """Heat statuses of an image whose map says nothing."""
+NO_LABELS = "no labels are known, so the comparison is not at equal class"
+"""Said of every difference in heat of a data set without labels."""
 NOBODY = Contrast("level", "", "", 0, 0, 0, 0)
 """Holds the place of a contrast in a draft until there is one."""
 
@@ -34,6 +36,7 @@ class Draft:
     reservation : why a comparison that lies within its margin does not count all the same
     stratum : among whom alone it is ("malignant", "sex female"); "" for everybody
     folded_under : anchor of the finding that tells the same fact from the other side
+    mask_tipping : see ``comparison.mask_tipping``
     """
 
     code: str
@@ -54,6 +57,7 @@ class Draft:
     reservation: str = ""
     stratum: str = ""
     folded_under: str = ""
+    mask_tipping: float | None = None
 
 
 @dataclass(frozen=True)
@@ -93,29 +97,41 @@ class Study:
         return self.primary and region in self.confirmatory_regions
 
     @cached_property
-    def klass(self) -> np.ndarray[Any, Any] | None:
-        """Explained class of each image, where it varies from image to image."""
-        target = self.plan.explain.target
-        column = (
-            "predicted"
-            if target == "predicted"
-            else "label"
-            if "label" in target.split(":")
-            else None
-        )
-        return (
-            self.images[column].astype(object).to_numpy()
-            if column and column in self.images
-            else None
-        )
+    def label(self) -> np.ndarray[Any, Any] | None:
+        """True class of each image, at which decisive differences are held equal; None without any.
+
+        Whatever is explained: the predicted class is moved by what the model looks at, so holding
+        it equal would take away a part of the disparity itself.
+        """
+        return self._column("label")
+
+    @cached_property
+    def predicted(self) -> np.ndarray[Any, Any] | None:
+        """Predicted class of each image, whose adjusted figure stands beside."""
+        return self._column("predicted")
+
+    def _column(self, name: str) -> np.ndarray[Any, Any] | None:
+        if name not in self.images or not self.images[name].notna().any():
+            return None
+        column = self.images[name].astype(object)
+        return np.asarray(column.where(column.notna(), None).to_numpy())
+
+    def site(self, besides: str) -> np.ndarray[Any, Any] | None:
+        """The declared site of each image; None where the attribute itself is the site."""
+        name = self.plan.analysis.site
+        if name is None or name == besides:
+            return None
+        return self._column(self._place_of(name))
+
+    def _place_of(self, name: str) -> str:
+        return next(c for c in (f"meta.{name}", f"subgroup.{name}", name) if c in self.images)
 
     def covariates(self, besides: str) -> pd.DataFrame | None:
         """The declared covariates, without the attribute itself; numbers where every value is one."""
         columns = {}
         for name in self.plan.analysis.covariates:
-            found = next(c for c in (f"meta.{name}", f"subgroup.{name}", name) if c in self.images)
-            if name != besides:
-                columns[name] = _numbers_or_text(self.images[found])
+            if name not in (besides, self.plan.analysis.site):
+                columns[name] = _numbers_or_text(self.images[self._place_of(name)])
         return pd.DataFrame(columns) if columns else None
 
     @cached_property
@@ -143,23 +159,53 @@ class Study:
         Nothing is remembered: no outcome is compared twice, and a memory keyed by names once gave
         one region's numbers to another.
         """
-        plan = self.plan.analysis
+        observations = self.observations(a, values, region, adjust=adjust, area=area)
+        if confirmatory and observations.label is not None:
+            observations = replace(observations, klass=self.predicted)
+        settings = self.settings(
+            a, confirmatory=confirmatory, margin=margin, analytic=analytic, pairwise=pairwise
+        )
+        return disparity_of(observations, settings)
+
+    def observations(
+        self,
+        a: Attribute,
+        values: Floats,
+        region: str | None,
+        *,
+        adjust: bool = True,
+        area: Floats | None = None,
+    ) -> Observations:
+        """What one comparison is given; with a region, its size and the label are held equal."""
         sized = region is not None and adjust
         if area is None and region is not None:
             area = self.cohort.area[:, self.cohort.regions.index(region)]
-        observations = Observations(
+        return Observations(
             values=values,
             groups=a.values,
             area_share=area if sized else None,
-            klass=self.klass if sized else None,
+            label=self.label if sized else None,
             covariates=self.covariates(a.name) if adjust else None,
+            site=self.site(a.name) if adjust else None,
             clusters=self.cohort.cluster,
             pairs=self.pairs,
         )
+
+    def settings(
+        self,
+        a: Attribute,
+        *,
+        confirmatory: bool,
+        margin: float | None,
+        analytic: bool,
+        pairwise: bool = False,
+    ) -> Settings:
+        """How one attribute is compared; exploratory comparisons take fewer permutations."""
+        plan = self.plan.analysis
         few = (
             plan.permutations if confirmatory else min(plan.permutations, EXPLORATORY_PERMUTATIONS)
         )
-        settings = Settings(
+        return Settings(
             reference=a.reference,
             rest_of_two=True,
             order=a.order,
@@ -174,8 +220,9 @@ class Study:
             paired=self.pairs is not None,
             analytic=analytic,
             pairwise=pairwise and len(a.levels) > 2,
+            attribute=a.name,
+            site_name=plan.site or "site",
         )
-        return disparity_of(observations, settings)
 
     def drafts(
         self,
@@ -215,7 +262,8 @@ class Study:
                 raw = self.compare(
                     a, values, where, confirmatory=False, adjust=False, pairwise=confirmatory
                 )
-            yield from _drafts_of(replace(place, attribute=a.name), a, found, raw)
+            said = (NO_LABELS,) if sized and self.label is None else ()
+            yield from _drafts_of(replace(place, attribute=a.name, notes=said), a, found, raw)
 
     def heat_share(self, region: str) -> Floats:
         """(n,) heat share of one region, NaN where undefined."""
@@ -244,7 +292,7 @@ class Study:
 
 def _drafts_of(place: Draft, a: Attribute, found: Disparity, raw: Disparity) -> Iterator[Draft]:
     """One draft per contrast of an attribute, and one per level that could not be compared."""
-    notes = (*found.notes, *_missing(found, a))
+    notes = (*place.notes, *found.notes, *_missing(found, a))
     if not found.contrasts:
         yield replace(place, contrast=_nothing_to_compare(found, a), notes=notes)
         return
@@ -259,7 +307,7 @@ def _drafts_of(place: Draft, a: Attribute, found: Disparity, raw: Disparity) -> 
         )
     for level in _left_out(found, a):
         nobody = Contrast("level", level, a.reference, 0, 0, 0, 0, reason="no usable image")
-        yield replace(place, contrast=nobody, notes=found.notes)
+        yield replace(place, contrast=nobody, notes=(*place.notes, *found.notes))
 
 
 def _numbers_or_text(column: pd.Series[Any]) -> pd.Series[Any]:

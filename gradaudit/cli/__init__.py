@@ -12,7 +12,8 @@ from gradaudit.cli import (
     audit_commands,
     data_commands,
     model_commands,
+    power_commands,
 )  # importing a module registers its commands
 from gradaudit.cli.entry import main
 
-__all__ = ["audit_commands", "data_commands", "main", "model_commands"]
+__all__ = ["audit_commands", "data_commands", "main", "model_commands", "power_commands"]

@@ -144,7 +144,7 @@ def _check_planned_columns(
 
 
 def _check_planned_analysis(draft: ManifestDraft, attributes: Sequence[str]) -> Iterator[Problem]:
-    """Covariates and pairs of the plan that are not columns of the table."""
+    """Covariates, site and pairs of the plan that are not columns of the table."""
     analysis = draft.plan.analysis
     carried = {
         column
@@ -157,6 +157,9 @@ def _check_planned_analysis(draft: ManifestDraft, attributes: Sequence[str]) -> 
         if name not in columns:
             hint = hint_in_brackets(name, sorted(columns))
             yield as_problem("plan_covariate", example=repr(name), hint=hint)
+    if analysis.site is not None and analysis.site not in columns:
+        hint = hint_in_brackets(analysis.site, sorted(columns))
+        yield as_problem("plan_site", example=repr(analysis.site), hint=hint)
     if analysis.pairs is not None and analysis.pairs not in carried:
         hint = hint_in_brackets(analysis.pairs, carried)
         yield as_problem("plan_pairs", example=repr(analysis.pairs), hint=hint)

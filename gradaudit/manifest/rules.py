@@ -81,6 +81,10 @@ RULES: dict[str, Rule] = {
         "The plan adjusts for a column that the table lacks, or that holds a path or a region{hint}.",
         "Correct [analysis] covariates: an attribute, label, cluster, or a column without a meaning of its own.",
     ),
+    "plan_site": Rule(
+        "The plan compares within sites by a column that the table lacks, or that holds a path or a region{hint}.",
+        "Correct [analysis] site: an attribute, or a column without a meaning of its own.",
+    ),
     "plan_pairs": Rule(
         "The plan pairs images by a column that the table lacks, or that has a meaning of its own{hint}.",
         "Correct [analysis] pairs: a column beside image, label, cluster, id, subgroup.* and region.*.",

@@ -27,7 +27,7 @@ class Measured:
     levels : attribute -> level -> images
     regions : names
     derivations : of the derived regions, where they are known
-    columns : names that covariates may have
+    columns : names that covariates and the site may have
     pair_columns : names that pairs may have
     explained : (method, target), each "" where the measurements do not say
     classes : names; empty where unknown
@@ -137,6 +137,11 @@ def _columns(plan: Plan, measured: Measured) -> Iterator[str]:
                 name,
                 measured.columns,
             )
+    site = plan.analysis.site
+    if site is not None and site not in measured.columns:
+        yield _missing(
+            f"the site {site!r} is not a column ([analysis] site)", site, measured.columns
+        )
     pairs = plan.analysis.pairs
     if pairs is not None and pairs not in measured.pair_columns:
         yield _missing(

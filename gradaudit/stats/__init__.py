@@ -12,6 +12,7 @@ row weights w.
     both tails      signed t*, or t with skewness                        tails
     decision        beyond, within or open, as words and whiskers        decision
     few events      a bound where too few values differ for a test       rare_outcomes
+    how many more   chance of within or beyond for a number of patients  power
 
 Table wing: no torch.  Importing the package registers the cards of ``STATISTICS``, in this order.
 """
@@ -24,6 +25,7 @@ from gradaudit.stats import multiplicity
 from gradaudit.stats import tails
 from gradaudit.stats import decision
 from gradaudit.stats import rare_outcomes
+from gradaudit.stats import power
 from gradaudit.stats import library_tests
 from gradaudit.stats import effect_sizes
 
@@ -34,6 +36,7 @@ __all__ = [
     "linear_model",
     "multiplicity",
     "permutation",
+    "power",
     "rare_outcomes",
     "standard_errors",
     "tails",

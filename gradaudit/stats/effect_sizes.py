@@ -101,3 +101,16 @@ def mode_share(values: Floats) -> float:
     ordered = np.sort(np.round(values, 12))
     edges = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1], True])
     return float(np.max(np.diff(edges)) / len(values))
+
+
+def squared_error_of_mean(
+    interval: tuple[float, float, float], count: int, alpha: float = 0.05
+) -> float:
+    """s^2 / n, from a mean's t interval; NaN below two values.
+
+    interval : as ``mean_interval`` returns it, of ``count`` values
+    """
+    if count < 2:
+        return float("nan")
+    half = (interval[2] - interval[1]) / 2
+    return float((half / special.stdtrit(count - 1, 1 - alpha / 2)) ** 2)

@@ -9,6 +9,7 @@ from gradaudit.registry import Family
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 STATISTICS: Family = Family("statistic")  # type: ignore[type-arg]
 """Every estimate, error, test, correction and effect size of a finding, with formula and source."""

@@ -95,6 +95,8 @@ class Design:
     means : (G, z) level means of the kept covariates
     leverage : (n,) diagonal of the hat matrix
     kept : which covariate columns are in; those that earlier ones determine are left out
+    dropped : the others; each is ``dropped_levels`` (G, d) of its level plus ``dropped_columns``
+        (z, d) of the kept columns, but for rounding
     """
 
     codes: Ints
@@ -104,6 +106,28 @@ class Design:
     means: Floats
     leverage: Floats
     kept: tuple[int, ...]
+    dropped: tuple[int, ...]
+    dropped_levels: Floats
+    dropped_columns: Floats
+
+    def determined_by(self, on_levels: Floats, on_columns: Floats, scale: Floats) -> Ints:
+        """Dropped columns that a function of the coefficients cannot be told apart from.
+
+        It can be estimated where there is none: a function c of the coefficients is estimable
+        exactly where c is 0 on every combination of columns that is 0 in all rows.
+
+        on_levels : (G,)      on_columns : (k,) of all columns, kept or not
+        scale : (k,) size of each column, for rounding
+        source : Searle 1971, Linear Models, sec. 5.4
+        """
+        dropped = list(self.dropped)
+        implied = (
+            on_levels @ self.dropped_levels + on_columns[list(self.kept)] @ self.dropped_columns
+        )
+        apart = np.abs(implied - on_columns[dropped])
+        return np.asarray(
+            np.asarray(dropped, dtype=np.int64)[apart > 1e-7 * np.maximum(scale[dropped], 1e-300)]
+        )
 
     def residuals(self, y: Floats) -> Floats:
         """y minus its fit, for y : (n,)."""
@@ -134,21 +158,22 @@ class Design:
             plain + self.q @ np.linalg.solve(self.r.T, shift) if self.r.size else plain
         )
 
-    def gram(self, d: Floats) -> Floats:
-        """Q' diag(d) Q over the orthonormal basis Q, (G + z, G + z); no level column is stored."""
-        levels, z = len(self.counts), self.q.shape[1]
-        out = np.zeros((levels + z, levels + z))
-        out[np.arange(levels), np.arange(levels)] = (
-            np.bincount(self.codes, weights=d, minlength=levels) / self.counts
-        )
-        for j in range(z):
-            weighted = d * self.q[:, j]
-            out[:levels, levels + j] = np.bincount(
-                self.codes, weights=weighted, minlength=levels
-            ) / np.sqrt(self.counts)
-            out[levels:, levels + j] = self.q.T @ weighted
-        out[levels:, :levels] = out[:levels, levels:].T
-        return out
+    def gram_square(self, d: Floats) -> float:
+        """Sum of squares of Q' diag(d) Q over the orthonormal basis Q of the whole model.
+
+        Neither a level's column nor the matrix, (G + z, G + z), is stored: there may be thousands
+        of levels.
+        """
+        levels = len(self.counts)
+        own = np.bincount(self.codes, weights=d, minlength=levels) / self.counts
+        total = float(own @ own)
+        for column in self.q.T:
+            weighted = d * column
+            mixed = np.bincount(self.codes, weights=weighted, minlength=levels)
+            total += 2 * float(np.sum(mixed**2 / self.counts)) + float(
+                np.sum((self.q.T @ weighted) ** 2)
+            )
+        return total
 
 
 def design(codes: Ints, covariates: Floats, levels: int | None = None) -> Design:
@@ -165,7 +190,22 @@ def design(codes: Ints, covariates: Floats, levels: int | None = None) -> Design
     kept = _kept_columns(covariates, centered)
     q, r = _orthonormal(centered[:, kept])
     leverage = 1 / counts[codes] + np.einsum("ij,ij->i", q, q)
-    return Design(codes, counts, q, r, means[:, kept], leverage, tuple(int(k) for k in kept))
+    dropped = np.setdiff1d(np.arange(covariates.shape[1]), kept)
+    on_kept = (
+        np.linalg.solve(r, q.T @ centered[:, dropped]) if len(kept) else np.empty((0, len(dropped)))
+    )
+    return Design(
+        codes=codes,
+        counts=counts,
+        q=q,
+        r=r,
+        means=means[:, kept],
+        leverage=leverage,
+        kept=tuple(int(k) for k in kept),
+        dropped=tuple(int(k) for k in dropped),
+        dropped_levels=means[:, dropped] - means[:, kept] @ on_kept,
+        dropped_columns=on_kept,
+    )
 
 
 def _kept_columns(covariates: Floats, centered: Floats) -> Ints:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
-from gradaudit.stats.family import STATISTICS, Floats
+from gradaudit.stats.family import STATISTICS, Floats, Ints
 from gradaudit.stats.linear_model import Design
 from gradaudit.stats.standard_errors import leverage_factor
 
@@ -20,6 +20,8 @@ TIE = 1e-9
 CACHED_BYTES = 96 * 2**20
 # values of one permuted block: 4 MB, so that block, fit and square stay in cache
 _CHUNK_VALUES = 2**19
+# more levels are centered by sums over neighboring rows: their columns would not fit the cache
+DENSE_LEVELS = 16
 
 
 # ── the reference distribution ────────────────────────────────────────────────────────────────────
@@ -61,12 +63,13 @@ def reference_t(
     if pairs:
         cross = np.column_stack([weights[:, a] * weights[:, b] for a, b in pairs]) * factor
         variance = np.hstack([variance, cross])
+    together = _together(fit)
     with _one_thread().limit(limits=1, user_api="blas"):
         return _permuted(
-            fit.basis(),
-            residuals,
-            weights,
-            variance,
+            _Remover.of(fit, together),
+            residuals[together],
+            weights[together],
+            variance[together],
             pairs,
             joint,
             draws(n, permutations, seed, flip, chunk or _chunk(n)),
@@ -74,8 +77,46 @@ def reference_t(
         )
 
 
+def _together(fit: Design) -> Ints:
+    """An order of the rows in which those of one level lie side by side, where levels are many."""
+    if len(fit.counts) > DENSE_LEVELS:
+        return np.argsort(fit.codes, kind="stable")
+    return np.arange(len(fit.codes))
+
+
+@dataclass(frozen=True)
+class _Remover:
+    """Takes the fit of a model out of permuted rows.
+
+    basis : (n, p) orthonormal columns; of many levels only the covariates' own, (n, z)
+    counts, starts : (G,) of the many levels, whose rows lie side by side; None where the basis
+        holds the levels
+    """
+
+    basis: Floats
+    counts: Ints | None
+    starts: Ints | None
+
+    @classmethod
+    def of(cls, fit: Design, rows: Ints) -> _Remover:
+        if len(fit.counts) <= DENSE_LEVELS:
+            return cls(fit.basis()[rows], None, None)
+        starts = np.r_[0, np.cumsum(fit.counts)[:-1]]
+        return cls(fit.q[rows], fit.counts, starts)
+
+    def estimates_and_residuals(self, drawn: Floats, weights: Floats) -> tuple[Floats, Floats]:
+        """Of every row of ``drawn`` (chunk, n): its estimates (chunk, k) and residuals (chunk, n)."""
+        if self.counts is None or self.starts is None:
+            product = drawn @ np.hstack([self.basis, weights])
+            p = self.basis.shape[1]
+            return product[:, p:], drawn - product[:, :p] @ self.basis.T
+        means = np.add.reduceat(drawn, self.starts, axis=1) / self.counts
+        centered = drawn - np.repeat(means, self.counts, axis=1)
+        return drawn @ weights, centered - (centered @ self.basis) @ self.basis.T
+
+
 def _permuted(
-    basis: Floats,
+    remover: _Remover,
     residuals: Floats,
     weights: Floats,
     variance: Floats,
@@ -89,7 +130,7 @@ def _permuted(
     out, walds = np.empty((permutations, k)), [np.empty(permutations) for _ in joint]
     floor = _no_error(residuals, weights)
     done = 0
-    for top, square in _refitted(basis, residuals, weights, variance, blocks):
+    for top, square in _refitted(remover, residuals, weights, variance, blocks):
         end = done + len(top)
         out[done:end] = studentized(top, square[:, :k], floor)
         for wald, group in zip(walds, joint, strict=True):
@@ -99,20 +140,18 @@ def _permuted(
 
 
 def _refitted(
-    basis: Floats,
+    remover: _Remover,
     residuals: Floats,
     weights: Floats,
     variance: Floats,
     blocks: Iterator[NDArray[Any]],
 ) -> Iterator[tuple[Floats, Floats]]:
     """Estimates (b, k) and variances (b, columns of ``variance``) of each permuted block."""
-    both = np.hstack([basis, weights])
     for block in blocks:
         drawn = residuals * block if block.dtype == np.int8 else residuals[block]
-        product = drawn @ both
-        left = drawn - product[:, : basis.shape[1]] @ basis.T
+        top, left = remover.estimates_and_residuals(drawn, weights)
         np.multiply(left, left, out=left)
-        yield product[:, basis.shape[1] :], left @ variance
+        yield top, left @ variance
 
 
 def _no_error(residuals: Floats, weights: Floats) -> Floats:
@@ -168,8 +207,12 @@ def permuted_coefficients(
     factor = leverage_factor(fit.leverage)[:, None]
     variance = weights[:, rows] * weights[:, columns] * factor
     blocks = draws(n, permutations, seed, False, _chunk(n))
+    together = _together(fit)
+    remover = _Remover.of(fit, together)
     with _one_thread().limit(limits=1, user_api="blas"):
-        found = list(_refitted(fit.basis(), residuals, weights, variance, blocks))
+        found = list(
+            _refitted(remover, residuals[together], weights[together], variance[together], blocks)
+        )
     return PermutedCoefficients(
         np.concatenate([top for top, _ in found]),
         np.concatenate([square for _, square in found]),

@@ -53,20 +53,23 @@ def bell_mccaffrey(fit: Design, weights: Floats) -> Floats:
     for k in range(weights.shape[1]):
         d = weights[:, k] ** 2 * factor
         trace = float(np.sum(d * (1 - fit.leverage)))
-        square = float(np.sum((1 - 2 * fit.leverage) * d**2) + np.sum(fit.gram(d) ** 2))
+        square = float(np.sum((1 - 2 * fit.leverage) * d**2)) + fit.gram_square(d)
         out[k] = trace**2 / square if square > 0 else np.nan
     return out
 
 
 @STATISTICS.register(
     label="CR2 standard error",
-    summary="Cluster-robust standard error on image rows, images of a patient weighted 1/n.",
+    summary="Cluster-robust standard error: images of a patient weighted 1/n, or patients of a site.",
     formula="SE² = Σ_p (w_pᵀ A_p e_p)²,  A_p = (I − H_pp)^(−1/2)",
     source="Bell & McCaffrey 2002; Pustejovsky & Tipton 2018, J. Bus. Econ. Stat. 36:672",
-    needs='disparity(unit="image")',
+    needs='disparity(unit="image") or disparity(site=…)',
 )
 def cr2(basis: Floats, residuals: Floats, weights: Floats, clusters: Ints) -> tuple[float, float]:
-    """CR2 standard error and Bell-McCaffrey degrees of freedom of one contrast on image rows.
+    """CR2 standard error and Bell-McCaffrey degrees of freedom of one contrast.
+
+    Nothing of the size rows x rows of a cluster is formed: I - H_pp has the eigenvalue 1 but for
+    the span of the cluster's rows of the basis.
 
     basis : (n, p) orthonormal columns of the (weighted) model      residuals, weights : (n,)
     clusters : (n,) int 0..P-1, sorted (all rows of a cluster side by side)
@@ -76,8 +79,10 @@ def cr2(basis: Floats, residuals: Floats, weights: Floats, clusters: Ints) -> tu
     inner = np.empty((len(starts) - 1, basis.shape[1]))
     for s, (a, b) in enumerate(pairwise(starts)):
         q, w = basis[a:b], weights[a:b]
-        value, vector = np.linalg.eigh(np.eye(b - a) - q @ q.T)
-        u = vector @ (np.where(value > 1e-9, np.maximum(value, 1e-9) ** -0.5, 0.0) * (vector.T @ w))
+        vector, singular, _ = np.linalg.svd(q, full_matrices=False)
+        left = 1 - singular**2  # the other eigenvalues of I - H are 1
+        root = np.where(left > 1e-9, np.maximum(left, 1e-9) ** -0.5, 0.0)
+        u = w + vector @ ((root - 1) * (vector.T @ w))
         total += float(u @ residuals[a:b]) ** 2
         inner[s] = q.T @ u
         lengths.append(float(u @ u))

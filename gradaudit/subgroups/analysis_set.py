@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
@@ -12,11 +13,14 @@ from numpy.typing import ArrayLike
 from gradaudit.errors import InputError
 from gradaudit.stats import linear_model
 from gradaudit.stats.family import Floats, Ints
+from gradaudit.stats.strata import PATIENTS_PER_COLUMN, Factor, Strata, factor_of, strata_of
 from gradaudit.subgroups.contrast import Bools
 from gradaudit.subgroups.levels import level_text, sort_levels
 from gradaudit.subgroups.settings import Settings
 
-PATIENTS_PER_COLUMN = 20
+SITE = "(site)"
+"""Key of the site among covariates, whatever its column is called."""
+CLASSES = ("label", "class")
 _MOST_CELLS = 10**8  # bytes of a cluster x level table
 
 
@@ -27,7 +31,9 @@ class Observations:
     values: ArrayLike
     groups: ArrayLike
     area_share: ArrayLike | None = None
+    label: ArrayLike | None = None
     klass: ArrayLike | None = None
+    site: ArrayLike | None = None
     covariates: pd.DataFrame | None = None
     clusters: ArrayLike | None = None
     pairs: ArrayLike | None = None
@@ -69,7 +75,11 @@ class AnalysisSet:
     clusters : (n,) 0..P-1
     blocks : (n,) pair or cluster within which differences are taken
     size : (n,) logit of the region's share of the image, or None
-    z : (n, k) covariate columns
+    z : (n, k) covariate columns; owners : (k,) the covariate that each belongs to
+    strata : what patients are compared within (P,), or None
+    crossing : (n, c) indicators with which the region's size is crossed
+    matched : (n,) blocks whose images have one level of every absorbed factor, or None: as blocks
+    sites : (P,) 0..S-1, units above the patients, or None
     levels : names of the levels
     excluded : reason -> images left out
     """
@@ -85,6 +95,11 @@ class AnalysisSet:
     excluded: dict[str, int]
     adjusted_for: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    owners: tuple[str, ...] = ()
+    crossing: Floats | None = None
+    strata: Strata | None = None
+    matched: Ints | None = None
+    sites: Ints | None = None
 
     @cached_property
     def count(self) -> int:
@@ -100,7 +115,7 @@ class AnalysisSet:
         return out
 
     def keep(self, rows: Bools) -> AnalysisSet:
-        """Those rows alone; clusters and blocks are numbered anew."""
+        """Those rows alone; clusters and blocks are numbered anew, and strata are not kept."""
         clusters = pd.factorize(self.clusters[rows])[0]
         blocks = clusters if self.blocks is self.clusters else pd.factorize(self.blocks[rows])[0]
         size = None if self.size is None else self.size[rows]
@@ -113,6 +128,9 @@ class AnalysisSet:
             blocks=blocks,
             size=size,
             z=self.z[rows],
+            strata=None,
+            matched=None,
+            sites=None,
         )
 
 
@@ -125,12 +143,28 @@ def usable_rows(observations: Observations, settings: Settings) -> AnalysisSet:
     if not settings.continuous and not takes_differences(rows, settings):
         rows, also = _one_level_per_cluster(rows)
         usable[np.flatnonzero(usable)[~also]] = False
-    klass, covariates = observations.klass, observations.covariates
-    if klass is not None:
-        klass = pd.Series(klass).reset_index(drop=True)[usable]
-    if covariates is not None:
-        covariates = covariates.reset_index(drop=True).loc[np.flatnonzero(usable)]
-    return with_columns(rows, klass, covariates)
+    return with_columns(rows, _covariates(observations, usable), settings.site_name)
+
+
+def _covariates(observations: Observations, usable: Bools) -> dict[str, pd.Series]:
+    """Everything held equal beside the region's size, by name: class or label, site, declared ones.
+
+    The label goes before the explained class: a predicted class is moved by what the model sees,
+    so that patients of equal prediction are not comparable.
+    """
+    given: dict[str, ArrayLike | pd.Series] = {}
+    if observations.label is not None:
+        given["label"] = observations.label
+    elif observations.klass is not None:
+        given["class"] = observations.klass
+    if observations.site is not None:
+        given[SITE] = observations.site
+    if observations.covariates is not None:
+        given |= {str(name): column for name, column in observations.covariates.items()}
+    kept = {}
+    for name, column in given.items():
+        kept[name] = pd.Series(column).reset_index(drop=True)[usable].reset_index(drop=True)
+    return kept
 
 
 def _with_level_and_value(
@@ -231,60 +265,110 @@ def _one_level_per_cluster(rows: AnalysisSet) -> tuple[AnalysisSet, Bools]:
 
 
 def with_columns(
-    rows: AnalysisSet, klass: pd.Series | None, covariates: pd.DataFrame | None
+    rows: AnalysisSet, covariates: Mapping[str, pd.Series], site_name: str = "site"
 ) -> AnalysisSet:
-    """The rows with covariate columns: region size, class (crossed with it), declared ones."""
+    """The rows with what is held equal: covariate columns, and strata to compare within.
+
+    The region's size and every other number enter as natural cubic splines: a straight line
+    rejects a third of true nulls where a number nearly determines the group.  Factors (yes and no
+    too) are never pooled: see ``strata.strata_of``.  The size is crossed with the class where there
+    are 20 patients for each column of the whole.
+
+    covariates : name -> (n,); "label" or "class" first, ``SITE`` the units above the patients
+    """
     size = _size_columns(rows)
-    factor = np.empty((len(rows.y), 0)) if klass is None else _dummies(klass, rows)
-    parts = [size, factor, *_crossed(size, factor, rows)]
-    named = {"region size": size, "class": factor}
-    names = [name for name, part in named.items() if part.shape[1]]
-    for name, column in () if covariates is None else covariates.items():
-        parts.append(_covariate(column, rows))
-        names.append(str(name))
-    z = np.empty((len(rows.y), sum(part.shape[1] for part in parts)), order="F")
-    np.concatenate(parts, axis=1, out=z)
-    return replace(rows, z=z, adjusted_for=tuple(names))
+    parts = {"region size": size}
+    factors, sites = [], None
+    for name, column in covariates.items():
+        if pd.api.types.is_numeric_dtype(column) and not _is_factor(name, column):
+            parts[name] = _centered_spline(column.to_numpy(dtype=np.float64))
+            continue
+        shown = site_name if name == SITE else name
+        factor = factor_of(shown, column, rows.clusters, rows.count)
+        if factor is not None:
+            factors.append(factor)
+        if name == SITE:
+            sites = np.zeros(rows.count, dtype=np.int64) if factor is None else factor.main
+    strata, few = strata_of(factors, rows.count)
+    parts |= {factor.name: factor.columns() for factor in few}
+    first = factors[0] if factors and factors[0].name in CLASSES else None
+    rows = replace(rows, strata=strata, sites=sites)
+    rows = replace(rows, matched=_matched(rows, [f for f in factors if f not in few and f.mixed]))
+    indicators = _crossing(first, size.shape[1], rows)
+    return _assembled(replace(rows, crossing=indicators), parts, _crossed(size, indicators))
+
+
+def _matched(rows: AnalysisSet, factors: Sequence[Factor]) -> Ints | None:
+    """Blocks split by the image's own level; an image of unknown level is in none with another."""
+    if not factors:
+        return None
+    keys = [np.where(f.levels < 0, -1 - np.arange(len(f.levels)), f.levels) for f in factors]
+    table = pd.DataFrame(dict(enumerate([rows.blocks, *keys])))
+    return np.asarray(table.groupby(list(table), sort=False).ngroup().to_numpy(dtype=np.int64))
+
+
+def _is_factor(name: str, column: pd.Series) -> bool:
+    return name in (*CLASSES, SITE) or pd.api.types.is_bool_dtype(column)
+
+
+def _assembled(
+    rows: AnalysisSet,
+    parts: Mapping[str, Floats],
+    crossed: Sequence[Floats],
+) -> AnalysisSet:
+    """The rows with their columns side by side, and the names of all that is held equal."""
+    strata = rows.strata
+    owners = [name for name, part in parts.items() for _ in range(part.shape[1])]
+    owners += ["region size"] * sum(part.shape[1] for part in crossed)
+    z = np.empty((len(rows.y), len(owners)), order="F")
+    if owners:
+        np.concatenate([*parts.values(), *crossed], axis=1, out=z)
+    held = {*owners, *(() if strata is None else strata.names)}
+    order = [*parts, *(() if strata is None else strata.names)]
+    named = tuple(dict.fromkeys(name for name in order if name in held))
+    return replace(rows, z=z, owners=tuple(owners), adjusted_for=named)
 
 
 def _size_columns(rows: AnalysisSet) -> Floats:
     """Centered spline of the region's size, (n, 0) where the size is unknown or constant."""
-    if rows.size is None:
-        return np.empty((len(rows.y), 0))
-    spline = linear_model.spline_basis(rows.size)
+    return np.empty((len(rows.y), 0)) if rows.size is None else _centered_spline(rows.size)
+
+
+def _centered_spline(numbers: Floats) -> Floats:
+    spline = linear_model.spline_basis(numbers)
     return np.asarray(spline - spline.mean(axis=0)) if spline.shape[1] else spline
 
 
-def _crossed(size: Floats, factor: Floats, rows: AnalysisSet) -> list[Floats]:
-    """The spline within each class, where there are 20 patients for each column of the whole."""
-    columns = (1 + factor.shape[1]) * (1 + size.shape[1]) - 1
-    if not size.shape[1] or rows.count < PATIENTS_PER_COLUMN * columns:
-        return []
-    return [size * factor[:, [j]] for j in range(factor.shape[1])]
+def _crossing(factor: Factor | None, width: int, rows: AnalysisSet) -> Floats | None:
+    """Indicators of the classes in which size has a spline of its own (``width`` columns), or None.
 
-
-def _covariate(column: pd.Series, rows: AnalysisSet) -> Floats:
-    """A declared covariate: a number as it is, anything else (and yes or no) as a factor."""
-    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
-        return np.asarray(column.to_numpy(dtype=np.float64)[:, None])
-    return _dummies(column, rows)
-
-
-def _dummies(column: pd.Series, rows: AnalysisSet) -> Floats:
-    """Indicator columns of a factor against its most frequent level.
-
-    Levels of under 20 patients are pooled; NaN is a level.
+    There are 20 patients for each column of the whole then.
     """
-    codes, unique = pd.factorize(column.to_numpy(), use_na_sentinel=False)
-    names = [str(u) for u in unique]
-    patients = patients_per_level(codes, len(names), rows)
-    ranked = sorted(range(len(names)), key=lambda j: (-int(patients[j]), names[j]))
-    most = max(1, rows.count // PATIENTS_PER_COLUMN)
-    own = [j for j in ranked if patients[j] >= PATIENTS_PER_COLUMN][:most] or ranked[:1]
-    place = np.full(len(names), len(own))
-    place[own] = np.arange(len(own))
-    width = int(place.max(initial=0)) + 1
-    return np.asarray(place[codes][:, None] == np.arange(1, width), dtype=np.float64)
+    if factor is None or not width:
+        return None
+    columns = factor.count * (1 + width) - 1
+    return factor.columns() if rows.count >= PATIENTS_PER_COLUMN * columns else None
+
+
+def _crossed(size: Floats, indicators: Floats | None) -> list[Floats]:
+    """The spline within each class."""
+    return [] if indicators is None else [size * column[:, None] for column in indicators.T]
+
+
+def with_sizes_moved(rows: AnalysisSet, side: Bools, by: float) -> AnalysisSet:
+    """The rows as if the masks of one side had been drawn larger, and nothing else were different.
+
+    side : (n,) images      by : added to the logit of the region's size
+    """
+    assert rows.size is not None
+    rows = replace(rows, size=rows.size + by * side)
+    others = np.array([owner != "region size" for owner in rows.owners], dtype=bool)
+    beside = tuple(owner for owner in rows.owners if owner != "region size")
+    size = _size_columns(rows)
+    columns = [size, *_crossed(size, rows.crossing), rows.z[:, others]]
+    z = np.asfortranarray(np.concatenate(columns, axis=1))
+    owners = ("region size",) * (z.shape[1] - len(beside)) + beside
+    return replace(rows, z=z, owners=owners)
 
 
 def level_counts(rows: AnalysisSet) -> dict[str, tuple[int, int]]:

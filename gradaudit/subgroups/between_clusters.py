@@ -19,8 +19,22 @@ from gradaudit.stats import effect_sizes
 from gradaudit.stats.decision import MarginTest
 from gradaudit.stats.family import Floats, Ints
 from gradaudit.stats.rare_outcomes import share_bound
+from gradaudit.stats.strata import held_by
 from gradaudit.subgroups.analysis_set import AnalysisSet
-from gradaudit.subgroups.cluster_model import (
+from gradaudit.subgroups.cluster_model import fit_model, lay_out
+from gradaudit.subgroups.contrast import (
+    MIN_PATIENTS,
+    NEARLY_CONSTANT,
+    NO_MEAN,
+    Bools,
+    Contrast,
+    Guarded,
+    Kind,
+    apart_reason,
+    guard,
+)
+from gradaudit.subgroups.contrast_tests import estimate_all
+from gradaudit.subgroups.model_rows import (
     Hypothesis,
     ImageRows,
     ModelLevels,
@@ -28,16 +42,6 @@ from gradaudit.subgroups.cluster_model import (
     Patients,
     collapse,
 )
-from gradaudit.subgroups.contrast import (
-    MIN_PATIENTS,
-    NEARLY_CONSTANT,
-    NO_MEAN,
-    Bools,
-    Contrast,
-    Kind,
-    guard,
-)
-from gradaudit.subgroups.contrast_tests import estimate_all
 from gradaudit.subgroups.settings import Settings
 from gradaudit.subgroups.slopes import continuous_contrasts, departure, trend
 
@@ -127,7 +131,7 @@ def _comparison(
     a = patients.codes == level
     b = ~a if base is None else patients.codes == base
     n, m = int(a.sum()), int(b.sum())
-    reason, provisional, analytic = guard(patients.mode_share(a | b), n, m)
+    (reason, provisional, analytic), entered = _guarded(patients, a, b, settings)
     contrast = Contrast(
         kind=kind,
         group=levels[level],
@@ -140,9 +144,36 @@ def _comparison(
         mean_reference=effect_sizes.mean_interval(patients.y[b], settings.alpha),
         reason=reason,
         provisional=provisional,
+        entered=entered if entered != (n, m) else None,
         margin_test=rare_bound(patients.y, (a, b), reason, settings),
     )
     return _Comparison(level, base, contrast, (a, b), analytic)
+
+
+def _guarded(
+    patients: Patients, a: Bools, b: Bools, settings: Settings
+) -> tuple[Guarded, tuple[int, int]]:
+    """What the guards say of two sides, and how many clusters of each the estimate rests on."""
+    shared = np.ones(len(a), dtype=bool)
+    if patients.held is not None:
+        shared = patients.held.sharing(a, b)
+    entered = int((a & shared).sum()), int((b & shared).sum())
+    if min(a.sum(), b.sum()) >= MIN_PATIENTS > min(entered):
+        names = _names_apart(patients, a, b)
+        return Guarded(apart_reason(names, settings.attribute, 0), False, False), entered
+    return guard(patients.mode_share((a | b) & shared), *entered), entered
+
+
+def _names_apart(patients: Patients, a: Bools, b: Bools) -> list[str]:
+    """Factors whose levels hold too few of either side beside the other; all where none does."""
+    held = patients.held
+    assert held is not None
+    few = []
+    for name, codes in zip(held.names, held.main.T, strict=True):
+        shared = held_by(codes, a) & held_by(codes, b)
+        if min((a & shared).sum(), (b & shared).sum()) < MIN_PATIENTS:
+            few.append(name)
+    return few or list(held.names)
 
 
 def rare_bound(
@@ -198,18 +229,45 @@ def _level_model(
     levels = ModelLevels.of(patients.codes, len(rows.levels))
     inside = levels.place[patients.codes] >= 0
     used = patients if inside.all() else patients.keep(inside)
-    counts = np.bincount(levels.place[used.codes], minlength=levels.width)
+    counts = _model_counts(used, levels)
     hypotheses = [_level_hypothesis(c, levels, counts, patients, inside) for c in comparisons]
     if settings.omnibus and settings.unit == "patient" and np.sum(counts >= MIN_PATIENTS) > 2:
         analytic = all(h.analytic for h in hypotheses)
         hypotheses.append(_all_equal(counts, patients.z.shape[1], analytic))
-    images = _image_rows(rows, levels.place) if settings.unit == "image" else None
+    images = _image_rows(rows, inside) if settings.unit == "image" else None
     model_rows = ModelRows.with_levels(used, levels, images)
     found = estimate_all(model_rows, hypotheses, settings)
     if len(found) == len(comparisons):
         return found, None
     test = found.pop()
     return found, {"statistic": test.statistic, "df": test.df, "p": test.p}
+
+
+def level_estimate(rows: AnalysisSet, level: int, base: int | None) -> tuple[float, float] | None:
+    """Estimate and standard error of one level in the model of all levels; None where it has none."""
+    patients = collapse(rows)
+    levels = ModelLevels.of(patients.codes, len(rows.levels))
+    inside = levels.place[patients.codes] >= 0
+    used = patients if inside.all() else patients.keep(inside)
+    a = patients.codes == level
+    b = ~a if base is None else patients.codes == base
+    shell = Contrast("level", "", "", 0, 0, 0, 0)
+    comparison = _Comparison(level, base, shell, (a, b), analytic=True)
+    counts = _model_counts(used, levels)
+    hypothesis = _level_hypothesis(comparison, levels, counts, patients, inside)
+    layout = lay_out(ModelRows.with_levels(used, levels))
+    if layout is None or not all(layout.is_estimable(row) for row in hypothesis.coefficients):
+        return None
+    model = fit_model(layout, [hypothesis])
+    return None if isinstance(model, str) else (float(model.estimates[0]), float(model.se[0]))
+
+
+def _model_counts(patients: Patients, levels: ModelLevels) -> Ints:
+    """Patients of each column of the model who say something of the levels, (G,)."""
+    codes = levels.place[patients.codes]
+    if patients.held is not None:
+        codes = codes[patients.held.informative(codes)]
+    return np.bincount(codes, minlength=levels.width)
 
 
 def _level_hypothesis(
@@ -238,15 +296,12 @@ def _all_equal(counts: Ints, columns: int, analytic: bool) -> Hypothesis:
     return Hypothesis(shell, on, np.zeros((len(on), columns)), None, analytic)
 
 
-def _image_rows(rows: AnalysisSet, place: Ints) -> ImageRows:
-    inside = np.flatnonzero(place[rows.codes] >= 0)
-    inside = inside[np.argsort(rows.clusters[inside], kind="stable")]
-    return ImageRows(
-        rows.y[inside],
-        place[rows.codes[inside]],
-        rows.z[inside],
-        pd.factorize(rows.clusters[inside])[0],
-    )
+def _image_rows(rows: AnalysisSet, inside: Bools) -> ImageRows:
+    """The images of the patients that are in a model, (P,) bool."""
+    place = np.cumsum(inside) - 1
+    images = np.flatnonzero(inside[rows.clusters])
+    images = images[np.argsort(rows.clusters[images], kind="stable")]
+    return ImageRows(rows.y[images], rows.z[images], place[rows.clusters[images]])
 
 
 # ── common support of region size ─────────────────────────────────────────────────────────────────
@@ -293,6 +348,7 @@ def _restricted(
             shown[field.name] = getattr(whole.contrast, field.name)
     entered = few.contrast.n_clusters, few.contrast.n_clusters_reference
     note = _support_note(few, interval)
+    entered = few.contrast.entered or entered
     return replace(contrast, **shown, entered=entered, notes=(*contrast.notes, note))
 
 

@@ -1,14 +1,15 @@
-"""The model of one comparison: image rows become patient rows, and the model is fitted to them.
+"""The model of one comparison: laid out over patient rows, fitted, and permuted.
 
-``collapse`` averages images over patients.  ``fit_model`` takes patient rows with their hypotheses
-(linear functions of the model) and returns a ``ClusterModel``: estimates, standard errors and
-degrees of freedom of every hypothesis, and the rows that its reference distribution is drawn from.
+``lay_out`` takes patient rows, leaves out those that say nothing, and absorbs what is held equal.
+``fit_model`` estimates hypotheses (linear functions of the model) and returns a ``ClusterModel``:
+estimates, standard errors and degrees of freedom of every hypothesis, and the rows that its
+reference distribution is drawn from.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
@@ -17,160 +18,116 @@ from scipy.stats import rankdata
 
 from gradaudit.stats import effect_sizes, linear_model, permutation, standard_errors, tails
 from gradaudit.stats.family import Floats, Ints
-from gradaudit.subgroups.analysis_set import AnalysisSet
-from gradaudit.subgroups.contrast import MIN_PATIENTS, Bools, Contrast
+from gradaudit.stats.strata import held_by
+from gradaudit.subgroups.contrast import MIN_PATIENTS, Bools
+from gradaudit.subgroups.model_rows import Hypothesis, ImageRows, ModelRows
 from gradaudit.subgroups.settings import Settings
 
 # above, large groups are sampled for the reference distribution (never for the estimate)
 PERMUTED_PATIENTS = 4000
 # statistics drawn per planned comparison, so that the level alpha / 2m has eight beyond it at 5 %
 DRAWS_PER_CELL = 160
+# sites that hold both sides of a comparison, from which they are the unit of its error
+MIN_SITES = 5
+TOO_FEW = "too few clusters for the covariates"
+# strata of fewer rows on average are sampled whole
+_SMALL_STRATA = 20
 
-# ── rows ──────────────────────────────────────────────────────────────────────────────────────────
+# ── rows and design ───────────────────────────────────────────────────────────────────────────────
 
-
-@dataclass(frozen=True)
-class Patients:
-    """One row per patient: means over its images; ``images``: how many."""
-
-    y: Floats
-    codes: Ints
-    x: Floats
-    size: Floats | None
-    z: Floats
-    images: Ints
-
-    @cached_property
-    def pooled_mode_share(self) -> float:
-        return effect_sizes.mode_share(self.y)
-
-    def mode_share(self, rows: Bools) -> float:
-        """Share of the modal value among some rows (computed once where they are all rows)."""
-        return self.pooled_mode_share if rows.all() else effect_sizes.mode_share(self.y[rows])
-
-    def keep(self, rows: Bools | Ints) -> Patients:
-        size = None if self.size is None else self.size[rows]
-        return Patients(
-            self.y[rows], self.codes[rows], self.x[rows], size, self.z[rows], self.images[rows]
-        )
-
-
-def collapse(rows: AnalysisSet) -> Patients:
-    """One row per patient: means over its images."""
-    if rows.count == len(rows.y):
-        images = np.ones(len(rows.y), dtype=np.int64)
-        return Patients(rows.y, rows.codes, rows.x, rows.size, rows.z, images)
-
-    def mean(column: Floats) -> Floats:
-        means: Floats = linear_model.cluster_means(column, rows.clusters, rows.count)
-        return means
-
-    codes = np.empty(rows.count, dtype=np.int64)
-    codes[rows.clusters] = rows.codes
-    return Patients(
-        y=mean(rows.y),
-        codes=codes,
-        x=codes / 1.0 if len(rows.levels) > 1 else mean(rows.x),
-        size=None if rows.size is None else mean(rows.size),
-        z=mean(rows.z),
-        images=np.bincount(rows.clusters, minlength=rows.count),
-    )
+Row = tuple[Floats, Floats]
+"""A linear function of the model: coefficients (G,) on levels, and (k,) on covariate columns."""
 
 
 @dataclass(frozen=True)
-class ModelLevels:
-    """Levels as a model has them: those of under ten patients share one indicator.
+class Layout:
+    """Rows that a model is fitted to, with its design.
 
-    place : (levels,) column of each level in the model, -1 where it has none (no patient, or the
-        only one among the small levels)
-    width : number of columns
-    large : levels with ten patients
+    Without strata the levels are absorbed, and the columns are the covariates.  With strata these
+    are absorbed, and all levels but the first follow the covariates as columns.
+
+    rows : those that say something, in a fixed order
+    order : their places among the rows given; empty where all stayed in place
+    columns : (n, k) of the design, kept or not
+    width : number of levels
     """
 
-    place: Ints
-    width: int
-    large: Ints
-
-    @classmethod
-    def of(cls, codes: Ints, levels: int) -> ModelLevels:
-        counts = np.bincount(codes, minlength=levels)
-        place = np.full(levels, -1)
-        large = counts >= MIN_PATIENTS
-        width = int(large.sum())
-        place[large] = np.arange(width)
-        small = (counts > 0) & ~large
-        if counts[small].sum() > 1:
-            place[small] = width
-            width += 1
-        return cls(place, width, np.flatnonzero(large))
-
-
-@dataclass(frozen=True)
-class ImageRows:
-    """Image rows of one model, sorted by cluster, for estimates with unit="image"."""
-
-    y: Floats
-    codes: Ints
-    z: Floats
-    clusters: Ints
-
-
-@dataclass(frozen=True)
-class ModelRows:
-    """What one model is fitted to.
-
-    y : (n,) outcome of each patient
-    strata : (n,) level of the attribute, from which a sample of patients is drawn evenly
-    codes : (n,) level in the model, 0..G-1
-    columns : (n, k) covariates
-    images : the images of these patients, where estimates are made on them
-    flip : rows are differences, whose signs are flipped (otherwise rows are permuted)
-    """
-
-    y: Floats
-    strata: Ints
-    codes: Ints
+    rows: ModelRows
+    order: Ints
+    fit: linear_model.Design
     columns: Floats
-    images: ImageRows | None = None
-    flip: bool = False
+    width: int
+    stratified: bool
 
-    @classmethod
-    def without_levels(cls, patients: Patients, columns: Floats) -> ModelRows:
-        """Rows of a model with one mean for everybody."""
-        codes = np.zeros(len(patients.y), dtype=np.int64)
-        return cls(patients.y, patients.codes, codes, columns)
+    def coefficients(self, row: Row) -> Row:
+        """A function of the model, in terms of the design's absorbed levels and columns."""
+        return _design_coefficients(row, self.fit, stratified=self.stratified)
 
-    @classmethod
-    def with_levels(
-        cls, patients: Patients, levels: ModelLevels, images: ImageRows | None = None
-    ) -> ModelRows:
-        """Rows of a model with a mean for each level; every patient's level has a column."""
-        codes = levels.place[patients.codes]
-        return cls(patients.y, patients.codes, codes, patients.z, images)
+    def weights(self, row: Row) -> Floats:
+        """Weights w (n,) with w @ y the estimate."""
+        absorbed, columns = self.coefficients(row)
+        return np.asarray(self.fit.row_weights(absorbed, columns[list(self.fit.kept)]))
 
-
-@dataclass(frozen=True)
-class Hypothesis:
-    """A linear function of a model, with the contrast that it completes and the sides it compares.
-
-    on_levels : (G,) or (q, G) coefficients of the level effects
-    on_columns : (k,) or (q, k) coefficients of the covariate columns; q > 1 rows are tested
-        together (Wald)
-    sides : which patients are compared, two (n,), or None
-    analytic : every side is large enough for Student's t
-    """
-
-    contrast: Contrast
-    on_levels: Floats
-    on_columns: Floats
-    sides: tuple[Bools, Bools] | None
-    analytic: bool
+    def is_estimable(self, row: Row) -> bool:
+        """Whether the data say anything of it: it is not aliased with what is held equal."""
+        scale = np.sqrt(np.mean(self.columns**2, axis=0)) if len(self.columns) else np.empty(0)
+        return not len(self.fit.determined_by(*self.coefficients(row), scale))
 
     @property
-    def coefficients(self) -> list[tuple[Floats, Floats]]:
-        """(on levels, on columns) of each of its rows."""
-        levels, columns = np.atleast_2d(self.on_levels), np.atleast_2d(self.on_columns)
-        return list(zip(levels, columns, strict=True))
+    def has_few_rows(self) -> bool:
+        """Whether under five degrees of freedom are left for the error."""
+        return _residual_df(self.fit) < MIN_PATIENTS // 2
+
+    def moved(self, side: Bools) -> Bools:
+        """A selection of the rows given, in the order of these."""
+        return side[self.order] if self.order.size else side
+
+
+def _design_coefficients(row: Row, fit: linear_model.Design, *, stratified: bool) -> Row:
+    levels, columns = row
+    if not stratified:
+        return levels, columns
+    # a mean of levels is taken over the strata as they are
+    return levels.sum() * fit.counts / fit.counts.sum(), np.concatenate([columns, levels[1:]])
+
+
+def lay_out(rows: ModelRows) -> Layout | None:
+    """The design of some rows; None where no row says anything of what is compared."""
+    width, given = int(rows.codes.max(initial=0)) + 1, len(rows.y)
+    places = np.arange(given)
+    if rows.held is not None and rows.varying is not None:
+        places = np.flatnonzero(rows.held.informative(rows.varying))
+    if not len(places):
+        return None
+    if len(places) < given:
+        rows = rows.keep(places)
+    order = _fixed_order(rows)
+    if order.size:
+        rows, places = rows.keep(order), places[order]
+    elif len(places) == given:
+        places = order
+    counts = np.bincount(rows.codes, minlength=width)
+    if rows.held is None or (not rows.held.absorbs and counts.all()):
+        fit = linear_model.design(rows.codes, rows.columns, width)
+        return Layout(rows, places, fit, rows.columns, width, stratified=False)
+    codes = np.unique(rows.held.absorbed, return_inverse=True)[1]
+    levels = np.asarray(rows.codes[:, None] == np.arange(1, width), dtype=np.float64)
+    columns = np.asfortranarray(np.hstack([rows.columns, levels]))
+    fit = linear_model.design(codes, columns)
+    return Layout(rows, places, fit, columns, width, stratified=True)
+
+
+def _fixed_order(rows: ModelRows) -> Ints:
+    """An order that does not depend on the given one, so that p does not; strata lie together.
+
+    Empty above 4000 rows, which stay in place: there the sample is ordered.
+    """
+    if len(rows.y) > PERMUTED_PATIENTS:
+        return np.empty(0, dtype=np.int64)
+    keys = (*rows.columns.T, rows.y, rows.codes)
+    if rows.held is not None:
+        keys = (*keys, rows.held.absorbed)
+    return np.lexsort(keys)
 
 
 # ── the fitted model ──────────────────────────────────────────────────────────────────────────────
@@ -180,35 +137,54 @@ class Hypothesis:
 class ClusterModel:
     """One fitted model with every row of every hypothesis estimated in it.
 
-    fit, y, strata, columns : the design and its n rows (columns: those kept)
-    order : the given rows in the order of these; empty where they stayed in place
-    on : m coefficient rows; estimates, se, df, skewness : (m,); covariance : (m, m)
+    on : m functions of the model; weights : (n, m)
+    estimates, se, df, skewness : (m,); covariance : (m, m)
     spans : first and end row of each hypothesis in ``on``
+    by_site : (m,) whether the error of a row is that of sites, and not of patients
     """
 
-    fit: linear_model.Design
-    y: Floats
-    strata: Ints
-    columns: Floats
-    order: Ints
+    layout: Layout
     residuals: Floats
-    on: list[tuple[Floats, Floats]]
+    on: list[Row]
     estimates: Floats
     covariance: Floats
     se: Floats
     df: Floats
     skewness: Floats
     spans: list[tuple[int, int]]
+    by_site: Bools
+
+    @property
+    def fit(self) -> linear_model.Design:
+        return self.layout.fit
+
+    @property
+    def y(self) -> Floats:
+        return self.layout.rows.y
+
+    @cached_property
+    def level_counts(self) -> Ints:
+        """Rows of each level, (G,)."""
+        return np.bincount(self.layout.rows.codes, minlength=self.layout.width)
 
     @cached_property
     def center(self) -> Floats:
-        """Mean of every kept covariate column: where adjusted means are taken."""
-        return np.asarray(self.columns.mean(axis=0)) if self.columns.size else np.empty(0)
+        """Mean of every covariate column: where adjusted means are taken."""
+        columns = self.layout.rows.columns
+        return np.asarray(columns.mean(axis=0)) if columns.size else np.zeros(columns.shape[1])
 
     @cached_property
     def adjusted(self) -> Floats:
-        """Values moved to the mean covariates, (n,)."""
-        return np.asarray(self.y - (self.columns - self.center) @ self.fit.slopes(self.y))
+        """Values moved to the mean covariates and to the mean of the strata, (n,)."""
+        fit, columns = self.fit, self.layout.rows.columns
+        slopes = np.zeros(self.layout.columns.shape[1])
+        slopes[list(fit.kept)] = fit.slopes(self.y)
+        moved = self.y - (columns - self.center) @ slopes[: columns.shape[1]]
+        if not self.layout.stratified:
+            return np.asarray(moved)
+        left = self.y - self.layout.columns @ slopes
+        strata = linear_model.cluster_means(left, fit.codes, len(fit.counts))[fit.codes]
+        return np.asarray(moved - (strata - strata.mean()))
 
     @cached_property
     def rankable(self) -> Floats:
@@ -233,8 +209,7 @@ class ClusterModel:
 
     def sides_of(self, hypothesis: Hypothesis) -> list[Bools]:
         """The two sides of a hypothesis, in the order of the model's rows."""
-        sides = hypothesis.sides or ()
-        return [side[self.order] if self.order.size else side for side in sides]
+        return [self.layout.moved(side) for side in hypothesis.sides or ()]
 
     def cliffs_delta(self, a: Bools, b: Bools) -> float:
         """Cliff's delta of adjusted values; two sides that are everybody share one ranking."""
@@ -244,31 +219,28 @@ class ClusterModel:
         return float(2 * (self.ranks[a].sum() - n * (n + 1) / 2) / (n * m) - 1)
 
 
-def fit_model(rows: ModelRows, hypotheses: Sequence[Hypothesis]) -> ClusterModel | str:
+def fit_model(layout: Layout, hypotheses: Sequence[Hypothesis]) -> ClusterModel | str:
     """The fitted model with the estimates of all hypotheses, or why it cannot be estimated."""
-    rows, order = _in_fixed_order(rows)
-    fit = linear_model.design(rows.codes, rows.columns)
-    if _residual_df(fit) < MIN_PATIENTS // 2:
-        return "too few clusters for the covariates"
-    kept = list(fit.kept)
+    rows, fit = layout.rows, layout.fit
+    if layout.has_few_rows:
+        return TOO_FEW
     on = [row for hypothesis in hypotheses for row in hypothesis.coefficients]
-    if any(np.any(np.delete(columns, kept)) for _, columns in on):
-        return "determined by the other columns of the model"
-    on = [(levels, columns[kept]) for levels, columns in on]
     spans = _spans(hypotheses)
     residuals = fit.residuals(rows.y)
-    weights = np.column_stack([fit.row_weights(*row) for row in on])
+    weights = np.column_stack([layout.weights(row) for row in on])
     estimates, covariance = weights.T @ rows.y, standard_errors.hc2(fit, residuals, weights)
     se, df = np.sqrt(np.diag(covariance)), _degrees_of_freedom(fit, weights, spans)
     skewness = np.array([tails.skewness_of_estimate(w, residuals) for w in weights.T])
+    by_site = np.zeros(len(on), dtype=bool)
     if rows.images is not None:
-        estimates, se, df = _image_estimates(rows.images, kept, on)
+        estimates, se, df = _image_estimates(rows.images, layout, on)
+    elif rows.sites is not None:
+        by_site = _those_by_site(layout, hypotheses, spans)
+        for k in np.flatnonzero(by_site):
+            se[k], df[k] = _site_error(layout, residuals, weights[:, k])
+            skewness[k] = 0.0
     return ClusterModel(
-        fit=fit,
-        y=rows.y,
-        strata=rows.strata,
-        columns=rows.columns[:, kept],
-        order=order,
+        layout=layout,
         residuals=residuals,
         on=on,
         estimates=estimates,
@@ -277,25 +249,48 @@ def fit_model(rows: ModelRows, hypotheses: Sequence[Hypothesis]) -> ClusterModel
         df=df,
         skewness=skewness,
         spans=spans,
+        by_site=by_site,
     )
 
 
-def _in_fixed_order(rows: ModelRows) -> tuple[ModelRows, Ints]:
-    """The rows in an order of their own, so that p does not depend on the given one; and the order.
+def _those_by_site(
+    layout: Layout, hypotheses: Sequence[Hypothesis], spans: list[tuple[int, int]]
+) -> Bools:
+    """Which rows have sites as the unit of their error, (m,): single ones that five sites hold."""
+    out = np.zeros(spans[-1][1], dtype=bool)
+    for hypothesis, (a, b) in zip(hypotheses, spans, strict=True):
+        out[a] = b - a == 1 and sites_compared(layout, hypothesis) >= MIN_SITES
+    return out
 
-    Above 4000 rows they stay in place, and the order is empty: there the sample is ordered.
+
+def sites_compared(layout: Layout, hypothesis: Hypothesis) -> int:
+    """Sites that hold both sides of a comparison; of a slope, those inside which it varies."""
+    sites = layout.rows.sites
+    if sites is None:
+        return 0
+    if hypothesis.sides is None:
+        return len(np.unique(sites))
+    a, b = (layout.moved(side) for side in hypothesis.sides)
+    return len(np.unique(sites[held_by(sites, a) & held_by(sites, b)]))
+
+
+def _site_error(layout: Layout, residuals: Floats, weights: Floats) -> tuple[float, float]:
+    """CR2 standard error and Bell-McCaffrey df with sites as the independent units.
+
+    Absorbed strata that lie inside the sites need no column: weights are centered within them.
     """
-    if len(rows.y) > PERMUTED_PATIENTS:
-        return rows, np.empty(0, dtype=np.int64)
-    order = np.lexsort((*rows.columns.T, rows.y, rows.codes))
-    ordered = replace(
-        rows,
-        y=rows.y[order],
-        strata=rows.strata[order],
-        codes=rows.codes[order],
-        columns=rows.columns[order],
+    sites, fit = layout.rows.sites, layout.fit
+    assert sites is not None
+    order = np.argsort(sites, kind="stable")
+    first = np.empty(len(fit.counts), dtype=np.int64)
+    first[fit.codes] = sites
+    nested = layout.stratified and bool(np.all(first[fit.codes] == sites))
+    basis = fit.q if nested else fit.basis()
+    codes = np.unique(sites[order], return_inverse=True)[1]
+    error: tuple[float, float] = standard_errors.cr2(
+        basis[order], residuals[order], weights[order], codes
     )
-    return ordered, order
+    return error
 
 
 def _spans(hypotheses: Sequence[Hypothesis]) -> list[tuple[int, int]]:
@@ -318,20 +313,37 @@ def _degrees_of_freedom(
     return df
 
 
+def _images_inside(images: ImageRows, layout: Layout) -> tuple[Bools, Ints]:
+    """Which images are of patients in the model, (n,), and the model's row of each of these."""
+    given = layout.order if layout.order.size else np.arange(len(layout.rows.y))
+    place = np.full(max(int(images.patients.max()), int(given.max())) + 1, -1)
+    place[given] = np.arange(len(given))
+    inside = place[images.patients] >= 0
+    return inside, place[images.patients[inside]]
+
+
 def _image_estimates(
-    images: ImageRows, kept: list[int], on: list[tuple[Floats, Floats]]
+    images: ImageRows, layout: Layout, on: list[Row]
 ) -> tuple[Floats, Floats, Floats]:
     """Estimates, CR2 errors and df on image rows weighted 1/n_patient.
 
     Each patient counts once, and covariates stay per image.
     """
-    root = 1 / np.sqrt(np.bincount(images.clusters)[images.clusters])
-    levels = images.codes[:, None] == np.arange(len(on[0][0]))
-    q, r = np.linalg.qr(root[:, None] * np.hstack([levels, images.z[:, kept]]))
-    y = root * images.y
+    inside, own = _images_inside(images, layout)
+    clusters = np.unique(images.patients[inside], return_inverse=True)[1]
+    beside = layout.columns[own, images.z.shape[1] :]  # columns of levels, which are the patient's
+    columns = np.hstack([images.z[inside], beside])[:, list(layout.fit.kept)]
+    absorbed = layout.fit.codes[own][:, None] == np.arange(len(layout.fit.counts))
+    root = 1 / np.sqrt(np.bincount(clusters)[clusters])
+    q, r = np.linalg.qr(root[:, None] * np.hstack([absorbed, columns]))
+    y = root * images.y[inside]
     residuals = y - q @ (q.T @ y)
-    weights = [q @ np.linalg.solve(r.T, np.concatenate(row)) for row in on]
-    errors = [standard_errors.cr2(q, residuals, w, images.clusters) for w in weights]
+    weights = []
+    for row in on:
+        levels, slopes = layout.coefficients(row)
+        c = np.concatenate([levels, slopes[list(layout.fit.kept)]])
+        weights.append(q @ np.linalg.solve(r.T, c))
+    errors = [standard_errors.cr2(q, residuals, w, clusters) for w in weights]
     se, df = np.array(errors).T
     return np.array([w @ y for w in weights]), se, df
 
@@ -374,33 +386,54 @@ def draws_needed(settings: Settings, comparisons: int) -> int:
 
 def _permutable(model: ClusterModel, seed: int) -> tuple[linear_model.Design, Floats, Floats]:
     """Design, residuals and row weights (n, m) of the patients that are permuted."""
-    fit, residuals = model.fit, model.residuals
+    layout, residuals = model.layout, model.residuals
+    fit = layout.fit
     if len(model.y) > PERMUTED_PATIENTS:
         rows = _sampled(model, seed)
-        fit = linear_model.design(fit.codes[rows], model.columns[rows], len(fit.counts))
+        codes = layout.fit.codes[rows]
+        if layout.stratified:
+            codes = np.unique(codes, return_inverse=True)[1]
+        fit = linear_model.design(
+            codes, layout.columns[rows], None if layout.stratified else layout.width
+        )
         residuals = residuals[rows]
-    kept = list(fit.kept)
-    weights = [
-        fit.row_weights(levels, columns[kept] if len(kept) < len(columns) else columns)
-        for levels, columns in model.on
-    ]
+    weights = []
+    for row in model.on:
+        levels, columns = _design_coefficients(row, fit, stratified=layout.stratified)
+        weights.append(fit.row_weights(levels, columns[list(fit.kept)]))
     return fit, residuals, np.column_stack(weights)
 
 
 def _sampled(model: ClusterModel, seed: int) -> Ints:
     """Rows of a sample of 4000: every level keeps up to a common cap, so small levels stay whole.
 
-    The order of rows does not matter.
+    Of small strata whole ones are taken, those with the rarest level first, since a part of one
+    would say nothing.  The order of rows does not matter.
     """
-    order = np.lexsort((*model.columns.T, model.y, model.strata))
-    counts = np.bincount(model.strata)
+    rows, fit = model.layout.rows, model.fit
+    counts = np.bincount(rows.strata)
+    rng = np.random.default_rng((seed, len(rows.y)))
+    order = np.lexsort((*rows.columns.T, model.y, rows.strata))
+    if model.layout.stratified and len(rows.y) < _SMALL_STRATA * len(fit.counts):
+        taken = _sampled_strata(counts[rows.strata], fit, rng)
+        return order[np.isin(fit.codes[order], taken)]
     cap = _common_cap(counts)
-    rng = np.random.default_rng((seed, len(order)))
     picks = []
     for end, n in zip(np.cumsum(counts), counts, strict=True):
         if n:
             picks.append(order[end - n + np.sort(rng.permutation(n)[:cap])])
     return np.concatenate(picks)
+
+
+def _sampled_strata(sizes: Ints, fit: linear_model.Design, rng: np.random.Generator) -> Ints:
+    """Strata with up to 4000 rows together.
+
+    sizes : (n,) patients of each row's level
+    """
+    rarest = np.full(len(fit.counts), np.iinfo(np.int64).max)
+    np.minimum.at(rarest, fit.codes, sizes)
+    strata = np.lexsort((rng.random(len(rarest)), rarest))
+    return np.asarray(strata[np.cumsum(fit.counts[strata]) <= PERMUTED_PATIENTS])
 
 
 def _common_cap(counts: Ints) -> int:

@@ -8,8 +8,8 @@ pair.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from typing import Any, Literal
 
@@ -17,16 +17,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from gradaudit.errors import InputError
 from gradaudit.number_text import MISSING, plain_number
-from gradaudit.records import CROSS, STATE_WORDS
+from gradaudit.records import CROSS, STATE_WORDS, CellState
+from gradaudit.stats.decision import MarginTest
 from gradaudit.subgroups.analysis_set import (
+    AnalysisSet,
     Observations,
     level_counts,
     takes_differences,
     usable_rows,
+    with_sizes_moved,
 )
-from gradaudit.subgroups.between_clusters import between_contrasts
-from gradaudit.subgroups.contrast import Contrast, judge
+from gradaudit.subgroups.between_clusters import between_contrasts, level_estimate
+from gradaudit.subgroups.contrast import Bools, Contrast, judge
 from gradaudit.subgroups.levels import level_text
 from gradaudit.subgroups.settings import Settings
 from gradaudit.subgroups.within_clusters import within_contrasts
@@ -104,8 +108,10 @@ def disparity(
     groups: ArrayLike,
     *,
     area_share: ArrayLike | None = None,
+    label: ArrayLike | None = None,
     klass: ArrayLike | None = None,
     covariates: pd.DataFrame | None = None,
+    site: ArrayLike | None = None,
     clusters: ArrayLike | None = None,
     pairs: ArrayLike | None = None,
     reference: str = "rest",
@@ -129,8 +135,17 @@ def disparity(
         ``continuous``
     area_share : (n,) the region's share of the image in [0, 1]; its logit enters as a natural cubic
         spline
-    klass : (n,) explained class, a factor; crossed with the spline where there are enough patients
-    covariates : further columns; numbers enter as they are, everything else as factors
+    label : (n,) true class: differences are taken at equal label, by centering within it (never
+        pooled), and crossed with the spline where there are enough patients.  Patients of a label
+        that holds one side only, or of unknown label, say nothing (``entered``)
+    klass : (n,) explained class.  Without ``label`` it takes the label's place.  With it, the
+        difference at equal ``klass`` stands beside as ``adjusted_predicted`` and decides nothing:
+        a predicted class is moved by what the model sees
+    covariates : further columns; numbers enter as natural cubic splines, everything else as
+        factors, never pooled
+    site : (n,) a unit above the patients (hospital): compared within sites always.  Where five
+        sites hold both sides, they are the unit of the error (CR2, Bell-McCaffrey df, Student's t);
+        with fewer the patients stay the unit, and the finding is about these sites alone
     clusters : (n,) unit of independence (patient); default: each image alone
     pairs : (n,) pair id (the same image with and without a marking): differences within pairs
     reference : a level, or "rest" (each level against all others; of two levels the larger one is
@@ -175,8 +190,10 @@ def disparity(
         values=values,
         groups=groups,
         area_share=area_share,
+        label=label,
         klass=klass,
         covariates=covariates,
+        site=site,
         clusters=clusters,
         pairs=pairs,
     )
@@ -185,6 +202,10 @@ def disparity(
 
 def disparity_of(observations: Observations, settings: Settings) -> Disparity:
     """``disparity`` with what is compared, and how, as one value each."""
+    if observations.site is not None and settings.unit == "image":
+        raise InputError(
+            'unit="image" and site exclude each other: the site is the unit of errors.'
+        )
     rows = usable_rows(observations, settings)
     wald = None
     if takes_differences(rows, settings):
@@ -193,6 +214,8 @@ def disparity_of(observations: Observations, settings: Settings) -> Disparity:
     else:
         contrasts, wald = between_contrasts(rows, settings)
         unit = "cluster" if rows.count < len(rows.y) else "row"
+    if observations.label is not None and observations.klass is not None:
+        contrasts = _with_predicted(contrasts, observations, settings)
     return Disparity(
         contrasts=judge(
             contrasts, margin=settings.margin, alpha=settings.alpha, planned=settings.family
@@ -208,14 +231,33 @@ def disparity_of(observations: Observations, settings: Settings) -> Disparity:
     )
 
 
+def _with_predicted(
+    contrasts: Sequence[Contrast], observations: Observations, settings: Settings
+) -> list[Contrast]:
+    """The contrasts with the same difference at equal explained class, by Student's t."""
+    cheap = replace(settings, analytic=True, omnibus=False, margin=None, unit="patient")
+    found = disparity_of(replace(observations, label=None), cheap)
+    beside = {(c.kind, c.group, c.reference): c for c in found.contrasts}
+    out = []
+    for c in contrasts:
+        other = beside.get((c.kind, c.group, c.reference))
+        if other is not None and not c.reason:
+            ends = other.estimate, other.ci_low, other.ci_high
+            c = replace(c, adjusted_predicted=ends)
+        out.append(c)
+    return out
+
+
 def intersections(
     values: ArrayLike,
     first: ArrayLike,
     second: ArrayLike,
     *,
     area_share: ArrayLike | None = None,
+    label: ArrayLike | None = None,
     klass: ArrayLike | None = None,
     covariates: pd.DataFrame | None = None,
+    site: ArrayLike | None = None,
     clusters: ArrayLike | None = None,
     margin: float | None = None,
     alpha: float = 0.05,
@@ -228,18 +270,16 @@ def intersections(
     Contrasts of kind "additivity" compare a cell with what its two levels add up to; they exist for
     cells past the guards whose additive prediction the other cells determine.
     """
-    parts = [pd.Series(a, dtype=object).reset_index(drop=True) for a in (first, second)]
-    known = parts[0].notna() & parts[1].notna()
-    cells = [
-        f"{level_text(a)}{CROSS}{level_text(b)}" if both_known else None
-        for a, b, both_known in zip(*parts, known, strict=True)
-    ]
+    (a, known_a), (b, known_b) = (_level_texts(side) for side in (first, second))
+    cells = np.where(known_a & known_b, a + CROSS + b, None)
     observations = Observations(
         values=values,
-        groups=np.asarray(cells, dtype=object),
+        groups=cells,
         area_share=area_share,
+        label=label,
         klass=klass,
         covariates=covariates,
+        site=site,
         clusters=clusters,
     )
     settings = Settings(
@@ -252,3 +292,88 @@ def intersections(
         crossed=True,
     )
     return disparity_of(observations, settings)
+
+
+def _level_texts(values: ArrayLike) -> tuple[np.ndarray[Any, Any], Bools]:
+    """(n,) levels as text, "" where unknown; and which are known."""
+    codes, unique = pd.factorize(pd.Series(values, dtype=object))
+    return np.array([*map(level_text, unique), ""], dtype=object)[codes], codes >= 0
+
+
+LARGEST_SHIFT = 1.0
+"""Of the logit of area, up to which a change of the state is looked for."""
+
+
+def mask_tipping(rows: AnalysisSet, settings: Settings, contrast: Contrast) -> float | None:
+    """By how much the group's masks would have to be drawn larger for the state to change.
+
+    The masks' areas enter the comparison as what is held equal, so masks that are drawn larger for
+    one group than for the other move the difference.  Heat stays as it is; estimate and error are
+    taken anew, the tails of the test stay.
+
+    rows : the usable ones
+    contrast : a level or pair of theirs, with its state
+    returns : the smallest shift of the logit of the group's areas (below 0: smaller masks), to
+        0.01; None where neither end of -1..1 changes the state, or the comparison has no sizes, or
+        was made in another way (inside clusters, on common support)
+    """
+    if contrast.margin_test is None or rows.size is None or contrast.group not in rows.levels:
+        return None
+    if takes_differences(rows, settings):
+        return None
+    level = rows.levels.index(contrast.group)
+    base = None if contrast.reference == "rest" else rows.levels.index(contrast.reference)
+
+    def room(shift: float) -> float:
+        moved = with_sizes_moved(rows, rows.codes == level, shift)
+        found = level_estimate(moved, level, base)
+        return -1.0 if found is None else _room(contrast, *found, settings.alpha)
+
+    unmoved = level_estimate(rows, level, base)
+    if unmoved is None or abs(unmoved[0] - contrast.estimate) > 1e-9 * max(contrast.se, 1e-300):
+        return None
+    here = _room(contrast, *unmoved, settings.alpha)
+    return 0.0 if here < 0 else _nearest_change(room, here)
+
+
+def _room(contrast: Contrast, estimate: float, se: float, alpha: float) -> float:
+    """How far a difference may still move before its state changes; below 0: it has changed."""
+    test = contrast.margin_test
+    assert isinstance(test, MarginTest)
+    moved = replace(test, estimate=estimate, se=se)
+    if contrast.state is CellState.WITHIN:
+        low, high = moved.whisker(alpha)
+        return min(low + test.margin, test.margin - high)
+    several = contrast.p_beyond_adjusted / contrast.p_beyond  # Holm's factor for this one
+    low, high = moved.whisker(alpha / 2 / max(several, 1.0))
+    return low - test.margin if test.estimate > 0 else -high - test.margin
+
+
+def _nearest_change(room: Callable[[float], float], here: float) -> float | None:
+    """The shift nearest to 0 at which ``room`` falls below 0, of either direction."""
+    found = []
+    for sign in (1.0, -1.0):
+        far = room(sign * LARGEST_SHIFT)
+        if far < 0:
+            found.append(sign * _crossing_point(room, sign, (0.0, here), (LARGEST_SHIFT, far)))
+    return min(found, key=abs, default=None)
+
+
+def _crossing_point(
+    room: Callable[[float], float], sign: float, low: tuple[float, float], high: tuple[float, float]
+) -> float:
+    """Where ``room`` crosses 0 between two shifts, to 0.01, on the side where it is below 0.
+
+    False position with halved weights (the Illinois rule): Dowell & Jarratt 1971, BIT 11:168.
+    """
+    (a, at_a), (b, at_b) = low, high
+    for _ in range(20):
+        if b - a <= 0.01:
+            break
+        middle = min(max(b - at_b * (b - a) / (at_b - at_a), a + 0.004), b - 0.004)
+        at = room(sign * middle)
+        if at < 0:
+            b, at_b, at_a = middle, at, at_a / 2
+        else:
+            a, at_a, at_b = middle, at, at_b / 2
+    return round(b, 3)

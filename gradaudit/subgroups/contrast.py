@@ -28,6 +28,7 @@ TEST_NAMES = {
     "permutation": "studentised permutation t",
     "sign flip": "studentised sign-flip t",
     "t": "t, HC2, Bell–McCaffrey df",
+    "site t": "t, CR2 at the site, Bell–McCaffrey df",
     "Fisher": "Fisher exact",
 }
 """A contrast's method as reports and cards call it."""
@@ -64,7 +65,7 @@ class Contrast:
         departure, nonlinear : joint tests without an estimate: is it more than a line?
         additivity : a cell of two attributes with its additive prediction
       Slopes and joint tests are about everybody: all count as the group, the reference has none.
-    method : "permutation", "sign flip", "t" or "Fisher"
+    method : "permutation", "sign flip", "t", "site t" or "Fisher"
     critical : the q of the interval estimate +- q SE
     p, p_adjusted : of a difference at all; ``shown``: p_adjusted <= alpha
     p_beyond, p_beyond_adjusted, p_within : of the margin tests, see ``stats.decision``
@@ -72,6 +73,8 @@ class Contrast:
     beyond_up_to, within_from : the same words at every other margin
     curve : (x, estimate, low, high) of the points of a curve, at mean covariates; the intervals
         are of each point alone
+    adjusted_predicted : estimate, low and high at equal explained class instead of equal label;
+        stands beside, and decides nothing
     margin_test : what decides the state once all planned comparisons are known
     entered : clusters of each side that the estimate rests on, where they are fewer than counted
     """
@@ -114,6 +117,7 @@ class Contrast:
     notes: tuple[str, ...] = ()
     entered: tuple[int, int] | None = None
     curve: tuple[tuple[float, float, float, float], ...] = ()
+    adjusted_predicted: tuple[float, float, float] = NO_MEAN
     margin_test: AgainstMargin | None = field(default=None, repr=False, compare=False)
 
     @classmethod
@@ -164,6 +168,16 @@ def guard(
         return Guarded(reason, False, False)
     analytic = smaller >= ANALYTIC_PATIENTS and off_mode >= ANALYTIC_OFF_MODE
     return Guarded("", smaller < PROVISIONAL, analytic)
+
+
+def apart_reason(names: Sequence[str], attribute: str, effective: float) -> str:
+    """Why a comparison at equal ``names`` cannot be made.
+
+    effective : patients of the smaller side that ``names`` leave free
+    """
+    spoken = " and ".join(name.replace("_", " ") for name in (*names, attribute))
+    few = f" ({effective:.1f} effective clusters on one side, {MIN_PATIENTS} are needed)"
+    return f"{spoken} cannot be told apart{few if effective else ''}"
 
 
 def judge(

@@ -20,13 +20,26 @@ from gradaudit.stats.family import Floats
 from gradaudit.stats.rare_outcomes import agresti_caffo
 from gradaudit.stats.tails import MOST_SKEWED, PermutedTails, SkewedT, Tails
 from gradaudit.subgroups.cluster_model import (
+    MIN_SITES,
+    TOO_FEW,
     ClusterModel,
-    Hypothesis,
-    ModelRows,
+    Layout,
     fit_model,
+    lay_out,
     reference_distribution,
+    sites_compared,
 )
-from gradaudit.subgroups.contrast import ANALYTIC_PATIENTS, JOINT, NO_LIMIT, TWO_SIDED, Contrast
+from gradaudit.subgroups.contrast import (
+    ANALYTIC_PATIENTS,
+    JOINT,
+    MIN_PATIENTS,
+    NO_LIMIT,
+    PROVISIONAL,
+    TWO_SIDED,
+    Contrast,
+    apart_reason,
+)
+from gradaudit.subgroups.model_rows import Hypothesis, ModelRows
 from gradaudit.subgroups.settings import Settings
 
 MAX_T_PATIENTS = 40
@@ -86,8 +99,27 @@ class Reference:
 def estimate_all(
     rows: ModelRows, hypotheses: Sequence[Hypothesis], settings: Settings
 ) -> list[Contrast]:
-    """Fit one model and test every hypothesis in it."""
-    model = fit_model(rows, hypotheses)
+    """Fit one model and test every hypothesis in it that the data can tell from what is held equal.
+
+    The others have no number, and the reason says what they cannot be told apart from.
+    """
+    layout = lay_out(rows)
+    if layout is not None and len(layout.rows.y) == len(rows.y) and layout.has_few_rows:
+        return [replace(h.contrast, reason=TOO_FEW, provisional=False) for h in hypotheses]
+    out = [with_standing(h, rows, layout, settings) for h in hypotheses]
+    open_ones = [i for i, contrast in enumerate(out) if not contrast.reason]
+    if layout is None or not open_ones:
+        return out
+    asked = [replace(hypotheses[i], contrast=out[i]) for i in open_ones]
+    for i, contrast in zip(open_ones, _estimated(rows, layout, asked, settings), strict=True):
+        out[i] = contrast
+    return out
+
+
+def _estimated(
+    rows: ModelRows, layout: Layout, hypotheses: Sequence[Hypothesis], settings: Settings
+) -> list[Contrast]:
+    model = fit_model(layout, hypotheses)
     if isinstance(model, str):
         return [replace(h.contrast, reason=model, provisional=False) for h in hypotheses]
     solid = [bool(np.all(model.has_error[a:b])) for a, b in model.spans]
@@ -96,7 +128,7 @@ def estimate_all(
         enough_df = bool(np.min(model.df[a:b]) >= ANALYTIC_PATIENTS / 2)
         even = bool(np.max(np.abs(model.skewness[a:b])) <= MOST_SKEWED)
         analytic = settings.analytic or (h.analytic and enough_df and even)
-        drawn.append(has_error and not analytic)
+        drawn.append(has_error and not analytic and not model.by_site[a])
     t, each = _draws(rows, model, hypotheses, drawn, settings)
     out = []
     for h, span, has_error, draws in zip(hypotheses, model.spans, solid, each, strict=True):
@@ -105,6 +137,85 @@ def estimate_all(
         else:
             out.append(_separated(h, model, settings))
     return _max_t(out, t, model, settings) if settings.correction == "max-t" and all(drawn) else out
+
+
+# ── what was held equal ───────────────────────────────────────────────────────────────────────────
+
+
+def with_standing(
+    hypothesis: Hypothesis, rows: ModelRows, layout: Layout | None, settings: Settings
+) -> Contrast:
+    """The contrast, with a reason where it cannot be told apart from what is held equal.
+
+    "At equal X" is said only where either side has ten patients' worth of rows that X leaves free
+    (twenty, or it is provisional).  The reason names each covariate without which there would be
+    so many; where none does alone, all of them.
+    """
+    contrast = hypothesis.contrast
+    if not rows.names or contrast.reason:
+        return contrast
+    effective = _effective(hypothesis, layout)
+    if effective < MIN_PATIENTS:
+        names = [name for name in rows.names if _is_free(hypothesis, rows, (name,))]
+        if names or _is_free(hypothesis, rows, rows.names):
+            reason = apart_reason(names or rows.names, settings.attribute, effective)
+            return replace(contrast, reason=reason, provisional=False)
+        if effective == 0:
+            return replace(contrast, reason="determined by the other columns of the model")
+    contrast = replace(contrast, provisional=contrast.provisional or effective < PROVISIONAL)
+    return _with_those_who_entered(contrast, hypothesis, rows, layout)
+
+
+def _effective(hypothesis: Hypothesis, layout: Layout | None) -> float:
+    """Effective patients of the smaller side: (sum |w|)^2 / sum w^2 over its row weights.
+
+    0 where the comparison is aliased, infinite where it has no sides (joint tests, additivity).  A
+    slope's sides are the rows of positive and of negative weight.  Source: Kish 1965.
+    """
+    if layout is None or not all(layout.is_estimable(row) for row in hypothesis.coefficients):
+        return 0.0
+    kind = hypothesis.contrast.kind
+    if kind in (*JOINT, "additivity") or layout.rows.flip:
+        return float("inf")
+    weights = layout.weights(hypothesis.coefficients[0])
+    sides = [weights > 0, weights < 0]
+    if hypothesis.sides is not None:
+        sides = [layout.moved(side) for side in hypothesis.sides]
+    return min(effective_number(weights[side]) for side in sides)
+
+
+def effective_number(weights: Floats) -> float:
+    """Patients of equal weight that would tell as much; 0 without weights."""
+    squares = float(weights @ weights)
+    return round(float(np.abs(weights).sum()) ** 2 / squares, 9) if squares > 0 else 0.0
+
+
+def _is_free(hypothesis: Hypothesis, rows: ModelRows, names: Sequence[str]) -> bool:
+    """Whether the comparison would have enough patients if these were not held equal."""
+    left = np.array([owner not in names for owner in rows.owners], dtype=bool)
+    for name in names:
+        rows = rows.without(name)
+    columns = np.atleast_2d(hypothesis.on_columns)
+    if len(left) == columns.shape[1]:
+        hypothesis = replace(hypothesis, on_columns=columns[:, left])
+        if len(columns) == 1:
+            hypothesis = replace(hypothesis, on_columns=columns[0, left])
+    return _effective(hypothesis, lay_out(rows)) >= MIN_PATIENTS
+
+
+def _with_those_who_entered(
+    contrast: Contrast, hypothesis: Hypothesis, rows: ModelRows, layout: Layout | None
+) -> Contrast:
+    """The contrast with the patients that a slope rests on, and the sites that it is about."""
+    if layout is None:
+        return contrast
+    n = len(layout.rows.y)
+    if contrast.entered is None and hypothesis.sides is None and n < len(rows.y):
+        contrast = replace(contrast, entered=(n, 0))
+    sites = sites_compared(layout, hypothesis)
+    if 0 < sites < MIN_SITES:
+        contrast = replace(contrast, notes=(*contrast.notes, f"in these hospitals ({sites})"))
+    return contrast
 
 
 def _draws(
@@ -152,6 +263,8 @@ def _tested(
         reference = Reference(draws, float(np.min(model.df[a:b])), method)
         return _joint(hypothesis.contrast, model, slice(a, b), reference)
     method = "t" if draws is None else "sign flip" if flip else "permutation"
+    if model.by_site[a]:
+        method = "site t"
     reference = Reference(draws, float(model.df[a]), method, float(model.skewness[a]))
     contrast = _single(hypothesis.contrast, model, a, reference, settings)
     if contrast.reason or hypothesis.sides is None:
@@ -201,7 +314,7 @@ def _with_effects(contrast: Contrast, model: ClusterModel, hypothesis: Hypothesi
 
 def _ratio_of_means(model: ClusterModel, on: Floats, q: float) -> tuple[float, float, float]:
     """Ratio of the adjusted means of the levels with positive and negative coefficients."""
-    sides = [model.fit.row_weights(np.maximum(sign * on, 0), model.center) for sign in (1, -1)]
+    sides = [model.layout.weights((np.maximum(sign * on, 0), model.center)) for sign in (1, -1)]
     weights = np.column_stack(sides)
     covariance = standard_errors.hc2(model.fit, model.residuals, weights)
     ratio: tuple[float, float, float] = effect_sizes.ratio_of_means(
@@ -270,7 +383,7 @@ def _max_t(
 
     reference : (B, m) of t*
     """
-    if settings.order is not None or model.fit.counts.min() < MAX_T_PATIENTS:
+    if settings.order is not None or model.level_counts.min() < MAX_T_PATIENTS:
         return contrasts
     singles = [i for i, (a, b) in enumerate(model.spans) if b - a == 1]
     rows = [model.spans[i][0] for i in singles]

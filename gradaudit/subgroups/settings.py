@@ -17,6 +17,7 @@ class Settings:
     crossed : levels are cells of two attributes, and their additivity is tested as well
     rest_of_two : "rest" stays the reference where two levels are left, so that what is compared
         does not depend on which levels have usable images
+    attribute, site_name : what reasons call the groups and the sites
     Errors: ``InputError`` for a value out of range.
     """
 
@@ -37,6 +38,8 @@ class Settings:
     crossed: bool = False
     pairwise: bool = False
     rest_of_two: bool = False
+    attribute: str = "the groups"
+    site_name: str = "site"
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 0.5:

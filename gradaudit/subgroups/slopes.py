@@ -20,13 +20,11 @@ from gradaudit.stats.family import Floats, Ints
 from gradaudit.stats.rare_outcomes import share_bounds
 from gradaudit.stats.tails import ManyTails
 from gradaudit.subgroups.cluster_model import (
+    TOO_FEW,
     ClusterModel,
-    Hypothesis,
-    ModelLevels,
-    ModelRows,
-    Patients,
     draws_needed,
     fit_model,
+    lay_out,
     permuted_coefficients,
 )
 from gradaudit.subgroups.contrast import (
@@ -38,7 +36,8 @@ from gradaudit.subgroups.contrast import (
     Kind,
     guard,
 )
-from gradaudit.subgroups.contrast_tests import estimate_all
+from gradaudit.subgroups.contrast_tests import estimate_all, with_standing
+from gradaudit.subgroups.model_rows import Hypothesis, ModelLevels, ModelRows, Patients
 from gradaudit.subgroups.settings import Settings
 
 ONE_VALUE = "the attribute has one value from its 10th to its 90th percentile"
@@ -149,7 +148,12 @@ def curve(patients: Patients, settings: Settings) -> Contrast:
     basis, at_points = spline_at(patients.x, points)
     rows = ModelRows.without_levels(patients, np.column_stack([basis, patients.z]))
     hypotheses = _curve_hypotheses(shell, at_points, patients.z.mean(axis=0), analytic)
-    model = fit_model(rows, hypotheses)
+    layout = lay_out(rows)
+    line = Hypothesis(shell, np.zeros(1), np.eye(1, rows.columns.shape[1])[0], None, analytic)
+    shell = with_standing(line, rows, layout, settings)
+    if layout is None or shell.reason:
+        return replace(shell, reason=shell.reason or TOO_FEW, provisional=False)
+    model = fit_model(layout, hypotheses)
     if isinstance(model, str):
         return replace(shell, reason=model, provisional=False)
     fitted = _Curve(model, points, at_points, _pairs_of(len(points)))
@@ -224,7 +228,7 @@ class _Curve:
     def weights(self) -> Floats:
         """(n, k) row weights of the coefficients."""
         rows = self.model.on[: self.width]
-        return np.column_stack([self.model.fit.row_weights(*row) for row in rows])
+        return np.column_stack([self.model.layout.weights(row) for row in rows])
 
     @cached_property
     def estimates(self) -> Floats:

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 
 from gradaudit.stats import effect_sizes, linear_model
-from gradaudit.stats.family import Floats
+from gradaudit.stats.family import Floats, Ints
 from gradaudit.subgroups.analysis_set import AnalysisSet
 from gradaudit.subgroups.between_clusters import comparisons_of, pairs_of
-from gradaudit.subgroups.cluster_model import Hypothesis, ModelRows, collapse
 from gradaudit.subgroups.contrast import NO_MEAN, Bools, Contrast, Kind, guard
 from gradaudit.subgroups.contrast_tests import estimate_all
+from gradaudit.subgroups.model_rows import Hypothesis, ModelRows, collapse
 from gradaudit.subgroups.settings import Settings
 from gradaudit.subgroups.slopes import ONE_VALUE, percentile_names
 
@@ -39,8 +39,11 @@ class _Difference:
 def within_contrasts(rows: AnalysisSet, settings: Settings) -> list[Contrast]:
     """Each comparison as one difference per patient.
 
-    It is adjusted for the same difference of every covariate column.
+    It is adjusted for the same difference of every covariate column; what has too many levels for
+    columns is held equal by taking differences among images of one level.
     """
+    if rows.matched is not None:
+        rows = replace(rows, blocks=rows.matched)
     compared: list[tuple[int, int | None]] = []
     if not settings.continuous:
         compared = comparisons_of(rows.codes, rows.levels, settings)
@@ -120,7 +123,7 @@ def _slope_weights(rows: AnalysisSet, reach: float) -> Floats:
 def _one_sample(rows: AnalysisSet, difference: _Difference, settings: Settings) -> Contrast:
     """Mean of the patients' differences, tested by flipping the signs of its residuals."""
     used = _block_sums(rows, np.abs(difference.weights)) > 0
-    y, z = _patient_differences(rows, difference.weights, used)
+    y, z, clusters = _patient_differences(rows, difference.weights, used)
     n = len(y)
     reason, provisional, analytic = guard(effect_sizes.mode_share(y), n, n)
     shell = replace(
@@ -132,25 +135,31 @@ def _one_sample(rows: AnalysisSet, difference: _Difference, settings: Settings) 
     if reason:
         return shell
     everyone = np.zeros(n, dtype=np.int64)
-    model_rows = ModelRows(y, strata=everyone, codes=everyone, columns=z, flip=True)
+    sites = None if rows.sites is None else rows.sites[clusters]
+    model_rows = ModelRows(
+        y, strata=everyone, codes=everyone, columns=z, flip=True, owners=rows.owners, sites=sites
+    )
     hypothesis = Hypothesis(shell, np.ones(1), np.zeros(z.shape[1]), None, analytic)
     return estimate_all(model_rows, [hypothesis], settings)[0]
 
 
-def _patient_differences(rows: AnalysisSet, weights: Floats, used: Bools) -> tuple[Floats, Floats]:
+def _patient_differences(
+    rows: AnalysisSet, weights: Floats, used: Bools
+) -> tuple[Floats, Floats, Ints]:
     """Differences of the outcome, (P,), and of covariates, (P, k): means over a patient's blocks.
 
+    The third array (P,) says which clusters these are.
     used : which blocks say something; covariates that differ by rounding alone do not differ
     """
     columns = [_block_sums(rows, weights * column) for column in (rows.y, *rows.z.T)]
     sums = np.column_stack(columns)[used]
     owner = np.empty(len(used), dtype=np.int64)
     owner[rows.blocks] = rows.clusters
-    clusters = pd.factorize(owner[used])[0]
+    clusters, which = pd.factorize(owner[used])
     if len(clusters):
         sums = linear_model.cluster_means(sums, clusters, int(clusters.max()) + 1)
     noise = 1e-12 * np.abs(rows.z).max(axis=0, initial=1e-300)
-    return sums[:, 0], np.where(np.abs(sums[:, 1:]) < noise, 0.0, sums[:, 1:])
+    return sums[:, 0], np.where(np.abs(sums[:, 1:]) < noise, 0.0, sums[:, 1:]), which
 
 
 def _counted(rows: AnalysisSet, difference: _Difference, used: Bools, alpha: float) -> Contrast:

@@ -391,6 +391,7 @@ FAULTS: dict[str, Fault] = {
     "unbuilt_attribute": Fault(cells("subgroup.sex", "f", "m"), (), "subgroup.ita", {"subgroups": {"ita": {}}}, says="ita"),
     "plan_region": Fault(cells("region.lesion", "m0.png"), (), "region.lession", {"regions": {"lession": {"role": "attend"}}}, says="'lesion'"),
     "plan_covariate": Fault(cells("site", "x"), (), "", {"analysis": {"covariates": ["sight"]}}, says="'sight'"),
+    "plan_site": Fault(cells("hospital", "x"), (), "", {"analysis": {"site": "hospitl"}}, says="did you mean 'hospital'"),
     "plan_pairs": Fault(cells("pair", "x"), (), "", {"analysis": {"pairs": "pear"}}, says="did you mean 'pair'"),
     "plan_confirmatory": Fault(cells("region.lesion", "m0.png"), (), "", {"analysis": {"regions": ["leson"]}}, says="did you mean 'lesion'"),
     "plan_positive_class": Fault(cells("label", "benign", "malignant"), (), "", {"analysis": {"positive_class": "malign"}}, says="'malignant'"),

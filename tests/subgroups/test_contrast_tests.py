@@ -135,8 +135,9 @@ def test_ties_stay_ties_after_adjustment(seed):
     found = disparity(value, group, area_share=area, klass=klass, permutations=99)
     observations = Observations(values=value, groups=group, area_share=area, klass=klass)
     rows = usable_rows(observations, Settings())
-    x = np.column_stack([np.eye(3)[rows.codes], rows.z])
-    adjusted = value - rows.z @ OLS(value, x).fit().params[3:]
+    beside = np.column_stack([klass, rows.z])  # the class is centered within, and is no column
+    x = np.column_stack([np.eye(3)[rows.codes], beside])
+    adjusted = value - beside @ OLS(value, x).fit().params[3:]
     assert np.ptp(adjusted[same]) < 1e-12
     for c in found.contrasts:
         own = group == c.group

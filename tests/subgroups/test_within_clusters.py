@@ -73,17 +73,18 @@ def test_an_undefined_value_takes_its_pair_along_and_leaves_the_others():
 
 def test_differences_inside_patients_are_adjusted_by_differences_of_the_covariates():
     d = worlds.body_sites(40)(np.random.default_rng(33))
+    d["large"] = (d["log_area"] > d["log_area"].median()) / 1.0
     found = disparity(
         d["value"],
         d["group"],
         clusters=d["cluster"],
-        covariates=d[["log_area"]],
+        covariates=d[["large"]],
         within=True,
         permutations=99,
     ).contrasts[0]
     sides = d.assign(own=d["group"].astype(str) == found.group).groupby(["cluster", "own"])
-    means = sides[["value", "log_area"]].mean().unstack().dropna()
-    difference, area = (means[name][True] - means[name][False] for name in ("value", "log_area"))
+    means = sides[["value", "large"]].mean().unstack().dropna()
+    difference, area = (means[name][True] - means[name][False] for name in ("value", "large"))
     fit = OLS(difference, np.column_stack([np.ones(len(area)), area])).fit(cov_type="HC2")
     assert (found.estimate, found.se) == pytest.approx(
         (fit.params["const"], fit.bse["const"]), rel=1e-9

@@ -1,0 +1,237 @@
+"""How many more patients settle what is open: through the audit's own decision, three truths, nothing withheld given away."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import gradaudit as ga
+from gradaudit.errors import InputError, RunError
+from gradaudit.plan import Plan, build_plan
+from gradaudit.result import build_result
+from gradaudit.runs.folder import read_run
+from gradaudit.series.power_words import power_sentence
+from tests.series.open_runs import a_plan, a_run
+from tests.small_audits import store_run
+
+TRUTHS = ["as seen", "none", "far end"]
+
+
+def an_open_run(gap=0.02, seed=0, **changes):
+    return a_run({"dark": 30, "light": 120}, {"dark": gap}, seed=seed, **changes)
+
+
+def of_heat(frame):
+    return frame[frame["outcome"] == "heat_share"]
+
+
+def chance(frame, truth, factor=1, what="within"):
+    row = frame[(frame["truth"] == truth) & (frame["factor"] == factor)]
+    return row[f"probability_{what}"].item()
+
+
+# ── what it answers ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_three_truths_for_every_factor_and_more_patients_help():
+    frame = of_heat(ga.power(an_open_run(), plan=a_plan(), factors=(1, 8), replicates=60))
+    assert frame["truth"].tolist() == TRUTHS * 2
+    assert frame["patients"].tolist() == [30] * 3 + [240] * 3
+    assert chance(frame, "none", 8) > 0.95
+    assert chance(frame, "none", 8) > chance(frame, "none", 1) > chance(frame, "as seen", 1)
+    assert chance(frame, "far end", 8) < 0.1
+    assert (frame["replicates"] == 60).all()
+
+
+def test_the_same_seed_gives_the_same_table_and_another_one_another():
+    tables = [ga.power(an_open_run(), plan=a_plan(), factors=(1,), replicates=20, seed=s) for s in (3, 3, 4)]  # fmt: skip
+    pd.testing.assert_frame_equal(tables[0], tables[1])
+    assert not tables[0].equals(tables[2])
+
+
+def pilot_as_truth(meas, plan, difference, draws, seed):
+    """Share of within and of beyond among audits of patients drawn from the run, values shifted: written without the package's drawing."""
+    rng, share = np.random.default_rng(seed), meas.table["heat_share"].to_numpy()
+    level = meas.images["subgroup.tone"].to_numpy()
+    seen = share[level == "dark"].mean() - share[level == "light"].mean()
+    words = []
+    for i in range(draws):
+        rows = np.concatenate([rng.choice(np.flatnonzero(level == k), (level == k).sum()) for k in ("dark", "light")])  # fmt: skip
+        values = share[rows] + (difference - seen) * (level[rows] == "dark")
+        found = ga.disparity(
+            values, level[rows], reference="light", margin=plan.criteria.margin, permutations=999, seed=i, family=2, omnibus=False,
+        )  # fmt: skip
+        words.append(found.contrasts[0].state)
+    return words.count("within") / draws, words.count("beyond") / draws
+
+
+def test_with_the_pilot_as_truth_it_says_what_happens():
+    """The bound of the page is a mean error of 3 points and a mean absolute one of 5 over many pilots; here one pilot with the error of its draws."""
+    meas, plan = an_open_run(), a_plan()
+    frame = of_heat(ga.power(meas, plan=plan, factors=(1,), replicates=300))
+    for truth in ("as seen", "none"):
+        difference = frame.loc[frame["truth"] == truth, "difference"].item()
+        within, beyond = pilot_as_truth(meas, plan, difference, 200, 1)
+        assert chance(frame, truth) == pytest.approx(within, abs=0.12)
+        assert chance(frame, truth, what="beyond") == pytest.approx(beyond, abs=0.06)
+
+
+def test_a_trend_has_its_own_rows():
+    levels = {"I": 30, "II": 60, "III": 30}
+    meas = a_run(levels, {"II": 0.01, "III": 0.02}, seed=2, spread=0.12)
+    frame = ga.power(meas, plan=a_plan(levels=levels), factors=(1, 8), replicates=40)
+    own = frame[(frame["comparison"] == "trend") & (frame["outcome"] == "heat_share")]
+    assert own["truth"].tolist() == TRUTHS * 2
+    assert chance(own, "none", 8) > 0.9
+    assert set(own["patients"]) == {30, 240}
+
+
+def test_rates_are_moved_by_flipping_and_not_by_shifting():
+    """Undefined heat: with no difference at all a large study is within, as seen (far beyond a margin of 15 points) it is not."""
+    meas = an_open_run(gap=0, undefined=0.15, seed=5)
+    dark = np.flatnonzero(meas.images["subgroup.tone"] == "dark")[::4]
+    meas.table.loc[dark, ["heat_share", "status", "reason"]] = [np.nan, "no_positive_evidence", "zero_heat"]  # fmt: skip
+    plan = a_plan(criteria={"margin": 0.05, "undefined_margin": 0.15}, privacy={"min_cell": 1})
+    frame = ga.power(meas, plan=plan, factors=(1, 8), replicates=30)
+    own = frame[frame["outcome"] == "undefined"]
+    assert own["truth"].tolist() == [*TRUTHS, *TRUTHS]
+    assert chance(own, "none", 8) > 0.8
+    assert chance(own, "as seen", 8) == 0.0
+    assert chance(own, "far end", 8, "beyond") > 0.9
+
+
+# ── words ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_sentence_of_a_cell_has_three_chances():
+    rows = pd.DataFrame({"truth": TRUTHS, "difference": [0.03, 0, 0.08], "probability_within": [0.46, 0.85, 0], "probability_beyond": [0, 0, 0.0]})  # fmt: skip
+    assert power_sentence(rows) == (
+        "If the true difference is what this run saw (3 points): 46 %. If there is none: 85 %. "
+        "If it lies at the far end of the thick whisker: 0 %."
+    )
+
+
+def test_every_open_cell_has_its_words_and_none_has_one_number_alone():
+    frame = ga.power(an_open_run(), plan=a_plan(), factors=(1, 2), replicates=20)
+    sentences = frame.attrs["sentences"]
+    assert set(sentences) == set(frame["cell"])
+    heat = next(text for cell, text in sentences.items() if "ruler" in cell)
+    for line in heat.splitlines():
+        assert line.count(" %") >= 3, line
+
+
+# ── under attack ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_pilot_that_saw_no_difference_says_the_same_twice():
+    half = 0.22 * np.random.default_rng(1).standard_normal(15)
+    dark, light = np.r_[half, -half], np.tile(np.r_[half, -half], 4)
+    meas = a_run({"dark": 30, "light": 120}, values=0.3 + np.r_[dark, light])
+    frame = of_heat(ga.power(meas, plan=a_plan(), factors=(1, 4), replicates=40))
+    assert chance(frame, "as seen", 1) == pytest.approx(chance(frame, "none", 1), abs=0.03)
+    assert np.isfinite(frame["probability_within"]).all()
+
+
+def test_a_pilot_beyond_the_margin_but_open_is_never_promised_within():
+    meas = an_open_run(gap=0.075, seed=4)
+    frame = of_heat(ga.power(meas, plan=a_plan(), factors=(1, 8), replicates=40))
+    seen = frame.loc[frame["truth"] == "as seen", "difference"]
+    assert (seen.abs() > 0.05).all()
+    assert chance(frame, "as seen", 8) == 0.0
+    assert chance(frame, "as seen", 8, "beyond") > chance(frame, "as seen", 1, "beyond")
+
+
+def withheld_run(small):
+    return a_run({"dark": small, "light": 120, "mid": 40}, {"mid": 0.02}, seed=3)
+
+
+def test_a_withheld_group_has_no_numbers_and_its_size_cannot_be_solved():
+    """Levels of 6 and of 10 patients at min_cell 11: what is said does not depend on the size, but through chance."""
+    shown = {}
+    for small in (6, 10):
+        frame = of_heat(ga.power(withheld_run(small), plan=a_plan(), factors=(1, 2), replicates=20))
+        own = frame[frame["group"] == "dark"]
+        assert len(own) == 3  # against the rest, and two pairs: one row each, with a reason
+        assert own[["factor", "patients", "difference", "probability_within"]].isna().all(axis=None)
+        assert frame["patients"].isna().all()
+        assert len(frame) > len(own)  # the others are drawn again all the same
+        text = json.dumps([frame.attrs["sentences"], frame["reason"].tolist()])
+        assert f"({small})" not in text
+        assert f"{small} patients" not in text
+        shown[small] = frame[["cell", "factor", "patients", "truth", "reason"]]
+    pd.testing.assert_frame_equal(shown[6], shown[10])
+
+
+def test_a_withheld_level_does_not_set_the_size_of_the_larger_study():
+    """Eight times the smallest *shown* level (40): not 8 x 6 = 48, nor 8 x 10 where ten are withheld."""
+    for small in (6, 10):
+        frame = of_heat(ga.power(withheld_run(small), plan=a_plan(), factors=(1, 8), replicates=40))
+        own = frame[(frame["group"] == "mid") & (frame["comparison"] == "level")]
+        assert chance(own, "none", 1) < 0.9
+        assert chance(own, "none", 8) == 1.0
+
+
+def test_settling_sentences_are_silent_where_counts_are_withheld():
+    from tests.compared_groups import audited
+
+    open_cells = [c for c in audited(an_open_run(), a_plan()).cells if c.state == "open"]
+    assert any("about" in c.settle for c in open_cells)
+    hidden = audited(withheld_run(6), a_plan()).cells
+    assert any(c.state == "open" for c in hidden)
+    assert {c.settle for c in hidden} == {""}
+
+
+@pytest.mark.parametrize("factors", [(0,), (-1, 2), (), (float("nan"),), (0.5,), (float("inf"),)])
+def test_factors_out_of_range_are_refused(factors):
+    with pytest.raises(InputError, match="multiples of the smallest group"):
+        ga.power(an_open_run(), plan=a_plan(), factors=factors)
+
+
+def test_a_run_without_criteria_has_nothing_that_is_open():
+    plan = Plan(regions={"ruler": {"role": "avoid"}})
+    with pytest.raises(InputError, match=r"No criteria are declared.*\[criteria\] margin"):
+        ga.power(an_open_run(), plan=plan)
+
+
+def test_a_run_that_is_settled_everywhere_says_so():
+    frame = ga.power(a_run({"dark": 60, "light": 120}, spread=0.02), plan=a_plan())
+    assert frame.empty
+    assert "every planned cell is settled" in frame.attrs["note"]
+
+
+def test_a_curve_says_why_it_is_not_drawn_again():
+    meas = an_open_run()
+    age = np.random.default_rng(0).normal(50, 10, len(meas.images))
+    meas.images["subgroup.tone"] = [f"{a:.1f}" for a in age]
+    frame = of_heat(ga.power(meas, plan=a_plan(0.01), factors=(1,), replicates=10))
+    assert frame["comparison"].tolist() == ["curve"]
+    assert "not done for curves" in frame["reason"].item()
+
+
+def test_what_is_no_run_is_refused():
+    with pytest.raises(InputError, match="got str without any"):
+        ga.power("runs/skin")
+    with pytest.raises(RunError, match="record no plan"):
+        ga.power(an_open_run())
+    with pytest.raises(InputError, match="a run has its own"):
+        ga.power(an_open_run(), plan=a_plan(), margin=0.1)
+    with pytest.raises(InputError, match="seed is 0 or more; got -1"):
+        ga.power(an_open_run(), plan=a_plan(), seed=-1)
+    with pytest.raises(InputError, match="At least 10 replicates"):
+        ga.power(an_open_run(), plan=a_plan(), replicates=1)
+
+
+def test_it_takes_the_plan_that_the_run_recorded():
+    meas = an_open_run()
+    meas.run["plan"] = a_plan().model_dump(mode="json")
+    frame = ga.power(meas, factors=(1,), replicates=10)
+    assert frame.equals(
+        ga.power(meas, plan=build_plan(meas.run["plan"]), factors=(1,), replicates=10)
+    )
+
+
+def test_a_result_and_its_measurements_say_the_same(tmp_path):
+    meas = read_run(store_run(an_open_run(), a_plan(), tmp_path / "run")).measurements()
+    settings = {"factors": (1,), "replicates": 10}
+    assert ga.power(build_result(meas), **settings).equals(ga.power(meas, **settings))
