@@ -137,7 +137,8 @@ def analysis_of(cohorts: Sequence[Cohort], suppression: Suppression, plan: Plan)
 
 
 def _in_words_of(unit: Noun, cell: PlannedCell) -> PlannedCell:
-    return cell.model_copy(update={"reason": unit.said_in(cell.reason)})
+    told = {name: unit.said_in(getattr(cell, name)) for name in ("reason", "settle")}
+    return cell.model_copy(update=told)
 
 
 def _study(

@@ -124,6 +124,12 @@ TERMS: dict[str, Term] = {
         "statistic.spline_basis",
         "statistic.hc2",
     ),
+    "Predicted": _term(
+        "difference at equal region size and predicted class instead of the label: it stands beside and never decides"
+    ),
+    "Mask tipping": _term(
+        "how much larger (below 0: smaller) the group's masks would have to be drawn for the state to change; – where no such change does"
+    ),
     "p": _term(
         "how often so large a difference would be seen if there were none", "statistic.p_value"
     ),

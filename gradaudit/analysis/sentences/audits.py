@@ -259,7 +259,8 @@ def reason_of_cell(cell: PlannedCell, finding: Finding | None = None, unit: Noun
     """Why a planned cell does not let the audit be called met."""
     where = outcome(cell.outcome).place_words(cell.region)
     why = _why(cell, finding)
-    return f"{capital(cell_words(cell))}{where}: {unit.said_in(why)}."
+    settle = f" {cell.settle}" if cell.settle else ""
+    return f"{capital(cell_words(cell))}{where}: {unit.said_in(why)}.{unit.said_in(settle)}"
 
 
 def cell_words(cell: PlannedCell) -> str:

@@ -336,7 +336,11 @@ def _adjusted_figure(f: Finding, alpha: float) -> str:
         return ""
     judged = f.state is not CellState.NOT_JUDGED
     found = Interval(estimate=f.adjusted.estimate) if judged else f.adjusted
-    return f"At equal {together(f.adjusted_for)}: {_with_interval(f, found, alpha)}."
+    beside = ""
+    if f.adjusted_predicted.estimate is not None:
+        other = difference_words(f, f.adjusted_predicted.estimate)
+        beside = f" (at equal predicted class instead: {other})"
+    return f"At equal {together(f.adjusted_for)}: {_with_interval(f, found, alpha)}{beside}."
 
 
 def _provisional(f: Finding, unit: Noun) -> str:

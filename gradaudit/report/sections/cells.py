@@ -114,7 +114,9 @@ def _state(cell: PlannedCell) -> Cell:
     icon = "not_shown" if cell.state is CellState.NOT_JUDGED else cell.state.value
     few = "provisional: few on one side" if cell.provisional else ""
     why = "" if few and cell.reason.startswith("provisional") else reason_words(cell.reason)
-    return Cell(STATE_WORDS[cell.state], sub="\n".join(filter(None, (few, why))), icon=icon)
+    return Cell(
+        STATE_WORDS[cell.state], sub="\n".join(filter(None, (few, why, cell.settle))), icon=icon
+    )
 
 
 def _difference(cell: PlannedCell) -> Cell:

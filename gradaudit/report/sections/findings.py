@@ -4,6 +4,7 @@ findings beside the decisive ones.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -213,12 +214,14 @@ def _pair(limits: Limits) -> tuple[float, float] | None:
 
 
 def _contrast_table(document: ResultDocument, title: str, findings: Sequence[Finding]) -> Table:
+    beside = any(f.adjusted_predicted.estimate is not None for f in findings)
     heads = columns(
         "Comparison",
         "State",
         ("Mean", "compared with"),
         ("Raw", "difference"),
         ("Adjusted", "difference"),
+        *((("Predicted", "at equal prediction"),) if beside else ()),
         ("p", "adjusted below"),
         ("p beyond", "adjusted below"),
         ("p within", ""),
@@ -235,13 +238,16 @@ def _contrast_table(document: ResultDocument, title: str, findings: Sequence[Fin
     )
     terms = "; ".join(f"{label}: {text}" for label, text in told if text)
     note = f"{unit}, below each its {level_words(document)} interval. {terms}. Below each p: after adjustment for the number of comparisons."
-    return Table(title, heads, tuple(_contrast_row(document, f) for f in findings), note)
+    return Table(
+        title, heads, tuple(_contrast_row(document, f, beside=beside) for f in findings), note
+    )
 
 
-def _contrast_row(document: ResultDocument, f: Finding) -> Row:
+def _contrast_row(document: ResultDocument, f: Finding, *, beside: bool) -> Row:
+    """One comparison; ``beside``: the table has a column at equal predicted class."""
     place: Any = {"anchor": anchor_id(f.anchor), "group": plain(f.attribute)}
     if f.suppressed:
-        return row(comparison(f), _state_word(f), *(WITHHELD,) * 8, muted=True, **place)
+        return row(comparison(f), _state_word(f), *(WITHHELD,) * (8 + beside), muted=True, **place)
     link = link_of_test(document, f.test.name) if f.test.p is not None else ""
     beyond = Cell(p_value(f.test.p_beyond), sub=p_value(f.test.p_beyond_adjusted))
     within = Cell(p_value(f.test.p_within))
@@ -253,7 +259,8 @@ def _contrast_row(document: ResultDocument, f: Finding) -> Row:
         else ""
     )
     n = Cell(WITHHELD) if f.n_withheld else Cell(of_clusters(f.n_images, f.n_clusters), sub=against)
-    differences = (_difference_cell(f, f.raw), _difference_cell(f, f.adjusted))
+    found = (f.raw, f.adjusted, *((f.adjusted_predicted,) if beside else ()))
+    differences = tuple(_difference_cell(f, one) for one in found)
     return row(
         comparison(f), _state_word(f), _mean_cell(f), *differences, *tests, detectable, n, **place
     )
@@ -281,6 +288,7 @@ def _more_on(document: ResultDocument, findings: Sequence[Finding]) -> Block:
         ("df", ""),
         ("Beyond up to", ""),
         ("Within from", ""),
+        ("Mask tipping", "% of area"),
         "Adjusted for",
     )
     rows = tuple(_more_row(document, f) for f in findings)
@@ -303,6 +311,13 @@ def _margin(f: Finding, margin: float | None) -> str:
     return points(margin, signed=False) if _is_share(f) else decimal(margin)
 
 
+def _tipping(f: Finding) -> str:
+    """By how much larger the group's masks would have to be drawn for the word to change."""
+    if f.mask_tipping is None:
+        return MISSING
+    return share_percent(math.expm1(f.mask_tipping), 0, signed=True)
+
+
 def _more_row(document: ResultDocument, f: Finding) -> Row:
     link = link_of_test(document, f.test.name)
     ratio = f.effect.ratio
@@ -315,6 +330,7 @@ def _more_row(document: ResultDocument, f: Finding) -> Row:
         decimal(f.test.df, 1),
         _margin(f, f.beyond_up_to),
         _margin(f, f.within_from),
+        _tipping(f),
         listed(f.adjusted_for) or MISSING,
     )
     shown = (WITHHELD,) * len(cells) if f.suppressed else cells
