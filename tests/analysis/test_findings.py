@@ -582,7 +582,7 @@ def test_the_worst_comes_first(planted_audit):
     verdict = planted_audit.verdict
     assert "ruler" in verdict.sentences[0]
     assert "beyond the declared margin" in verdict.sentences[0]
-    assert verdict.headline.startswith("the share of heat on ruler is ")
+    assert verdict.headline.startswith("the share of the model's heat on the ruler is ")
 
 
 # ── a plan is held against what was measured ────────────────────────────────────────────────────────────────────────

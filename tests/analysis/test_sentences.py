@@ -562,6 +562,17 @@ def test_what_is_held_equal_is_named_and_nothing_else():
     assert "equal" not in sentence(_example(BEYOND, adjusted=Interval()))
 
 
+def test_the_figure_at_equal_prediction_stands_beside_and_decides_nothing():
+    f = _example(BEYOND, adjusted_predicted=Interval(estimate=0.0312, low=0.0, high=0.06))
+    assert sentence(f).endswith(
+        "At equal region size: +17 points (at equal predicted class instead: +3.1 points)."
+    )
+    plain = f.model_copy(update={"adjusted_predicted": Interval()})
+    assert sentence(plain).endswith("At equal region size: +17 points.")
+    reversed_ = f.model_copy(update={"adjusted_predicted": Interval(estimate=-0.2)})
+    assert "Worse off: skin tone V–VI" in sentence(reversed_)
+
+
 @pytest.mark.parametrize(("low", "high", "said"), [
     (0.0, 0.09, "changes by +4.0 points (95 % interval 0.0 to +9.0)"), (0.001, 0.09, "rises by 4.0 points (95 % interval 0.1 to 9.0)"),
     (-0.09, -0.001, "falls by 4.0 points (95 % interval 0.1 to 9.0)"), (-0.09, 0.0, "changes by −4.0 points (95 % interval −9.0 to 0.0)"),
@@ -884,6 +895,10 @@ def test_reasons_are_those_of_the_cells_in_the_way_the_worst_first():
     cells.append(_cell(WITHIN, group="held", settled=False))
     said = reasons_of_cells(cells, [])
     assert [re.match(r"Skin tone (\w+) ", line)[1] for line in said] == ["beyond", "open", "held"]
+    told = _cell(OPEN, settle="If there is none, about 300 clusters in the group settle it.")
+    assert reason_of_cell(told, None, PATIENTS).endswith(
+        "(10 points are allowed). If there is none, about 300 patients in the group settle it."
+    )
     found = _example(BEYOND, anchor="a1")
     (line,) = reasons_of_cells([_cell(BEYOND, finding="a1")], [found])
     assert "+12 points even at the cautious end" in line
