@@ -65,7 +65,7 @@ class Noun:
     def said_in(self, text: str) -> str:
         """A text of the package about clusters, in this word: "fewer than 10 patients"."""
         own = {"cluster": self.one, "clusters": self.many}
-        return re.sub(r"(?<![\w.–-])clusters?(?![\w.–=-])", lambda word: own[word[0]], text)
+        return re.sub(r"(?<![\w.–-])clusters?(?!\.?\w|[–=-])", lambda word: own[word[0]], text)
 
 
 CLUSTERS = Noun("cluster", "clusters")
