@@ -194,4 +194,4 @@ def test_what_is_counted_has_the_reader_s_word_in_one_and_in_many():
     assert words.Noun.of("patient").counted(1) == "1 patient"
     assert words.Noun.of("patient").counted(1200) == f"1{words.NARROW_SPACE}200 patients"
     said = words.Noun.of("person/people").said_in("fewer than 10 clusters; one cluster, cluster-wise, n_clusters, clusters.")  # fmt: skip
-    assert said == "fewer than 10 people; one person, cluster-wise, n_clusters, clusters."
+    assert said == "fewer than 10 people; one person, cluster-wise, n_clusters, people."
