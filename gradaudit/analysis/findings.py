@@ -28,7 +28,7 @@ from gradaudit.analysis.planned_cells import (
     settling,
 )
 from gradaudit.analysis.questions import QUESTIONS
-from gradaudit.analysis.sentences import sentence
+from gradaudit.analysis.sentences.comparisons import in_words, sentence
 from gradaudit.analysis.study import Bools, Draft, Study
 from gradaudit.cohort.attributes import Attribute, attributes_of
 from gradaudit.cohort.bare_table import measurements_of
@@ -37,6 +37,7 @@ from gradaudit.cohort.population import Cohort, take_cohorts
 from gradaudit.disclosure.decision import Suppression, decide
 from gradaudit.disclosure.small_cells import is_small
 from gradaudit.manifest.unmeasured import refuse_unmeasured
+from gradaudit.number_text import Noun
 from gradaudit.performance.table import refuse_foreign_labels
 from gradaudit.plan import Plan
 from gradaudit.records import (
@@ -130,8 +131,14 @@ def analysis_of(cohorts: Sequence[Cohort], suppression: Suppression, plan: Plan)
     drafts = _with_differences(_with_anchors(drafts), withheld, len(keys), plan.analysis.alpha)
     drafts, cells = _with_states(drafts, keys, studies[0], withheld)
     found = [_finding(d, withheld.of_draft(d)) for d in with_folds(drafts)]
-    told = [f.model_copy(update={"sentence": sentence(f, plan.analysis.alpha)}) for f in found]
-    return Analysis(tuple(told), cells)
+    unit = Noun.of(plan.analysis.cluster_name)
+    told = [in_words(f, plan.analysis.alpha, unit) for f in found]
+    return Analysis(tuple(told), tuple(_in_words_of(unit, cell) for cell in cells))
+
+
+def _in_words_of(unit: Noun, cell: PlannedCell) -> PlannedCell:
+    told = {name: unit.said_in(getattr(cell, name)) for name in ("reason", "settle")}
+    return cell.model_copy(update=told)
 
 
 def _study(
