@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from gradaudit.analysis.planned_cells import HEAT
+from gradaudit.analysis.planned.cells import HEAT
 from gradaudit.analysis.study import Floats
 from gradaudit.cohort.attributes import Attribute
 from gradaudit.number_text import plain_number

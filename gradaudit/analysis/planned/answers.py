@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gradaudit.analysis.planned_cells import HEAT, Answer, CellKey, key_of
+from gradaudit.analysis.planned.cells import HEAT, Answer, CellKey, key_of
 from gradaudit.analysis.study import Bools, Draft, Floats, Study
 from gradaudit.cohort.attributes import Attribute
 from gradaudit.cohort.coverage import Sides, could_be_seen, coverage, known_share, sides_of
