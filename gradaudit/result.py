@@ -22,7 +22,7 @@ from gradaudit.errors import PlanError, RunError
 from gradaudit.number_text import Noun
 from gradaudit.performance.table import refuse_foreign_labels
 from gradaudit.plan import Plan, build_plan
-from gradaudit.records import Finding, Measurements
+from gradaudit.records import Finding
 from gradaudit.report import write_report
 from gradaudit.report.render import render_fragment, render_html, to_json
 from gradaudit.result_schema import (
@@ -35,6 +35,7 @@ from gradaudit.result_schema import (
     RunRecord,
     Tables,
 )
+from gradaudit.runs.measurements import Measurements
 from gradaudit.runs.record import RunFile, digest_of
 
 

@@ -31,11 +31,9 @@ from gradaudit.manifest.unmeasured import refuse_unmeasured
 from gradaudit.number_text import Noun
 from gradaudit.performance.table import refuse_foreign_labels
 from gradaudit.plan import Plan
-from gradaudit.records import (
-    Finding,
-    Measurements,
-)
+from gradaudit.records import Finding
 from gradaudit.result_schema import PlannedCell
+from gradaudit.runs.measurements import Measurements
 from gradaudit.stats import multiplicity
 from gradaudit.subgroups.contrast import (
     Contrast,

@@ -15,7 +15,8 @@ from gradaudit.cohort.attributes import Attribute
 from gradaudit.cohort.population import take_cohort
 from gradaudit.errors import InputError, PlanError
 from gradaudit.plan import build_plan
-from gradaudit.records import CellState, Measurements
+from gradaudit.records import CellState
+from gradaudit.runs.measurements import Measurements
 from tests.small_audits import store_run, without_clusters
 
 BANNED = re.compile(r"\b(un)?bias(ed)?\b|\bfair(ness)?\b|\bdebiased\b|\bcompliant\b", re.IGNORECASE)

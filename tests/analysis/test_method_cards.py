@@ -9,7 +9,7 @@ import result_documents as documents
 from banned_words import BANNED, NAMES
 from html_pages import Page
 
-from gradaudit.analysis import findings
+from gradaudit.analysis import finding_records
 from gradaudit.analysis.method_cards import function_name, method_cards
 from gradaudit.records import STATE_WORDS
 from gradaudit.report.blocks import Details, Drawing, Table
@@ -69,7 +69,7 @@ def tables(blocks):
 def test_every_test_that_a_finding_can_name_is_the_label_of_one_card():
     names = {
         *TEST_NAMES.values(),
-        *re.findall(r'"([^"]*Wald[^"]*)"', inspect.getsource(findings)),
+        *re.findall(r'"([^"]*Wald[^"]*)"', inspect.getsource(finding_records)),
     }
     assert len(names) >= 6
     labels = [card["label"] for card in CARDS["statistic"]]

@@ -10,8 +10,9 @@ from worlds2 import draw
 
 from gradaudit.analysis.verdict import audit_state
 from gradaudit.plan import build_plan
-from gradaudit.records import CellState, Measurements
+from gradaudit.records import CellState
 from gradaudit.result_schema import PlannedCell
+from gradaudit.runs.measurements import Measurements
 
 METRICS = ("mass_lift", "relevance_rank_accuracy", "pointing_game", "auc")
 TONE = {"tone": {"order": ["I-II", "III-IV", "V-VI"]}}

@@ -21,7 +21,7 @@ from gradaudit.analysis.descriptives import describe
 from gradaudit.analysis.findings import analyze
 from gradaudit.analysis.verdict import audit_verdict
 from gradaudit.plan import Plan
-from gradaudit.records import ALL, CellState, Measurements
+from gradaudit.records import ALL, CellState
 from gradaudit.report.blocks import Drawing, Facts, Table, anchor_id
 from gradaudit.report.figures.canvas import short
 from gradaudit.report.figures.forest import forest_plot
@@ -36,6 +36,7 @@ from gradaudit.report.render import (
 from gradaudit.report.sections.overview import SECTIONS
 from gradaudit.report.wording import comparison
 from gradaudit.result_schema import AUDIT_STATE_MEANINGS, FlowRow, HeatRow, PerformanceRow, Tables
+from gradaudit.runs.measurements import Measurements
 from gradaudit.subgroups.comparison import disparity
 from gradaudit.subgroups.slopes import percentile_names
 
