@@ -8,7 +8,7 @@ import pytest
 from compared_groups import a_plan, audited, measured
 from worlds2 import draw
 
-from gradaudit.analysis.verdict import audit_state
+from gradaudit.analysis.verdict import audit_state, audit_verdict
 from gradaudit.plan import build_plan
 from gradaudit.records import CellState
 from gradaudit.result_schema import PlannedCell
@@ -106,6 +106,11 @@ def test_every_combination_of_four_cells_has_the_state_that_the_rules_give():
         if found != expected:
             wrong.append((combination, found, expected))
     assert not wrong, f"{len(wrong)} of {len(CONDITIONS) ** 4}, first: {wrong[0]}"
+
+
+def test_a_criterion_that_nothing_can_be_held_to_is_not_met():
+    assert audit_verdict([], [], a_plan()).state == "insufficient"
+    assert audit_verdict([], [], a_plan(criteria=None)).state == "none_declared"
 
 
 def test_no_cell_at_all_is_not_met():
