@@ -36,7 +36,12 @@ from gradaudit.subgroups.contrast import (
     Kind,
     guard,
 )
-from gradaudit.subgroups.contrast_tests import estimate_all, with_standing
+from gradaudit.subgroups.contrast_tests import (
+    estimate_all,
+    rows_for,
+    with_standing,
+    with_weights_said,
+)
 from gradaudit.subgroups.model_rows import Hypothesis, ModelLevels, ModelRows, Patients
 from gradaudit.subgroups.settings import Settings
 
@@ -148,9 +153,12 @@ def curve(patients: Patients, settings: Settings) -> Contrast:
     basis, at_points = spline_at(patients.x, points)
     rows = ModelRows.without_levels(patients, np.column_stack([basis, patients.z]))
     hypotheses = _curve_hypotheses(shell, at_points, patients.z.mean(axis=0), analytic)
-    layout = lay_out(rows)
     line = Hypothesis(shell, np.zeros(1), np.eye(1, rows.columns.shape[1])[0], None, analytic)
+    rows = rows_for(line, rows, lay_out(rows))
+    layout = lay_out(rows)
     shell = with_standing(line, rows, layout, settings)
+    if patients.weights is not None:
+        shell = with_weights_said(shell, rows)
     if layout is None or shell.reason:
         return replace(shell, reason=shell.reason or TOO_FEW, provisional=False)
     model = fit_model(layout, hypotheses)
