@@ -69,6 +69,8 @@ def variance_components(
     if spare < 1 or spread <= 1e-9 * len(values):
         return 0.0, 0.0
     inside = float(np.sum((values - means[clusters]) ** 2)) / spare
+    if inside <= 1e-20 * float(np.max(values**2)):  # rounding
+        inside = 0.0
     centers = np.bincount(groups, weights=sizes * means) / np.where(present, images, 1.0)
     between = float(np.sum(sizes * (means - centers[groups]) ** 2))
     return max(0.0, (between - (count - int(present.sum())) * inside) / spread), inside
@@ -111,13 +113,8 @@ def p_of_sizes(sizes: Ints, means: Floats, codes: Ints) -> float:
     logs = np.log(sizes)
     x, y = (v - cluster_means(v, codes, len(counts))[codes] for v in (logs, means))
     scale = float(np.sqrt((x @ x) * (y @ y)))
-    least = (
-        1e-20
-        * len(sizes)
-        * float(np.max(logs**2, initial=0.0))
-        * float(np.max(means**2, initial=0.0))
-    )
-    if df < 1 or scale <= max(np.sqrt(least), 1e-300):
+    largest = float(np.max(np.abs(logs), initial=0.0) * np.max(np.abs(means), initial=0.0))
+    if df < 1 or scale <= max(1e-10 * largest * len(sizes), 1e-300):  # rounding
         return 1.0
     r = min(abs(float(x @ y)) / scale, 1.0)
     t = r * np.sqrt(df / max(1 - r**2, 1e-300))

@@ -124,7 +124,7 @@ def _fixed_order(rows: ModelRows) -> Ints:
     """
     if len(rows.y) > PERMUTED_PATIENTS:
         return np.empty(0, dtype=np.int64)
-    keys = (*rows.ties, rows.y, rows.codes)
+    keys = (*rows.sorted_by, rows.codes)
     if rows.held is not None:
         keys = (*keys, rows.held.absorbed)
     return np.lexsort(keys)
@@ -414,7 +414,7 @@ def _sampled(model: ClusterModel, seed: int) -> Ints:
     rows, fit = model.layout.rows, model.fit
     counts = np.bincount(rows.strata)
     rng = np.random.default_rng((seed, len(rows.y)))
-    order = np.lexsort((*rows.ties, model.y, rows.strata))
+    order = np.lexsort((*rows.sorted_by, rows.strata))
     if model.layout.stratified and len(rows.y) < _SMALL_STRATA * len(fit.counts):
         taken = _sampled_strata(counts[rows.strata], fit, rng)
         return order[np.isin(fit.codes[order], taken)]

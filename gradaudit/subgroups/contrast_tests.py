@@ -39,12 +39,10 @@ from gradaudit.subgroups.contrast import (
     Contrast,
     apart_reason,
 )
-from gradaudit.subgroups.model_rows import ONCE, Hypothesis, ModelRows
+from gradaudit.subgroups.model_rows import Hypothesis, ModelRows, with_weights_said
 from gradaudit.subgroups.settings import Settings
 
 MAX_T_PATIENTS = 40
-WEIGHTED = "patients are weighted by the precision of their means, 1/(τ² + σ²/n) for n images"
-UNWEIGHTED = f"weights by precision would rest on too few patients: {ONCE}"
 
 
 @dataclass(frozen=True)
@@ -114,6 +112,9 @@ def estimate_all(
     unweighted = replace(rows, weights=None)
     if settings.correction == "max-t" and any(r is not rows for r in own):
         own = [unweighted] * len(own)
+    # either model takes as many permutations as one of all would
+    planned = max(settings.family or 0, sum(len(h.coefficients) == 1 for h in hypotheses))
+    settings = replace(settings, family=planned)
     out = [h.contrast for h in hypotheses]
     for model_rows, places in (
         (rows, [i for i, r in enumerate(own) if r is rows]),
@@ -138,14 +139,6 @@ def rows_for(hypothesis: Hypothesis, rows: ModelRows, layout: Layout | None) -> 
     if not hypothesis.once and _effective(hypothesis, layout) >= PROVISIONAL:
         return rows
     return replace(rows, weights=None)
-
-
-def with_weights_said(contrast: Contrast, rows: ModelRows) -> Contrast:
-    """A contrast for which weights were asked, with how its patients are weighted."""
-    if contrast.reason:
-        return contrast
-    said = UNWEIGHTED if rows.weights is None else WEIGHTED
-    return replace(contrast, notes=(*contrast.notes, said))
 
 
 def _all_of_one_model(

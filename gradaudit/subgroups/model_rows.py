@@ -22,6 +22,8 @@ from gradaudit.subgroups.settings import Settings
 RELATED = 0.10
 """p of the number of images with the outcome, at which no weights depend on that number."""
 ONCE = "each patient counts once"
+WEIGHTED = "patients are weighted by the precision of their means, 1/(τ² + σ²/n) for n images"
+UNWEIGHTED = f"weights by precision would rest on too few patients: {ONCE}"
 
 
 @dataclass(frozen=True)
@@ -295,10 +297,14 @@ class ModelRows:
         return replace(self, columns=columns, owners=owners, held=held)
 
     @property
-    def ties(self) -> tuple[Floats, ...]:
-        """What rows of one value and level are ordered by."""
-        columns = tuple(self.columns.T)
-        return columns if self.weights is None else (self.weights, *columns)
+    def sorted_by(self) -> tuple[Floats, ...]:
+        """What rows of one level are ordered by, the first key last.
+
+        Weights go before values: means that differ by rounding alone may not change places where
+        their weights differ.
+        """
+        keys = (*self.columns.T, self.y)
+        return keys if self.weights is None else (*keys, self.weights)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -331,3 +337,11 @@ class Hypothesis:
         """(on levels, on columns) of each of its rows."""
         levels, columns = np.atleast_2d(self.on_levels), np.atleast_2d(self.on_columns)
         return list(zip(levels, columns, strict=True))
+
+
+def with_weights_said(contrast: Contrast, rows: ModelRows) -> Contrast:
+    """A contrast for which weights were asked, with how its patients are weighted."""
+    if contrast.reason:
+        return contrast
+    said = UNWEIGHTED if rows.weights is None else WEIGHTED
+    return replace(contrast, notes=(*contrast.notes, said))

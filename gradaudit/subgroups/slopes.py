@@ -36,13 +36,14 @@ from gradaudit.subgroups.contrast import (
     Kind,
     guard,
 )
-from gradaudit.subgroups.contrast_tests import (
-    estimate_all,
-    rows_for,
-    with_standing,
+from gradaudit.subgroups.contrast_tests import estimate_all, rows_for, with_standing
+from gradaudit.subgroups.model_rows import (
+    Hypothesis,
+    ModelLevels,
+    ModelRows,
+    Patients,
     with_weights_said,
 )
-from gradaudit.subgroups.model_rows import Hypothesis, ModelLevels, ModelRows, Patients
 from gradaudit.subgroups.settings import Settings
 
 ONE_VALUE = "the attribute has one value from its 10th to its 90th percentile"
