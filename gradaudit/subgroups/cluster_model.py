@@ -106,12 +106,12 @@ def lay_out(rows: ModelRows) -> Layout | None:
         rows, places = rows.keep(order), places[order]
     elif len(places) == given:
         places = order
-    counts = np.bincount(rows.codes, minlength=width)
-    if rows.held is None or (not rows.held.absorbs and counts.all()):
+    every_level = np.bincount(rows.codes, minlength=width).all()
+    if rows.held is None or (not rows.held.absorbs and every_level):
         fit = linear_model.design(rows.codes, rows.columns, width, rows.weights)
         return Layout(rows, places, fit, rows.columns, width, stratified=False)
     codes = np.unique(rows.held.absorbed, return_inverse=True)[1]
-    levels = np.asarray(rows.codes[:, None] == np.arange(1, width), dtype=np.float64)
+    levels = rows.codes[:, None] == np.arange(1, width)
     columns = np.asfortranarray(np.hstack([rows.columns, levels]))
     fit = linear_model.design(codes, columns, weights=rows.weights)
     return Layout(rows, places, fit, columns, width, stratified=True)

@@ -22,6 +22,7 @@ from gradaudit.stats.tails import ManyTails
 from gradaudit.subgroups.cluster_model import (
     TOO_FEW,
     ClusterModel,
+    Layout,
     draws_needed,
     fit_model,
     lay_out,
@@ -154,12 +155,7 @@ def curve(patients: Patients, settings: Settings) -> Contrast:
     basis, at_points = spline_at(patients.x, points)
     rows = ModelRows.without_levels(patients, np.column_stack([basis, patients.z]))
     hypotheses = _curve_hypotheses(shell, at_points, patients.z.mean(axis=0), analytic)
-    line = Hypothesis(shell, np.zeros(1), np.eye(1, rows.columns.shape[1])[0], None, analytic)
-    rows = rows_for(line, rows, lay_out(rows))
-    layout = lay_out(rows)
-    shell = with_standing(line, rows, layout, settings)
-    if patients.weights is not None:
-        shell = with_weights_said(shell, rows)
+    shell, layout = _standing_of_line(shell, rows, analytic, settings)
     if layout is None or shell.reason:
         return replace(shell, reason=shell.reason or TOO_FEW, provisional=False)
     model = fit_model(layout, hypotheses)
@@ -170,6 +166,19 @@ def curve(patients: Patients, settings: Settings) -> Contrast:
         return replace(shell, reason="no value differs from the curve", provisional=False)
     many = _curve_tails(fitted, settings, may_be_analytic=analytic)
     return _largest(shell, names, fitted, many, settings)
+
+
+def _standing_of_line(
+    shell: Contrast, rows: ModelRows, analytic: bool, settings: Settings
+) -> tuple[Contrast, Layout | None]:
+    """Whether a line, the first column, can be told apart; and the rows laid out for it."""
+    line = Hypothesis(shell, np.zeros(1), np.eye(1, rows.columns.shape[1])[0], None, analytic)
+    layout = lay_out(rows)
+    used = rows_for(line, rows, layout)
+    if used is not rows:
+        layout = lay_out(used)
+    shell = with_standing(line, used, layout, settings)
+    return (shell if rows.weights is None else with_weights_said(shell, used)), layout
 
 
 def curve_points(x: Floats) -> tuple[Floats, list[str]]:
