@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 import warnings
@@ -24,13 +25,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
 import numpy as np
 import torch
+from compared_groups import audited as with_verdict
 from PIL import Image
 from torch import nn
 
 import gradaudit as ga
-from gradaudit.analysis.verdict import audit_verdict
 from gradaudit.demos.dermoscopy import (
     NETWORK_SIDE,
     SHORTCUT_GROUP,
@@ -135,7 +138,7 @@ def audited(
     rows = []
     for size in sizes:
         part = first_patients(whole, size)
-        findings = ga.analyze(part, plan)
+        findings, _, verdict = with_verdict(part, plan)
         ruler = [
             f
             for f in findings
@@ -145,7 +148,7 @@ def audited(
         gap = ruler[0].adjusted if ruler else None
         row: dict[str, Any] = {
             "size": size,
-            "state": audit_verdict(findings, plan).state,
+            "state": verdict.state,
             "n_images": len(part.images),
         }
         row |= {"gap": gap.estimate, "low": gap.low, "high": gap.high} if gap else {}

@@ -26,17 +26,18 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
 
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
+import verdict_worlds  # noqa: E402
 import worlds  # noqa: E402
 from scipy import stats as scipy_stats  # noqa: E402
 from scipy.special import expit  # noqa: E402
 
 import gradaudit as ga  # noqa: E402
 from gradaudit.performance.table import performance_table  # noqa: E402
-from gradaudit.records import DIFFERENCE, Verdict  # noqa: E402
+from gradaudit.records import DIFFERENCE, CellState  # noqa: E402
 from gradaudit.stats import multiplicity  # noqa: E402
 from gradaudit.subgroups.comparison import intersections  # noqa: E402
 
@@ -44,7 +45,7 @@ STORE = ROOT / "reports" / "validity.json"
 PLANTED = ROOT / "reports" / "planted.json"
 SPLINE = ROOT / "reports" / "spline_fit.json"
 TYPE_ONE, COVERAGE = (0.035, 0.065), (0.935, 0.965)
-CALLED_SAME = (Verdict.EQUIVALENT, Verdict.WITHIN_MARGIN)
+CALLED_SAME = (CellState.WITHIN,)
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def simulate(
     seed: int,
     **settings: object,
 ) -> pd.DataFrame:
-    """One row per replicate and contrast: p, estimate (signed as group 1 minus group 0), interval, verdict, notes."""
+    """One row per replicate and contrast: p, estimate (signed as group 1 minus group 0), interval, state, notes."""
     out = []
     for r in range(replicates):
         d = draw(np.random.default_rng((seed, r)))
@@ -120,7 +121,7 @@ def simulate(
                     "low": low,
                     "high": high,
                     "ratio": c.ratio,
-                    "verdict": c.verdict,
+                    "state": c.state,
                     "notes": len(c.notes),
                     "provisional": c.provisional,
                 }
@@ -129,7 +130,7 @@ def simulate(
 
 
 def rejected(p: Iterable[float], alpha: float = 0.05) -> float:
-    """Share of assessed replicates with p <= alpha (withheld verdicts do not count)."""
+    """Share of assessed replicates with p <= alpha (what is not assessed does not count)."""
     known = np.asarray(list(p), dtype=float)
     known = known[np.isfinite(known)]
     return float(np.mean(known <= alpha)) if len(known) else float("nan")
@@ -165,11 +166,11 @@ def world(name: str, replicates: int, permutations: int, seed: int) -> list[Row]
     found = simulate(partial(worlds.draw, name), replicates, seed, permutations=permutations)
     withheld, section = float(found["p"].isna().mean()), "worlds"
     if name == "V14":
-        return [Row(name, "verdict withheld", withheld, 0.99, None, replicates, section)]
+        return [Row(name, "not assessed", withheld, 0.99, None, replicates, section)]
     if worlds.WORLDS[name].null:
         rows = null_rows(name, found, replicates, section)
         return (
-            [*rows, Row(name, "verdict withheld", withheld, 0.05, 0.20, replicates, section)]
+            [*rows, Row(name, "not assessed", withheld, 0.05, 0.20, replicates, section)]
             if name == "V09"
             else rows
         )
@@ -285,18 +286,18 @@ def family_of_66(replicates: int, permutations: int, seed: int) -> list[Row]:
     ]
 
 
-@check("false equivalence")
-def false_equivalence(replicates: int, permutations: int, seed: int) -> list[Row]:
-    """A true difference of exactly the margin: how often is it called equivalent?"""
+@check("false within")
+def false_within(replicates: int, permutations: int, seed: int) -> list[Row]:
+    """A true difference of exactly the margin: how often is it called within the margin?"""
     out = []
     for n1, n0 in ((50, 50), (100, 100), (20, 300), (200, 200)):
         found = simulate(
             worlds.shifted(n1, n0, 0.05), replicates, seed, permutations=permutations, margin=0.05
         )
-        rate = float(found["verdict"].isin(CALLED_SAME).mean())
+        rate = float(found["state"].isin(CALLED_SAME).mean())
         out.append(
             Row(
-                "false equivalence",
+                "false within",
                 f"{n1} against {n0} patients, true difference at the margin",
                 rate,
                 None,
@@ -308,18 +309,18 @@ def false_equivalence(replicates: int, permutations: int, seed: int) -> list[Row
     return out
 
 
-@check("true equivalence")
-def true_equivalence(replicates: int, permutations: int, seed: int) -> list[Row]:
-    """An equal group (SD .15, margin .05): how often is it called equivalent?  Bounds: what the design found, +- 5 points."""
+@check("true within")
+def true_within(replicates: int, permutations: int, seed: int) -> list[Row]:
+    """An equal group (SD .15, margin .05): how often is it called within the margin?  Bounds: what the design found, +- 5 points."""
     out = []
     for n, rate in ((50, 0.15), (100, 0.67), (200, 0.92)):  # against 300
         found = simulate(
             worlds.shifted(n, 300, 0.0), replicates, seed, permutations=permutations, margin=0.05
         )
-        same = float(found["verdict"].isin(CALLED_SAME).mean())
+        same = float(found["state"].isin(CALLED_SAME).mean())
         out.append(
             Row(
-                "true equivalence",
+                "true within",
                 f"{n} against 300 patients",
                 same,
                 rate - 0.05,
@@ -329,50 +330,6 @@ def true_equivalence(replicates: int, permutations: int, seed: int) -> list[Row]
             )
         )
     return out
-
-
-@check("equivalence in a family")
-def equivalence_family(replicates: int, permutations: int, seed: int) -> list[Row]:
-    """Six outcomes, each with a true difference at the margin: Holm keeps any false equivalence, and "all within", at 5 %."""
-    any_, all_ = [], []
-    for r in range(replicates):
-        rng = np.random.default_rng((seed, r))
-        p = []
-        for _ in range(6):
-            d = worlds.shifted(150, 150, 0.05)(rng)
-            p.append(
-                through_the_door(d, permutations=permutations, margin=0.05, seed=r // 100, family=6)
-                .contrasts[0]
-                .p_equivalence
-            )
-        any_.append(np.min(multiplicity.holm(p)) <= 0.05)
-        equal = [
-            through_the_door(worlds.shifted(400, 400, 0.0)(rng), margin=0.05, analytic=True)
-            .contrasts[0]
-            .p_equivalence
-            for _ in range(3)
-        ]
-        all_.append(max(p[0], *equal) <= 0.05)
-    return [
-        Row(
-            "equivalence in a family",
-            "any of six false equivalences after Holm",
-            float(np.mean(any_)),
-            None,
-            0.05,
-            replicates,
-            "new",
-        ),
-        Row(
-            "equivalence in a family",
-            "“all within the margin”, one of four at it",
-            float(np.mean(all_)),
-            None,
-            0.05,
-            replicates,
-            "new",
-        ),
-    ]
 
 
 # ── what the design had not simulated ───────────────────────────────────────────────────────────────────────────────
@@ -761,6 +718,18 @@ def teeth(replicates: int, permutations: int, seed: int) -> list[Row]:
     ]
 
 
+# ── what an audit says of many comparisons ──────────────────────────────────────────────────────────────────────────
+
+
+def of_the_verdict(name: str, replicates: int, permutations: int, seed: int) -> list[Row]:
+    figures = verdict_worlds.CHECKS[name](replicates, permutations, seed)
+    return [Row(name, *figure, replicates, "verdict") for figure in figures]
+
+
+for _name in verdict_worlds.CHECKS:
+    CHECKS[_name] = partial(of_the_verdict, _name)
+
+
 # ── running and reporting ───────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -814,14 +783,14 @@ SECTIONS = {
         "V01–V14 hold no disparity; V15 and V16 do.",
     ),
     "families": (
-        "Ordered and continuous attributes, families, equivalence",
+        "Ordered and continuous attributes, families, within the margin",
         "Five ordered groups (300, 120, 60, 25, 12 patients) whose size and class drift, with 10 % zeros; a family of 66 contrasts\n"
         "with one group of 12; a true difference that equals the margin.",
     ),
     "new": (
         "Parts of the protocol beside the two-group comparison",
         "Departure from trend, non-linearity, restriction to common region sizes, pairs, attributes that vary within patients,\n"
-        "ratios, absent regions, intersections, image rows, max-T, equivalence in a family.",
+        "ratios, absent regions, intersections, image rows, max-T.",
     ),
     "performance": (
         "Performance of the classifier by group",
@@ -830,6 +799,11 @@ SECTIONS = {
         + "; P7: 80 against 160, three classes, figures are means over them.\n"
         "p: of clusters' means; AUC, calibration slope and means over classes by clusters' pseudo-values.\n"
         "Intervals: recovered from those of the two groups (MOVER).",
+    ),
+    "verdict": (
+        "The verdict over many comparisons",
+        "Worlds of `tests/worlds2.py`: families of 1, 4, 10 and 40 planned cells, what is held equal, curves, whole audits.\n"
+        "Families of 40 cells, curves and whole audits take a part of the replicates (a tenth, a quarter, a twentieth).",
     ),
     "teeth": (
         "Methods that fail",

@@ -162,9 +162,21 @@ class AnalysisPlan(Section):
         description="column of a unit above the clusters (hospital): everything is compared within it",
     )
     pairs: str | None = None
+    cluster_name: str = Field(
+        default="cluster",
+        description="what a cluster is, in the reader's own word: patient; or with its plural: person/people",
+    )
     positive_class: str | None = Field(
         default=None, description="class whose sensitivity, specificity and AUC are reported"
     )
+
+    @field_validator("cluster_name")
+    @classmethod
+    def _is_a_word(cls, value: str) -> str:
+        parts = [part.strip() for part in value.split("/")]
+        if len(parts) > 2 or not all(re.fullmatch(r"[^\W\d_][\w '-]{0,39}", p) for p in parts):
+            raise ValueError('a word such as "patient", or a word with its plural: "person/people"')
+        return value
 
 
 class PrivacyPlan(Section):

@@ -16,9 +16,11 @@ from gradaudit.analysis.questions import QUESTIONS
 from gradaudit.analysis.study import NOBODY, Bools, Draft, Floats, Study
 from gradaudit.cohort.attributes import Attribute
 from gradaudit.disclosure.small_cells import is_small
+from gradaudit.number_text import points, share_digits
+from gradaudit.outcomes import region_words
 from gradaudit.records import CellState, Finding
 from gradaudit.subgroups.comparison import Disparity
-from gradaudit.subgroups.levels import sort_levels
+from gradaudit.subgroups.levels import level_text, sort_levels
 
 NOT_EVERYWHERE_Q = 0.10
 """Benjamini-Hochberg level at which a stratum's difference is said to lie beyond the margin."""
@@ -67,7 +69,10 @@ def _within_strata(
     name, strata = by
     values = study.heat_share(region)
     seen = np.isfinite(values) & a.known
-    levels = sort_levels(list({str(s) for s in strata[seen] if s is not None}))
+    codes, named = pd.factorize(strata)
+    names = [level_text(level) for level in named]
+    present = np.unique(codes[seen & (codes >= 0)])
+    levels = sort_levels([names[k] for k in present])
     small = _has_small_cell(study, a, strata, seen)
     if len(levels) < 2 or len(levels) * max(len(a.levels), 1) > _MOST_CELLS:
         return
@@ -87,7 +92,7 @@ def _within_strata(
         small_table=small,
     )
     for level in levels:
-        inside = np.where(np.array([str(s) == level for s in strata]), values, np.nan)
+        inside = np.where(codes == names.index(level), values, np.nan)
         found = _beyond_somewhere(study, a, inside, region, place.margin)
         for c in found.contrasts:
             if c.kind in ("level", "curve") and not c.reason:
@@ -144,8 +149,8 @@ def second_sentence(findings: Sequence[Finding]) -> str:
     named = []
     for f in found[:_MOST_NAMED]:
         who = f"{f.attribute.replace('_', ' ')} {f.group}"
-        points = f"{100 * (_difference(f) or 0.0):+.0f}".replace("-", "−")
-        named.append(f"{who} {points} points on {f.region}")
+        size = _difference(f) or 0.0
+        named.append(f"{who} {points(size, share_digits(size))} points on {region_words(f.region)}")
     more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
     classes = all(f.stratum.startswith(_CLASS) for f in found)
     where = "in every class" if classes else "everywhere"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -37,16 +38,23 @@ class Attribute:
     within: bool | None
     levels: tuple[str, ...] = ()
 
-    @property
+    @cached_property
+    def codes(self) -> Array:
+        """(n,) place of each image's level among ``levels``; -1 where it is unknown."""
+        return pd.Index(self.levels, dtype=object).get_indexer(pd.Index(self.values, dtype=object))
+
+    @cached_property
     def known(self) -> Array:
         """(n,) whose level is known."""
         if self.kind == "continuous":
             return np.asarray(np.isfinite(self.values.astype(float)))
-        return np.asarray([value is not None for value in self.values], dtype=bool)
+        return np.asarray(self.codes >= 0)
 
     def members(self, level: str) -> Array:
         """(n,) whose level it is; of "rest", nobody."""
-        return np.asarray(self.values == level, dtype=bool)
+        if level not in self.levels:
+            return np.zeros(len(self.values), dtype=bool)
+        return np.asarray(self.codes == self.levels.index(level))
 
 
 def attributes_of(

@@ -36,10 +36,8 @@ def sides_of(a: Attribute, kind: str, group: str, reference: str) -> Sides:
         own = a.members(group)
         other = a.known & ~own if reference == "rest" else a.members(reference)
         return Sides(own, other, (own, other))
-    if kind == "trend":
-        place = np.array([a.levels.index(v) if v is not None else np.nan for v in a.values])
-    else:
-        place = np.where(a.known, a.values.astype(float), np.nan)
+    where = a.codes if kind == "trend" else a.values.astype(float)
+    place = np.where(a.known, where, np.nan)
     return _halves(place, 3 if kind == "curve" else 1)
 
 
@@ -80,9 +78,11 @@ def seen_share(cluster: Array, members: Array, population: Array, seen: Array) -
     return float(np.mean(found[patients] / images[patients]))
 
 
-def coverage(cohort: Cohort, sides: Sides, region: str, seen: Array) -> float | None:
-    """The smallest share of a side's (or part's) patients that was seen."""
-    population = could_be_seen(cohort, region)
+def coverage(cohort: Cohort, sides: Sides, population: Array, seen: Array) -> float | None:
+    """The smallest share of a side's (or part's) patients that was seen.
+
+    population : (n,) images that could be seen, see ``could_be_seen``      seen : (n,)
+    """
     shares = [seen_share(cohort.cluster, part, population, seen) for part in sides.parts]
     known = [share for share in shares if share is not None]
     return min(known) if known else None

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from gradaudit.analysis.findings import analysis_of, refuse_unmeasured_names
-from gradaudit.analysis.planned_cells import HEAT
+from gradaudit.analysis.planned.cells import HEAT
 from gradaudit.analysis.study import Floats, Study
 from gradaudit.cohort.attributes import Attribute, attributes_of
 from gradaudit.cohort.heat_distributions import heat_rows_of

@@ -15,6 +15,14 @@ STATISTICS.register(
 )(special.stdtr)
 
 STATISTICS.register(
+    name="site_t",
+    label="t, CR2 at the site, Bell–McCaffrey df",
+    summary="The test where patients belong to sites, five of which at least hold both groups.",
+    formula="p = 2·P(T_df ≥ |estimate/SE|),  SE of CR2 with sites as clusters",
+    source="Bell & McCaffrey 2002; Pustejovsky & Tipton 2018, J. Bus. Econ. Stat. 36:672 (scipy.special.stdtr)",
+)(special.stdtr)
+
+STATISTICS.register(
     name="wald_f",
     label="Wald F",
     summary="Several differences tested together, where every side is large.",

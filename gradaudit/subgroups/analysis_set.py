@@ -163,7 +163,11 @@ def _covariates(observations: Observations, usable: Bools) -> dict[str, pd.Serie
         given |= {str(name): column for name, column in observations.covariates.items()}
     kept = {}
     for name, column in given.items():
-        kept[name] = pd.Series(column).reset_index(drop=True)[usable].reset_index(drop=True)
+        kept[name] = (
+            pd.Series(column, dtype=_plain(column))
+            .reset_index(drop=True)[usable]
+            .reset_index(drop=True)
+        )
     return kept
 
 
@@ -207,6 +211,11 @@ def _complete(observations: Observations, codes: Ints) -> tuple[Bools, dict[str,
     return usable, excluded
 
 
+def _plain(column: ArrayLike | pd.Series) -> str | None:
+    """The type of a column as it is: text is not turned into Arrow's for one look at it."""
+    return "object" if getattr(column, "dtype", None) == np.dtype(object) else None
+
+
 def cluster_codes(ids: ArrayLike) -> Ints:
     """0..P-1 by first appearance; a missing id is a cluster of its own."""
     codes, unique = pd.factorize(pd.Series(ids))
@@ -222,7 +231,7 @@ def _levels(groups: ArrayLike, settings: Settings) -> tuple[Ints, Floats, tuple[
         x = pd.to_numeric(pd.Series(groups), errors="coerce").to_numpy(dtype=np.float64)
         return np.where(np.isfinite(x), 0, -1), np.where(np.isfinite(x), x, 0.0), ("",)
     # a Series keeps NaN beside text; an array would make it the text "nan"
-    raw, unique = pd.factorize(pd.Series(groups))
+    raw, unique = pd.factorize(pd.Series(groups, dtype=_plain(groups)))
     names = [level_text(u) for u in unique]
     levels = settings.order or tuple(sort_levels(names))
     foreign = sorted(set(names) - set(levels))

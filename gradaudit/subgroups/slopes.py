@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from scipy import special
 
-from gradaudit.number_text import significant
+from gradaudit.number_text import plain_number, significant
 from gradaudit.stats import linear_model, standard_errors, tails
 from gradaudit.stats.decision import LargestDifference, detectable_difference
 from gradaudit.stats.family import Floats, Ints
@@ -189,7 +189,7 @@ def curve_points(x: Floats) -> tuple[Floats, list[str]]:
     names = []
     for point, percent in zip(points, CURVE_PERCENTS[first], strict=True):
         value = np.format_float_positional(significant(point, digits), trim="-")
-        names.append(f"P{percent:g} ({value})")
+        names.append(f"P{plain_number(percent)} ({value})")
     return points, names
 
 

@@ -192,7 +192,7 @@ def test_seventy_percent_unreadable_masks_are_not_met():
     heat = [c for c in found.cells if c.outcome == "heat_share"]
     assert [(c.state, c.settled) for c in heat] == [(CellState.WITHIN, False)]
     assert heat[0].coverage == pytest.approx(0.3, abs=0.01)
-    assert "30 % of the patients" in heat[0].reason
+    assert "30 % of the clusters" in heat[0].reason
     assert found.verdict.state == "insufficient"
     assert any("30 %" in reason for reason in found.verdict.reasons)
 

@@ -8,7 +8,7 @@ from compared_groups import audited
 from world_measurements import measured_world
 from worlds2 import draw, frame, standard
 
-from gradaudit.analysis.folding import is_other_side
+from gradaudit.analysis.planned.folding import is_other_side
 from gradaudit.records import CellState
 from gradaudit.subgroups.contrast import Contrast
 

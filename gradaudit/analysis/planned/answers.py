@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gradaudit.analysis.planned_cells import HEAT, Answer, CellKey, key_of
+from gradaudit.analysis.planned.cells import HEAT, Answer, CellKey, key_of
 from gradaudit.analysis.study import Bools, Draft, Floats, Study
 from gradaudit.cohort.attributes import Attribute
 from gradaudit.cohort.coverage import Sides, could_be_seen, coverage, known_share, sides_of
@@ -40,37 +40,53 @@ def answers_of(
         if own is not None:
             found.setdefault(own, given)
     attributes = {a.name: a for a in study.attributes}
+    places = {(key.region, key.outcome): _Seen.of(study, key) for key in keys}
     out = []
     for key in keys:
         mirrored = key._replace(group=key.reference, reference=key.group)
         draft: Draft | None = found.get(key)
         if draft is None and key.kind == "pair":  # a pair says the same either way round
             draft = found.get(mirrored)
-        out.append(_answer(study, attributes[key.attribute], key, draft, hidden))
+        place = places[key.region, key.outcome]
+        out.append(_answer(study, attributes[key.attribute], key, place, draft, hidden))
     return out
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """One outcome of one region, over the images.
+
+    values : (n,) NaN where there is none      seen : (n,) where there is one
+    population : (n,) which images the comparison is about
+    """
+
+    values: Floats
+    seen: Bools
+    population: Bools
+
+    @classmethod
+    def of(cls, study: Study, key: CellKey) -> _Seen:
+        values = study.heat_share(key.region) if key.outcome == HEAT else study.undefined
+        return cls(values, np.isfinite(values), could_be_seen(study.cohort, key.region))
+
+
 def _answer(
-    study: Study, a: Attribute, key: CellKey, draft: Draft | None, hidden: AbstractSet[int]
+    study: Study,
+    a: Attribute,
+    key: CellKey,
+    place: _Seen,
+    draft: Draft | None,
+    hidden: AbstractSet[int],
 ) -> Answer:
     sides = sides_of(a, key.kind, key.group, key.reference)
-    share = coverage(study.cohort, sides, key.region, _seen(study, key))
+    share = coverage(study.cohort, sides, place.population, place.seen)
     if draft is None:
         return Answer(coverage=share)
     if id(draft) in hidden:
         return Answer(draft, withheld=True)
     share = _of_those_compared(draft.contrast, share)
-    return Answer(
-        draft, coverage=share, reservations=tuple(_reservations(study, a, key, draft, share))
-    )
-
-
-def _values(study: Study, key: CellKey) -> Floats:
-    return study.heat_share(key.region) if key.outcome == HEAT else study.undefined
-
-
-def _seen(study: Study, key: CellKey) -> Bools:
-    return np.isfinite(_values(study, key))
+    objections = tuple(_reservations(study, a, key, place, draft, share))
+    return Answer(draft, coverage=share, reservations=objections)
 
 
 def _of_those_compared(contrast: Contrast, share: float | None) -> float | None:
@@ -83,7 +99,12 @@ def _of_those_compared(contrast: Contrast, share: float | None) -> float | None:
 
 
 def _reservations(
-    study: Study, a: Attribute, key: CellKey, draft: Draft, share: float | None
+    study: Study,
+    a: Attribute,
+    key: CellKey,
+    place: _Seen,
+    draft: Draft,
+    share: float | None,
 ) -> Iterator[str]:
     """Why a comparison within its margin does not count all the same."""
     criteria = study.plan.criteria
@@ -95,11 +116,11 @@ def _reservations(
     known = known_share(study.cohort, a)
     if known < needed:
         seen, floor = told_apart(known, needed, 0)
-        yield f"the attribute is known for {seen} of the patients ({floor} are needed)"
+        yield f"the attribute is known for {seen} of the clusters ({floor} are needed)"
     if share is None or share < needed:
         seen, floor = told_apart(share or 0.0, needed, 0)
-        yield f"it rests on {seen} of the patients of a group ({floor} are needed)"
-    elif not _stays_within(study, a, key, draft):
+        yield f"it rests on {seen} of the clusters of a group ({floor} are needed)"
+    elif not _stays_within(study, a, key, place, draft):
         yield (
             "those who could not be seen could move it out, if they lay at the 10 % or 90 % point "
             "of their group"
@@ -109,22 +130,20 @@ def _reservations(
 # ── those who were not seen ───────────────────────────────────────────────────────────────────────
 
 
-def _stays_within(study: Study, a: Attribute, key: CellKey, draft: Draft) -> bool:
+def _stays_within(study: Study, a: Attribute, key: CellKey, place: _Seen, draft: Draft) -> bool:
     """Whether the thick whisker stays inside the margin where unseen patients lie far out.
 
     They are put at the 10 % or 90 % point of their own side's seen values, the two sides in
     opposite directions; both ways are tried.
     """
     sides = sides_of(a, key.kind, key.group, key.reference)
-    values, seen = _values(study, key), _seen(study, key)
-    population = could_be_seen(study.cohort, key.region)
-    unseen = population & ~seen & (sides.group | sides.reference)
+    unseen = place.population & ~place.seen & (sides.group | sides.reference)
     if not unseen.any() or draft.margin is None:
         return True
     for own, other in (UNSEEN_POINTS, UNSEEN_POINTS[::-1]):
-        filled = values.copy()
+        filled = place.values.copy()
         for side, point in ((sides.group, own), (sides.reference, other)):
-            filled[unseen & side] = _point(study, values, side & seen, point)
+            filled[unseen & side] = _point(study, place.values, side & place.seen, point)
         whisker = _thick_whisker(study, a, key, draft, filled, sides)
         if whisker is None or not -draft.margin < whisker[0] <= whisker[1] < draft.margin:
             return False
@@ -182,7 +201,8 @@ def _with_sizes(study: Study, key: CellKey, sides: Sides) -> Floats:
 
 def with_mask_tippings(study: Study, drafts: Sequence[Draft]) -> list[Draft]:
     """The drafts, with how much larger the group's masks would have to be drawn for the state of a
-    decisive difference in heat that is beyond or within to change.
+    decisive difference in heat that is beyond or within to change.  Levels alone: a pair's two
+    levels are each told already, and many pairs cost more than all the rest.
     """
     rows: dict[tuple[str, str], AnalysisSet] = {}
     attributes = {a.name: a for a in study.attributes}
@@ -190,7 +210,7 @@ def with_mask_tippings(study: Study, drafts: Sequence[Draft]) -> list[Draft]:
     for d in drafts:
         c = d.contrast
         decided = c.state in (CellState.BEYOND, CellState.WITHIN)
-        if d.confirmatory and decided and d.region and c.kind in ("level", "pair"):
+        if d.confirmatory and decided and d.region and c.kind == "level":
             a, key = attributes[d.attribute], (d.attribute, d.region)
             settings = study.settings(a, confirmatory=False, margin=d.margin, analytic=True)
             if key not in rows:
