@@ -21,9 +21,9 @@ from gradaudit.subgroups.settings import Settings
 
 RELATED = 0.10
 """p of the number of images with the outcome, at which no weights depend on that number."""
-ONCE = "each patient counts once"
-WEIGHTED = "patients are weighted by the precision of their means, 1/(τ² + σ²/n) for n images"
-UNWEIGHTED = f"weights by precision would rest on too few patients: {ONCE}"
+ONCE = "each cluster counts once"
+WEIGHTED = "clusters are weighted by the precision of their means, 1/(τ² + σ²/n) for n images"
+UNWEIGHTED = f"weights by precision would rest on too few clusters: {ONCE}"
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from gradaudit.subgroups.comparison import disparity
 from gradaudit.subgroups.model_rows import ModelLevels, ModelRows, patient_rows
 from gradaudit.subgroups.settings import Settings
 
-ONCE = "each patient counts once"
+ONCE = "each cluster counts once"
 WEIGHTED = "weighted by the precision"
 # a seed of the world "images" whose numbers of images are not related to heat (p .80 and .41)
 UNRELATED = 1
@@ -269,7 +269,7 @@ def test_weights_that_leave_under_twenty_effective_patients_are_not_used():
         c = weighted(d, permutations=99)
         if said(c, "is related to the outcome"):
             continue
-        assert said(c, "rest on too few patients") == (min(effective) < 20), seed
+        assert said(c, "rest on too few clusters") == (min(effective) < 20), seed
         assert said(c, WEIGHTED) == (min(effective) >= 20), seed
         (below if min(effective) < 20 else above).append(min(effective))
     assert max(below) > 19
@@ -399,10 +399,10 @@ def test_the_plan_chooses_the_weights_and_findings_say_so():
     d = worlds2.images(60, 100)(np.random.default_rng(UNRELATED))
     errors, notes = {}, {}
     for weights in ("equal", "precision"):
-        analysis = {"permutations": 299, "weights": weights}
+        analysis = {"permutations": 299, "weights": weights, "cluster_name": "patient"}
         found = analyze(*measured_world(d, analysis=analysis))
         f = next(f for f in found if f.code == "GA101")
         errors[weights], notes[weights] = f.se, " ".join(f.notes)
     assert errors["precision"] < errors["equal"]
-    assert WEIGHTED in notes["precision"]
+    assert f"patients are {WEIGHTED}" in notes["precision"].lower()
     assert WEIGHTED not in notes["equal"]
