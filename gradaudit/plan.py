@@ -148,6 +148,11 @@ class AnalysisPlan(Section):
 
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
     permutations: int = Field(default=9999, ge=99)
+    weights: Literal["equal", "precision"] = Field(
+        default="equal",
+        description="each cluster counts once, or by the precision of its mean where the number of "
+        "its images is unrelated to the outcome",
+    )
     covariates: tuple[str, ...] = ()
     regions: tuple[str, ...] = Field(
         default=(), description="confirmatory regions; empty: every attend/avoid region"

@@ -90,29 +90,35 @@ class _Remover:
     """Takes the fit of a model out of permuted rows.
 
     basis : (n, p) orthonormal columns; of many levels only the covariates' own, (n, z)
-    counts, starts : (G,) of the many levels, whose rows lie side by side; None where the basis
-        holds the levels
+    mass, starts : (G,) of the many levels, whose rows lie side by side; None where the basis holds
+        the levels
+    counts : (G,) rows of each; root : (n,) roots of the rows' weights, or None
     """
 
     basis: Floats
-    counts: Ints | None
-    starts: Ints | None
+    mass: Floats | Ints | None = None
+    starts: Ints | None = None
+    counts: Ints | None = None
+    root: Floats | None = None
 
     @classmethod
     def of(cls, fit: Design, rows: Ints) -> _Remover:
         if len(fit.counts) <= DENSE_LEVELS:
-            return cls(fit.basis()[rows], None, None)
+            return cls(fit.basis()[rows])
         starts = np.r_[0, np.cumsum(fit.counts)[:-1]]
-        return cls(fit.q[rows], fit.counts, starts)
+        root = None if fit.root is None else fit.root[rows]
+        return cls(fit.q[rows], fit.mass, starts, fit.counts, root)
 
     def estimates_and_residuals(self, drawn: Floats, weights: Floats) -> tuple[Floats, Floats]:
         """Of every row of ``drawn`` (chunk, n): its estimates (chunk, k) and residuals (chunk, n)."""
-        if self.counts is None or self.starts is None:
+        if self.mass is None or self.starts is None or self.counts is None:
             product = drawn @ np.hstack([self.basis, weights])
             p = self.basis.shape[1]
             return product[:, p:], drawn - product[:, :p] @ self.basis.T
-        means = np.add.reduceat(drawn, self.starts, axis=1) / self.counts
-        centered = drawn - np.repeat(means, self.counts, axis=1)
+        summed = drawn if self.root is None else drawn * self.root
+        means = np.add.reduceat(summed, self.starts, axis=1) / self.mass
+        fitted = np.repeat(means, self.counts, axis=1)
+        centered = drawn - (fitted if self.root is None else fitted * self.root)
         return drawn @ weights, centered - (centered @ self.basis) @ self.basis.T
 
 
