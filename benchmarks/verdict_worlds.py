@@ -199,6 +199,25 @@ for _name in NULL:
     CHECKS[_name] = partial(type_one, _name)
 
 
+def precision(name: str, replicates: int, permutations: int, seed: int) -> list[Figure]:
+    """Patients weighted by the precision of their means, beside patients that count once each."""
+    p: dict[str, list[float]] = {"precision": [], "equal": []}
+    for r in range(replicates):
+        frame = worlds2.draw(name, np.random.default_rng((seed, r)))
+        for weights, found in p.items():
+            found.append(
+                compared(frame, permutations=permutations, seed=r, weights=weights).contrasts[0].p
+            )
+    weighted, plain = (float(np.mean(np.array(p[w]) <= 0.05)) for w in ("precision", "equal"))
+    if name == "images_power":
+        return [("power gained by weights", weighted - plain, 0.02, 0.09)]
+    return [("type I error with weights", weighted, 0.03, 0.07)]
+
+
+for _name in ("images", "images_informative", "images_informative_one_group", "images_power"):
+    CHECKS[f"{_name}, weighted"] = partial(precision, _name)
+
+
 def aliased(name: str, replicates: int, permutations: int, seed: int) -> list[Figure]:
     """Site and group are one, or nearly: nothing may be said "at equal site"."""
     told = 0
