@@ -60,6 +60,8 @@ from gradaudit.subgroups.contrast import (
 
 TOO_FEW_TO_SHOW = "too few clusters, or too few different values, to compare"
 """Stands for a reason that holds counts where counts are withheld."""
+REASON_WITHHELD = "its reason is withheld, because it would give a small count away"
+"""Stands for why a comparison within its margin does not count, where counts are withheld."""
 
 __all__ = ["QUESTIONS", "Analysis", "analysis_of", "analyze", "sentence"]
 
@@ -207,7 +209,7 @@ def _without_hidden(
         if cell.state is CellState.NOT_ASSESSED:
             change["reason"] = TOO_FEW_TO_SHOW
         elif cell.reason:
-            change["reason"] = "its reason is withheld, because it would give a small count away"
+            change["reason"] = REASON_WITHHELD
         if hidden == "rates":
             change |= dict.fromkeys(("estimate", "ci_low", "ci_high"))
         out.append(cell.model_copy(update=change))
@@ -399,6 +401,7 @@ def _without_counts(full: Finding) -> Finding:
             "mean": Interval(estimate=full.mean.estimate),
             "mean_reference": Interval(estimate=full.mean_reference.estimate),
             "reason": reason,
+            "reservation": REASON_WITHHELD if full.reservation else "",
             "notes": tuple(notes),
         }
     )

@@ -33,8 +33,12 @@ NOT_RECOUNTED = {
 SETTINGS: dict[str, dict[str, Any]] = {
     "everything shown": {},
     "small cells withheld": {
-        "privacy": {"min_cell": 11}, "analysis": {"positive_class": None, "covariates": ["camera"], "regions": ["ruler"]},
-        "subgroups": {"site": {"reference": "arm"}},
+        "privacy": {"min_cell": 11}, "subgroups": {"site": {"reference": "arm"}},
+        "analysis": {"positive_class": None, "covariates": ["camera", "dose"], "regions": ["ruler"]},
+    },
+    "within hospitals": {
+        "analysis": {"site": "hospital", "regions": ["ruler"]},
+        "criteria": {"margin": 0.04, "undefined_margin": 0.3, "min_coverage": 0.6},
     },
 }  # fmt: skip
 """Two readings of the same run; the second also compares with one level, holds a covariate equal and has no positive class."""
