@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import combinations
 from typing import Any
 
@@ -31,10 +31,12 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class Rows:
-    """Images that enter: y, group, cluster, size and covariates; ``order`` of the levels (None: numbers).
+    """Images that enter: y, group, cluster, size and covariates, all as numbers; ``order`` of the levels (None: numbers).
 
-    ``factors`` and ``numbers``: covariate columns; ``site``: which factor is the unit above patients.
-    ``mixed``: clusters with several levels, before each keeps its most frequent one.
+    group : place of the level in ``order``, or the number      cluster : code of the patient
+    factors : columns of codes in the order of their levels' names, -1 where unknown
+    numbers : columns of numbers      site : which factor is the unit above patients
+    mixed : clusters with several levels, before each keeps its most frequent one
     """
 
     frame: pd.DataFrame
@@ -47,54 +49,52 @@ class Rows:
 
 @dataclass(frozen=True)
 class Factor:
-    """A factor over the images that enter; a patient with an unknown level is equal to nobody."""
+    """A factor over the images that enter; a patient with an unknown level is equal to nobody.
+
+    codes : (n,) of levels, -1 where unknown      patient : (n,) 0..P-1
+    """
 
     name: str
-    text: pd.Series
-    cluster: pd.Series
+    codes: Any
+    patient: Any
 
     @cached_property
-    def levels(self) -> list[str]:
-        return sorted(self.text.dropna().astype(str).unique())
+    def levels(self) -> Any:
+        return np.unique(self.codes[self.codes >= 0])
 
     @property
     def holds_nothing(self) -> bool:
-        return len(self.levels) < 2 and bool(self.text.notna().all())
+        return len(self.levels) < 2 and bool((self.codes >= 0).all())
 
     @cached_property
     def mixed(self) -> bool:
-        return bool((self.text.groupby(self.cluster).nunique(dropna=False) > 1).any())
+        return bool(_varies(self.patient, self.codes).any())
 
     @cached_property
-    def _table(self) -> tuple[Any, Any, Any]:
-        """Patients, (P, L) images of each level, and who has an image of unknown level."""
-        patient, names = pd.factorize(self.cluster)
-        level = pd.Index(self.levels).get_indexer(self.text.astype(object))
-        table = np.zeros((len(names), max(len(self.levels), 1)))
-        np.add.at(table, (patient[level >= 0], level[level >= 0]), 1)
-        return names, table, np.bincount(patient[level < 0], minlength=len(names)) > 0
+    def _table(self) -> tuple[Any, Any]:
+        """(P, L) images of each level, and who has an image of unknown level."""
+        table = np.zeros((self.patient.max() + 1, max(len(self.levels), 1)))
+        known = self.codes >= 0
+        np.add.at(table, (self.patient[known], np.searchsorted(self.levels, self.codes[known])), 1)
+        return table, np.bincount(self.patient[~known], minlength=len(table)) > 0
 
-    def main(self) -> pd.Series:
-        """Most frequent level of each patient, as a code."""
-        names, table, unknown = self._table
-        return self._or_nobody(table.argmax(axis=1), names, unknown)
+    def main(self) -> Any:
+        """Most frequent level of each patient, (P,)."""
+        table, unknown = self._table
+        return np.where(unknown, -1 - np.arange(len(table)), table.argmax(axis=1))
 
-    def profile(self) -> pd.Series:
-        """The mix of a patient's levels, as a code."""
-        names, table, unknown = self._table
+    def profile(self) -> Any:
+        """The mix of a patient's levels, as a code, (P,)."""
+        table, unknown = self._table
         with np.errstate(invalid="ignore"):
             mix = (table / table.sum(axis=1, keepdims=True)).round(9)
-        return self._or_nobody(np.unique(mix, axis=0, return_inverse=True)[1].ravel(), names, unknown)
-
-    @staticmethod
-    def _or_nobody(codes: Any, names: Any, unknown: Any) -> pd.Series:
-        return pd.Series(np.where(unknown, -1 - np.arange(len(codes)), codes), index=names)
+        codes = np.unique(mix, axis=0, return_inverse=True)[1].ravel()
+        return np.where(unknown, -1 - np.arange(len(table)), codes)
 
     def indicators(self) -> list[Any]:
         """One per level, but for the most frequent of all images."""
-        ranked = self.text.dropna().astype(str).value_counts().reindex(self.levels)
-        most = ranked.idxmax()
-        return [(self.text == level).to_numpy(float) for level in self.levels if level != most]
+        most = self._table[0].sum(axis=0).argmax()
+        return [(self.codes == x).astype(float) for k, x in enumerate(self.levels) if k != most]
 
 
 @dataclass(frozen=True)
@@ -115,15 +115,16 @@ class People:
 
     @classmethod
     def of(cls, rows: Rows) -> People:
-        frame, cluster = rows.frame, rows.frame["cluster"]
-        count = cluster.nunique()
+        frame = rows.frame
+        patient = np.unique(frame["cluster"], return_inverse=True)[1]
+        count = patient.max(initial=-1) + 1
         columns: dict[str, Any] = {}
         if "size" in frame:
             columns |= _named(SIZE, _spline_or_nothing(frame["size"]))
         sizes = list(columns)
         for name in rows.numbers:
             columns |= _named(name, _spline_or_nothing(frame[name]))
-        factors = [Factor(name, frame[name], cluster) for name in rows.factors]
+        factors = [Factor(name, frame[name].to_numpy(), patient) for name in rows.factors]
         factors = [f for f in factors if not f.holds_nothing]
         many = [f for f in factors if max(len(f.levels), 1) - 1 > count // PER_COLUMN]
         absorbed = many or [f for f in factors if not f.mixed][:1]
@@ -134,17 +135,15 @@ class People:
         if first and sizes and count >= PER_COLUMN * (len(first.levels) * (1 + len(sizes)) - 1):
             products = [columns[a] * b for a in sizes for b in first.indicators()]
             columns |= _named(SIZE, products, start=len(sizes))
-        plain = ["y", "cluster", *(["size"] if "size" in frame else []), *([] if rows.order else ["group"])]
-        grouped = pd.concat([frame[plain], pd.DataFrame(columns, index=frame.index)], axis=1).groupby("cluster")
+        plain = {name: frame[name] for name in ("y", "size", "group") if name in frame}
+        grouped = pd.DataFrame({**plain, **columns}, index=frame.index).groupby(patient)
         out = grouped.mean().assign(images=grouped.size())
-        if rows.order:
-            out["group"] = frame.groupby("cluster")["group"].first()
         for f in absorbed:
             out[f"held {f.name}"] = f.profile()
         for f in beside:
             out[f"held {f.name}"] = f.main()
         if rows.site:
-            out["site"] = Factor(rows.site, frame[rows.site], cluster).main()
+            out["site"] = Factor(rows.site, frame[rows.site].to_numpy(), patient).main()
         owners = list(dict.fromkeys(name.partition("|")[0] for name in columns))
         held = [f.name for f in (*absorbed, *beside)]
         names = list(dict.fromkeys([*owners, *held]))
@@ -158,15 +157,16 @@ class People:
         return self.frame["y"].to_numpy(float)
 
     @cached_property
-    def group(self) -> Any:
-        return self.frame["group"].to_numpy()
-
-    @cached_property
     def place(self) -> Any:
         """Position of each level in the order; of numbers, the numbers."""
+        return self.frame["group"].to_numpy(float)
+
+    @cached_property
+    def group(self) -> Any:
+        """Name of each level; of numbers, the numbers."""
         if self.order is None:
-            return self.group.astype(float)
-        return np.array([self.order.index(level) for level in self.group], float)
+            return self.place
+        return np.array(self.order, object)[self.place.astype(int)]
 
     def sides(self, group: str, reference: str) -> tuple[Any, Any]:
         """Who is in a level, and in the level (or the rest) that it is compared with."""
@@ -189,8 +189,8 @@ class People:
         """Patients whose level of each factor holds both sides."""
         out = np.ones(len(self), bool)
         for name in self.held:
-            level = self.frame[f"held {name}"]
-            out &= level.isin(level[own]).to_numpy() & level.isin(level[other]).to_numpy()
+            level = self.frame[f"held {name}"].to_numpy()
+            out &= np.isin(level, level[own]) & np.isin(level, level[other])
         return out
 
     def informative(self, varying: Any) -> Any:
@@ -240,7 +240,8 @@ def _named(owner: str, columns: Sequence[Any], start: int = 0) -> dict[str, Any]
 
 
 def _spline_or_nothing(column: pd.Series) -> list[Any]:
-    return list(spline(column.to_numpy(float)).T) if column.nunique() > 1 else []
+    x = column.to_numpy(float)
+    return list(spline(x).T) if len(x) and np.ptp(x) > 0 else []
 
 
 def spline(x: Any, at: Any = None) -> Any:
@@ -338,15 +339,21 @@ class LeastSquares:
         df = np.trace(gram) ** 2 / (gram**2).sum()
         return {"estimate": estimate, "se": np.sqrt(total), "df": df, "statistic": estimate / np.sqrt(total), "skewness": 0.0}
 
-    def draws(self, rows: Any, count: int) -> tuple[Any, Any]:
+    def draws(self, rows: Sequence[Any], count: int) -> tuple[Any, Any]:
         """Permuted estimates (B, k) and their HC2 covariances (B, k, k) of functions of the columns: ter Braak's residuals."""
-        rng = np.random.default_rng(12345)
         w = np.column_stack([self.weights(c) for c in rows])
-        order = rng.permuted(np.broadcast_to(np.arange(len(w)), (count, len(w))), axis=1)
-        drawn = self.residuals[order]
-        left = drawn - drawn @ self.hat
-        square = left**2 * self.inverse_left
-        return drawn @ w, np.einsum("bn,nk,nl->bkl", square, w, w, optimize=True)
+        drawn = self.residuals[_orders(len(w), count)]
+        square = (drawn - drawn @ self.hat) ** 2 * self.inverse_left
+        k = w.shape[1]
+        products = (w[:, :, None] * w[:, None, :]).reshape(len(w), k * k)
+        return drawn @ w, (square @ products).reshape(count, k, k)
+
+
+@lru_cache(maxsize=20)
+def _orders(n: int, count: int) -> Any:
+    """(count, n) orders of the rows, other ones than the package's."""
+    rng = np.random.default_rng(20_000_000 + n)
+    return rng.permuted(np.broadcast_to(np.arange(n), (count, n)), axis=1)
 
 
 # ── whiskers ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -501,6 +508,17 @@ class Answer:
         place = int(np.argmax(np.abs(d)))
         found = self.squares.numbers(self.differences[place])
         return {**found, "statistic": float(np.max(np.abs(d) / se)), "place": place, "all": d, "errors": se}
+
+    def drawn(self, count: int) -> Any:
+        """Permuted statistics: signed t (B,), of a curve all differences (B, pairs), of a joint test Wald's (B,)."""
+        assert self.squares is not None
+        top, square = self.squares.draws(self.rows, count)
+        if self.kind in ("departure", "nonlinear"):
+            return np.einsum("bk,bk->b", top, np.linalg.solve(square, top[:, :, None])[:, :, 0])
+        if self.kind != "curve":
+            return top[:, 0] / np.sqrt(square[:, 0, 0])
+        c = np.array(self.differences)[:, 1 : 1 + top.shape[1]]
+        return top @ c.T / np.sqrt(np.einsum("pk,bkl,pl->bp", c, square, c, optimize=True))
 
     @cached_property
     def effects(self) -> Values:

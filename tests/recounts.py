@@ -12,9 +12,9 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ COLD = {"no_positive_evidence": "zero_heat", "flat": "flat", "non_finite": "non_
 MASKLESS = ("not_annotated", "missing_mask", "unreadable_mask", "mask_size")
 METRICS = ("accuracy", "sensitivity", "specificity", "ppv", "auc", "brier", "calibration_slope")
 SECONDARY = ("mass_lift", "relevance_rank_accuracy", "pointing_game", "auc")
+PERMUTED, FEWER_PERMUTED = 4000, 400
 PLANNED = ("level", "pair", "trend", "curve")
 NOT_EVERYWHERE_Q = 0.10
 Place = tuple[Any, ...]
@@ -656,33 +657,47 @@ class Recount:
         """Image rows with a value, a level and every covariate; a cluster keeps the images of its most frequent level."""
         kind, _, region = outcome.partition(" ")
         group, order = self.groups(attribute) if ask.sides is None else (ask.sides, ["group", "other"])
-        values = self.outcome(outcome) if ask.values is None else ask.values
+        values = (self.outcome(outcome) if ask.values is None else ask.values).to_numpy(float)
         if ask.stratum:
-            values = values.where(self.stratum(ask.stratum))
-        rows = pd.DataFrame({"y": values, "group": group, "cluster": self.cluster})
-        known, factors, numbers, attributes = ["y", "group"], [], [], attribute.split(" × ")
+            values = np.where(self.stratum(ask.stratum), values, np.nan)
+        if order is not None:
+            group = group.map({level: k for k, level in enumerate(order)})
+        rows = pd.DataFrame({"y": values, "group": group.to_numpy(float), "cluster": self.patient})
+        factors, numbers, attributes = [], [], attribute.split(" × ")
         if ask.adjust and region and kind != "absent":
             area = self.wide["area_share"][region] if ask.area is None else ask.area
-            area = area.clip(1e-6, 1 - 1e-6)
+            area = area.clip(1e-6, 1 - 1e-6).to_numpy()
             rows["size"] = np.log(area / (1 - area))
-            rows[ask.klass] = self.images["predicted" if ask.klass == "class" else "label"].astype(object)
-            known, factors = [*known, "size"], [ask.klass]
+            rows[ask.klass] = self.codes("predicted" if ask.klass == "class" else "label")
+            factors = [ask.klass]
         site = self.site if ask.adjust and self.site not in (None, *attributes) else None
         if site:
-            rows[site] = self.column(site)
+            rows[site] = self.codes(site)
             factors.append(site)
         for name in self.plan["analysis"]["covariates"] if ask.adjust else ():
             if name not in (*attributes, self.site):
-                rows[name] = self.column(name)
-                is_number = pd.api.types.is_float_dtype(rows[name])
+                is_number = pd.api.types.is_float_dtype(self.column(name))
+                rows[name] = self.column(name).to_numpy() if is_number else self.codes(name)
                 (numbers if is_number else factors).append(name)
-        rows, mixed = rows.dropna(subset=[*known, *numbers]), 0
-        if order is not None:
-            sizes = rows.groupby(["cluster", "group"]).size().unstack(fill_value=0)
-            sizes = sizes.reindex(columns=order, fill_value=0)
+        rows, mixed = rows[rows.notna().all(axis=1)], 0
+        if order is not None and len(rows):
+            patient, level = rows["cluster"].to_numpy(), rows["group"].to_numpy(int)
+            sizes = np.zeros((patient.max() + 1, len(order)))
+            np.add.at(sizes, (patient, level), 1)
             mixed = int(((sizes > 0).sum(axis=1) > 1).sum())
-            rows = rows[rows["group"] == rows["cluster"].map(sizes.idxmax(axis=1))]
+            rows = rows[level == sizes.argmax(axis=1)[patient]]
         return Rows(rows, order, factors, numbers, site, mixed)
+
+    @cached_property
+    def patient(self) -> Any:
+        return pd.factorize(self.cluster)[0]
+
+    @cache  # noqa: B019
+    def codes(self, name: str) -> Any:
+        """Levels of a factor as places in the order of their names, -1 where unknown."""
+        text = self.images[name].astype(object) if name in ("label", "predicted") else self.column(name)
+        names = sorted(text.dropna().astype(str).unique())
+        return np.array([names.index(str(x)) if x is not None and x == x else -1 for x in text])
 
     def stratum(self, name: str) -> pd.Series:
         """Images of a class ("class warm") or of a level of an attribute ("site arm")."""
@@ -983,8 +998,12 @@ class Recount:
             return answer.has_number
         if f["code"] != "GA132":
             return False
-        family = [a.values["estimate"] for a in self.family_of_part(f) if a.has_number]
-        return all(abs(d) <= f["margin"] for d in family)
+        if answer.kind == "curve":  # the largest of its t is drawn at random in either way
+            assert f["test"]["permutations"] is None or abs(answer.values["estimate"]) > f["margin"]
+            assert f["test"]["permutations"] is not None or f["test"]["p_beyond"] == 1
+            return f["test"]["permutations"] is None
+        family = [a.values for a in self.family_of_part(f) if a.has_number]
+        return all(student_p_beyond(n, f["margin"]) == 1 for n in family)
 
     def _by_student(self, f: dict[str, Any], document: dict[str, Any], answer: Answer) -> Numbers:
         """p, interval and whiskers from Student's t; of a curve the largest of many t is drawn at random."""
@@ -1000,14 +1019,13 @@ class Recount:
         if (margin := self.margin(f)) is None:
             return found
         found["test", "p_within"] = student_p_within(n, margin)
-        if f["code"] != "GA132" or abs(estimate) <= margin:
-            found["test", "p_beyond"] = student_p_beyond(n, margin)
+        found["test", "p_beyond"] = student_p_beyond(n, margin)
         family = len(document["cells"])
         beyond = sum(cell["state"] == "beyond" for cell in document["cells"])
         if f["code"] == "GA132":
             own = self.family_of_part(f)
-            if any(a.has_number and abs(a.values["estimate"]) > margin for a in own):
-                return found
+            if any(a.has_number and student_p_beyond(a.values, margin) < 1 for a in own):
+                return found  # Holm among them
             family, beyond = len(own), 0
         level = self.alpha / 2 / (family if f["state"] == "beyond" else family - beyond)
         thin, thick = student_whisker(n, level), student_whisker(n, self.alpha)
@@ -1149,6 +1167,7 @@ class Recount:
             p, usable = f["test"]["p_adjusted"], f["reason"] != "no usable image"
             found["findings", i, "shown"] = p is not None and p <= limit
             found["findings", i, "provisional"] = usable and self.answer_of(f).guard.provisional
+        found |= self._folds(document)
         judged = []
         for i, (key, place) in enumerate(zip(self.planned(), self.findings_of_cells(document), strict=True)):
             f = document["findings"][place] if place is not None else None
@@ -1163,6 +1182,41 @@ class Recount:
         beyond = any(state == "beyond" for state, _ in judged)
         found["verdict", "state"] = "not_met" if beyond else "met" if met else "insufficient"
         return found
+
+    def _folds(self, document: dict[str, Any]) -> dict[Place, Any]:
+        """Under which larger difference of a level each is told that follows from it, if all other levels were equal."""
+        rows = list(enumerate(document["findings"]))
+        found: dict[Place, Any] = {("findings", i, "folded_under"): "" for i, _ in rows}
+        for place in {(f["attribute"], f["region"], f["outcome"]) for _, f in rows}:
+            told = []
+            for i, f in rows:
+                same = (f["attribute"], f["region"], f["outcome"]) == place and not f["suppressed"]
+                if same and self.is_decisive(f) and self.kind_of(f) in ("level", "pair"):
+                    told += [(i, f)] if f["state"] == "beyond" or f["shown"] else []
+            heads: list[int] = []
+            for i, head in sorted(told, key=lambda item: -abs(self._difference(item[1])["estimate"] or 0)):
+                if self.kind_of(head) != "level" or found["findings", i, "folded_under"]:
+                    continue
+                heads.append(i)
+                for j, other in told:
+                    if j not in heads and not found["findings", j, "folded_under"] and self._follows(head, other):
+                        found["findings", j, "folded_under"] = head["anchor"]
+        return found
+
+    def _difference(self, f: dict[str, Any]) -> dict[str, Any]:
+        return dict(f[self._best(f)])
+
+    def _follows(self, head: dict[str, Any], other: dict[str, Any]) -> bool:
+        d, seen = self._difference(head)["estimate"], self._difference(other)
+        if self.kind_of(other) == "pair":
+            sign = {other["group"]: 1, other["reference"]: -1}.get(head["group"], 0)
+            expected = sign * d
+        else:
+            both_rest = head["reference"] == other["reference"] == REST and head["group"] != other["group"]
+            sizes = self._counts_and_means(head, "level")["n_clusters",], self._counts_and_means(other, "level")["n_clusters_reference",]
+            expected = -d * sizes[0] / sizes[1] if both_rest else 0.0
+        near = abs(seen["estimate"] - expected) < head["margin"]
+        return bool(expected * seen["estimate"] > 0 and near and seen["low"] <= expected <= seen["high"])
 
     def _state(self, f: dict[str, Any]) -> str:
         if f["suppressed"]:
@@ -1208,6 +1262,88 @@ class Recount:
                 return False
         return True
 
+    # ── what is drawn at random ─────────────────────────────────────────────────────────────────────────────────────
+
+    def permuted(self, f: dict[str, Any], cells: Sequence[dict[str, Any]]) -> Iterator[tuple[str, float, float, float]]:
+        """What, the level that it is said to have, the level that it has in permutations of one's own, and how far these may differ.
+
+        Five standard errors of both numbers of permutations, and one statistic of either.
+        """
+        answer, shown, test = self.answer_of(f), f[self._best(f)], f["test"]
+        count, theirs = PERMUTED if self.is_decisive(f) else FEWER_PERMUTED, test["permutations"]
+        assert theirs >= min(199, FEWER_PERMUTED)
+
+        def told(what: str, level: float, reached: Any) -> tuple[str, float, float, float]:
+            own = (1 + np.count_nonzero(reached)) / (count + 1)
+            p = min(max(level, own), 0.5)
+            error = 5 * np.sqrt(p * (1 - p) * (1 / theirs + 1 / count)) + 1 / count + 1 / theirs
+            return what, level, own, error
+
+        t = answer.drawn(count)
+        if answer.kind in ("departure", "nonlinear"):
+            yield told("p", test["p"], t >= test["statistic"] * (1 - 1e-9))
+            return
+        se, d, margin = f["se"], shown["estimate"], self.margin(f)
+        if d is None or se is None:
+            return  # rates are withheld
+        size = np.abs(t) if answer.kind != "curve" else np.abs(t).max(axis=1)
+        yield told("p", test["p"], size >= abs(test["statistic"]) * (1 - 1e-9))
+        q = max(d - shown["low"], shown["high"] - d) / se
+        yield told("interval", self.alpha, size >= q * (1 - 1e-9))
+        if margin is None:
+            return
+        many = answer.values["all"] if answer.kind == "curve" else np.array([d])
+        errors = answer.values["errors"] if answer.kind == "curve" else np.array([se])
+        t = t if answer.kind == "curve" else t[:, None]
+        if np.abs(many).max() > margin:
+            far = np.max((np.abs(many) - margin) / errors)
+            if answer.kind == "curve":
+                yield told("p of beyond", test["p_beyond"], size >= far * (1 - 1e-9))
+            elif test["p_beyond"] < 1:
+                yield told("p of beyond", test["p_beyond"] / 2, t * np.sign(d) >= far * (1 - 1e-9))
+        if np.abs(many).max() < margin:
+            below = (-t >= (margin - many) / errors * (1 - 1e-9)).sum(axis=0)
+            above = (t >= (margin + many) / errors * (1 - 1e-9)).sum(axis=0)
+            yield told("p of within", test["p_within"], np.ones(max(below.max(), above.max())))
+        if answer.kind != "curve":
+            yield from self._whiskers(f, d, t[:, 0], cells, told)
+
+    def _whiskers(
+        self, f: dict[str, Any], d: float, t: Any, cells: Sequence[dict[str, Any]], told: Callable[..., Any]
+    ) -> Iterator[tuple[str, float, float, float]]:
+        beyond = sum(cell["state"] == "beyond" for cell in cells)
+        left = len(cells) if f["state"] == "beyond" else len(cells) - beyond
+        levels = {"thick": self.alpha} | ({"thin": self.alpha / 2 / left} if self.is_decisive(f) else {})
+        for name, level in levels.items():
+            for sign, end in ((1, f[name]["low"]), (-1, f[name]["high"])):
+                if abs(abs(end) - f["margin"]) > 1e-9:  # else it ties with the margin
+                    yield told(name, level, sign * t >= sign * (d - end) / f["se"] * (1 - 1e-9))
+
+    def tips(self, f: dict[str, Any]) -> bool:
+        """Whether larger masks of one level can change a state: it is one of the model of all levels, and beyond or within."""
+        if f["suppressed"] or f["state"] not in ("beyond", "within") or not f["region"] or not self.is_decisive(f):
+            return False
+        return self.kind_of(f) == "level" and self.answer_of(f).span is None
+
+    def room(self, f: dict[str, Any], shift: float) -> float:
+        """How far the difference is from another state, the group's masks drawn larger by ``shift`` of the logit of their area."""
+        rows = self.entering(f"heat_share {f['region']}", f["attribute"])
+        assert rows.order is not None
+        own = rows.frame["group"] == rows.order.index(f["group"])
+        moved = rows.frame.assign(size=rows.frame["size"] + shift * own)
+        model = LevelModel(People.of(replace(rows, frame=moved)))
+        squares, _ = model.fitted()
+        assert squares is not None
+        lead = model.unit(f["group"]) - model.base(f["group"], f["reference"])
+        # as the package: the error of patients, also where sites are the unit of the test
+        n, margin, seen = squares.numbers(squares.full(lead), self.answer_of(f).by_site), f["margin"], self.answer_of(f).values
+        whisker = f["thick"] if f["state"] == "within" else f["thin"]
+        low = n["estimate"] - (seen["estimate"] - whisker["low"]) / seen["se"] * n["se"]
+        high = n["estimate"] + (whisker["high"] - seen["estimate"]) / seen["se"] * n["se"]
+        if f["state"] == "within":
+            return float(min(low + margin, margin - high))
+        return float(low - margin if seen["estimate"] > 0 else -high - margin)
+
     # ── numbers inside sentences ────────────────────────────────────────────────────────────────────────────────────
 
     def texts(
@@ -1226,9 +1362,11 @@ class Recount:
             told = [] if hidden else self._of_cell(cell, key, f)
             yield f"cell {cell['finding']}", cell["reason"], told
             yield f"reservation {cell['finding']}", f["reservation"], told if cell["state"] == "within" else []
+            yield f"settle {cell['finding']}", cell["settle"], self.settling(document, cell, f) if cell["settle"] else []
         in_the_way = [cell for cell in document["cells"] if not cell["settled"]]
         for cell, text in zip(in_the_way, document["verdict"]["reasons"], strict=True):
             assert cell["reason"] in text
+        yield self._second(document)
         wanted = self.check_details(document, numbers)
         for check in document["checks"]:
             yield (
@@ -1236,6 +1374,78 @@ class Recount:
                 check["detail"],
                 wanted[check["code"]] if check["state"] != "not_applicable" else [],
             )
+
+    def settling(self, document: dict[str, Any], cell: dict[str, Any], f: dict[str, Any]) -> list[float]:
+        """How many patients settle an open comparison: smallest size of the group, or of both sides, with a chance of 80 %."""
+        answer, found = self.answer_of(f), self._counts_and_means(f, self.kind_of(f))
+        n, m = answer.entered or (found["n_clusters",], found["n_clusters_reference",])
+        if answer.kind == "trend":
+            own, other, m = 1.0, 0.0, 0
+        else:
+            # as they are told, the means are of all that are counted, and the sizes of those that entered
+            half = [f[name]["high"] - f[name]["low"] for name in ("mean", "mean_reference")]
+            scale = [2 * stats.t.ppf(1 - self.alpha / 2, k - 1) for k in (n, m)]
+            own, other = ((h / s) ** 2 for h, s in zip(half, scale, strict=True))
+        own, other = own / (own + other), other / (own + other)
+        se, df, d, margin = answer.values["se"], answer.values["df"], answer.values["estimate"], f["margin"]
+        level = self.alpha / 2 / len(document["cells"])
+
+        def welch(a: float, b: float) -> float:
+            x, y = own * n / a, other * m / b if m else 0.0
+            return (x + y) ** 2 / (x**2 / (a - 1) + (y**2 / (b - 1) if m else 0.0))
+
+        def chance(difference: float, a: float, b: float) -> float:
+            now = se * np.sqrt(own * n / a + (other * m / b if m else 0.0))
+            free = max(1.0, df / welch(n, m) * welch(a, b))
+            t = stats.t(free)
+            if abs(difference) >= margin:
+                return float(t.cdf((abs(difference) - margin) / now - t.isf(level)))
+            q = t.isf(self.alpha)
+            return float(max(0, t.cdf((margin - abs(difference)) / now - q) - t.cdf(q - (margin + abs(difference)) / now)))
+
+        def smallest(difference: float, together: bool) -> int:
+            sizes = lambda a: (a, a * m / n if together and m else m)  # noqa: E731
+            if chance(difference, *sizes(10**6)) < 0.8 and chance(difference, *sizes(n)) < 0.8:
+                return 0
+            low, high = n - 1, 10**6
+            while high - low > 1:
+                middle = (low + high) // 2
+                low, high = (low, middle) if chance(difference, *sizes(middle)) >= 0.8 else (middle, high)
+            return int(high)
+
+        told: list[float] = []
+        for difference in (0.0, d):
+            told += [abs(100 * difference)] if difference else []
+            alone, both = smallest(difference, False), smallest(difference, True)
+            if alone:
+                told += [_up(alone), n]
+            elif both and m:
+                told += [m, _up(both), _up(both * m / n), n, m]
+        return [*told, 80]
+
+    def _second(self, document: dict[str, Any]) -> tuple[str, str, list[float]]:
+        """Parts of the patients in which a difference is beyond, where that of everybody is not beyond on the same side."""
+        whole = {}
+        for f in document["findings"]:
+            if f["code"] in ("GA101", "GA103") and self.is_decisive(f):
+                ends = () if f["code"] == "GA103" else (f["group"], f["reference"])
+                whole[f["attribute"], f["region"], *ends] = f
+        parts = []
+        for f in document["findings"]:
+            if f["code"] != "GA132" or f["suppressed"] or not f["shown"]:
+                continue
+            ends = () if self.kind_of(f) == "curve" else (f["group"].removesuffix(f", within {f['stratum']}"), f["reference"])
+            all_of_them = whole[f["attribute"], f["region"], *ends]
+            d, of_all = (g[self._best(g)]["estimate"] for g in (f, all_of_them))
+            if all_of_them["state"] != "beyond" or (ends and d * of_all < 0):
+                parts.append((d, f["group"]))
+        text = document["verdict"]["second"]
+        assert bool(text) == bool(parts)
+        parts.sort(key=lambda part: -abs(part[0]))
+        for _, group in parts:
+            text = text.replace(group, "")
+        more = [len(parts) - 4] if len(parts) > 4 else []
+        return "second", text, [*(100 * d for d, _ in parts[:4]), *more]
 
     def _of_cell(self, cell: dict[str, Any], key: tuple[str, ...], f: dict[str, Any]) -> list[float]:
         if f["reason"]:
@@ -1422,6 +1632,12 @@ class Recount:
 
 def _none(value: Any) -> float | None:
     return None if value is None or np.isnan(value) else float(value)
+
+
+def _up(n: float) -> float:
+    """Upwards, to two digits."""
+    step = 10 ** max(0, len(str(int(n))) - 2)
+    return float(np.ceil(n / step - 1e-9) * step)
 
 
 def _adjusted(part: str, p: str, tests: list[tuple[int, float | None]], method: str) -> Numbers:

@@ -226,7 +226,9 @@ def write_mixed_audit(folder: Path, patients: int = 150, seed: int = 0) -> Path:
                 "image": f"images/{name}.png", "label": label, "cluster": f"patient-{patient}", **facts, "subgroup.site": site,
                 "camera": str(rng.choice(["a", "b", "c"])), **regions,
             })  # fmt: skip
-        _add_ward_and_hospital(beside, [row for row in rows if row["cluster"] == f"patient-{patient}"])
+        _add_ward_and_hospital(
+            beside, [row for row in rows if row["cluster"] == f"patient-{patient}"]
+        )
     path = folder / "manifest.csv"
     pd.DataFrame(rows).to_csv(path, index=False)
     return path
