@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import optimize, stats
+from scipy import optimize, special
 from statsmodels.regression.linear_model import OLS
 
 REST = "rest"
@@ -147,7 +147,16 @@ class People:
         owners = list(dict.fromkeys(name.partition("|")[0] for name in columns))
         held = [f.name for f in (*absorbed, *beside)]
         names = list(dict.fromkeys([*owners, *held]))
-        return cls(out, rows.order, list(columns), held, [f.name for f in absorbed], names, rows.site, rows.mixed)
+        return cls(
+            out,
+            rows.order,
+            list(columns),
+            held,
+            [f.name for f in absorbed],
+            names,
+            rows.site,
+            rows.mixed,
+        )
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -172,6 +181,10 @@ class People:
         """Who is in a level, and in the level (or the rest) that it is compared with."""
         own = self.group == group
         return own, ~own if reference == REST else self.group == reference
+
+    @cached_property
+    def levels(self) -> LevelModel:
+        return LevelModel(self)
 
     def keep(self, inside: Any) -> People:
         return replace(self, frame=self.frame[inside])
@@ -229,7 +242,10 @@ class People:
 def _varies(codes: Any, values: Any) -> Any:
     """Whether values differ inside the level of each."""
     level = np.unique(codes, return_inverse=True)[1].ravel()
-    low, high = np.full(level.max(initial=0) + 1, np.inf), np.full(level.max(initial=0) + 1, -np.inf)
+    low, high = (
+        np.full(level.max(initial=0) + 1, np.inf),
+        np.full(level.max(initial=0) + 1, -np.inf),
+    )
     np.minimum.at(low, level, values)
     np.maximum.at(high, level, values)
     return (low < high)[level]
@@ -274,7 +290,7 @@ class LeastSquares:
         self.pinv = np.linalg.pinv(self.x)
         self.hat = self.x @ self.pinv
         self.residuals = people.y - self.hat @ people.y
-        self.rank = int(round(np.trace(self.hat)))
+        self.rank = round(float(np.trace(self.hat)))
 
     @property
     def leverage(self) -> Any:
@@ -311,7 +327,13 @@ class LeastSquares:
         df = np.trace(md) ** 2 / np.trace(md @ md)
         e = w * self.residuals
         skewness = (e**3).sum() / (e**2).sum() ** 1.5
-        return {"estimate": estimate, "se": se, "df": df, "statistic": estimate / se, "skewness": skewness}
+        return {
+            "estimate": estimate,
+            "se": se,
+            "df": df,
+            "statistic": estimate / se,
+            "skewness": skewness,
+        }
 
     @cached_property
     def inverse_left(self) -> Any:
@@ -337,7 +359,13 @@ class LeastSquares:
         gram = np.array(rows) @ np.array(rows).T
         estimate = float(w @ self.people.y)
         df = np.trace(gram) ** 2 / (gram**2).sum()
-        return {"estimate": estimate, "se": np.sqrt(total), "df": df, "statistic": estimate / np.sqrt(total), "skewness": 0.0}
+        return {
+            "estimate": estimate,
+            "se": np.sqrt(total),
+            "df": df,
+            "statistic": estimate / np.sqrt(total),
+            "skewness": 0.0,
+        }
 
     def draws(self, rows: Sequence[Any], count: int) -> tuple[Any, Any]:
         """Permuted estimates (B, k) and their HC2 covariances (B, k, k) of functions of the columns: ter Braak's residuals."""
@@ -361,18 +389,18 @@ def _orders(n: int, count: int) -> Any:
 
 def student_quantile(level: float, df: float, skewness: float) -> float:
     """The t that is exceeded with probability ``level``, moved by the skewness of the estimate (Hall 1992)."""
-    z = stats.norm.isf(level)
-    return float(stats.t.isf(level, df) - skewness / 6 * (2 * z**2 + 1))
+    z = -special.ndtri(level)
+    return float(-special.stdtrit(df, level) - skewness / 6 * (2 * z**2 + 1))
 
 
 def student_p(t: float, df: float, skewness: float) -> float:
     """The level whose quantile is t."""
     if not skewness:
-        return float(stats.t.sf(t, df))
-    at = lambda z: student_quantile(float(stats.norm.sf(z)), df, skewness) - t  # noqa: E731
+        return float(special.stdtr(df, -t))
+    at = lambda z: student_quantile(special.ndtr(-z), df, skewness) - t  # noqa: E731
     if at(-6.5) > 0 or at(6.5) < 0:
-        return 1.0 if at(-6.5) > 0 else float(stats.norm.sf(6.5))
-    return float(stats.norm.sf(optimize.brentq(at, -6.5, 6.5, xtol=1e-12)))
+        return 1.0 if at(-6.5) > 0 else float(special.ndtr(-6.5))
+    return float(special.ndtr(-optimize.brentq(at, -6.5, 6.5, xtol=1e-12)))
 
 
 def student_whisker(n: Values, level: float) -> Span:
@@ -496,7 +524,10 @@ class Answer:
     def _joint(self) -> Values:
         assert self.squares is not None
         if self.by_site and len(self.rows) == 1:
-            return {"statistic": self.squares.numbers(self.rows[0], True)["statistic"] ** 2, "df": 1}
+            return {
+                "statistic": self.squares.numbers(self.rows[0], True)["statistic"] ** 2,
+                "df": 1,
+            }
         tested = self.squares.fit.wald_test(np.array(self.rows), use_f=False, scalar=True)
         return {"statistic": float(tested.statistic), "df": len(self.rows)}
 
@@ -507,7 +538,13 @@ class Answer:
         se = np.sqrt([c @ self.squares.covariance @ c for c in self.differences])
         place = int(np.argmax(np.abs(d)))
         found = self.squares.numbers(self.differences[place])
-        return {**found, "statistic": float(np.max(np.abs(d) / se)), "place": place, "all": d, "errors": se}
+        return {
+            **found,
+            "statistic": float(np.max(np.abs(d) / se)),
+            "place": place,
+            "all": d,
+            "errors": se,
+        }
 
     def drawn(self, count: int) -> Any:
         """Permuted statistics: signed t (B,), of a curve all differences (B, pairs), of a joint test Wald's (B,)."""
@@ -533,7 +570,11 @@ class Answer:
         moved = moved.round(12)  # equal by construction, but for the last digits
         own, other = self.sides
         delta = np.sign(moved[own][:, None] - moved[other][None]).mean()
-        return found | {"means": ends @ fit.fit.params, "covariance": ends @ fit.covariance @ ends.T, "cliffs_delta": delta}
+        return found | {
+            "means": ends @ fit.fit.params,
+            "covariance": ends @ fit.covariance @ ends.T,
+            "cliffs_delta": delta,
+        }
 
 
 class LevelModel:
@@ -541,7 +582,9 @@ class LevelModel:
 
     def __init__(self, people: People) -> None:
         assert people.order is not None
-        counts = pd.Series([int((people.group == level).sum()) for level in people.order], people.order)
+        counts = pd.Series(
+            [int((people.group == level).sum()) for level in people.order], people.order
+        )
         few = counts[(counts > 0) & (counts < FEWEST)]
         self.counts = counts
         self.large = [level for level in people.order if counts[level] >= FEWEST]
@@ -551,13 +594,22 @@ class LevelModel:
         self.inside = np.isin(place, self.names)
         self.used, self.place = people.keep(self.inside), place[self.inside]
         self.said = self.used.informative(self._numbered(self.place))
-        self.weights = np.array([(self.place[self.said] == name).sum() for name in self.names], float)
+        self.weights = np.array(
+            [(self.place[self.said] == name).sum() for name in self.names], float
+        )
 
     def _numbered(self, place: Any) -> Any:
         return np.array([self.names.index(name) for name in place])
 
+    @cached_property
+    def _whole(self) -> tuple[LeastSquares | None, Any]:
+        return self._fitted(())
+
     def fitted(self, without: Sequence[str] = ()) -> tuple[LeastSquares | None, Any]:
         """The model, and which of the patients with a level it takes."""
+        return self._fitted(without) if without else self._whole
+
+    def _fitted(self, without: Sequence[str]) -> tuple[LeastSquares | None, Any]:
         used = self.used.without(without)
         inside = used.informative(self._numbered(self.place))
         if not inside.any():
@@ -597,7 +649,7 @@ def compare(people: People, kind: str, group: str = "", reference: str = "") -> 
     if kind in ("level", "pair"):
         return _two_sided(people, kind, group, reference)
     if kind == "additivity":
-        model = LevelModel(people)
+        model = people.levels
         own, other = people.sides(group, REST)
         found, _ = guard_of_sides(people, own, other)
         if found.why:
@@ -607,7 +659,7 @@ def compare(people: People, kind: str, group: str = "", reference: str = "") -> 
     if found.why:
         return Answer(kind, found)
     if kind == "departure":
-        model = LevelModel(people)
+        model = people.levels
         if len(model.large) < 3:
             return Answer(kind, Guard("fewer than three levels", (FEWEST,)))
         return _in_levels(model, Answer(kind, found), model.beside_a_line())
@@ -629,7 +681,7 @@ def _two_sided(people: People, kind: str, group: str, reference: str) -> Answer:
         common = int(own.sum()), int(other.sum())
         if found.why or span[0] >= span[1]:
             return Answer(kind, Guard("region sizes overlap too little", found.told))
-    model = LevelModel(people)
+    model = people.levels
     ends = model.unit(group), model.base(group, reference)
     shell = Answer(
         kind, found, None if entered == counted else entered, sides=(own[model.inside], other[model.inside]),
@@ -641,7 +693,9 @@ def _two_sided(people: People, kind: str, group: str, reference: str) -> Answer:
 def _in_levels(model: LevelModel, shell: Answer, leads: list[Any]) -> Answer:
     """The answer of a function of level effects, with what it cannot be told apart from."""
 
-    def fitted(without: Sequence[str] = ()) -> tuple[LeastSquares | None, list[Any], tuple[Any, Any] | None]:
+    def fitted(
+        without: Sequence[str] = (),
+    ) -> tuple[LeastSquares | None, list[Any], tuple[Any, Any] | None]:
         squares, inside = model.fitted(without)
         if squares is None:
             return None, [], None
@@ -706,7 +760,13 @@ def _standing(shell: Answer, names: list[str], count: int, fitted: Callable[...,
     if names and effective < SETTLED:
         found = replace(found, provisional=True)
     entered = shell.entered
-    if squares is not None and shell.sides is None and entered is None and len(squares.x) < count and names:
+    if (
+        squares is not None
+        and shell.sides is None
+        and entered is None
+        and len(squares.x) < count
+        and names
+    ):
         entered = len(squares.x), 0
     sites = _sites(squares, sides)
     by_site = sites >= FEWEST_SITES and (len(rows) == 1)
@@ -715,7 +775,9 @@ def _standing(shell: Answer, names: list[str], count: int, fitted: Callable[...,
     )  # fmt: skip
 
 
-def _effective(kind: str, squares: LeastSquares | None, rows: list[Any], sides: tuple[Any, Any] | None) -> float:
+def _effective(
+    kind: str, squares: LeastSquares | None, rows: list[Any], sides: tuple[Any, Any] | None
+) -> float:
     asked = rows[:1] if kind == "curve" else rows
     if squares is None or not all(squares.is_estimable(c) for c in asked):
         return 0.0

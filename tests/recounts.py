@@ -10,7 +10,6 @@ HC2 errors.  Definitions are those of the docstrings in ``records``, ``census``,
 from __future__ import annotations
 
 import json
-import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,9 +20,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
-from sklearn import config_context
-from sklearn import metrics as sk
 from recount_models import (
     REST,
     Answer,
@@ -35,6 +31,9 @@ from recount_models import (
     student_p_within,
     student_whisker,
 )
+from scipy import special, stats
+from sklearn import config_context
+from sklearn import metrics as sk
 from statsmodels.discrete.discrete_model import Logit
 from statsmodels.stats.multitest import multipletests
 
@@ -366,12 +365,14 @@ class Recount:
             if f["code"] == "GA101" and f["adjusted_for"]:
                 families.setdefault((f["attribute"], f["region"], f["reference"]), []).append(f)
         for (attribute, region, reference), own in families.items():
-            known = [f for f in own if f["adjusted"]["estimate"] is not None and not f["n_withheld"]]
+            known = [
+                f for f in own if f["adjusted"]["estimate"] is not None and not f["n_withheld"]
+            ]
             if reference != REST and len(known) < len(own):
                 continue  # the mean over all levels takes every level
             people = self.people(f"heat_share {region}", attribute)
             hidden = any(g["suppressed"] for g in own)
-            if (alone := LevelModel(people).alone) and reference == REST and not hidden:
+            if (alone := people.levels.alone) and reference == REST and not hidden:
                 people = people.keep(~np.isin(people.group, alone))
             d = {f["group"]: self.answer_of(f).values["estimate"] for f in known}
             share = {level: float((people.group == level).mean()) for level in d}
@@ -379,7 +380,9 @@ class Recount:
             if reference != REST:
                 mean = found[attribute, reference, region] = mean - sum(share[x] * d[x] for x in d)
             for level in d:
-                found[attribute, level, region] = mean + (1 - share[level] if reference == REST else 1) * d[level]
+                found[attribute, level, region] = (
+                    mean + (1 - share[level] if reference == REST else 1) * d[level]
+                )
         return found
 
     def mean_maps(self, document: dict[str, Any]) -> Numbers:
@@ -656,7 +659,9 @@ class Recount:
     def entering(self, outcome: str, attribute: str, ask: Ask = ASKED) -> Rows:
         """Image rows with a value, a level and every covariate; a cluster keeps the images of its most frequent level."""
         kind, _, region = outcome.partition(" ")
-        group, order = self.groups(attribute) if ask.sides is None else (ask.sides, ["group", "other"])
+        group, order = (
+            self.groups(attribute) if ask.sides is None else (ask.sides, ["group", "other"])
+        )
         values = (self.outcome(outcome) if ask.values is None else ask.values).to_numpy(float)
         if ask.stratum:
             values = np.where(self.stratum(ask.stratum), values, np.nan)
@@ -695,7 +700,11 @@ class Recount:
     @cache  # noqa: B019
     def codes(self, name: str) -> Any:
         """Levels of a factor as places in the order of their names, -1 where unknown."""
-        text = self.images[name].astype(object) if name in ("label", "predicted") else self.column(name)
+        text = (
+            self.images[name].astype(object)
+            if name in ("label", "predicted")
+            else self.column(name)
+        )
         names = sorted(text.dropna().astype(str).unique())
         return np.array([names.index(str(x)) if x is not None and x == x else -1 for x in text])
 
@@ -705,7 +714,14 @@ class Recount:
         return self.images["label"] == level if first == "class" else self.members(first, level)
 
     @cache  # noqa: B019
-    def people(self, outcome: str, attribute: str, adjust: bool = True, klass: str = "label", stratum: str = "") -> People:
+    def people(
+        self,
+        outcome: str,
+        attribute: str,
+        adjust: bool = True,
+        klass: str = "label",
+        stratum: str = "",
+    ) -> People:
         """One row per patient."""
         return People.of(self.entering(outcome, attribute, Ask(adjust, klass, stratum)))
 
@@ -723,7 +739,16 @@ class Recount:
         """The comparison of a finding."""
         name = f"{f['outcome']} {f['region']}".strip()
         group = f["group"].removesuffix(f", within {f['stratum']}")
-        return self.answer(name, f["attribute"], self.kind_of(f), group, f["reference"], adjust, klass, f["stratum"])
+        return self.answer(
+            name,
+            f["attribute"],
+            self.kind_of(f),
+            group,
+            f["reference"],
+            adjust,
+            klass,
+            f["stratum"],
+        )
 
     # ── which findings there are ────────────────────────────────────────────────────────────────────────────────────
 
@@ -752,23 +777,31 @@ class Recount:
         """Whether a finding answers a planned cell."""
         if f["code"] == "GA111":
             return True
-        named = f["code"] in ("GA101", "GA102", "GA103", "GA105") and self.kind_of(f) != "continuous"
+        named = (
+            f["code"] in ("GA101", "GA102", "GA103", "GA105") and self.kind_of(f) != "continuous"
+        )
         return named and f["region"] in self.decisive
 
-    def contrasts(self, outcome: str, attribute: str, pairwise: bool, stratum: str = "") -> list[tuple[str, str, str]]:
+    def contrasts(
+        self, outcome: str, attribute: str, pairwise: bool, stratum: str = ""
+    ) -> list[tuple[str, str, str]]:
         """Kind, group and reference of every comparison of one attribute."""
         people = self.people(outcome, attribute, stratum=stratum)
         if people.order is None:
             if len(people) == 0 or np.ptp(people.place) == 0:
                 return []
             lower, upper = _names_of_points(people.place, np.array([10, 90]))
-            return [("continuous", upper, lower), ("nonlinear", upper, lower), self._curve(outcome, attribute, stratum)]
+            return [
+                ("continuous", upper, lower),
+                ("nonlinear", upper, lower),
+                self._curve(outcome, attribute, stratum),
+            ]
         reference = self.reference(attribute)
         present = [level for level in people.order if (people.group == level).any()]
         against = [level for level in present if level != reference] if len(present) > 1 else []
         out = [("level", level, reference) for level in against]
         if people.order == sorted(people.order) and self.kinds.get(attribute) == "ordered":
-            assert [x for x in self._declared(attribute)["order"]] == people.order
+            assert list(self._declared(attribute)["order"]) == people.order
         if self.kinds.get(attribute) == "ordered":
             if len(present) > 2:
                 out += [(kind, present[-1], present[0]) for kind in ("trend", "departure")]
@@ -778,7 +811,9 @@ class Recount:
 
     def _curve(self, outcome: str, attribute: str, stratum: str) -> tuple[str, str, str]:
         """The curve, by the names of the two points that differ most; of one without a number the outermost."""
-        names = _names_of_points(self.people(outcome, attribute, stratum=stratum).place, np.linspace(5, 95, 13))
+        names = _names_of_points(
+            self.people(outcome, attribute, stratum=stratum).place, np.linspace(5, 95, 13)
+        )
         answer = self.answer(outcome, attribute, "curve", stratum=stratum)
         upper, lower = answer.pairs[answer.values["place"]] if answer.has_number else (-1, 0)
         return "curve", names[upper], names[lower]
@@ -795,7 +830,9 @@ class Recount:
                     found |= {("GA112", *rest) for _, *rest in own if rest[3] == "level"}
             own = self._every("undefined", "", attribute, pairwise=True)
             found |= {("GA111", *rest) for _, *rest in own if rest[3] in PLANNED}
-            for region, outcome in [(r, o) for r in self.decisive for o in (*SECONDARY, "heat_share_correct")]:
+            for region, outcome in [
+                (r, o) for r in self.decisive for o in (*SECONDARY, "heat_share_correct")
+            ]:
                 own = self._every(outcome, region, attribute, pairwise=False)
                 kinds = ("level", "trend", "continuous")
                 found |= {("GA121", *rest) for ok, *rest in own if ok and rest[3] in kinds}
@@ -816,11 +853,28 @@ class Recount:
             told = {level for _, *ends in own for level in ends}
             for level in self.people(name, attribute).order or ():
                 if level not in told:
-                    yield (False, attribute, region, outcome, "level", level, self.reference(attribute), "")
+                    yield (
+                        False,
+                        attribute,
+                        region,
+                        outcome,
+                        "level",
+                        level,
+                        self.reference(attribute),
+                        "",
+                    )
 
     def _of_heat(self, attribute: str, region: str) -> Iterator[tuple[str, ...]]:
-        codes = {"level": "GA101", "trend": "GA102", "curve": "GA103", "continuous": "GA103", "pair": "GA105"}
-        for ok, *rest in self._every("heat_share", region, attribute, pairwise=region in self.decisive):
+        codes = {
+            "level": "GA101",
+            "trend": "GA102",
+            "curve": "GA103",
+            "continuous": "GA103",
+            "pair": "GA105",
+        }
+        for ok, *rest in self._every(
+            "heat_share", region, attribute, pairwise=region in self.decisive
+        ):
             if rest[3] in codes:
                 yield (codes[rest[3]], *rest)
             elif ok:
@@ -832,20 +886,27 @@ class Recount:
         for first, second in combinations(named, 2):
             cells = f"{first} × {second}"
             people = self.people(outcome, cells)
-            model = LevelModel(people)
+            model = people.levels
             for cell in people.order or ():
                 place = ("GA131", cells, region, "heat_share")
                 if self.answer(outcome, cells, "level", cell, REST).has_number:
                     yield (*place, "level", cell, REST, "")
-                if len(model.large) > 2 and cell in model.large and np.abs(model.additivity(cell)).max() > 1e-9:
-                    if self.answer(outcome, cells, "additivity", cell).has_number:
-                        yield (*place, "additivity", cell, "additive prediction", "")
+                if (
+                    len(model.large) > 2
+                    and cell in model.large
+                    and np.abs(model.additivity(cell)).max() > 1e-9
+                    and self.answer(outcome, cells, "additivity", cell).has_number
+                ):
+                    yield (*place, "additivity", cell, "additive prediction", "")
 
     def strata_of(self, attribute: str, region: str) -> list[str]:
         """The classes, and the levels of every other attribute, in which its groups are compared."""
         seen = self.heat_share(region).notna() & self.groups(attribute)[0].notna()
         found = []
-        for name in ("class", *(a for a, kind in self.kinds.items() if kind != "continuous" and a != attribute)):
+        for name in (
+            "class",
+            *(a for a, kind in self.kinds.items() if kind != "continuous" and a != attribute),
+        ):
             levels = self.images["label"] if name == "class" else self.groups(name)[0]
             own = sorted(levels[seen].dropna().unique())
             found += [f"{name} {level}" for level in own] if len(own) > 1 else []
@@ -855,11 +916,24 @@ class Recount:
         for attribute in self.kinds:
             for stratum in self.strata_of(attribute, region):
                 for kind, group, reference in self.contrasts_of_part(attribute, region, stratum):
-                    answer = self.answer(f"heat_share {region}", attribute, kind, group, reference, stratum=stratum)
+                    answer = self.answer(
+                        f"heat_share {region}", attribute, kind, group, reference, stratum=stratum
+                    )
                     if kind in ("level", "curve") and answer.has_number:
-                        yield ("GA132", attribute, region, "heat_share", kind, f"{group}, within {stratum}", reference, stratum)
+                        yield (
+                            "GA132",
+                            attribute,
+                            region,
+                            "heat_share",
+                            kind,
+                            f"{group}, within {stratum}",
+                            reference,
+                            stratum,
+                        )
 
-    def contrasts_of_part(self, attribute: str, region: str, stratum: str) -> list[tuple[str, str, str]]:
+    def contrasts_of_part(
+        self, attribute: str, region: str, stratum: str
+    ) -> list[tuple[str, str, str]]:
         """What is compared among a part of the images, but for what stands beside."""
         own = self.contrasts(f"heat_share {region}", attribute, pairwise=False, stratum=stratum)
         return [c for c in own if c[0] in PLANNED]
@@ -877,14 +951,18 @@ class Recount:
         assert set(told) == wanted, differ
         found: Numbers = {}
         for i, f in enumerate(document["findings"]):
-            counted = self.finding(f, document) | (dict.fromkeys(COUNTS, 0) if f["n_withheld"] else {})
+            counted = self.finding(f, document) | (
+                dict.fromkeys(COUNTS, 0) if f["n_withheld"] else {}
+            )
             found |= {("findings", i, *place): value for place, value in counted.items()}
         return found
 
     def margin(self, f: dict[str, Any]) -> float | None:
         if f["code"] != "GA132" and not self.is_decisive(f):
             return None
-        return float(self.plan["criteria"]["undefined_margin" if f["code"] == "GA111" else "margin"])
+        return float(
+            self.plan["criteria"]["undefined_margin" if f["code"] == "GA111" else "margin"]
+        )
 
     def finding(self, f: dict[str, Any], document: dict[str, Any]) -> Numbers:
         kind = self.kind_of(f)
@@ -917,13 +995,19 @@ class Recount:
 
     def _best(self, f: dict[str, Any]) -> str:
         """Which interval decides; and that what is held equal is what the finding says."""
-        people = self.people(f"{f['outcome']} {f['region']}".strip(), f["attribute"], stratum=f["stratum"])
+        people = self.people(
+            f"{f['outcome']} {f['region']}".strip(), f["attribute"], stratum=f["stratum"]
+        )
         assert f["adjusted_for"] == people.adjusted_for, f["anchor"]
         return "adjusted" if people.adjusted_for else "raw"
 
     def _counts_and_means(self, f: dict[str, Any], kind: str) -> Numbers:
-        people = self.people(f"{f['outcome']} {f['region']}".strip(), f["attribute"], stratum=f["stratum"])
-        own, other = people.sides(f["group"].removesuffix(f", within {f['stratum']}"), f["reference"])
+        people = self.people(
+            f"{f['outcome']} {f['region']}".strip(), f["attribute"], stratum=f["stratum"]
+        )
+        own, other = people.sides(
+            f["group"].removesuffix(f", within {f['stratum']}"), f["reference"]
+        )
         if kind not in ("level", "pair"):
             # a slope belongs to everybody, and a prediction has no images of its own
             own, other = (own if kind == "additivity" else own | True), other & False
@@ -933,7 +1017,11 @@ class Recount:
             found[f"n_clusters{suffix}",] = side.sum()
             if kind in ("level", "pair", "additivity") and side.any():
                 means = pd.Series(people.y[side])
-                ends = zip(("estimate", "low", "high"), (means.mean(), *_t_interval(means, self.alpha)), strict=True)
+                ends = zip(
+                    ("estimate", "low", "high"),
+                    (means.mean(), *_t_interval(means, self.alpha)),
+                    strict=True,
+                )
                 found |= {(f"mean{suffix}", end): value for end, value in ends}
         return found
 
@@ -987,8 +1075,19 @@ class Recount:
     def family_of_part(self, f: dict[str, Any]) -> list[Answer]:
         """Everything that is compared among the part of the images that a finding is about."""
         out = []
-        for kind, group, reference in self.contrasts_of_part(f["attribute"], f["region"], f["stratum"]):
-            out.append(self.answer(f"heat_share {f['region']}", f["attribute"], kind, group, reference, stratum=f["stratum"]))
+        for kind, group, reference in self.contrasts_of_part(
+            f["attribute"], f["region"], f["stratum"]
+        ):
+            out.append(
+                self.answer(
+                    f"heat_share {f['region']}",
+                    f["attribute"],
+                    kind,
+                    group,
+                    reference,
+                    stratum=f["stratum"],
+                )
+            )
         return out
 
     def by_student(self, f: dict[str, Any]) -> bool:
@@ -1011,7 +1110,11 @@ class Recount:
         if kind == "curve":
             return {}
         if kind == "departure":
-            return {("test", "p"): stats.f.sf(n["statistic"], 1, answer.squares.numbers(answer.rows[0], True)["df"])}  # type: ignore[union-attr]
+            return {
+                ("test", "p"): stats.f.sf(
+                    n["statistic"], 1, answer.squares.numbers(answer.rows[0], True)["df"]
+                )
+            }  # type: ignore[union-attr]
         half = stats.t.ppf(1 - self.alpha / 2, n["df"]) * n["se"]
         shown, estimate = self._best(f), n["estimate"]
         found: Numbers = {("test", "p"): 2 * stats.t.sf(abs(n["statistic"]), n["df"])}
@@ -1030,7 +1133,11 @@ class Recount:
         level = self.alpha / 2 / (family if f["state"] == "beyond" else family - beyond)
         thin, thick = student_whisker(n, level), student_whisker(n, self.alpha)
         if f["state"] == "beyond":
-            thin = (max(thin[0], margin), thin[1]) if estimate > 0 else (thin[0], min(thin[1], -margin))
+            thin = (
+                (max(thin[0], margin), thin[1])
+                if estimate > 0
+                else (thin[0], min(thin[1], -margin))
+            )
         found |= {("thin", end): x for end, x in zip(("low", "high"), thin, strict=True)}
         return found | {("thick", end): x for end, x in zip(("low", "high"), thick, strict=True)}
 
@@ -1043,7 +1150,9 @@ class Recount:
         for family, method in (("confirmatory", "holm"), ("exploratory", "fdr_bh")):
             own = [(i, f) for i, f in rows if f["test"]["family"] == family and not f["stratum"]]
             found |= _adjusted("findings", "p", [(i, f["test"]["p"]) for i, f in own], method)
-        parts = [(i, f["test"]["p_beyond"]) for i, f in rows if f["stratum"] and not f["suppressed"]]
+        parts = [
+            (i, f["test"]["p_beyond"]) for i, f in rows if f["stratum"] and not f["suppressed"]
+        ]
         found |= _adjusted("findings", "p", parts, "fdr_bh")
         found |= _adjusted("findings", "p_beyond", parts, "fdr_bh")
         found |= self._holm_of_cells(document)
@@ -1075,7 +1184,11 @@ class Recount:
                 if len(levels) > 2 and kind == "ordered":
                     own.append(("trend", "", ""))
                 elif len(levels) > 2:
-                    own += [("pair", a, b) for a, b in combinations(levels, 2) if reference not in (a, b)]
+                    own += [
+                        ("pair", a, b)
+                        for a, b in combinations(levels, 2)
+                        if reference not in (a, b)
+                    ]
             out += [(attribute, *c, *place) for c in own for place in places]
         return out
 
@@ -1093,8 +1206,12 @@ class Recount:
         names = ("attribute", "comparison", "group", "reference", "region", "outcome")
         assert [tuple(c[name] for name in names) for c in document["cells"]] == self.planned()
         found: Numbers = {}
-        for i, (key, place) in enumerate(zip(self.planned(), self.findings_of_cells(document), strict=True)):
-            margin = self.plan["criteria"]["undefined_margin" if key[-1] == "undefined" else "margin"]
+        for i, (key, place) in enumerate(
+            zip(self.planned(), self.findings_of_cells(document), strict=True)
+        ):
+            margin = self.plan["criteria"][
+                "undefined_margin" if key[-1] == "undefined" else "margin"
+            ]
             found["cells", i, "margin"] = margin
             f = None if place is None else document["findings"][place]
             if f is None or f["suppressed"]:
@@ -1122,7 +1239,11 @@ class Recount:
             own = values == group
             other = values.notna() & ~own if reference == REST else values == reference
             return own, other, [own, other]
-        place = values.astype(float) if order is None else values.map({x: k for k, x in enumerate(order)}).astype(float)
+        place = (
+            values.astype(float)
+            if order is None
+            else values.map({x: k for k, x in enumerate(order)}).astype(float)
+        )
         middle = (place.min() + place.max()) / 2
         parts = [place.notna()]
         if kind == "curve":
@@ -1132,7 +1253,9 @@ class Recount:
 
     def seen(self, key: tuple[str, ...]) -> pd.Series:
         region, outcome = key[4:]
-        return (self.outcome("undefined") if outcome == "undefined" else self.heat_share(region)).notna()
+        return (
+            self.outcome("undefined") if outcome == "undefined" else self.heat_share(region)
+        ).notna()
 
     def coverage(self, key: tuple[str, ...], f: dict[str, Any]) -> float | None:
         """Smallest mean over a part's patients of the share of their images that was seen, times who entered of those counted."""
@@ -1169,11 +1292,17 @@ class Recount:
             found["findings", i, "provisional"] = usable and self.answer_of(f).guard.provisional
         found |= self._folds(document)
         judged = []
-        for i, (key, place) in enumerate(zip(self.planned(), self.findings_of_cells(document), strict=True)):
+        for i, (key, place) in enumerate(
+            zip(self.planned(), self.findings_of_cells(document), strict=True)
+        ):
             f = document["findings"][place] if place is not None else None
             assert f is not None, key
             state = self._state(f)
-            few = bool(not f["suppressed"] and f["reason"] != "no usable image" and self.answer_of(f).guard.provisional)
+            few = bool(
+                not f["suppressed"]
+                and f["reason"] != "no usable image"
+                and self.answer_of(f).guard.provisional
+            )
             reserved = state == "within" and bool(self.reservations(key, f))
             found["cells", i, "state"], found["cells", i, "provisional"] = state, few
             found["cells", i, "settled"] = state == "within" and not few and not reserved
@@ -1194,12 +1323,18 @@ class Recount:
                 if same and self.is_decisive(f) and self.kind_of(f) in ("level", "pair"):
                     told += [(i, f)] if f["state"] == "beyond" or f["shown"] else []
             heads: list[int] = []
-            for i, head in sorted(told, key=lambda item: -abs(self._difference(item[1])["estimate"] or 0)):
+            for i, head in sorted(
+                told, key=lambda item: -abs(self._difference(item[1])["estimate"] or 0)
+            ):
                 if self.kind_of(head) != "level" or found["findings", i, "folded_under"]:
                     continue
                 heads.append(i)
                 for j, other in told:
-                    if j not in heads and not found["findings", j, "folded_under"] and self._follows(head, other):
+                    if (
+                        j not in heads
+                        and not found["findings", j, "folded_under"]
+                        and self._follows(head, other)
+                    ):
                         found["findings", j, "folded_under"] = head["anchor"]
         return found
 
@@ -1212,11 +1347,18 @@ class Recount:
             sign = {other["group"]: 1, other["reference"]: -1}.get(head["group"], 0)
             expected = sign * d
         else:
-            both_rest = head["reference"] == other["reference"] == REST and head["group"] != other["group"]
-            sizes = self._counts_and_means(head, "level")["n_clusters",], self._counts_and_means(other, "level")["n_clusters_reference",]
+            both_rest = (
+                head["reference"] == other["reference"] == REST and head["group"] != other["group"]
+            )
+            sizes = (
+                self._counts_and_means(head, "level")["n_clusters",],
+                self._counts_and_means(other, "level")["n_clusters_reference",],
+            )
             expected = -d * sizes[0] / sizes[1] if both_rest else 0.0
         near = abs(seen["estimate"] - expected) < head["margin"]
-        return bool(expected * seen["estimate"] > 0 and near and seen["low"] <= expected <= seen["high"])
+        return bool(
+            expected * seen["estimate"] > 0 and near and seen["low"] <= expected <= seen["high"]
+        )
 
     def _state(self, f: dict[str, Any]) -> str:
         if f["suppressed"]:
@@ -1255,7 +1397,9 @@ class Recount:
         for low, high in ((0.1, 0.9), (0.9, 0.1)):
             values = self.outcome(name).copy()
             for side, point in ((own, low), (other, high)):
-                values[unseen & side] = self.by_cluster(self.outcome(name)[side & self.seen(key)]).quantile(point)
+                values[unseen & side] = self.by_cluster(
+                    self.outcome(name)[side & self.seen(key)]
+                ).quantile(point)
             people = People.of(self.entering(name, attribute, Ask(values=values, area=area)))
             answer = compare(people, kind, group, reference)
             if not answer.has_number or not _is_inside(answer, self.alpha, f["margin"]):
@@ -1264,7 +1408,9 @@ class Recount:
 
     # ── what is drawn at random ─────────────────────────────────────────────────────────────────────────────────────
 
-    def permuted(self, f: dict[str, Any], cells: Sequence[dict[str, Any]]) -> Iterator[tuple[str, float, float, float]]:
+    def permuted(
+        self, f: dict[str, Any], cells: Sequence[dict[str, Any]]
+    ) -> Iterator[tuple[str, float, float, float]]:
         """What, the level that it is said to have, the level that it has in permutations of one's own, and how far these may differ.
 
         Five standard errors of both numbers of permutations, and one statistic of either.
@@ -1309,11 +1455,18 @@ class Recount:
             yield from self._whiskers(f, d, t[:, 0], cells, told)
 
     def _whiskers(
-        self, f: dict[str, Any], d: float, t: Any, cells: Sequence[dict[str, Any]], told: Callable[..., Any]
+        self,
+        f: dict[str, Any],
+        d: float,
+        t: Any,
+        cells: Sequence[dict[str, Any]],
+        told: Callable[..., Any],
     ) -> Iterator[tuple[str, float, float, float]]:
         beyond = sum(cell["state"] == "beyond" for cell in cells)
         left = len(cells) if f["state"] == "beyond" else len(cells) - beyond
-        levels = {"thick": self.alpha} | ({"thin": self.alpha / 2 / left} if self.is_decisive(f) else {})
+        levels = {"thick": self.alpha} | (
+            {"thin": self.alpha / 2 / left} if self.is_decisive(f) else {}
+        )
         for name, level in levels.items():
             for sign, end in ((1, f[name]["low"]), (-1, f[name]["high"])):
                 if abs(abs(end) - f["margin"]) > 1e-9:  # else it ties with the margin
@@ -1321,7 +1474,12 @@ class Recount:
 
     def tips(self, f: dict[str, Any]) -> bool:
         """Whether larger masks of one level can change a state: it is one of the model of all levels, and beyond or within."""
-        if f["suppressed"] or f["state"] not in ("beyond", "within") or not f["region"] or not self.is_decisive(f):
+        if (
+            f["suppressed"]
+            or f["state"] not in ("beyond", "within")
+            or not f["region"]
+            or not self.is_decisive(f)
+        ):
             return False
         return self.kind_of(f) == "level" and self.answer_of(f).span is None
 
@@ -1336,7 +1494,11 @@ class Recount:
         assert squares is not None
         lead = model.unit(f["group"]) - model.base(f["group"], f["reference"])
         # as the package: the error of patients, also where sites are the unit of the test
-        n, margin, seen = squares.numbers(squares.full(lead), self.answer_of(f).by_site), f["margin"], self.answer_of(f).values
+        n, margin, seen = (
+            squares.numbers(squares.full(lead), self.answer_of(f).by_site),
+            f["margin"],
+            self.answer_of(f).values,
+        )
         whisker = f["thick"] if f["state"] == "within" else f["thin"]
         low = n["estimate"] - (seen["estimate"] - whisker["low"]) / seen["se"] * n["se"]
         high = n["estimate"] + (whisker["high"] - seen["estimate"]) / seen["se"] * n["se"]
@@ -1356,13 +1518,23 @@ class Recount:
                 yield f["anchor"], f["reason"], told
             for note in f["notes"]:
                 yield f["anchor"], note, self._note(document, f, note)
-        for cell, key, place in zip(document["cells"], self.planned(), self.findings_of_cells(document), strict=True):
+        for cell, key, place in zip(
+            document["cells"], self.planned(), self.findings_of_cells(document), strict=True
+        ):
             f = document["findings"][place]
             hidden = f["suppressed"] or f["n_withheld"]
             told = [] if hidden else self._of_cell(cell, key, f)
             yield f"cell {cell['finding']}", cell["reason"], told
-            yield f"reservation {cell['finding']}", f["reservation"], told if cell["state"] == "within" else []
-            yield f"settle {cell['finding']}", cell["settle"], self.settling(document, cell, f) if cell["settle"] else []
+            yield (
+                f"reservation {cell['finding']}",
+                f["reservation"],
+                told if cell["state"] == "within" else [],
+            )
+            yield (
+                f"settle {cell['finding']}",
+                cell["settle"],
+                self.settling(document, cell, f) if cell["settle"] else [],
+            )
         in_the_way = [cell for cell in document["cells"] if not cell["settled"]]
         for cell, text in zip(in_the_way, document["verdict"]["reasons"], strict=True):
             assert cell["reason"] in text
@@ -1375,7 +1547,9 @@ class Recount:
                 wanted[check["code"]] if check["state"] != "not_applicable" else [],
             )
 
-    def settling(self, document: dict[str, Any], cell: dict[str, Any], f: dict[str, Any]) -> list[float]:
+    def settling(
+        self, document: dict[str, Any], cell: dict[str, Any], f: dict[str, Any]
+    ) -> list[float]:
         """How many patients settle an open comparison: smallest size of the group, or of both sides, with a chance of 80 %."""
         answer, found = self.answer_of(f), self._counts_and_means(f, self.kind_of(f))
         n, m = answer.entered or (found["n_clusters",], found["n_clusters_reference",])
@@ -1387,7 +1561,12 @@ class Recount:
             scale = [2 * stats.t.ppf(1 - self.alpha / 2, k - 1) for k in (n, m)]
             own, other = ((h / s) ** 2 for h, s in zip(half, scale, strict=True))
         own, other = own / (own + other), other / (own + other)
-        se, df, d, margin = answer.values["se"], answer.values["df"], answer.values["estimate"], f["margin"]
+        se, df, d, margin = (
+            answer.values["se"],
+            answer.values["df"],
+            answer.values["estimate"],
+            f["margin"],
+        )
         level = self.alpha / 2 / len(document["cells"])
 
         def welch(a: float, b: float) -> float:
@@ -1397,11 +1576,15 @@ class Recount:
         def chance(difference: float, a: float, b: float) -> float:
             now = se * np.sqrt(own * n / a + (other * m / b if m else 0.0))
             free = max(1.0, df / welch(n, m) * welch(a, b))
-            t = stats.t(free)
+            below = lambda t: float(special.stdtr(free, t))  # noqa: E731
             if abs(difference) >= margin:
-                return float(t.cdf((abs(difference) - margin) / now - t.isf(level)))
-            q = t.isf(self.alpha)
-            return float(max(0, t.cdf((margin - abs(difference)) / now - q) - t.cdf(q - (margin + abs(difference)) / now)))
+                return below((abs(difference) - margin) / now + special.stdtrit(free, level))
+            q = -special.stdtrit(free, self.alpha)
+            upper, lower = (
+                (margin - abs(difference)) / now - q,
+                q - (margin + abs(difference)) / now,
+            )
+            return max(0.0, below(upper) - below(lower))
 
         def smallest(difference: float, together: bool) -> int:
             sizes = lambda a: (a, a * m / n if together and m else m)  # noqa: E731
@@ -1410,7 +1593,9 @@ class Recount:
             low, high = n - 1, 10**6
             while high - low > 1:
                 middle = (low + high) // 2
-                low, high = (low, middle) if chance(difference, *sizes(middle)) >= 0.8 else (middle, high)
+                low, high = (
+                    (low, middle) if chance(difference, *sizes(middle)) >= 0.8 else (middle, high)
+                )
             return int(high)
 
         told: list[float] = []
@@ -1434,7 +1619,11 @@ class Recount:
         for f in document["findings"]:
             if f["code"] != "GA132" or f["suppressed"] or not f["shown"]:
                 continue
-            ends = () if self.kind_of(f) == "curve" else (f["group"].removesuffix(f", within {f['stratum']}"), f["reference"])
+            ends = (
+                ()
+                if self.kind_of(f) == "curve"
+                else (f["group"].removesuffix(f", within {f['stratum']}"), f["reference"])
+            )
             all_of_them = whole[f["attribute"], f["region"], *ends]
             d, of_all = (g[self._best(g)]["estimate"] for g in (f, all_of_them))
             if all_of_them["state"] != "beyond" or (ends and d * of_all < 0):
@@ -1447,7 +1636,9 @@ class Recount:
         more = [len(parts) - 4] if len(parts) > 4 else []
         return "second", text, [*(100 * d for d, _ in parts[:4]), *more]
 
-    def _of_cell(self, cell: dict[str, Any], key: tuple[str, ...], f: dict[str, Any]) -> list[float]:
+    def _of_cell(
+        self, cell: dict[str, Any], key: tuple[str, ...], f: dict[str, Any]
+    ) -> list[float]:
         if f["reason"]:
             return [] if f["reason"] == "no usable image" else list(self.answer_of(f).guard.told)
         if cell["state"] != "within":
@@ -1468,9 +1659,14 @@ class Recount:
         if "in these" in note:
             return [self.answer_of(f).sites]
         if "shrunken" in note:
-            cells = {g: self.answer(name, f["attribute"], "level", g, REST) for g in self.people(name, f["attribute"]).order or ()}
+            cells = {
+                g: self.answer(name, f["attribute"], "level", g, REST)
+                for g in self.people(name, f["attribute"]).order or ()
+            }
             solved = {g: a.values for g, a in cells.items() if a.has_number}
-            pulled = _shrunken([n["estimate"] for n in solved.values()], [n["se"] for n in solved.values()])
+            pulled = _shrunken(
+                [n["estimate"] for n in solved.values()], [n["se"] for n in solved.values()]
+            )
             return [100 * dict(zip(solved, pulled, strict=True))[f["group"]]]
         return []
 
@@ -1480,12 +1676,21 @@ class Recount:
         mine, theirs = group == f["group"], group.notna() & (group != f["group"])
         if f["reference"] != REST:
             theirs = group == f["reference"]
-        sides = pd.Series(np.select([mine, theirs], ["group", "other"], default=""), index=group.index, dtype=object).replace("", None)
-        share, gone = self.heat_share(f["region"]), self.readable & ~self.warm & self.in_place[f["region"]]
+        sides = pd.Series(
+            np.select([mine, theirs], ["group", "other"], default=""),
+            index=group.index,
+            dtype=object,
+        ).replace("", None)
+        share, gone = (
+            self.heat_share(f["region"]),
+            self.readable & ~self.warm & self.in_place[f["region"]],
+        )
         out = []
         for low in (mine, ~mine):
             values = share.where(~gone, (~low).astype(float))
-            rows = self.entering(f"heat_share {f['region']}", f["attribute"], Ask(values=values, sides=sides))
+            rows = self.entering(
+                f"heat_share {f['region']}", f["attribute"], Ask(values=values, sides=sides)
+            )
             out.append(100 * compare(People.of(rows), "level", "group", "other").values["estimate"])
         return out
 
@@ -1595,7 +1800,12 @@ class Recount:
     def _undeclared_site(self, document: dict[str, Any]) -> list[float]:
         """The p that it names, where heat differs between levels of a column that could be one of sites."""
         state = next(c["state"] for c in document["checks"] if c["code"] == "GA414")
-        looked_at = dict.fromkeys([*self.plan["analysis"]["covariates"], *(c.removeprefix("meta.") for c in self.images if c.startswith("meta."))])
+        looked_at = dict.fromkeys(
+            [
+                *self.plan["analysis"]["covariates"],
+                *(c.removeprefix("meta.") for c in self.images if c.startswith("meta.")),
+            ]
+        )
         apart, could = [], []
         for name in looked_at:
             raw = self.images[f"meta.{name}"]
@@ -1615,7 +1825,10 @@ class Recount:
         if self.site is not None:
             assert state == "passed"
             return []
-        assert state == ("issue" if apart else "passed" if could else "not_applicable"), (apart, could)
+        assert state == ("issue" if apart else "passed" if could else "not_applicable"), (
+            apart,
+            could,
+        )
         return [0.01] if apart else []
 
     def names(self) -> list[str]:
@@ -1646,7 +1859,9 @@ def _adjusted(part: str, p: str, tests: list[tuple[int, float | None]], method: 
     if not known:
         return {}
     adjusted = multipletests([value for _, value in known], method=method)[1]
-    return {(part, i, "test", f"{p}_adjusted"): own for (i, _), own in zip(known, adjusted, strict=True)}
+    return {
+        (part, i, "test", f"{p}_adjusted"): own for (i, _), own in zip(known, adjusted, strict=True)
+    }
 
 
 def _names_of_points(x: Any, percents: Any) -> list[str]:
@@ -1664,7 +1879,7 @@ def _curve_points(answer: Answer, alpha: float) -> Numbers:
     assert answer.squares is not None
     for i, (x, c) in enumerate(zip(answer.points, answer.at_points, strict=True)):
         n = answer.squares.numbers(c)
-        half = stats.t.ppf(1 - alpha / 2, n["df"]) * n["se"]
+        half = special.stdtrit(n["df"], 1 - alpha / 2) * n["se"]
         row = x, n["estimate"], n["estimate"] - half, n["estimate"] + half
         found |= {("curve", i, k): value for k, value in enumerate(row)}
     return found
