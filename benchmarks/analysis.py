@@ -23,7 +23,7 @@ from scipy.special import expit
 
 import gradaudit as ga
 from gradaudit.plan import build_plan
-from gradaudit.records import Measurements
+from gradaudit.runs.measurements import Measurements
 
 BOUNDS = {
     "permuted": (30.0, None),

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from gradaudit.models.classifier import Classifier
     from gradaudit.models.sources import load_classifier
     from gradaudit.plan import Plan, read_plan
-    from gradaudit.records import CellState, Finding, Measurements
+    from gradaudit.records import CellState, Finding
     from gradaudit.result import AuditResult, build_result
     from gradaudit.runs.folder import read_run
+    from gradaudit.runs.measurements import Measurements
     from gradaudit.series.power import power
     from gradaudit.subgroups.comparison import Disparity, disparity
     from gradaudit.workflows.audit import audit
@@ -34,7 +35,7 @@ _MODULE_OF = {
     "Finding": "records",
     "GradauditError": "errors",
     "Manifest": "manifest.reading",
-    "Measurements": "records",
+    "Measurements": "runs.measurements",
     "Plan": "plan",
     "CellState": "records",
     "analyze": "analysis.findings",

@@ -10,7 +10,9 @@ running text has an ordinary space before "%" and after "<".
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 MINUS = "−"
 NARROW_SPACE = "\u202f"
@@ -37,6 +39,37 @@ def count(number: int | None) -> str:
     return (
         MISSING if number is None else f"{number:,}".replace(",", NARROW_SPACE).replace("-", MINUS)
     )
+
+
+@dataclass(frozen=True)
+class Noun:
+    """What is counted, in the reader's own word: "patient", "patients"."""
+
+    one: str
+    many: str
+
+    @classmethod
+    def of(cls, text: str) -> Noun:
+        """ "patient" as patient, patients; "person/people" as it is given."""
+        one, slash, many = (part.strip() for part in text.partition("/"))
+        return cls(one, many if slash else f"{one}s")
+
+    def of_number(self, number: int | None) -> str:
+        """The word that follows a number."""
+        return self.one if number == 1 else self.many
+
+    def counted(self, number: int | None) -> str:
+        """ "1 patient", "1 200 patients"."""
+        return f"{count(number)} {self.of_number(number)}"
+
+    def said_in(self, text: str) -> str:
+        """A text of the package about clusters, in this word: "fewer than 10 patients"."""
+        own = {"cluster": self.one, "clusters": self.many}
+        return re.sub(r"(?<![\w.–-])clusters?(?!\.?\w|[–=-])", lambda word: own[word[0]], text)
+
+
+CLUSTERS = Noun("cluster", "clusters")
+"""Images that belong together, where the plan has no word of its own for them."""
 
 
 def decimal(value: float | None, digits: int = 2, *, signed: bool = False) -> str:

@@ -35,18 +35,24 @@ class Outcome:
     mean: str = ""
 
     def measure_words(self, region: str) -> str:
-        """ "the share of heat on ruler" """
-        return _filled(self.measure, region=region) or f"the {self.label} on {region}"
+        """ "the share of the model's heat on the ruler" """
+        own = f"the {self.label} on {region_words(region)}"
+        return _filled(self.measure, region=region_words(region)) or own
 
     def place_words(self, region: str) -> str:
-        """ ", heat share on ruler", to follow the group's name; "" where there is no region."""
-        own = f", {self.label} on {region}" if region else ""
-        return _filled(self.place, region=region) or own
+        """ ", heat share on the ruler", to follow the group's name; "" where there is no region."""
+        own = f", {self.label} on {region_words(region)}" if region else ""
+        return _filled(self.place, region=region_words(region)) or own
 
     def mean_words(self, region: str, value: str) -> str:
-        """ "34 % of the heat falls on ruler" """
-        own = f"mean {self.label} on {region} {value}"
-        return _filled(self.mean, region=region, value=value) or own
+        """ "34 % of the model's heat lies on the ruler" """
+        own = f"the mean {self.label} on {region_words(region)} is {value}"
+        return _filled(self.mean, region=region_words(region), value=value) or own
+
+
+def region_words(region: str) -> str:
+    """ "the ruler" of the region called ruler, "the text overlay" of text_overlay."""
+    return f"the {region.replace('_', ' ').strip()}"
 
 
 def _filled(template: str, **words: str) -> str:
@@ -61,16 +67,16 @@ _OWN = (
         label="heat share",
         title="share of heat",
         is_share=True,
-        measure="the share of heat on {region}",
-        mean="{value} of the heat falls on {region}",
+        measure="the share of the model's heat on {region}",
+        mean="{value} of the model's heat lies on {region}",
     ),
     Outcome(
         name="heat_share_correct",
         label=f"heat share {_CORRECT}",
         title="share of heat, correctly classified images",
         is_share=True,
-        measure=f"the share of heat on {{region}} {_CORRECT}",
-        mean=f"{{value}} of the heat {_CORRECT} falls on {{region}}",
+        measure=f"the share of the model's heat on {{region}} {_CORRECT}",
+        mean=f"{{value}} of the model's heat {_CORRECT} lies on {{region}}",
     ),
     Outcome(
         name="undefined",
@@ -79,7 +85,7 @@ _OWN = (
         is_share=True,
         measure="the share of images without a defined heat map",
         place=", images without a defined heat map",
-        mean="{value} of images have no defined heat map",
+        mean="{value} of the images have no defined heat map",
     ),
     Outcome(
         name="absent",
@@ -88,7 +94,7 @@ _OWN = (
         is_share=True,
         measure="the share of images without {region}",
         place=", images without {region}",
-        mean="{value} of images do not show {region}",
+        mean="{value} of the images do not show {region}",
     ),
 )
 OUTCOMES: dict[str, Outcome] = {outcome.name: outcome for outcome in _OWN}

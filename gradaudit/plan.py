@@ -148,6 +148,11 @@ class AnalysisPlan(Section):
 
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
     permutations: int = Field(default=9999, ge=99)
+    weights: Literal["equal", "precision"] = Field(
+        default="equal",
+        description="each cluster counts once, or by the precision of its mean where the number of "
+        "its images is unrelated to the outcome",
+    )
     covariates: tuple[str, ...] = ()
     regions: tuple[str, ...] = Field(
         default=(), description="confirmatory regions; empty: every attend/avoid region"
@@ -157,9 +162,21 @@ class AnalysisPlan(Section):
         description="column of a unit above the clusters (hospital): everything is compared within it",
     )
     pairs: str | None = None
+    cluster_name: str = Field(
+        default="cluster",
+        description="what a cluster is, in the reader's own word: patient; or with its plural: person/people",
+    )
     positive_class: str | None = Field(
         default=None, description="class whose sensitivity, specificity and AUC are reported"
     )
+
+    @field_validator("cluster_name")
+    @classmethod
+    def _is_a_word(cls, value: str) -> str:
+        parts = [part.strip() for part in value.split("/")]
+        if len(parts) > 2 or not all(re.fullmatch(r"[^\W\d_][\w '-]{0,39}", p) for p in parts):
+            raise ValueError('a word such as "patient", or a word with its plural: "person/people"')
+        return value
 
 
 class PrivacyPlan(Section):

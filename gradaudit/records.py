@@ -7,15 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from gradaudit.runs.record import RunFile
 
 HEAT_STATUSES = ("ok", "no_positive_evidence", "flat", "non_finite", "not_measured")
 """Status of one heat map; only ``ok`` maps have a defined heat share."""
@@ -113,25 +107,6 @@ IMAGE_COLUMNS = (
 """Columns of ``Measurements.images`` beside ``subgroup.<name>``, ``score`` and
 ``probability.<class>``.
 """
-
-
-@dataclass(frozen=True)
-class Measurements:
-    """What was measured: all that the table wing gets from the torch wing.
-
-    ``table``: one row per image x method x target x region (``TABLE_COLUMNS`` first).
-    ``images``: one row per manifest row, in manifest order, also for images that could not be read.
-    ``maps``: coarse maps for display, or None: columns image_id, kind ("heat" | "region"), name
-    (target | region), height, width, values (bytes: float32 heat, uint8 0-255 region coverage).
-    ``run``: the run's record, or None for a bare table.  ``folder``: the run folder, or None for an in-memory
-    measurement.
-    """
-
-    table: pd.DataFrame
-    images: pd.DataFrame
-    maps: pd.DataFrame | None = None
-    run: RunFile | None = None
-    folder: Path | None = None
 
 
 # ── findings ──────────────────────────────────────────────────────────────────────────────────────

@@ -19,9 +19,10 @@ from gradaudit.cohort.heat_distributions import heat_rows_of
 from gradaudit.cohort.population import take_cohorts
 from gradaudit.disclosure.decision import decide
 from gradaudit.errors import PlanError, RunError
+from gradaudit.number_text import Noun
 from gradaudit.performance.table import refuse_foreign_labels
 from gradaudit.plan import Plan, build_plan
-from gradaudit.records import Finding, Measurements
+from gradaudit.records import Finding
 from gradaudit.report import write_report
 from gradaudit.report.render import render_fragment, render_html, to_json
 from gradaudit.result_schema import (
@@ -34,6 +35,7 @@ from gradaudit.result_schema import (
     RunRecord,
     Tables,
 )
+from gradaudit.runs.measurements import Measurements
 from gradaudit.runs.record import RunFile, digest_of
 
 
@@ -112,9 +114,9 @@ def build_result(meas: Measurements, plan: Plan | None = None) -> AuditResult:
         auditor=plan.report.auditor,
         notice=plan.report.notice,
         model=ModelFacts(**dict(run.model), grid=_grid(meas)),
-        data=_data_facts(meas, run),
+        data=_data_facts(meas, run, plan),
         criteria=_criteria(plan),
-        verdict=audit_verdict(findings, analysis.cells, plan),
+        verdict=audit_verdict(findings, analysis.cells, plan, tables.performance),
         cells=analysis.cells,
         findings=findings,
         gallery=gallery_items(meas, plan, picks, meas.folder),
@@ -175,13 +177,14 @@ def _grid(meas: Measurements) -> tuple[int, ...]:
     return int(first["height"]), int(first["width"])
 
 
-def _data_facts(meas: Measurements, run: RunFile) -> DataFacts:
+def _data_facts(meas: Measurements, run: RunFile, plan: Plan) -> DataFacts:
     return DataFacts(
         name=run.data.name,
         digest=run.data.digest,
         n_images=len(meas.images),
         n_clusters=int(meas.images["cluster"].nunique()),
         cluster_declared=run.data.cluster_declared,
+        cluster_name=plan.analysis.cluster_name,
     )
 
 
@@ -194,13 +197,14 @@ def _criteria(plan: Plan) -> CriteriaFacts | None:
 
 def _method(run: RunFile, plan: Plan, findings: tuple[Finding, ...]) -> MethodFacts:
     adjusted = dict.fromkeys(name for finding in findings for name in finding.adjusted_for)
+    unit = Noun.of(plan.analysis.cluster_name).one
     return MethodFacts(
         explain_method=plan.explain.method,
         explain_target=plan.explain.target,
         alpha=plan.analysis.alpha,
         permutations=plan.analysis.permutations,
         seed=plan.run.seed,
-        unit="cluster" if run.data.cluster_declared else "image",
+        unit=unit if run.data.cluster_declared else "image",
         confirmatory_contrasts=sum(f.test.family == "confirmatory" for f in findings),
         exploratory_contrasts=sum(f.test.family == "exploratory" for f in findings),
         adjusted_for=tuple(adjusted),

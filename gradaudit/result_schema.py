@@ -38,6 +38,7 @@ class DataFacts(Record):
     n_images: int
     n_clusters: int
     cluster_declared: bool
+    cluster_name: str = "cluster"  # the plan's word, also "person/people"
 
 
 class RegionFacts(Record):

@@ -6,7 +6,7 @@ import pandas as pd
 from gradaudit.performance.metrics import Predictions
 from gradaudit.performance.table import performance_table
 from gradaudit.plan import Plan
-from gradaudit.records import Measurements
+from gradaudit.runs.measurements import Measurements
 from tests.run_files import run_file
 
 

@@ -12,8 +12,9 @@ from gradaudit.cohort.heat_distributions import heat_rows_of
 from gradaudit.cohort.population import take_cohorts
 from gradaudit.disclosure.decision import decide
 from gradaudit.plan import build_plan
-from gradaudit.records import Finding, Measurements
+from gradaudit.records import Finding
 from gradaudit.result_schema import AuditVerdict, PlannedCell
+from gradaudit.runs.measurements import Measurements
 
 PLAN = {
     "regions": {"ruler": {"role": "avoid"}, "lesion": {"role": "attend"}},

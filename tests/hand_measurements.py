@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from gradaudit.plan import Plan
-from gradaudit.records import Measurements
+from gradaudit.runs.measurements import Measurements
 from tests.run_files import run_file
 
 OPEN = Plan(privacy={"min_cell": 1})

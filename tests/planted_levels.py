@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from gradaudit.records import UNKNOWN, Measurements
+from gradaudit.records import UNKNOWN
+from gradaudit.runs.measurements import Measurements
 from tests.run_files import run_file
 
 REGIONS = ("lesion", "ruler")

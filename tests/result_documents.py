@@ -14,7 +14,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from gradaudit.analysis.method_cards import method_cards
-from gradaudit.records import Effect, Finding, Interval, TestResult, Verdict
+from gradaudit.analysis.sentences.audits import reason_of_cell
+from gradaudit.analysis.sentences.comparisons import in_words
+from gradaudit.number_text import Noun
+from gradaudit.records import CellState, Effect, Finding, Interval, Limits, TestResult
 from gradaudit.report.render import render_html
 from gradaudit.result_schema import (
     AttributeFacts,
@@ -30,6 +33,7 @@ from gradaudit.result_schema import (
     MethodFacts,
     ModelFacts,
     PerformanceRow,
+    PlannedCell,
     RegionFacts,
     ResultDocument,
     RunRecord,
@@ -67,8 +71,9 @@ SHORTCUT: Gaps = {
 def shortcut_document(**changes: Any) -> ResultDocument:
     """A shortcut in one group: criteria not met."""
     sentences = (
-        "On skin tone V–VI 31 % of the heat falls on ruler marks (95 % interval 26 to 36, n = 212 images of 98 patients), on all other "
-        "images 12 % (n = 2 120): a difference of 19 points (14 to 24); at equal region size and class 17 points (11 to 22).",
+        "On skin tone V–VI, 31 % of the model's heat lies on the ruler; on all others, 12 % (n = 212 images of 98 patients and 2\u202f120 images of "
+        "1\u202f060 patients). The plan allows a difference of 5 points; this one is +9.0 points even at the cautious end. Worse off: skin tone "
+        "V–VI, with more heat where none should be. At equal region size and class: +17 points.",
         "On the lesion itself the heat share in V–VI is 14 points lower (9 to 19) than in all other images.",
         "For sex, every difference in every decisive region is smaller than the margin of 5 points.",
         "For body site, 2 of 8 comparisons stay open: acral sites have too few patients for a verdict.",
@@ -93,7 +98,7 @@ def met_document(**changes: Any) -> ResultDocument:
         headline="In every declared region, every group's heat share lies within 5 points of all others.",
         sentences=(
             "The largest difference is 1.2 points (−0.9 to 3.3), for acral sites on ruler marks.",
-            "All 18 decisive comparisons are equivalent within the margin.",
+            "All 16 planned comparisons lie within the margin.",
         ),
         cannot_tell=(
             "Whether the model relies on what the heat shows.",
@@ -101,7 +106,7 @@ def met_document(**changes: Any) -> ResultDocument:
         ),
         finding_anchors=("GA101-site-ruler",),
     )
-    return _document(verdict, {}, **changes)
+    return _document(verdict, {}, spread=0.05, **changes)
 
 
 def insufficient_document(**changes: Any) -> ResultDocument:
@@ -256,6 +261,7 @@ def _document(
     gaps: Gaps,
     *,
     margin: float | None = 0.05,
+    spread: float = 0.30,
     shrink: int = 1,
     hidden: tuple[str, ...] = (),
     gallery_items: int = 12,
@@ -269,7 +275,12 @@ def _document(
     sizes = {level: max(4, n // shrink) for level, n in SIZES.items()}
     total = sum(sizes[level] for level in GROUPS["skin_tone"])
     heat = tuple(_heat_rows(rng, sizes, gaps, hidden))
-    findings = tuple(_findings(rng, sizes, gaps, margin, hidden))
+    findings = tuple(_findings(rng, sizes, gaps, margin, hidden, spread))
+    cells = tuple(_cells(findings, margin))
+    if verdict.state in ("not_met", "insufficient"):
+        told = zip(cells, findings, strict=False)
+        reasons = tuple(reason_of_cell(c, f) for c, f in told if not c.settled)
+        verdict = verdict.model_copy(update={"reasons": reasons})
     flow = tuple(_flow(sizes, hidden))
     reference = {"skin_tone": "rest", "sex": "male", "site": "rest"}
     return ResultDocument(
@@ -296,6 +307,7 @@ def _document(
             n_images=total,
             n_clusters=int(total / 2.2),
             cluster_declared=True,
+            cluster_name="patient",
         ),
         regions=tuple(
             RegionFacts(
@@ -330,6 +342,7 @@ def _document(
             rationale="Five points of heat are less than two raters differ by.",
         ),
         verdict=verdict,
+        cells=cells,
         findings=findings,
         flow=flow,
         exclusions=(
@@ -378,7 +391,7 @@ def _document(
             alpha=0.05,
             permutations=9999,
             seed=0,
-            unit="patient (mean over its images)",
+            unit="patient",
             confirmatory_contrasts=18,
             exploratory_contrasts=12,
             adjusted_for=("region size", "class"),
@@ -463,6 +476,7 @@ def _findings(
     gaps: Gaps,
     margin: float | None,
     hidden: tuple[str, ...],
+    spread: float,
 ) -> list[Finding]:
     total = sum(sizes[level] for level in GROUPS["skin_tone"])
     findings = []
@@ -473,8 +487,8 @@ def _findings(
             for level in levels[: 1 if attribute == "sex" else None]:
                 n = sizes[level]
                 gap = gaps.get((attribute, level, region), 0.0) + rng.normal(0, 0.004)
-                se = 0.30 / (n / 2) ** 0.5
-                verdict = _verdict(gap, se, margin, n)
+                se = spread / (n / 2) ** 0.5
+                state = _state(0.9 * gap, se, margin, n)
                 suppressed = level in hidden
                 raw = Interval(estimate=gap, low=gap - 1.96 * se, high=gap + 1.96 * se)
                 adjusted = Interval(
@@ -494,7 +508,11 @@ def _findings(
                     "target": "predicted",
                 }
                 if suppressed:
-                    findings.append(Finding(**base, suppressed=True, reason="small_cell"))
+                    hidden_state = {"suppressed": True, "reason": "small_cell"}
+                    family = TestResult(family="confirmatory")
+                    findings.append(
+                        Finding(**base, **hidden_state, state=CellState.WITHHELD, test=family)
+                    )
                     continue
                 findings.append(
                     Finding(
@@ -508,7 +526,7 @@ def _findings(
                         ),
                         mean_reference=Interval(estimate=mean),
                         raw=raw,
-                        adjusted=adjusted if verdict is not Verdict.NOT_ASSESSED else Interval(),
+                        adjusted=adjusted if state is not CellState.NOT_ASSESSED else Interval(),
                         se=se,
                         margin=margin,
                         mde80=2.8 * se,
@@ -523,18 +541,20 @@ def _findings(
                             df=n / 2 - 2,
                             p=p,
                             p_adjusted=min(1.0, 6 * p),
-                            p_equivalence=0.01,
-                            p_equivalence_adjusted=0.04,
+                            p_beyond=None if margin is None else min(1.0, p + 0.02),
+                            p_beyond_adjusted=None if margin is None else min(1.0, 6 * p + 0.02),
+                            p_within=None if margin is None else 0.01,
                             family="confirmatory",
                             permutations=9999,
                         )
-                        if verdict is not Verdict.NOT_ASSESSED
+                        if state is not CellState.NOT_ASSESSED
                         else TestResult(),
-                        verdict=verdict,
-                        provisional=20 < n < 60,
+                        state=state,
+                        shown=state is CellState.BEYOND or abs(gap) > 1.96 * se,
+                        **_whiskers(0.9 * gap, se, margin, state),
+                        provisional=spread > 0.1 and 20 < n < 60,
                         adjusted_for=("region size", "class"),
-                        reason="too_few_clusters" if verdict is Verdict.NOT_ASSESSED else "",
-                        sentence=f"In {attribute} {level}, the heat share on {region} differs from that of all others by {100 * gap:+.1f} points.",
+                        reason="too_few_clusters" if state is CellState.NOT_ASSESSED else "",
                     )
                 )
     undefined = findings[0].model_copy(
@@ -546,7 +566,11 @@ def _findings(
             "mean_reference": Interval(estimate=0.01),
             "raw": Interval(estimate=0.002, low=-0.01, high=0.014),
             "adjusted": Interval(),
-            "verdict": Verdict.EQUIVALENT,
+            "state": CellState.NOT_JUDGED if margin is None else CellState.WITHIN,
+            "shown": False,
+            "region": "",
+            "role": "",
+            **_whiskers(0.002, 0.005, margin, CellState.WITHIN),
         }
     )
     signal = findings[0].model_copy(
@@ -558,30 +582,73 @@ def _findings(
             "mean_reference": Interval(estimate=2.1),
             "raw": Interval(estimate=0.3, low=-0.1, high=0.7),
             "adjusted": Interval(),
-            "verdict": Verdict.NOT_SHOWN,
+            "state": CellState.NOT_JUDGED,
+            "shown": False,
             "margin": None,
+            **_whiskers(0.3, 0.1, None, CellState.NOT_JUDGED),
+            "test": findings[0].test.model_copy(update={"family": "exploratory"}),
         }
     )
-    return [*findings, undefined, signal]
+    patients = Noun.of("patient")
+    return [in_words(f, unit=patients) for f in (*findings, undefined, signal)]
 
 
-def _verdict(gap: float, se: float, margin: float | None, n: int) -> Verdict:
+def _state(gap: float, se: float, margin: float | None, n: int) -> CellState:
     if n < 30:
-        return Verdict.NOT_ASSESSED
-    low, high = gap - 1.96 * se, gap + 1.96 * se
-    different = low > 0 or high < 0
+        return CellState.NOT_ASSESSED
     if margin is None:
-        return Verdict.SHOWN if different else Verdict.NOT_SHOWN
-    within = -margin < low and high < margin
-    if different:
-        return (
-            Verdict.WITHIN_MARGIN
-            if within
-            else Verdict.MATERIAL
-            if min(abs(low), abs(high)) > margin
-            else Verdict.SIZE_UNCERTAIN
+        return CellState.NOT_JUDGED
+    if abs(gap) - 2.9 * se > margin:
+        return CellState.BEYOND
+    return CellState.WITHIN if abs(gap) + 1.65 * se < margin else CellState.OPEN
+
+
+def _whiskers(gap: float, se: float, margin: float | None, state: CellState) -> dict[str, Any]:
+    """Thin and thick whisker, and the margins at which the word changes; nothing without a margin."""
+    if margin is None or state is CellState.NOT_ASSESSED:
+        nothing: dict[str, Any] = dict.fromkeys(("thin", "thick"), Limits())
+        return nothing | dict.fromkeys(("beyond_up_to", "within_from"))
+    thin = Limits(low=gap - 2.9 * se, high=gap + 2.9 * se)
+    thick = Limits(low=gap - 1.65 * se, high=gap + 1.65 * se)
+    return {
+        "thin": thin,
+        "thick": thick,
+        "beyond_up_to": max(abs(gap) - 2.9 * se, 0.0),
+        "within_from": abs(gap) + 1.65 * se,
+    }
+
+
+def _cells(findings: tuple[Finding, ...], margin: float | None) -> list[PlannedCell]:
+    """The planned cell of every decisive finding."""
+    cells = []
+    for f in findings:
+        if f.code == "GA121":
+            continue
+        best = f.adjusted if f.adjusted.estimate is not None else f.raw
+        cells.append(
+            PlannedCell(
+                attribute=f.attribute,
+                comparison="level",
+                group=f.group,
+                reference=f.reference,
+                region=f.region,
+                role=f.role,
+                outcome=f.outcome,
+                state=f.state,
+                reason="a group of this comparison is too small to be shown"
+                if f.suppressed
+                else f.reason,
+                settled=f.state is CellState.WITHIN and not f.provisional,
+                estimate=best.estimate,
+                ci_low=best.low,
+                ci_high=best.high,
+                margin=margin,
+                coverage=None if f.suppressed else 0.97,
+                provisional=f.provisional,
+                finding="" if f.suppressed else f.anchor,
+            )
         )
-    return Verdict.EQUIVALENT if within else Verdict.INCONCLUSIVE
+    return cells
 
 
 def _flow(sizes: Mapping[str, int], hidden: tuple[str, ...]) -> list[FlowRow]:

@@ -10,8 +10,8 @@ import pandas as pd
 from PIL import Image
 
 from gradaudit.plan import Plan
-from gradaudit.records import Measurements
 from gradaudit.runs.folder import Shard, open_run, shard_tables
+from gradaudit.runs.measurements import Measurements
 from tests.run_files import run_file
 
 FACTORY = '''

@@ -14,8 +14,8 @@ from gradaudit.errors import ManifestError
 from gradaudit.labels import class_index, foreign_labels
 from gradaudit.performance.table import performance_table, positive_class, predictions
 from gradaudit.plan import Plan
-from gradaudit.records import Measurements
 from gradaudit.result_schema import Tables
+from gradaudit.runs.measurements import Measurements
 from gradaudit.workflows.audit import classifier_of
 from tests.run_files import run_file
 from tests.small_audits import write_audit

@@ -186,3 +186,12 @@ def test_a_format_elsewhere_would_be_seen(code):
 )  # fmt: skip
 def test_file_names_and_columns_are_no_number_formats(code):
     assert not formats_of(ast.parse(code))
+
+
+def test_what_is_counted_has_the_reader_s_word_in_one_and_in_many():
+    assert words.Noun.of("patient") == words.Noun("patient", "patients")
+    assert words.Noun.of("person/people") == words.Noun("person", "people")
+    assert words.Noun.of("patient").counted(1) == "1 patient"
+    assert words.Noun.of("patient").counted(1200) == f"1{words.NARROW_SPACE}200 patients"
+    said = words.Noun.of("person/people").said_in("fewer than 10 clusters; one cluster, cluster-wise, n_clusters, clusters.")  # fmt: skip
+    assert said == "fewer than 10 people; one person, cluster-wise, n_clusters, people."

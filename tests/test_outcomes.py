@@ -86,8 +86,8 @@ def test_a_registered_metric_is_found_in_findings_and_sentences_in_percent(heat_
     assert {f.region for f in found} == {"lesion", "ruler"}
     for f in found:
         assert f.code == "GA121"
-        assert f"mean heat near the edge on {f.region} " in f.sentence
-        assert " % (95 % CI " in f.sentence
+        assert f"the mean heat near the edge on the {f.region} is " in f.sentence
+        assert "(95 % interval " in f.sentence
         assert "points" in f.sentence
     assert outcome(heat_near_edge).title == "heat near the edge"
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from gradaudit.plan import build_plan
-from gradaudit.records import Measurements
+from gradaudit.runs.measurements import Measurements
 
 
 def measured_world(frame, attributes=("group",), criteria=None, **sections):

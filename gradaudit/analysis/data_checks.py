@@ -13,8 +13,9 @@ from typing import Any
 from gradaudit.number_text import count, one_percent, percent_in_text, told_apart
 from gradaudit.performance.table import classes_of, labels_without_class
 from gradaudit.plan import Plan
-from gradaudit.records import ALL, OTHER_LABELS, UNKNOWN, Measurements
+from gradaudit.records import ALL, OTHER_LABELS, UNKNOWN
 from gradaudit.result_schema import CheckOutcome, FlowRow, HeatRow, Tables
+from gradaudit.runs.measurements import Measurements
 from gradaudit.subgroups.contrast import MIN_PATIENTS, PROVISIONAL
 
 FAILED_SHARE = 0.01

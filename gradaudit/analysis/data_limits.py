@@ -14,8 +14,8 @@ from scipy import special
 
 from gradaudit.analysis.data_checks import listed, withheld_whole
 from gradaudit.plan import Plan, measured_target
-from gradaudit.records import Measurements
 from gradaudit.result_schema import AttributeFacts, CheckOutcome, Tables
+from gradaudit.runs.measurements import Measurements
 from gradaudit.stats.family import Floats
 
 SITE_ALPHA = 0.01

@@ -27,8 +27,9 @@ from gradaudit.disclosure.decision import Suppression, decide, narrowed_levels
 from gradaudit.disclosure.suppression import apply_min_cell
 from gradaudit.performance.table import performance_table, predictions
 from gradaudit.plan import Plan
-from gradaudit.records import Finding, Measurements
+from gradaudit.records import Finding
 from gradaudit.result_schema import HeatRow, Tables
+from gradaudit.runs.measurements import Measurements
 
 # ── all of it ─────────────────────────────────────────────────────────────────────────────────────
 

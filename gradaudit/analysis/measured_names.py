@@ -6,7 +6,7 @@ from gradaudit.cohort.population import texts
 from gradaudit.manifest.unmeasured import Measured
 from gradaudit.performance.table import classes_of
 from gradaudit.plan import Plan
-from gradaudit.records import Measurements
+from gradaudit.runs.measurements import Measurements
 
 
 def measured_names(meas: Measurements, plan: Plan) -> Measured:

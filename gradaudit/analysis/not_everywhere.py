@@ -16,7 +16,8 @@ from gradaudit.analysis.questions import QUESTIONS
 from gradaudit.analysis.study import NOBODY, Bools, Draft, Floats, Study
 from gradaudit.cohort.attributes import Attribute
 from gradaudit.disclosure.small_cells import is_small
-from gradaudit.number_text import points
+from gradaudit.number_text import points, share_digits
+from gradaudit.outcomes import region_words
 from gradaudit.records import CellState, Finding
 from gradaudit.subgroups.comparison import Disparity
 from gradaudit.subgroups.levels import level_text, sort_levels
@@ -148,7 +149,8 @@ def second_sentence(findings: Sequence[Finding]) -> str:
     named = []
     for f in found[:_MOST_NAMED]:
         who = f"{f.attribute.replace('_', ' ')} {f.group}"
-        named.append(f"{who} {points(_difference(f), digits=0)} points on {f.region}")
+        size = _difference(f) or 0.0
+        named.append(f"{who} {points(size, share_digits(size))} points on {region_words(f.region)}")
     more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
     classes = all(f.stratum.startswith(_CLASS) for f in found)
     where = "in every class" if classes else "everywhere"

@@ -345,6 +345,7 @@ def _analytic(
         margin=draft.margin,
         alpha=study.plan.analysis.alpha,
         within=False,
+        weights=study.plan.analysis.weights,
         omnibus=False,
         analytic=True,
     )

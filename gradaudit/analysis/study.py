@@ -217,6 +217,7 @@ class Study:
             within=a.within,
             family=self.planned if confirmatory else None,
             omnibus=False,
+            weights=plan.weights,
             paired=self.pairs is not None,
             analytic=analytic,
             pairwise=pairwise and len(a.levels) > 2,

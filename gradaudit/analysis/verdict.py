@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gradaudit.analysis.not_everywhere import second_sentence
-from gradaudit.analysis.sentences import (
+from gradaudit.analysis.sentences.audits import (
     headline,
-    reason_of_cell,
+    reasons_of_cells,
     summary_sentences,
     what_cannot_be_told,
 )
+from gradaudit.analysis.sentences.performance import worse_performance
+from gradaudit.number_text import Noun
 from gradaudit.plan import Plan
 from gradaudit.records import CellState, Finding
-from gradaudit.result_schema import AuditState, AuditVerdict, PlannedCell
+from gradaudit.result_schema import AuditState, AuditVerdict, PerformanceRow, PlannedCell
 
 
 def audit_state(cells: Sequence[PlannedCell]) -> AuditState:
@@ -34,21 +36,27 @@ def audit_state(cells: Sequence[PlannedCell]) -> AuditState:
 
 
 def audit_verdict(
-    findings: Sequence[Finding], cells: Sequence[PlannedCell], plan: Plan
+    findings: Sequence[Finding],
+    cells: Sequence[PlannedCell],
+    plan: Plan,
+    performance: Sequence[PerformanceRow] = (),
 ) -> AuditVerdict:
-    """The verdict in words: state, headline, three to five sentences, and what is in the way."""
+    """The verdict in words: state, headline, three to five sentences, and what is in the way.
+
+    performance : rows in which the model may do worse in a group; that is told, and decides nothing
+    """
     decisive = [f for f in findings if f.test.family == "confirmatory"]
     state = audit_state(cells)
     if plan.criteria is not None and state == "none_declared":
         state = "insufficient"  # a criterion was declared, and there is nothing it could be held to
-    chosen, lines = summary_sentences(decisive, findings)
-    in_the_way = [cell for cell in cells if cell.margin is not None and not cell.settled]
+    worse = worse_performance(performance, plan.analysis.alpha)
+    chosen, lines = summary_sentences(decisive, findings, cells, worse)
     return AuditVerdict(
         state=state,
-        headline=headline(state, decisive),
+        headline=headline(state, decisive, cells),
         second=second_sentence(findings),
         sentences=lines,
         cannot_tell=what_cannot_be_told(decisive, plan),
-        reasons=tuple(reason_of_cell(cell) for cell in in_the_way),
+        reasons=reasons_of_cells(cells, findings, Noun.of(plan.analysis.cluster_name)),
         finding_anchors=tuple(f.anchor for f in chosen),
     )

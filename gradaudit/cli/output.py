@@ -22,7 +22,7 @@ from rich.progress import (
 
 from gradaudit.cli.app import EXIT_CODES, ExitCode, say, stderr
 from gradaudit.errors import InputError, RunError
-from gradaudit.records import Measurements
+from gradaudit.runs.measurements import Measurements
 
 if TYPE_CHECKING:
     from gradaudit.manifest.reading import Manifest

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -13,6 +13,14 @@ from gradaudit.cli.app import app, say
 from gradaudit.cli.options import JsonOption, MarginOption
 from gradaudit.cli.plans import with_flags
 from gradaudit.errors import InputError
+from gradaudit.number_text import (
+    count,
+    decimal,
+    declared_points,
+    percent_in_text,
+    percent_number,
+    plain_number,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +28,9 @@ if TYPE_CHECKING:
 T = TypeVar("T", int, float)
 WIDTH = 80
 """Columns of a terminal that every table fits."""
-_NAME = 26  # columns of a comparison's name in the table of a run
+# widths of the columns of the two tables
+_RUN_WIDTHS = (26, 3, 9, 13, 9, 13)
+_PLANNED_WIDTHS = (36, 6, 8, 10)
 
 
 @app.command()
@@ -148,7 +158,7 @@ def _run_lines(frame: pd.DataFrame) -> list[str]:
     """One line per cell and factor, with the chance of "within" under each truth."""
     if frame.empty:
         return [str(frame.attrs["note"])]
-    head = f"{'comparison':<{_NAME}} {'x':>3} {'patients':>9} {'as seen':>13} {'none':>9} {'far end':>13}"
+    head = _columns(("comparison", "x", "patients", "as seen", "none", "far end"), _RUN_WIDTHS)
     lines = ["Chance to be shown within the margin (in brackets: beyond it), in %", "", head]
     for name, rows in frame.groupby("cell", sort=False):
         lines += _wrapped(str(name), "")
@@ -166,11 +176,17 @@ def _factor_line(factor: float, rows: pd.DataFrame) -> str:
     for row in rows.to_dict("records"):
         beyond = round(100 * row["probability_beyond"])
         extra = f" ({beyond})" if beyond else ""
-        found[str(row["truth"])] = f"{100 * row['probability_within']:.0f}{extra}"
+        found[str(row["truth"])] = f"{percent_number(row['probability_within'], 0)}{extra}"
     patients: Any = rows["patients"].iloc[0]
-    shown = "withheld" if patients is None or patients != patients else f"{int(patients):,}"
-    seen, none, far = (found[truth] for truth in ("as seen", "none", "far end"))
-    return f"{'':<{_NAME}} {factor:>3g} {shown:>9} {seen:>13} {none:>9} {far:>13}"
+    shown = "withheld" if patients is None or patients != patients else count(int(patients))
+    chances = (found[truth] for truth in ("as seen", "none", "far end"))
+    return _columns(("", plain_number(factor), shown, *chances), _RUN_WIDTHS)
+
+
+def _columns(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """One line of a table: the first cell to the left, the others to the right."""
+    first, *others = zip(cells, widths, strict=True)
+    return " ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)])
 
 
 def _legend(frame: pd.DataFrame) -> list[str]:
@@ -184,16 +200,18 @@ def _legend(frame: pd.DataFrame) -> list[str]:
 
 def _planned_lines(frame: pd.DataFrame) -> list[str]:
     """One line per comparison, then the chance that all cells hold, and how far to trust it."""
-    lines = [f"{'comparison':<36} {'cells':>6} {'SE':>8} {'one cell':>10}"]
+    lines = [_columns(("comparison", "cells", "SE", "one cell"), _PLANNED_WIDTHS)]
     for row in frame.to_dict("records"):
-        chance = f"{100 * row['probability_within']:.0f} %"
-        lines.append(f"{row['comparison']:<36} {row['cells']:>6} {row['se']:>8.4f} {chance:>10}")
+        chance = percent_in_text(row["probability_within"])
+        cells = (row["comparison"], count(row["cells"]), decimal(row["se"], 4), chance)
+        lines.append(_columns(cells, _PLANNED_WIDTHS))
         lines += _wrapped(str(row["limit"]), "    ")
-    together = 100 * float(frame["probability_all"].iloc[0])
-    cells, margin = int(frame["cells"].sum()), 100 * float(frame["margin"].iloc[0])
+    together = percent_in_text(float(frame["probability_all"].iloc[0]))
+    cells_in_all = count(int(frame["cells"].sum()))
+    margin = declared_points(float(frame["margin"].iloc[0]))
     text = (
-        f"If there is no difference at all, all {cells} comparisons lie within {margin:g} points "
-        f"with a chance of {together:.0f} %: {frame.attrs['limit']}."
+        f"If there is no difference at all, all {cells_in_all} comparisons lie within {margin} "
+        f"points with a chance of {together}: {frame.attrs['limit']}."
     )
     return [*lines, "", *_wrapped(text, "")]
 

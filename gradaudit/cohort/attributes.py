@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from gradaudit.plan import Plan, SubgroupPlan
-from gradaudit.records import UNKNOWN, Measurements
+from gradaudit.records import UNKNOWN
+from gradaudit.runs.measurements import Measurements
 from gradaudit.subgroups.levels import attribute_kind, sort_levels
 
 Array = np.ndarray[Any, Any]

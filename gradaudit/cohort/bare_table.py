@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from gradaudit.errors import InputError
-from gradaudit.records import Measurements
+from gradaudit.runs.measurements import Measurements
 
 
 def measurements_of(table: pd.DataFrame, images: pd.DataFrame | None) -> Measurements:

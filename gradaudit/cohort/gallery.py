@@ -20,8 +20,8 @@ import pandas as pd
 from gradaudit.cohort.population import level_groups, method_targets
 from gradaudit.number_text import significant
 from gradaudit.plan import Plan
-from gradaudit.records import Measurements
 from gradaudit.result_schema import AttributeFacts, GalleryItem
+from gradaudit.runs.measurements import Measurements
 
 MOST_ITEMS = 60
 """Cap on the gallery, so that a report stays small enough to mail."""

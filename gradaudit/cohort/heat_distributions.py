@@ -11,8 +11,9 @@ import pandas as pd
 from gradaudit.cohort.population import Array, Cohort, finite_mean, take_cohort, take_cohorts
 from gradaudit.number_text import significant
 from gradaudit.plan import Plan
-from gradaudit.records import Cell, Finding, Measurements
+from gradaudit.records import Cell, Finding
 from gradaudit.result_schema import HeatRow, MeanMap, PerformanceRow
+from gradaudit.runs.measurements import Measurements
 from gradaudit.stats.effect_sizes import mean_interval
 from gradaudit.subgroups.contrast import MIN_PATIENTS
 

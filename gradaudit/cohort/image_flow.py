@@ -9,8 +9,9 @@ import pandas as pd
 
 from gradaudit.cohort.population import Array, Cohort, finite_mean, heat_status, take_cohort, texts
 from gradaudit.plan import Plan
-from gradaudit.records import OTHER_LABELS, REASONS, UNKNOWN, Measurements
+from gradaudit.records import OTHER_LABELS, REASONS, UNKNOWN
 from gradaudit.result_schema import Exclusion, FlowRow, RegionFacts
+from gradaudit.runs.measurements import Measurements
 from gradaudit.subgroups.levels import sort_levels
 
 LABELS_SHOWN = 20

@@ -18,8 +18,9 @@ import pandas as pd
 from gradaudit.number_text import plain_number, significant
 from gradaudit.outcomes import other_metrics
 from gradaudit.plan import Plan, measured_target
-from gradaudit.records import ALL, UNKNOWN, Measurements
+from gradaudit.records import ALL, UNKNOWN
 from gradaudit.result_schema import AttributeFacts
+from gradaudit.runs.measurements import Measurements
 from gradaudit.subgroups.levels import attribute_kind, level_text, sort_levels
 
 Array = npt.NDArray[Any]

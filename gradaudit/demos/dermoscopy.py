@@ -398,6 +398,7 @@ rationale = "a tenth of the heat, fixed before training; the ruler decides becau
 
 [analysis]
 positive_class = "malignant"
+cluster_name = "patient"
 regions = ["ruler"]     # the criterion is about the shortcut; what happens on the lesion is reported beside it
 
 [report]

@@ -13,8 +13,9 @@ from gradaudit.cohort.population import Array, Cohort, take_cohort, take_cohorts
 from gradaudit.disclosure.small_cells import is_small, small_levels
 from gradaudit.disclosure.suppression import withheld_cells
 from gradaudit.plan import Plan
-from gradaudit.records import Cell, Measurements
+from gradaudit.records import Cell
 from gradaudit.result_schema import HeatRow
+from gradaudit.runs.measurements import Measurements
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,9 @@ from gradaudit.measurement.prepare import Prepared, other_columns, prepare
 from gradaudit.measurement.run_record import utc_now
 from gradaudit.models.classifier import Classifier
 from gradaudit.plan import Plan
-from gradaudit.records import Measurements, Sample
+from gradaudit.records import Sample
 from gradaudit.runs.folder import Shard, ShardTables, joined_tables, shard_tables
+from gradaudit.runs.measurements import Measurements
 from gradaudit.runs.receipts import Receipt
 
 Counted = Callable[[int], None]

@@ -19,8 +19,9 @@ from gradaudit.performance.differences import Tests, by_cluster, difference_test
 from gradaudit.performance.intervals import Array, Figure
 from gradaudit.performance.metrics import FIGURES, Predictions
 from gradaudit.plan import Plan
-from gradaudit.records import ALL, DIFFERENCE, OVER_ANALYSED, Measurements, TestResult
+from gradaudit.records import ALL, DIFFERENCE, OVER_ANALYSED, TestResult
 from gradaudit.result_schema import PerformanceRow
+from gradaudit.runs.measurements import Measurements
 from gradaudit.stats.multiplicity import benjamini_hochberg
 
 _NEGATIVE_WORDS = frozenset((

@@ -187,6 +187,7 @@ class VerdictPanel(Block):
     links: tuple[tuple[str, str], ...]
     cannot_tell: tuple[str, ...]
     left_out: tuple[str, ...]
+    in_the_way: tuple[str, ...] = ()
     unmeasured: tuple[str, ...] = ()
     about_unmeasured: str = ""
 
@@ -236,7 +237,7 @@ def percent_cell(found: Interval) -> Cell:
 
 def state_cell(f: Finding) -> Cell:
     """The state of a finding in words; without a limit, whether a difference is shown."""
-    below = "provisional: few clusters" if f.provisional else f.reservation
+    below = "provisional: few on one side" if f.provisional else f.reservation
     if f.state is not CellState.NOT_JUDGED:
         return Cell(STATE_WORDS[f.state], below, icon=f.state.value)
     words = "disparity shown" if f.shown else "no disparity shown"
@@ -289,7 +290,7 @@ def data_files(document: ResultDocument) -> tuple[Download, ...]:
     without a tool.
     """
     tables = {
-        "contrasts.csv": document.findings, "heat.csv": document.heat, "flow.csv": document.flow,
+        "contrasts.csv": document.findings, "cells.csv": document.cells, "heat.csv": document.heat, "flow.csv": document.flow,
         "performance.csv": document.performance, "exclusions.csv": document.exclusions,
     }  # fmt: skip
     bare = document.model_copy(

@@ -12,7 +12,7 @@ from gradaudit.number_text import MISSING
 from gradaudit.outcomes import Outcome, outcome
 from gradaudit.records import ROLE_WORDS
 from gradaudit.report.blocks import Block, Cell, Table, columns, row
-from gradaudit.report.wording import card_anchor, find_card
+from gradaudit.report.wording import card_anchor, find_card, unit_of
 from gradaudit.result_schema import AUDIT_STATE_MEANINGS, AUDIT_STATE_WORDS, ResultDocument
 
 STATES_ANCHOR = "state-words"
@@ -67,6 +67,41 @@ TERMS: dict[str, Term] = {
     "Margin": _term(
         "declared size below which a difference is held to be immaterial; where none was declared, no limit was set"
     ),
+    "Planned comparison": _term(
+        "one that plan and manifest fix before any number is looked at; “criteria met” needs every one of them"
+    ),
+    "Beyond": _term(
+        "shown to be larger than the margin, all planned comparisons taken together",
+        "statistic.p_beyond",
+        "statistic.holm",
+    ),
+    "Within": _term(
+        "shown to be smaller than the margin in either direction, by two one-sided tests (TOST)",
+        "statistic.p_within",
+    ),
+    "Open": _term("neither beyond nor within: the data do not suffice"),
+    "Settled": _term(
+        "within the margin, on enough of each group, and with nothing to object: what “criteria met” needs of every planned comparison"
+    ),
+    "Coverage": _term(
+        "smallest share of a group's clusters that the numbers of a comparison rest on"
+    ),
+    "Thin line": _term(
+        "in a forest plot, how far the difference may reach when all planned comparisons are taken together; beyond where it stays outside the band",
+        "statistic.decide",
+    ),
+    "Thick line": _term(
+        "in a forest plot, how far the difference may reach taken alone; within where it lies inside the band",
+        "statistic.decide",
+    ),
+    "Beyond up to": _term(
+        "largest margin at which a comparison would be beyond", "statistic.decide"
+    ),
+    "Within from": _term("margin from which on a comparison would be within", "statistic.decide"),
+    "Difference": _term("group minus comparison, adjusted where something is held equal"),
+    "Worse off": _term(
+        "the group with more heat on a region that should draw none, or less on one that should draw it"
+    ),
     "State": _term(
         "what a comparison says of its margin, if it has one: see “What each state means”"
     ),
@@ -89,6 +124,12 @@ TERMS: dict[str, Term] = {
         "statistic.spline_basis",
         "statistic.hc2",
     ),
+    "Predicted": _term(
+        "difference at equal region size and predicted class instead of the label: it stands beside and never decides"
+    ),
+    "Mask tipping": _term(
+        "how much larger (below 0: smaller) the group's masks would have to be drawn for the state to change; – where no such change does"
+    ),
     "p": _term(
         "how often so large a difference would be seen if there were none", "statistic.p_value"
     ),
@@ -100,10 +141,6 @@ TERMS: dict[str, Term] = {
     "p beyond": _term("", "statistic.p_beyond"),
     "p within": _term("", "statistic.p_within"),
     "Detectable": _term("", "statistic.detectable_difference"),
-    "Clusters needed": _term(
-        "clusters of the group that would make the margin detectable",
-        "statistic.detectable_difference",
-    ),
     "Interval": _term(
         "every difference that the same test would not reject", "statistic.critical_value"
     ),
@@ -179,6 +216,12 @@ def meaning(label: str, document: ResultDocument) -> str:
     return _meaning(TERMS[label], document)
 
 
+def _as_headed(label: str, document: ResultDocument) -> str:
+    """A term as the report's tables head it: "Patients" for "Clusters"."""
+    unit = unit_of(document)
+    return {"Cluster": unit.one.capitalize(), "Clusters": unit.many.capitalize()}.get(label, label)
+
+
 def term_of(metric: Outcome) -> str:
     """Head of a metric's column, and its entry here: "Rank accuracy"."""
     label = metric.title[:1].upper() + metric.title[1:]
@@ -196,7 +239,7 @@ def _metrics_without_term(document: ResultDocument) -> dict[str, Term]:
 
 def _meaning(term: Term, document: ResultDocument) -> str:
     if term.meaning or not term.cards:
-        return term.meaning
+        return unit_of(document).said_in(term.meaning)
     text = find_card(document, *term.cards[0]).get("summary", "").rstrip(".")
     return text[:1].lower() + text[1:] if text[1:2].islower() else text
 
@@ -207,8 +250,9 @@ def glossary_blocks(document: ResultDocument) -> list[Block]:
     """
     rows = []
     terms = TERMS | _metrics_without_term(document)
-    for label in sorted(terms, key=str.casefold):
-        term = terms[label]
+    shown = {_as_headed(label, document): term for label, term in terms.items()}
+    for label in sorted(shown, key=str.casefold):
+        term = shown[label]
         if text := _meaning(term, document):
             found = [(key, card) for key in term.cards if (card := find_card(document, *key))]
             labels = [card["label"] for _, card in found]

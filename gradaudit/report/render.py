@@ -23,6 +23,7 @@ from gradaudit.number_text import count
 from gradaudit.report.blocks import Block, Drawing, Heading, Table, VerdictPanel
 from gradaudit.report.figures.canvas import PALETTE
 from gradaudit.report.sections import overview
+from gradaudit.report.sections.cells import cell_table
 from gradaudit.report.sections.findings import contrast_blocks
 from gradaudit.report.sections.overview import SECTIONS
 from gradaudit.result_schema import SCHEMA_VERSION, ResultDocument
@@ -76,8 +77,11 @@ def render_fragment(document: ResultDocument) -> str:
     mark = hashlib.sha256(f"{document.audit_id} {document.created}".encode()).hexdigest()[:8]
     facts = document.method
     details = contrast_blocks(document, facts.explain_method, facts.explain_target, f"-{mark}")
+    panels = [b for b in overview.verdict(document) if isinstance(b, VerdictPanel)]
+    cells = [cell_table(document)] if document.cells else []
     blocks = [
-        *overview.verdict(document),
+        *panels,
+        *cells,
         *(b for b in details if isinstance(b, Drawing | Heading | Table)),
     ]
     colours = "".join(f"--{name}:{light};" for name, (light, _) in PALETTE.items())
@@ -111,6 +115,7 @@ def render_markdown(document: ResultDocument) -> str:
     lines += [f"**{_md(panel.headline)}**", ""] if panel.headline else []
     lists = [
         ("", panel.sentences),
+        *([("In the way of “criteria met”:", panel.in_the_way)] if panel.in_the_way else []),
         ("What this audit cannot tell:", panel.cannot_tell),
         ("Images left out, and why:", panel.left_out),
     ]
@@ -121,6 +126,7 @@ def render_markdown(document: ResultDocument) -> str:
         lines += [title, ""] if title else []
         lines += [*(f"- {_md(item)}" for item in items), ""]
     lines += [_md(panel.about_unmeasured), ""] if panel.unmeasured else []
+    lines += _md_table(cell_table(document)) if document.cells else []
     for name in ("data_by_subgroup", "heat", "performance"):
         tables = [
             table for block in SECTIONS.get(name)(document) if (table := _main_table(block, name))

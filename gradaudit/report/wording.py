@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 
 from matplotlib.figure import Figure
 
-from gradaudit.number_text import count, declared_percent
+from gradaudit.number_text import Noun, count, declared_percent
 from gradaudit.records import REASONS, Finding
 from gradaudit.report.blocks import anchor_id, shown_count
 from gradaudit.report.figures.svg import svg_markup
-from gradaudit.result_schema import ResultDocument
+from gradaudit.result_schema import PlannedCell, ResultDocument
 
 ALL = "(all)"
 """Attribute and level of rows over every image."""
@@ -94,10 +94,20 @@ def size_words(size: tuple[int, ...]) -> str:
     return f"{' × '.join(map(str, size))} pixels (height × width)" if size else ""
 
 
+def unit_of(document: ResultDocument) -> Noun:
+    """The plan's word for images that belong together."""
+    return Noun.of(document.data.cluster_name)
+
+
+def n_unit(document: ResultDocument) -> str:
+    """Unit of the column n: "images / patients"."""
+    return f"images / {unit_of(document).many}"
+
+
 def clusters_words(document: ResultDocument) -> str:
     data = document.data
     if data.cluster_declared:
-        return f"{count(data.n_clusters)} clusters (e.g. patients)"
+        return unit_of(document).counted(data.n_clusters)
     return "unknown origin: no clusters were declared, so each image counts as independent"
 
 
@@ -176,6 +186,14 @@ def comparison(finding: Finding) -> str:
         return f"trend, {finding.reference} to {finding.group}"
     reference = "all others" if finding.reference == "rest" else finding.reference
     return f"{finding.group} against {reference}" if reference else finding.group
+
+
+def cell_comparison(cell: PlannedCell) -> str:
+    """First cell of a planned comparison's row, in the words of ``comparison``."""
+    if cell.comparison in ("level", "pair"):
+        reference = "all others" if cell.reference == "rest" else cell.reference
+        return f"{cell.group} against {reference}"
+    return {"trend": "trend, first to last level", "curve": "over its whole range"}[cell.comparison]
 
 
 def of_clusters(images: int, clusters: int) -> str:

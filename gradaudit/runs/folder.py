@@ -32,7 +32,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gradaudit.errors import InputError, RunError
-from gradaudit.records import IMAGE_COLUMNS, TABLE_COLUMNS, Measurements
+from gradaudit.records import IMAGE_COLUMNS, TABLE_COLUMNS
+from gradaudit.runs.measurements import Measurements
 from gradaudit.runs.receipts import PartReceipt, Receipt
 from gradaudit.runs.record import RunFile, parse_run_file
 

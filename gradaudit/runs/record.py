@@ -6,7 +6,6 @@ so that no number is ever read under a meaning it did not have.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from typing import Any
@@ -15,6 +14,7 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from gradaudit.errors import RunError
 from gradaudit.records import Record
+from gradaudit.spelling import hint_in_brackets
 
 RUN_VERSION = 1
 """Version of run.json that is written and read.  Files from before versions were written have no
@@ -174,5 +174,4 @@ def _nearest(key: str) -> str:
     parents: dict[str, type[RunPart]] = {"": RunFile, "model": RunModel, "data": RunData}
     parent, _, last = key.rpartition(".")
     known = parents[parent].model_fields if parent in parents else {}
-    near = difflib.get_close_matches(last, list(known), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    return hint_in_brackets(last, list(known))

@@ -9,15 +9,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from gradaudit.analysis.findings import analysis_of, refuse_unmeasured_names
-from gradaudit.analysis.planned_cells import HEAT
+from gradaudit.analysis.planned.cells import HEAT
 from gradaudit.analysis.study import Floats, Study
 from gradaudit.cohort.attributes import Attribute, attributes_of
 from gradaudit.cohort.heat_distributions import heat_rows_of
 from gradaudit.cohort.population import Cohort, take_cohorts
 from gradaudit.disclosure.decision import decide
 from gradaudit.plan import Plan
-from gradaudit.records import CellState, Finding, Measurements
+from gradaudit.records import CellState, Finding
 from gradaudit.result_schema import PlannedCell
+from gradaudit.runs.measurements import Measurements
 
 WITHHELD = "a group of this comparison is too small to be shown"
 CURVE = "resampling is not done for curves yet: their difference is the largest of many"

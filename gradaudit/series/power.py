@@ -18,7 +18,7 @@ import pandas as pd
 
 from gradaudit.errors import InputError, RunError
 from gradaudit.plan import Plan, build_plan
-from gradaudit.records import Measurements
+from gradaudit.runs.measurements import Measurements
 from gradaudit.series.open_cells import Group, OpenCell, Reading, reading_of
 from gradaudit.series.power_words import power_sentences
 from gradaudit.series.repeated_audits import chances

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from gradaudit.number_text import percent_in_text, plain_number
 from gradaudit.stats.power import points
 
 _TRUTHS = {
@@ -45,7 +46,7 @@ def power_sentences(frame: pd.DataFrame) -> dict[str, str]:
 def _size(factor: float, rows: pd.DataFrame) -> str:
     patients = rows["patients"].iloc[0]
     known = "" if pd.isna(patients) else f" ({int(patients)} patients in the smaller group)"
-    return f"{factor:g} x the smallest group{known}"
+    return f"{plain_number(factor)} x the smallest group{known}"
 
 
 def _chance(within: float, beyond: float) -> str:
@@ -55,4 +56,4 @@ def _chance(within: float, beyond: float) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+    return percent_in_text(share)

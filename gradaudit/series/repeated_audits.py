@@ -15,9 +15,10 @@ from typing import Literal
 
 import numpy as np
 
-from gradaudit.analysis.planned_cells import HEAT
+from gradaudit.analysis.planned.cells import HEAT
 from gradaudit.analysis.study import Floats
 from gradaudit.cohort.attributes import Attribute
+from gradaudit.number_text import plain_number
 from gradaudit.records import CellState
 from gradaudit.series.far_tails import ExtendedTails
 from gradaudit.series.open_cells import Group, OpenCell, Reading
@@ -68,7 +69,7 @@ def chances(
     if not cells or not len(large):
         return
     counts = pool.grown(factor, int(large.min()))
-    place = f"{group.attribute.name}/{group.region}/{group.outcome}/{factor:g}"
+    place = f"{group.attribute.name}/{group.region}/{group.outcome}/{plain_number(factor)}"
     rng = np.random.default_rng((seed, zlib.crc32(place.encode())))
     again = _Again(reading, group, pool, values, counts, replicates)
     if group.outcome == HEAT:

@@ -26,13 +26,11 @@ from gradaudit.stats import tails
 from gradaudit.stats import decision
 from gradaudit.stats import rare_outcomes
 from gradaudit.stats import power
-from gradaudit.stats import library_tests
 from gradaudit.stats import effect_sizes
 
 __all__ = [
     "decision",
     "effect_sizes",
-    "library_tests",
     "linear_model",
     "multiplicity",
     "permutation",

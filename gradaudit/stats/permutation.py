@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special, stats
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from gradaudit.stats.family import STATISTICS, Floats, Ints
@@ -89,29 +90,35 @@ class _Remover:
     """Takes the fit of a model out of permuted rows.
 
     basis : (n, p) orthonormal columns; of many levels only the covariates' own, (n, z)
-    counts, starts : (G,) of the many levels, whose rows lie side by side; None where the basis
-        holds the levels
+    mass, starts : (G,) of the many levels, whose rows lie side by side; None where the basis holds
+        the levels
+    counts : (G,) rows of each; root : (n,) roots of the rows' weights, or None
     """
 
     basis: Floats
-    counts: Ints | None
-    starts: Ints | None
+    mass: Floats | Ints | None = None
+    starts: Ints | None = None
+    counts: Ints | None = None
+    root: Floats | None = None
 
     @classmethod
     def of(cls, fit: Design, rows: Ints) -> _Remover:
         if len(fit.counts) <= DENSE_LEVELS:
-            return cls(fit.basis()[rows], None, None)
+            return cls(fit.basis()[rows])
         starts = np.r_[0, np.cumsum(fit.counts)[:-1]]
-        return cls(fit.q[rows], fit.counts, starts)
+        root = None if fit.root is None else fit.root[rows]
+        return cls(fit.q[rows], fit.mass, starts, fit.counts, root)
 
     def estimates_and_residuals(self, drawn: Floats, weights: Floats) -> tuple[Floats, Floats]:
         """Of every row of ``drawn`` (chunk, n): its estimates (chunk, k) and residuals (chunk, n)."""
-        if self.counts is None or self.starts is None:
+        if self.mass is None or self.starts is None or self.counts is None:
             product = drawn @ np.hstack([self.basis, weights])
             p = self.basis.shape[1]
             return product[:, p:], drawn - product[:, :p] @ self.basis.T
-        means = np.add.reduceat(drawn, self.starts, axis=1) / self.counts
-        centered = drawn - np.repeat(means, self.counts, axis=1)
+        summed = drawn if self.root is None else drawn * self.root
+        means = np.add.reduceat(summed, self.starts, axis=1) / self.mass
+        fitted = np.repeat(means, self.counts, axis=1)
+        centered = drawn - (fitted if self.root is None else fitted * self.root)
         return drawn @ weights, centered - (centered @ self.basis) @ self.basis.T
 
 
@@ -354,3 +361,38 @@ def critical_value(reference: Floats, alpha: float) -> float:
     if rank < 1:
         return float("inf")
     return float(np.partition(reference, len(reference) - rank)[len(reference) - rank])
+
+
+# ── tests taken from scipy as they are ────────────────────────────────────────────────────────────
+
+STATISTICS.register(
+    name="student_t",
+    label="t, HC2, Bell–McCaffrey df",
+    summary="The analytic test, where every side has 200 patients and 40 that can vary.",
+    formula="p = 2·P(T_df ≥ |estimate/SE|);  interval = estimate ± t_{1−α/2, df}·SE",
+    source="Imbens & Kolesár 2016, Rev. Econ. Stat. 98:701 (scipy.special.stdtr)",
+)(special.stdtr)
+
+STATISTICS.register(
+    name="site_t",
+    label="t, CR2 at the site, Bell–McCaffrey df",
+    summary="The test where patients belong to sites, five of which at least hold both groups.",
+    formula="p = 2·P(T_df ≥ |estimate/SE|),  SE of CR2 with sites as clusters",
+    source="Bell & McCaffrey 2002; Pustejovsky & Tipton 2018, J. Bus. Econ. Stat. 36:672 (scipy.special.stdtr)",
+)(special.stdtr)
+
+STATISTICS.register(
+    name="wald_f",
+    label="Wald F",
+    summary="Several differences tested together, where every side is large.",
+    formula="F = dᵀV⁻¹d / q against F(q, residual df)",
+    source="Rao 1973, Linear Statistical Inference, ch. 4 (scipy.special.fdtrc)",
+)(special.fdtrc)
+
+STATISTICS.register(
+    name="fisher_exact",
+    label="Fisher exact",
+    summary="Exact test of two shares, where no patient differs from its own group.",
+    formula="hypergeometric probability of tables no more likely than the one seen",
+    source="Fisher 1935, J. R. Statist. Soc. 98:39 (scipy.stats.fisher_exact); interval: Agresti & Caffo 2000, Am. Stat. 54:280",
+)(stats.fisher_exact)

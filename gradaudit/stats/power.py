@@ -16,6 +16,7 @@ import pandas as pd
 from scipy import special
 
 from gradaudit.errors import InputError
+from gradaudit.number_text import count, percent_in_text, plain_number, significant
 from gradaudit.stats.family import STATISTICS
 
 FEWEST, COUNTED, NORMAL = 10, 20, 60
@@ -209,7 +210,7 @@ def what_would_settle(
         chance = _chance(difference, margin, alpha, level)
         parts.append(f"{words}, {_needed(sizes, chance, unit)}")
     text = "; ".join(parts)
-    return f"{text[0].upper()}{text[1:]} (each with a chance of {100 * WANTED:.0f} %)."
+    return f"{text[0].upper()}{text[1:]} (each with a chance of {percent_in_text(WANTED)})."
 
 
 def _chance(
@@ -261,11 +262,11 @@ def _smallest(now: int, chance: Callable[[float], float]) -> int:
 
 def points(difference: float) -> str:
     """A difference of shares in points: 0.032 is "3.2 points"."""
-    text = f"{100 * abs(difference):.2g}"
+    text = plain_number(significant(100 * abs(difference), 2))
     return f"{text} point" if text == "1" else f"{text} points"
 
 
 def _rounded(n: float) -> str:
     """Upwards, to two digits: 157 is about 160."""
     step = 10 ** max(0, floor(log10(n)) - 1)
-    return f"{ceil(n / step - 1e-9) * step:,}"
+    return count(ceil(n / step - 1e-9) * step)

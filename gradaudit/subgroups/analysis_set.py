@@ -213,7 +213,7 @@ def _complete(observations: Observations, codes: Ints) -> tuple[Bools, dict[str,
 
 def _plain(column: ArrayLike | pd.Series) -> str | None:
     """The type of a column as it is: text is not turned into Arrow's for one look at it."""
-    return "object" if getattr(column, "dtype", None) == object else None
+    return "object" if getattr(column, "dtype", None) == np.dtype(object) else None
 
 
 def cluster_codes(ids: ArrayLike) -> Ints:

@@ -33,14 +33,18 @@ from gradaudit.subgroups.contrast import (
     apart_reason,
     guard,
 )
-from gradaudit.subgroups.contrast_tests import estimate_all
+from gradaudit.subgroups.contrast_tests import estimate_all, rows_for
 from gradaudit.subgroups.model_rows import (
     Hypothesis,
     ImageRows,
     ModelLevels,
     ModelRows,
     Patients,
-    collapse,
+    images_related,
+    patient_rows,
+    relied_on,
+    thirds,
+    with_note,
 )
 from gradaudit.subgroups.settings import Settings
 from gradaudit.subgroups.slopes import continuous_contrasts, departure, trend
@@ -55,15 +59,18 @@ def between_contrasts(
 
     The test (Wald) is None where it is not asked or not possible.
     """
-    patients = collapse(rows)
+    patients = patient_rows(rows, settings)
     if settings.continuous:
-        return continuous_contrasts(patients, settings), None
+        used, note = relied_on(patients, thirds(patients.x))
+        return with_note(continuous_contrasts(used, settings), note), None
     contrasts, wald = _level_contrasts(patients, rows, settings)
     if settings.crossed:
         contrasts += _additivity(patients, rows.levels, settings)
     if settings.order is not None and len(np.unique(patients.codes)) > 2:
-        contrasts.append(trend(patients, rows.levels, settings))
-        contrasts.append(departure(patients, rows.levels, settings))
+        parts = [(f"in group {name}", patients.codes == k) for k, name in enumerate(rows.levels)]
+        used, note = relied_on(patients, parts)
+        lines = [shape(used, rows.levels, settings) for shape in (trend, departure)]
+        contrasts += with_note(lines, note)
     return contrasts, wald
 
 
@@ -110,6 +117,7 @@ class _Comparison:
     contrast : counts and means, to be completed
     sides : which patients are compared
     analytic : whether Student's t will do
+    once : whether each patient counts once, whatever the weights
     """
 
     level: int
@@ -117,6 +125,7 @@ class _Comparison:
     contrast: Contrast
     sides: tuple[Bools, Bools]
     analytic: bool
+    once: bool = False
 
 
 def _comparison(
@@ -132,9 +141,12 @@ def _comparison(
     b = ~a if base is None else patients.codes == base
     n, m = int(a.sum()), int(b.sum())
     (reason, provisional, analytic), entered = _guarded(patients, a, b, settings)
+    group = levels[level]
+    reference = "the rest" if base is None else f"group {levels[base]}"
+    related = images_related(patients, [(f"in group {group}", a), (f"in {reference}", b)])
     contrast = Contrast(
         kind=kind,
-        group=levels[level],
+        group=group,
         reference="rest" if base is None else levels[base],
         n_images=int(patients.images[a].sum()),
         n_clusters=n,
@@ -146,8 +158,9 @@ def _comparison(
         provisional=provisional,
         entered=entered if entered != (n, m) else None,
         margin_test=rare_bound(patients.y, (a, b), reason, settings),
+        notes=(related,) if related and not reason else (),
     )
-    return _Comparison(level, base, contrast, (a, b), analytic)
+    return _Comparison(level, base, contrast, (a, b), analytic, once=bool(related))
 
 
 def _guarded(
@@ -233,7 +246,8 @@ def _level_model(
     hypotheses = [_level_hypothesis(c, levels, counts, patients, inside) for c in comparisons]
     if settings.omnibus and settings.unit == "patient" and np.sum(counts >= MIN_PATIENTS) > 2:
         analytic = all(h.analytic for h in hypotheses)
-        hypotheses.append(_all_equal(counts, patients.z.shape[1], analytic))
+        everyone = _all_equal(counts, patients.z.shape[1], analytic)
+        hypotheses.append(replace(everyone, once=any(h.once for h in hypotheses)))
     images = _image_rows(rows, inside) if settings.unit == "image" else None
     model_rows = ModelRows.with_levels(used, levels, images)
     found = estimate_all(model_rows, hypotheses, settings)
@@ -243,19 +257,23 @@ def _level_model(
     return found, {"statistic": test.statistic, "df": test.df, "p": test.p}
 
 
-def level_estimate(rows: AnalysisSet, level: int, base: int | None) -> tuple[float, float] | None:
+def level_estimate(
+    rows: AnalysisSet, level: int, base: int | None, settings: Settings
+) -> tuple[float, float] | None:
     """Estimate and standard error of one level in the model of all levels; None where it has none."""
-    patients = collapse(rows)
+    patients = patient_rows(rows, settings)
     levels = ModelLevels.of(patients.codes, len(rows.levels))
     inside = levels.place[patients.codes] >= 0
     used = patients if inside.all() else patients.keep(inside)
     a = patients.codes == level
     b = ~a if base is None else patients.codes == base
     shell = Contrast("level", "", "", 0, 0, 0, 0)
-    comparison = _Comparison(level, base, shell, (a, b), analytic=True)
+    once = bool(images_related(patients, [("", a), ("", b)]))
+    comparison = _Comparison(level, base, shell, (a, b), analytic=True, once=once)
     counts = _model_counts(used, levels)
     hypothesis = _level_hypothesis(comparison, levels, counts, patients, inside)
-    layout = lay_out(ModelRows.with_levels(used, levels))
+    model_rows = ModelRows.with_levels(used, levels)
+    layout = lay_out(rows_for(hypothesis, model_rows, lay_out(model_rows)))
     if layout is None or not all(layout.is_estimable(row) for row in hypothesis.coefficients):
         return None
     model = fit_model(layout, [hypothesis])
@@ -284,7 +302,8 @@ def _level_hypothesis(
         on = -1.0 * (np.arange(levels.width) == levels.place[c.base])
     on[own] = 1.0
     sides = c.sides if inside.all() else (c.sides[0][inside], c.sides[1][inside])
-    return Hypothesis(c.contrast, on, np.zeros(patients.z.shape[1]), sides, c.analytic)
+    columns = np.zeros(patients.z.shape[1])
+    return Hypothesis(c.contrast, on, columns, sides, c.analytic, c.once)
 
 
 def _all_equal(counts: Ints, columns: int, analytic: bool) -> Hypothesis:

@@ -64,7 +64,7 @@ class Layout:
         return _design_coefficients(row, self.fit, stratified=self.stratified)
 
     def weights(self, row: Row) -> Floats:
-        """Weights w (n,) with w @ y the estimate."""
+        """Weights w (n,) with w @ y the estimate, y whitened by the design."""
         absorbed, columns = self.coefficients(row)
         return np.asarray(self.fit.row_weights(absorbed, columns[list(self.fit.kept)]))
 
@@ -106,14 +106,14 @@ def lay_out(rows: ModelRows) -> Layout | None:
         rows, places = rows.keep(order), places[order]
     elif len(places) == given:
         places = order
-    counts = np.bincount(rows.codes, minlength=width)
-    if rows.held is None or (not rows.held.absorbs and counts.all()):
-        fit = linear_model.design(rows.codes, rows.columns, width)
+    every_level = np.bincount(rows.codes, minlength=width).all()
+    if rows.held is None or (not rows.held.absorbs and every_level):
+        fit = linear_model.design(rows.codes, rows.columns, width, rows.weights)
         return Layout(rows, places, fit, rows.columns, width, stratified=False)
     codes = np.unique(rows.held.absorbed, return_inverse=True)[1]
-    levels = np.asarray(rows.codes[:, None] == np.arange(1, width), dtype=np.float64)
+    levels = rows.codes[:, None] == np.arange(1, width)
     columns = np.asfortranarray(np.hstack([rows.columns, levels]))
-    fit = linear_model.design(codes, columns)
+    fit = linear_model.design(codes, columns, weights=rows.weights)
     return Layout(rows, places, fit, columns, width, stratified=True)
 
 
@@ -124,7 +124,7 @@ def _fixed_order(rows: ModelRows) -> Ints:
     """
     if len(rows.y) > PERMUTED_PATIENTS:
         return np.empty(0, dtype=np.int64)
-    keys = (*rows.columns.T, rows.y, rows.codes)
+    keys = (*rows.sorted_by, rows.codes)
     if rows.held is not None:
         keys = (*keys, rows.held.absorbed)
     return np.lexsort(keys)
@@ -137,7 +137,8 @@ def _fixed_order(rows: ModelRows) -> Ints:
 class ClusterModel:
     """One fitted model with every row of every hypothesis estimated in it.
 
-    on : m functions of the model; weights : (n, m)
+    residuals : (n,) whitened by the design
+    on : m functions of the model
     estimates, se, df, skewness : (m,); covariance : (m, m)
     spans : first and end row of each hypothesis in ``on``
     by_site : (m,) whether the error of a row is that of sites, and not of patients
@@ -183,7 +184,7 @@ class ClusterModel:
         if not self.layout.stratified:
             return np.asarray(moved)
         left = self.y - self.layout.columns @ slopes
-        strata = linear_model.cluster_means(left, fit.codes, len(fit.counts))[fit.codes]
+        strata = fit.level_means(left)[fit.codes]
         return np.asarray(moved - (strata - strata.mean()))
 
     @cached_property
@@ -197,8 +198,9 @@ class ClusterModel:
 
     @cached_property
     def spread(self) -> float:
-        """Residual standard deviation."""
-        return float(np.sqrt(np.sum(self.residuals**2) / _residual_df(self.fit)))
+        """Residual standard deviation, of rows that all count once."""
+        left = self.residuals if self.fit.root is None else self.residuals / self.fit.root
+        return float(np.sqrt(np.sum(left**2) / _residual_df(self.fit)))
 
     @cached_property
     def has_error(self) -> Bools:
@@ -228,7 +230,8 @@ def fit_model(layout: Layout, hypotheses: Sequence[Hypothesis]) -> ClusterModel 
     spans = _spans(hypotheses)
     residuals = fit.residuals(rows.y)
     weights = np.column_stack([layout.weights(row) for row in on])
-    estimates, covariance = weights.T @ rows.y, standard_errors.hc2(fit, residuals, weights)
+    estimates = weights.T @ fit.whitened(rows.y)
+    covariance = standard_errors.hc2(fit, residuals, weights)
     se, df = np.sqrt(np.diag(covariance)), _degrees_of_freedom(fit, weights, spans)
     skewness = np.array([tails.skewness_of_estimate(w, residuals) for w in weights.T])
     by_site = np.zeros(len(on), dtype=bool)
@@ -287,10 +290,8 @@ def _site_error(layout: Layout, residuals: Floats, weights: Floats) -> tuple[flo
     nested = layout.stratified and bool(np.all(first[fit.codes] == sites))
     basis = fit.q if nested else fit.basis()
     codes = np.unique(sites[order], return_inverse=True)[1]
-    error: tuple[float, float] = standard_errors.cr2(
-        basis[order], residuals[order], weights[order], codes
-    )
-    return error
+    found = standard_errors.cr2(basis[order], residuals[order], weights[order], codes)
+    return float(found[0]), float(found[1])
 
 
 def _spans(hypotheses: Sequence[Hypothesis]) -> list[tuple[int, int]]:
@@ -393,9 +394,9 @@ def _permutable(model: ClusterModel, seed: int) -> tuple[linear_model.Design, Fl
         codes = layout.fit.codes[rows]
         if layout.stratified:
             codes = np.unique(codes, return_inverse=True)[1]
-        fit = linear_model.design(
-            codes, layout.columns[rows], None if layout.stratified else layout.width
-        )
+        width = None if layout.stratified else layout.width
+        precision = layout.rows.keep(rows).weights
+        fit = linear_model.design(codes, layout.columns[rows], width, precision)
         residuals = residuals[rows]
     weights = []
     for row in model.on:
@@ -413,7 +414,7 @@ def _sampled(model: ClusterModel, seed: int) -> Ints:
     rows, fit = model.layout.rows, model.fit
     counts = np.bincount(rows.strata)
     rng = np.random.default_rng((seed, len(rows.y)))
-    order = np.lexsort((*rows.columns.T, model.y, rows.strata))
+    order = np.lexsort((*rows.sorted_by, rows.strata))
     if model.layout.stratified and len(rows.y) < _SMALL_STRATA * len(fit.counts):
         taken = _sampled_strata(counts[rows.strata], fit, rng)
         return order[np.isin(fit.codes[order], taken)]

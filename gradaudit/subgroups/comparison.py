@@ -124,6 +124,7 @@ def disparity(
     within: bool | None = None,
     family: int | None = None,
     unit: Literal["patient", "image"] = "patient",
+    weights: Literal["equal", "precision"] = "equal",
     correction: Literal["holm", "max-t"] = "holm",
     omnibus: bool = True,
     analytic: bool = False,
@@ -162,6 +163,11 @@ def disparity(
         that are not here count with p = 1
     unit : "image" estimates on image rows weighted 1/n_patient with CR2 errors; p from the patient
         permutation
+    weights : "precision" weights each patient by the precision of its mean, 1/(τ² + σ²/n), so that
+        one with more images counts for more.  Each counts once all the same, and a note says so,
+        where the number of images is related to the outcome (in a group; of a slope in any level,
+        or overall or in a third of a continuous attribute), where under 20 effective patients of a
+        side would be left, and inside clusters or pairs.  It excludes ``unit="image"``
     correction : "max-t" instead of Holm for p, where every level has at least 40 patients
     omnibus : test whether all levels are equal as well
     analytic : Student's t with Bell-McCaffrey df throughout (for bounds and displays; not for
@@ -181,6 +187,7 @@ def disparity(
         within=within,
         family=family,
         unit=unit,
+        weights=weights,
         correction=correction,
         omnibus=omnibus,
         analytic=analytic,
@@ -329,10 +336,10 @@ def mask_tipping(rows: AnalysisSet, settings: Settings, contrast: Contrast) -> f
 
     def room(shift: float) -> float:
         moved = with_sizes_moved(rows, rows.codes == level, shift)
-        found = level_estimate(moved, level, base)
+        found = level_estimate(moved, level, base, settings)
         return -1.0 if found is None else _room(contrast, *found, settings.alpha)
 
-    unmoved = level_estimate(rows, level, base)
+    unmoved = level_estimate(rows, level, base, settings)
     if unmoved is None or abs(unmoved[0] - contrast.estimate) > 1e-9 * max(contrast.se, 1e-300):
         return None
     here = _room(contrast, *unmoved, settings.alpha)

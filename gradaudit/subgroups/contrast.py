@@ -176,7 +176,7 @@ def apart_reason(names: Sequence[str], attribute: str, effective: float) -> str:
     effective : patients of the smaller side that ``names`` leave free
     """
     spoken = " and ".join(name.replace("_", " ") for name in (*names, attribute))
-    few = f" ({effective:.1f} effective clusters on one side, {MIN_PATIENTS} are needed)"
+    few = f" ({decimal(effective, 1)} effective clusters on one side, {MIN_PATIENTS} are needed)"
     return f"{spoken} cannot be told apart{few if effective else ''}"
 
 

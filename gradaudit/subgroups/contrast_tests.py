@@ -39,7 +39,7 @@ from gradaudit.subgroups.contrast import (
     Contrast,
     apart_reason,
 )
-from gradaudit.subgroups.model_rows import Hypothesis, ModelRows
+from gradaudit.subgroups.model_rows import Hypothesis, ModelRows, with_weights_said
 from gradaudit.subgroups.settings import Settings
 
 MAX_T_PATIENTS = 40
@@ -101,8 +101,49 @@ def estimate_all(
 ) -> list[Contrast]:
     """Fit one model and test every hypothesis in it that the data can tell from what is held equal.
 
-    The others have no number, and the reason says what they cannot be told apart from.
+    The others have no number, and the reason says what they cannot be told apart from.  Where rows
+    have weights, those hypotheses that cannot rely on them are tested without (all of them where
+    one cannot and p is of the largest t, which is of one model).
     """
+    if rows.weights is None:
+        return _all_of_one_model(rows, hypotheses, settings)
+    layout = lay_out(rows)
+    own = [rows_for(h, rows, layout) for h in hypotheses]
+    unweighted = replace(rows, weights=None)
+    if settings.correction == "max-t" and any(r is not rows for r in own):
+        own = [unweighted] * len(own)
+    # either model takes as many permutations as one of all would
+    planned = max(settings.family or 0, sum(len(h.coefficients) == 1 for h in hypotheses))
+    settings = replace(settings, family=planned)
+    out = [h.contrast for h in hypotheses]
+    for model_rows, places in (
+        (rows, [i for i, r in enumerate(own) if r is rows]),
+        (unweighted, [i for i, r in enumerate(own) if r is not rows]),
+    ):
+        asked = [hypotheses[i] for i in places]
+        found = _all_of_one_model(model_rows, asked, settings) if asked else []
+        for i, contrast in zip(places, found, strict=True):
+            out[i] = contrast if hypotheses[i].once else with_weights_said(contrast, model_rows)
+    return out
+
+
+def rows_for(hypothesis: Hypothesis, rows: ModelRows, layout: Layout | None) -> ModelRows:
+    """The rows, without their weights where a hypothesis cannot rely on these.
+
+    They would leave under twenty effective patients on a side, so that the error of the estimate
+    rests on few, or the hypothesis asks for patients that count once.
+    layout : of these rows
+    """
+    if rows.weights is None:
+        return rows
+    if not hypothesis.once and _effective(hypothesis, layout) >= PROVISIONAL:
+        return rows
+    return replace(rows, weights=None)
+
+
+def _all_of_one_model(
+    rows: ModelRows, hypotheses: Sequence[Hypothesis], settings: Settings
+) -> list[Contrast]:
     layout = lay_out(rows)
     if layout is not None and len(layout.rows.y) == len(rows.y) and layout.has_few_rows:
         return [replace(h.contrast, reason=TOO_FEW, provisional=False) for h in hypotheses]
@@ -177,7 +218,7 @@ def _effective(hypothesis: Hypothesis, layout: Layout | None) -> float:
     kind = hypothesis.contrast.kind
     if kind in (*JOINT, "additivity") or layout.rows.flip:
         return float("inf")
-    weights = layout.weights(hypothesis.coefficients[0])
+    weights = layout.fit.whitened(layout.weights(hypothesis.coefficients[0]))
     sides = [weights > 0, weights < 0]
     if hypothesis.sides is not None:
         sides = [layout.moved(side) for side in hypothesis.sides]
@@ -318,7 +359,7 @@ def _ratio_of_means(model: ClusterModel, on: Floats, q: float) -> tuple[float, f
     weights = np.column_stack(sides)
     covariance = standard_errors.hc2(model.fit, model.residuals, weights)
     ratio: tuple[float, float, float] = effect_sizes.ratio_of_means(
-        weights.T @ model.y, covariance, q
+        weights.T @ model.fit.whitened(model.y), covariance, q
     )
     return ratio
 

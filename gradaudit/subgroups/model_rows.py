@@ -6,6 +6,7 @@ beside them; a ``Hypothesis`` is a linear function of the model that is fitted t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -16,6 +17,13 @@ from gradaudit.stats.family import Floats, Ints
 from gradaudit.stats.strata import Strata
 from gradaudit.subgroups.analysis_set import AnalysisSet
 from gradaudit.subgroups.contrast import MIN_PATIENTS, Bools, Contrast
+from gradaudit.subgroups.settings import Settings
+
+RELATED = 0.10
+"""p of the number of images with the outcome, at which no weights depend on that number."""
+ONCE = "each cluster counts once"
+WEIGHTED = "clusters are weighted by the precision of their means, 1/(τ² + σ²/n) for n images"
+UNWEIGHTED = f"weights by precision would rest on too few clusters: {ONCE}"
 
 
 @dataclass(frozen=True)
@@ -25,6 +33,7 @@ class Patients:
     owners : (k,) the covariate that each column of z belongs to
     held : what patients are compared within, or None
     sites : (P,) units above the patients, or None
+    weights : (P,) precision of each mean, of mean 1, or None where each patient counts once
     """
 
     y: Floats
@@ -36,6 +45,7 @@ class Patients:
     owners: tuple[str, ...] = ()
     held: Strata | None = None
     sites: Ints | None = None
+    weights: Floats | None = None
 
     @cached_property
     def pooled_mode_share(self) -> float:
@@ -56,6 +66,7 @@ class Patients:
             images=self.images[rows],
             held=None if self.held is None else self.held.keep(rows),
             sites=None if self.sites is None else self.sites[rows],
+            weights=None if self.weights is None else self.weights[rows],
         )
 
 
@@ -91,6 +102,68 @@ def collapse(rows: AnalysisSet) -> Patients:
         held=rows.strata,
         sites=rows.sites,
     )
+
+
+# ── weights by the number of images ───────────────────────────────────────────────────────────────
+
+
+def patient_rows(rows: AnalysisSet, settings: Settings) -> Patients:
+    """One row per patient, weighted by the precision of its mean where the settings ask for it.
+
+    All weigh the same where every patient has as many images, or images of a patient do not differ.
+    """
+    patients = collapse(rows)
+    if settings.weights == "equal":
+        return patients
+    between, inside = linear_model.variance_components(
+        rows.y, rows.clusters, patients.codes, len(patients.y)
+    )
+    weights = linear_model.precision_weights(patients.images, between, inside)
+    return replace(patients, weights=weights)
+
+
+Parts = Sequence[tuple[str, Bools]]
+"""Sides of a comparison, or what a slope goes through: (where, which patients)."""
+
+
+def images_related(patients: Patients, parts: Parts) -> str:
+    """A note where the number of images is related to the outcome in some part; "" where it is not.
+
+    Weights by the number of images would move the difference then.  It is asked inside levels, so
+    that levels which differ do not look like it.
+    """
+    if patients.weights is None:
+        return ""
+    related = []
+    for where, part in parts:
+        p = linear_model.p_of_sizes(patients.images[part], patients.y[part], patients.codes[part])
+        if p <= RELATED:
+            related.append(where)
+    places = " and ".join(related)
+    return f"the number of images is related to the outcome {places}: {ONCE}" if related else ""
+
+
+def relied_on(patients: Patients, parts: Parts) -> tuple[Patients, str]:
+    """The patients of a slope, without weights where images are related to the outcome; the note."""
+    note = images_related(patients, parts)
+    return (replace(patients, weights=None) if note else patients), note
+
+
+def thirds(x: Floats) -> Parts:
+    """Everybody, and the thirds of a number."""
+    low, high = np.quantile(x, [1 / 3, 2 / 3]) if len(x) else (0.0, 0.0)
+    return [
+        ("overall", np.ones(len(x), dtype=bool)),
+        ("in the lowest third", x <= low),
+        ("in the middle third", (x > low) & (x <= high)),
+        ("in the highest third", x > high),
+    ]
+
+
+def with_note(contrasts: Sequence[Contrast], note: str) -> list[Contrast]:
+    """The contrasts, those that have a number with a note; as they are where it is empty."""
+    said = (note,) if note else ()
+    return [c if c.reason else replace(c, notes=(*c.notes, *said)) for c in contrasts]
 
 
 @dataclass(frozen=True)
@@ -147,6 +220,7 @@ class ModelRows:
     held : what patients are compared within, or None
     varying : (n,) what is compared; patients in strata inside which it does not vary say nothing
     sites : (n,) units above the patients, or None
+    weights : (n,) precision of each row, or None where all weigh the same
     """
 
     y: Floats
@@ -159,6 +233,7 @@ class ModelRows:
     held: Strata | None = None
     varying: Floats | Ints | None = None
     sites: Ints | None = None
+    weights: Floats | None = None
 
     @classmethod
     def without_levels(cls, patients: Patients, columns: Floats) -> ModelRows:
@@ -195,6 +270,7 @@ class ModelRows:
             held=patients.held,
             varying=varying,
             sites=patients.sites,
+            weights=patients.weights,
         )
 
     def keep(self, rows: Bools | Ints) -> ModelRows:
@@ -208,6 +284,7 @@ class ModelRows:
             held=None if self.held is None else self.held.keep(rows),
             varying=None if self.varying is None else self.varying[rows],
             sites=None if self.sites is None else self.sites[rows],
+            weights=None if self.weights is None else self.weights[rows],
         )
 
     def without(self, name: str) -> ModelRows:
@@ -218,6 +295,16 @@ class ModelRows:
             return replace(self, held=held)
         columns, owners = self.columns[:, left], tuple(self.owners[k] for k in left)
         return replace(self, columns=columns, owners=owners, held=held)
+
+    @property
+    def sorted_by(self) -> tuple[Floats, ...]:
+        """What rows of one level are ordered by, the first key last.
+
+        Weights go before values: means that differ by rounding alone may not change places where
+        their weights differ.
+        """
+        keys = (*self.columns.T, self.y)
+        return keys if self.weights is None else (*keys, self.weights)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -235,6 +322,7 @@ class Hypothesis:
         together (Wald)
     sides : which patients are compared, two (n,), or None
     analytic : every side is large enough for Student's t
+    once : each patient counts once in it, whatever the weights
     """
 
     contrast: Contrast
@@ -242,9 +330,18 @@ class Hypothesis:
     on_columns: Floats
     sides: tuple[Bools, Bools] | None
     analytic: bool
+    once: bool = False
 
     @property
     def coefficients(self) -> list[tuple[Floats, Floats]]:
         """(on levels, on columns) of each of its rows."""
         levels, columns = np.atleast_2d(self.on_levels), np.atleast_2d(self.on_columns)
         return list(zip(levels, columns, strict=True))
+
+
+def with_weights_said(contrast: Contrast, rows: ModelRows) -> Contrast:
+    """A contrast for which weights were asked, with how its patients are weighted."""
+    if contrast.reason:
+        return contrast
+    said = UNWEIGHTED if rows.weights is None else WEIGHTED
+    return replace(contrast, notes=(*contrast.notes, said))

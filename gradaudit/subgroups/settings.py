@@ -31,6 +31,7 @@ class Settings:
     within: bool | None = None
     family: int | None = None
     unit: Literal["patient", "image"] = "patient"
+    weights: Literal["equal", "precision"] = "equal"
     correction: Literal["holm", "max-t"] = "holm"
     omnibus: bool = True
     analytic: bool = False
@@ -58,4 +59,11 @@ class Settings:
             raise InputError(
                 "unit is 'patient' or 'image' and correction 'holm' or 'max-t'; "
                 f"got {self.unit!r} and {self.correction!r}."
+            )
+        if self.weights not in ("equal", "precision"):
+            raise InputError(f"weights is 'equal' or 'precision'; got {self.weights!r}.")
+        if self.weights == "precision" and self.unit == "image":
+            raise InputError(
+                'unit="image" and weights="precision" exclude each other: image rows are weighted '
+                "1/n_patient, so that each patient counts once."
             )

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from scipy import special
 
-from gradaudit.number_text import significant
+from gradaudit.number_text import plain_number, significant
 from gradaudit.stats import linear_model, standard_errors, tails
 from gradaudit.stats.decision import LargestDifference, detectable_difference
 from gradaudit.stats.family import Floats, Ints
@@ -22,6 +22,7 @@ from gradaudit.stats.tails import ManyTails
 from gradaudit.subgroups.cluster_model import (
     TOO_FEW,
     ClusterModel,
+    Layout,
     draws_needed,
     fit_model,
     lay_out,
@@ -36,8 +37,14 @@ from gradaudit.subgroups.contrast import (
     Kind,
     guard,
 )
-from gradaudit.subgroups.contrast_tests import estimate_all, with_standing
-from gradaudit.subgroups.model_rows import Hypothesis, ModelLevels, ModelRows, Patients
+from gradaudit.subgroups.contrast_tests import estimate_all, rows_for, with_standing
+from gradaudit.subgroups.model_rows import (
+    Hypothesis,
+    ModelLevels,
+    ModelRows,
+    Patients,
+    with_weights_said,
+)
 from gradaudit.subgroups.settings import Settings
 
 ONE_VALUE = "the attribute has one value from its 10th to its 90th percentile"
@@ -148,9 +155,7 @@ def curve(patients: Patients, settings: Settings) -> Contrast:
     basis, at_points = spline_at(patients.x, points)
     rows = ModelRows.without_levels(patients, np.column_stack([basis, patients.z]))
     hypotheses = _curve_hypotheses(shell, at_points, patients.z.mean(axis=0), analytic)
-    layout = lay_out(rows)
-    line = Hypothesis(shell, np.zeros(1), np.eye(1, rows.columns.shape[1])[0], None, analytic)
-    shell = with_standing(line, rows, layout, settings)
+    shell, layout = _standing_of_line(shell, rows, analytic, settings)
     if layout is None or shell.reason:
         return replace(shell, reason=shell.reason or TOO_FEW, provisional=False)
     model = fit_model(layout, hypotheses)
@@ -163,6 +168,19 @@ def curve(patients: Patients, settings: Settings) -> Contrast:
     return _largest(shell, names, fitted, many, settings)
 
 
+def _standing_of_line(
+    shell: Contrast, rows: ModelRows, analytic: bool, settings: Settings
+) -> tuple[Contrast, Layout | None]:
+    """Whether a line, the first column, can be told apart; and the rows laid out for it."""
+    line = Hypothesis(shell, np.zeros(1), np.eye(1, rows.columns.shape[1])[0], None, analytic)
+    layout = lay_out(rows)
+    used = rows_for(line, rows, layout)
+    if used is not rows:
+        layout = lay_out(used)
+    shell = with_standing(line, used, layout, settings)
+    return (shell if rows.weights is None else with_weights_said(shell, used)), layout
+
+
 def curve_points(x: Floats) -> tuple[Floats, list[str]]:
     """Distinct points of a number between its 5 % and 95 % point, and their names."""
     points, first = np.unique(np.quantile(x, CURVE_PERCENTS / 100), return_index=True)
@@ -171,7 +189,7 @@ def curve_points(x: Floats) -> tuple[Floats, list[str]]:
     names = []
     for point, percent in zip(points, CURVE_PERCENTS[first], strict=True):
         value = np.format_float_positional(significant(point, digits), trim="-")
-        names.append(f"P{percent:g} ({value})")
+        names.append(f"P{plain_number(percent)} ({value})")
     return points, names
 
 

@@ -16,7 +16,7 @@ from gradaudit.subgroups.analysis_set import AnalysisSet
 from gradaudit.subgroups.between_clusters import comparisons_of, pairs_of
 from gradaudit.subgroups.contrast import NO_MEAN, Bools, Contrast, Kind, guard
 from gradaudit.subgroups.contrast_tests import estimate_all
-from gradaudit.subgroups.model_rows import Hypothesis, ModelRows, collapse
+from gradaudit.subgroups.model_rows import ONCE, Hypothesis, ModelRows, collapse
 from gradaudit.subgroups.settings import Settings
 from gradaudit.subgroups.slopes import ONE_VALUE, percentile_names
 
@@ -130,7 +130,7 @@ def _one_sample(rows: AnalysisSet, difference: _Difference, settings: Settings) 
         _counted(rows, difference, used, settings.alpha),
         reason=reason,
         provisional=provisional,
-        notes=(f"differences within {n} {'pairs' if settings.paired else 'clusters'}",),
+        notes=_notes(n, settings),
     )
     if reason:
         return shell
@@ -141,6 +141,14 @@ def _one_sample(rows: AnalysisSet, difference: _Difference, settings: Settings) 
     )
     hypothesis = Hypothesis(shell, np.ones(1), np.zeros(z.shape[1]), None, analytic)
     return estimate_all(model_rows, [hypothesis], settings)[0]
+
+
+def _notes(count: int, settings: Settings) -> tuple[str, ...]:
+    """What is said of every comparison inside clusters or pairs."""
+    said = f"differences within {count} {'pairs' if settings.paired else 'clusters'}"
+    if settings.weights == "equal":
+        return (said,)
+    return said, f"precision weights are for means, not for differences: {ONCE}"
 
 
 def _patient_differences(

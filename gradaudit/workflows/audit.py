@@ -18,8 +18,8 @@ from gradaudit.measurement.thumbnails import write_thumbnails
 from gradaudit.models.classifier import Classifier
 from gradaudit.models.sources import load_classifier
 from gradaudit.plan import Plan, find_plan
-from gradaudit.records import Measurements
 from gradaudit.result import AuditResult, build_result
+from gradaudit.runs.measurements import Measurements
 
 
 def audit(

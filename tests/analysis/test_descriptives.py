@@ -21,7 +21,8 @@ from gradaudit.cohort.image_flow import exclusions, flow_table, region_facts
 from gradaudit.cohort.population import attribute_facts, level_groups
 from gradaudit.disclosure.decision import suppressed_levels
 from gradaudit.plan import Plan
-from gradaudit.records import ALL, UNKNOWN, Finding, Interval, Measurements
+from gradaudit.records import ALL, UNKNOWN, Finding, Interval
+from gradaudit.runs.measurements import Measurements
 from tests.run_files import run_file
 
 

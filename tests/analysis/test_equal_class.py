@@ -12,7 +12,8 @@ from gradaudit.cohort.population import take_cohorts
 from gradaudit.disclosure.decision import decide
 from gradaudit.errors import PlanError
 from gradaudit.plan import build_plan
-from gradaudit.records import CellState, Measurements
+from gradaudit.records import CellState
+from gradaudit.runs.measurements import Measurements
 
 
 def measured(d, target="predicted", labels=True, **columns):

@@ -9,9 +9,9 @@ import result_documents as documents
 from banned_words import BANNED, NAMES
 from html_pages import Page
 
-from gradaudit.analysis import findings
+from gradaudit.analysis import finding_records
 from gradaudit.analysis.method_cards import function_name, method_cards
-from gradaudit.records import VERDICT_WORDS
+from gradaudit.records import STATE_WORDS
 from gradaudit.report.blocks import Details, Drawing, Table
 from gradaudit.report.glossary import TERMS, meaning
 from gradaudit.report.render import render_fragment, render_html, render_markdown, to_json
@@ -47,7 +47,8 @@ PLAIN = {
     "Check",
     "Outcome",
     "Detail",
-    "Condition, after adjustment for multiplicity",
+    "Condition",
+    "What",
 }
 """Heads that are plain English and mean nothing else here."""
 
@@ -68,7 +69,7 @@ def tables(blocks):
 def test_every_test_that_a_finding_can_name_is_the_label_of_one_card():
     names = {
         *TEST_NAMES.values(),
-        *re.findall(r'"([^"]*Wald[^"]*)"', inspect.getsource(findings)),
+        *re.findall(r'"([^"]*Wald[^"]*)"', inspect.getsource(finding_records)),
     }
     assert len(names) >= 6
     labels = [card["label"] for card in CARDS["statistic"]]
@@ -133,8 +134,8 @@ def test_the_method_section_counts_tests_and_families():
         ["Decisive", "18", "Holm"],
         ["Exploratory", "12", "Benjamini-Hochberg"],
     ]
-    assert [c.text for r in found["What each verdict means"].rows for c in r.cells[:1]] == list(
-        VERDICT_WORDS.values()
+    assert [c.text for r in found["What each state means"].rows for c in r.cells[:1]] == list(
+        STATE_WORDS.values()
     )
 
 
@@ -146,7 +147,7 @@ def test_an_older_document_without_these_cards_still_renders_without_dead_links(
         ids = {a["id"] for _, a in page.tags if "id" in a}
         assert {a["href"][1:] for a in page.named("a") if a["href"].startswith("#card-")} <= ids
         assert link_of_test(document, "studentised permutation t") == ""
-        assert "Provisional Verdict that rests on fewer than 20 clusters" in page.text
+        assert "Provisional Verdict that rests on fewer than 20 patients" in page.text
     assert meaning("Lift", older) == "heat share over area share"
     assert meaning("Lift", bare) == ""
 
@@ -169,7 +170,9 @@ def test_every_column_head_is_in_the_glossary(name):
         for t in tables(SECTIONS.get(section)(document))
         for c in t.columns
     }
+    terms = next(tables(SECTIONS.get("glossary")(document)))
     known = {
+        *(line.cells[0].text for line in terms.rows),
         *TERMS,
         *OF_THE_GLOSSARY,
         *PLAIN,
@@ -186,7 +189,10 @@ def test_every_column_head_is_in_the_glossary(name):
 def test_every_term_has_a_meaning_and_its_cards_exist():
     document = documents.shortcut_document()
     (terms, states) = tables(SECTIONS.get("glossary")(document))
-    assert [r.cells[0].text for r in terms.rows] == sorted(TERMS, key=str.casefold)
+    headed = {"Cluster": "Patient", "Clusters": "Patients"}  # the document's own word
+    assert [r.cells[0].text for r in terms.rows] == sorted(
+        (headed.get(label, label) for label in TERMS), key=str.casefold
+    )
     for label, term in TERMS.items():
         text = meaning(label, document)
         assert text, label
@@ -200,8 +206,13 @@ def test_every_term_has_a_meaning_and_its_cards_exist():
         "Pointing game",
         "Cluster",
         "Margin",
-        "Verdict",
-        "p equiv.",
+        "State",
+        "Planned comparison",
+        "Thin line",
+        "Thick line",
+        "Coverage",
+        "p beyond",
+        "p within",
         "Detectable",
         "Role",
     } <= set(TERMS)

@@ -86,7 +86,7 @@ def test_strata_are_signals_and_no_planned_cells():
         assert f.test.family == "exploratory"
         assert f.state is CellState.NOT_JUDGED
         assert f.shown == (f.test.p_beyond_adjusted <= NOT_EVERYWHERE_Q)
-        assert f.sentence.endswith("a signal, not a verdict.") == f.shown
+        assert ("a signal, not a verdict." in f.sentence) == f.shown
     assert not any("within" in c.group for c in found.cells)
     assert NOT_EVERYWHERE_Q == 0.10
 

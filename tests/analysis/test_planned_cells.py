@@ -8,10 +8,16 @@ import pytest
 from compared_groups import a_plan, audited, measured
 from worlds2 import draw
 
-from gradaudit.analysis.verdict import audit_state
+from gradaudit.analysis.planned.cells import Answer, judged_contrasts
+from gradaudit.analysis.study import Draft
+from gradaudit.analysis.verdict import audit_state, audit_verdict
 from gradaudit.plan import build_plan
-from gradaudit.records import CellState, Measurements
+from gradaudit.records import CellState
 from gradaudit.result_schema import PlannedCell
+from gradaudit.runs.measurements import Measurements
+from gradaudit.stats.decision import MarginTest
+from gradaudit.stats.tails import SkewedT
+from gradaudit.subgroups.contrast import Contrast
 
 METRICS = ("mass_lift", "relevance_rank_accuracy", "pointing_game", "auc")
 TONE = {"tone": {"order": ["I-II", "III-IV", "V-VI"]}}
@@ -107,6 +113,11 @@ def test_every_combination_of_four_cells_has_the_state_that_the_rules_give():
     assert not wrong, f"{len(wrong)} of {len(CONDITIONS) ** 4}, first: {wrong[0]}"
 
 
+def test_a_criterion_that_nothing_can_be_held_to_is_not_met():
+    assert audit_verdict([], [], a_plan()).state == "insufficient"
+    assert audit_verdict([], [], a_plan(criteria=None)).state == "none_declared"
+
+
 def test_no_cell_at_all_is_not_met():
     assert (
         audit_state([]) == "none_declared"
@@ -116,6 +127,28 @@ def test_no_cell_at_all_is_not_met():
     found = audited(one_group, plan)
     assert {(c.state, c.settled) for c in found.cells} == {(CellState.NOT_ASSESSED, False)}
     assert found.verdict.state == "insufficient"
+
+
+def answer(estimate, *, withheld=False):
+    test = MarginTest(estimate, 0.02, 0.10, SkewedT(200.0))
+    contrast = Contrast("level", "g", "rest", 50, 50, 50, 50, estimate=estimate, margin_test=test)
+    draft = Draft(
+        "GA101", "a", "r", "heat_share", contrast, None, True, 0.10, (), "gradcam", "predicted"
+    )
+    return Answer(draft, withheld=withheld)
+
+
+def test_a_withheld_number_decides_nothing_not_even_beside_others():
+    """Far beyond the margin as it is, it is one more cell with p = 1: the others stay as cautious as without it."""
+    seen = [answer(0.13), answer(0.05)]
+    hidden = judged_contrasts([*seen, answer(0.90, withheld=True)], [0.10] * 3, 0.05)
+    absent = judged_contrasts([*seen, Answer()], [0.10] * 3, 0.05)
+    assert hidden[2].state is CellState.WITHHELD
+    assert absent[2] is None
+    assert [c.thin for c in hidden[:2]] == [c.thin for c in absent[:2]]
+    told = judged_contrasts([*seen, answer(0.90)], [0.10] * 3, 0.05)
+    assert told[2].state is CellState.BEYOND
+    assert told[0].thin != hidden[0].thin
 
 
 # ── the list does not depend on what survives ───────────────────────────────────────────────────────────────────────
@@ -192,7 +225,7 @@ def test_seventy_percent_unreadable_masks_are_not_met():
     heat = [c for c in found.cells if c.outcome == "heat_share"]
     assert [(c.state, c.settled) for c in heat] == [(CellState.WITHIN, False)]
     assert heat[0].coverage == pytest.approx(0.3, abs=0.01)
-    assert "30 % of the patients" in heat[0].reason
+    assert "30 % of the clusters" in heat[0].reason
     assert found.verdict.state == "insufficient"
     assert any("30 %" in reason for reason in found.verdict.reasons)
 

@@ -455,7 +455,7 @@ def test_another_method_in_the_table_moves_no_number_of_the_plans_own(measured: 
     """The rows of a second method stand first, and every heat share of theirs is another: tables and gallery are those of the plan's method."""
     from gradaudit.analysis.descriptives import describe
     from gradaudit.cohort.gallery import gallery_items, pick_images
-    from gradaudit.records import Measurements
+    from gradaudit.runs.measurements import Measurements
 
     meas, plan = measured
     other = meas.table.assign(method="hirescam", heat_share=(1 - meas.table["heat_share"]) ** 2)

@@ -8,7 +8,7 @@ from compared_groups import audited
 from world_measurements import measured_world
 from worlds2 import draw, frame, standard
 
-from gradaudit.analysis.folding import is_other_side
+from gradaudit.analysis.planned.folding import is_other_side
 from gradaudit.records import CellState
 from gradaudit.subgroups.contrast import Contrast
 
@@ -168,7 +168,11 @@ HEAD = contrast("level", "C", "rest", 0.30)
     ("other", "expected"),
     [
         (contrast("level", "A", "rest", -0.15, sizes=(200, 200)), True),  # 0.30 of 100 in 200
-        (contrast("level", "A", "rest", -0.22, sizes=(200, 200)), False),  # 7 points of its own
+        (
+            contrast("level", "A", "rest", -0.22, sizes=(200, 200)),
+            True,
+        ),  # 7 points of its own: less than 10
+        (contrast("level", "A", "rest", -0.26, sizes=(200, 200)), False),  # 11 points of its own
         (contrast("level", "A", "rest", +0.15, sizes=(200, 200)), False),  # the other sign
         (contrast("level", "A", "rest", -0.15, sizes=(200, 100)), False),  # 0.30 expected
         (contrast("level", "A", "B", -0.15, sizes=(200, 200)), False),  # another reference

@@ -32,7 +32,7 @@ from gradaudit.manifest.reading import read_manifest
 from gradaudit.measurement.shard import measure
 from gradaudit.models.sources import load_classifier
 from gradaudit.plan import read_plan
-from gradaudit.records import Measurements
+from gradaudit.runs.measurements import Measurements
 
 EVEN = Lesion(asymmetry=0.1, border=0.1, colours=0.0)
 PLAIN = Scene(tone="III", lesion=EVEN, ruler=False, ink=False, hair=0.0, circle=False, seed=5)

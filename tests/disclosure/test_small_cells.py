@@ -22,8 +22,9 @@ from gradaudit.disclosure.small_cells import is_small, small_levels
 from gradaudit.disclosure.suppression import apply_min_cell, withheld_cells
 from gradaudit.performance.table import predictions
 from gradaudit.plan import Plan
-from gradaudit.records import ALL, DIFFERENCE, OVER_ANALYSED, STEPS, UNKNOWN, Measurements
+from gradaudit.records import ALL, DIFFERENCE, OVER_ANALYSED, STEPS, UNKNOWN
 from gradaudit.result_schema import FlowRow, HeatRow, MeanMap, PerformanceRow, Tables
+from gradaudit.runs.measurements import Measurements
 
 RESTS_ON_ONE_CLASS = ("sensitivity", "specificity", "ppv", "auc", "calibration_slope")
 

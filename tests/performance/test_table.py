@@ -7,7 +7,8 @@ from classifier_results import measurements, table_of
 
 from gradaudit.performance.table import positive_class
 from gradaudit.plan import Plan
-from gradaudit.records import ALL, Measurements
+from gradaudit.records import ALL
+from gradaudit.runs.measurements import Measurements
 
 
 def test_labels_written_as_class_numbers_are_understood():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from gradaudit.records import Verdict
+from gradaudit.records import CellState
 from gradaudit.report.figures.canvas import PALETTE
 from gradaudit.report.figures.forest import ForestRow, forest_plot
 from gradaudit.report.figures.svg import ELEMENTS, svg_markup
@@ -47,7 +47,7 @@ def test_a_label_is_shown_as_it_is_written(text):
 
 def test_names_of_groups_with_any_character_can_be_drawn():
     names = [*HOSTILE, "bell\x07", "null\x00", "\ufffe", "two\nlines"]
-    rows = [ForestRow(n[:6], n, "1", 0.1, 0.0, 0.2, None, Verdict.SHOWN) for n in names]
+    rows = [ForestRow(n[:6], n, "1", 0.1, 0.0, 0.2, None, CellState.NOT_JUDGED) for n in names]
     shown = texts_of(tree(forest_plot(rows)))
     assert {"a & b", "it's", "bell", "null", "two lines"} <= {text.strip() for text in shown}
 

@@ -22,13 +22,18 @@ from PIL import Image
 from gradaudit.errors import InputError
 from gradaudit.number_text import points
 from gradaudit.plan import plan_toml
-from gradaudit.records import Verdict
+from gradaudit.records import STATE_WORDS, CellState
 from gradaudit.report import blocks as block_types
 from gradaudit.report import read_result, write_report
 from gradaudit.report.blocks import csv_text
-from gradaudit.report.figures.canvas import PALETTE, VERDICT_MARKS
+from gradaudit.report.figures.canvas import PALETTE, STATE_MARKS
 from gradaudit.report.figures.distributions import Lane, Panel, distribution_plot
-from gradaudit.report.figures.forest import ForestRow, forest_plot
+from gradaudit.report.figures.forest import (
+    ForestRow,
+    forest_plot,
+    strip_parts,
+    strip_reach,
+)
 from gradaudit.report.figures.heat_maps import MapTile, bilinear, heat_overlay, mean_map_plot
 from gradaudit.report.figures.svg import svg_markup
 from gradaudit.report.render import (
@@ -38,7 +43,8 @@ from gradaudit.report.render import (
     render_markdown,
     to_json,
 )
-from gradaudit.report.sections.overview import GENERAL_LIMITS, SECTIONS
+from gradaudit.report.sections.cells import cell_blocks
+from gradaudit.report.sections.overview import GENERAL_LIMITS, MOST_REASONS, SECTIONS
 from gradaudit.result_schema import AUDIT_STATE_WORDS, CheckOutcome, ResultDocument
 
 pytestmark = pytest.mark.xdist_group("report")
@@ -196,7 +202,7 @@ def test_suppressed_numbers_are_withheld_everywhere(rendered):
     row = re.search(
         r'<tr id="GA101-skin_tone-ruler-3".*?</tr>', rendered["insufficient"], re.S
     ).group()
-    assert row.count("withheld") == 7
+    assert Page(row).text.count("withheld") == 9
     assert re.findall(r"\d", re.sub(r"<[^>]*>", "", row)) == []
     contrasts = files_in(document)["contrasts.csv"]
     lines = [
@@ -231,14 +237,16 @@ def test_every_verdict_state_and_check_has_words_and_an_icon():
     icons = (Path(block_types.__file__).parent / "icons.html").read_text()
     states = CheckOutcome.model_fields["state"].annotation.__args__
     for name in (
-        *(v.value for v in Verdict),
+        *(s.value for s in CellState if s is not CellState.NOT_JUDGED),
+        "shown",
+        "not_shown",
         *(f"state-{s}" for s in AUDIT_STATE_WORDS),
         *(f"check-{s}" for s in states),
     ):
         assert f'id="i-{name}"' in icons
-    looks = {(marker, filled, colour) for marker, colour, filled, _ in VERDICT_MARKS.values()}
-    assert set(VERDICT_MARKS) == set(Verdict)
-    assert len(looks) == len(Verdict)
+    looks = {(marker, filled, colour) for marker, colour, filled, _ in STATE_MARKS.values()}
+    assert set(STATE_MARKS) == {*CellState, "shown", "not_shown"} - {CellState.NOT_JUDGED}
+    assert len(looks) == len(STATE_MARKS) - 1  # withheld and not assessed have no marker
 
 
 @pytest.mark.parametrize("name", ["shortcut", "met", "insufficient", "no_criteria"])
@@ -281,7 +289,13 @@ def test_trends_name_their_two_ends_and_have_no_second_group():
     }
     trend = source.findings[0].model_copy(update=slope | {"code": "GA102", "anchor": "GA102-x"})
     bend = trend.model_copy(
-        update={"code": "GA104", "anchor": "GA104-x", "verdict": Verdict.SHOWN, "margin": None}
+        update={
+            "code": "GA104",
+            "anchor": "GA104-x",
+            "state": CellState.NOT_JUDGED,
+            "shown": True,
+            "margin": None,
+        }
     )
     html = render_html(source.model_copy(update={"findings": (trend, bend)}))
     rows = [
@@ -335,7 +349,7 @@ def test_performance_shows_merit_differences_and_heat_by_correctness_apart():
     assert "(all)" not in text
     assert "−12.5 −20.0 to −5.0 p = 0.030" in text
     assert "+0.19 0.00 to +0.31 p = 0.030" in text
-    assert "what is compared there is each cluster's pseudo-value" in text
+    assert "what is compared there is each patient's pseudo-value" in text
     card = re.search(r'<a href="#([^"]+)">−12.5', section).group(1)
     assert (
         "scipy.special.stdtr"
@@ -392,18 +406,158 @@ def test_text_colours_reach_contrast_of_4_5(scheme):
 
 def test_forest_plot_draws_estimates_intervals_and_margin_where_they_are():
     rows = [
-        ForestRow("tone", "a", "10", 0.19, 0.14, 0.24, 0.2, Verdict.MATERIAL, margin=0.05),
-        ForestRow("tone", "b", "10", None, None, None, None, Verdict.NOT_ASSESSED),
+        ForestRow(
+            "tone",
+            "a",
+            "10",
+            0.19,
+            0.14,
+            0.24,
+            0.2,
+            CellState.BEYOND,
+            thick=(0.16, 0.22),
+            margin=0.05,
+        ),
+        ForestRow("tone", "b", "10", None, None, None, None, CellState.NOT_ASSESSED),
     ]
     axes = forest_plot(rows).axes[0]
     lines = [tuple(np.round(np.asarray(line.get_xdata(), dtype=float), 6)) for line in axes.lines]
-    assert (14.0, 24.0) in lines
+    assert (14.0, 24.0) in lines  # thin
+    assert (16.0, 22.0) in lines  # thick
     assert (19.0,) in lines
     assert (20.0,) in lines  # the raw difference
     band = axes.patches[0].get_extents().transformed(axes.transData.inverted())
     assert (band.x0, band.x1) == pytest.approx((-5, 5))
     texts = [text.get_text() for text in axes.texts]
-    assert {"material", "not assessed", "+19.0  (+14.0 to +24.0)", "–"} <= set(texts)
+    assert {"beyond", "not assessed", "+19.0  (+14.0 to +24.0)", "–"} <= set(texts)
+
+
+def test_the_word_at_every_margin_is_drawn_and_written():
+    given = {"margin": 0.05, "thick": (0.1, 0.22)}
+    rows = [
+        ForestRow("t", "a", "1", 0.16, 0.08, 0.24, None, CellState.BEYOND, beyond_up_to=0.08, within_from=0.22, **given),
+        ForestRow("t", "b", "1", 0.0, -0.1, 0.1, None, CellState.OPEN, beyond_up_to=0.0, within_from=0.07, **given),
+        ForestRow("t", "c", "1", 0.1, 0.0, 0.2, None, CellState.NOT_JUDGED),
+    ]  # fmt: skip
+    assert strip_reach(rows) == pytest.approx(0.25)
+    assert strip_parts(rows[0], 0.25) == [
+        (CellState.BEYOND, 0.0, 0.08),
+        (CellState.OPEN, 0.08, 0.22),
+        (CellState.WITHIN, 0.22, 0.25),
+    ]
+    assert strip_parts(rows[1], 0.25) == [
+        (CellState.OPEN, 0.0, 0.07),
+        (CellState.WITHIN, 0.07, 0.25),
+    ]
+    assert strip_reach(rows[2:]) is None
+    axes = forest_plot(rows).axes[0]
+    texts = [text.get_text() for text in axes.texts]
+    assert texts.count("beyond up to 8.0, within from 22.0") == 1
+    assert texts.count("within from 7.0") == 1
+    assert not [text for text in texts if "nan" in text or "None" in text]
+    bare = forest_plot(rows[2:]).axes[0]
+    assert not [text for text in bare.texts if "within from" in text.get_text()]
+    assert "difference (interval)" in [text.get_text() for text in bare.texts]
+
+
+def test_the_strip_says_at_the_declared_margin_what_the_word_says():
+    """Beyond, open and within meet at the very margins that the sentence and the table name."""
+    for document in (documents.shortcut_document(), documents.met_document()):
+        for f in document.findings:
+            if f.margin is None or f.beyond_up_to is None:
+                continue
+            row = ForestRow("", "", "", 0.0, 0.0, 0.0, None, f.state, margin=f.margin, beyond_up_to=f.beyond_up_to, within_from=f.within_from)  # fmt: skip
+            parts = strip_parts(row, 1.0)
+            assert [state for state, start, end in parts if start < f.margin <= end] == [f.state]
+
+
+def test_no_strip_where_a_row_is_withheld_or_reaches_further_than_everything():
+    far = ForestRow("", "", "", 0.1, -2.0, 2.0, None, CellState.OPEN, margin=0.1, beyond_up_to=0.0, within_from=2.0)  # fmt: skip
+    assert strip_reach([far]) == 1.0
+    assert strip_parts(far, 1.0) == [(CellState.OPEN, 0.0, 1.0)]
+    hidden = dataclasses.replace(far, estimate=None)
+    assert strip_reach([hidden]) is None
+
+
+# ── planned comparisons ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _cells_table(document):
+    _, details = cell_blocks(document)
+    return details.summary, details.blocks[0]
+
+
+def test_every_planned_comparison_has_a_row_with_state_reason_and_coverage():
+    document = documents.shortcut_document()
+    summary, table = _cells_table(document)
+    assert summary == "17 planned comparisons: 1 beyond the margin, 4 open and 12 within the margin"
+    assert len(table.rows) == len(document.cells)
+    for cell, line in zip(document.cells, table.rows, strict=True):
+        texts = [c.text for c in line.cells]
+        assert texts[2] == STATE_WORDS[cell.state]
+        assert (texts[-1] == "yes") == cell.settled
+        assert texts[5] == "±5"
+        assert texts[4] == "97\u202f%"
+        assert ("provisional" in line.cells[2].sub) == cell.provisional
+    assert "patients" in table.note
+
+
+def test_a_withheld_planned_comparison_shows_no_number():
+    document = documents.insufficient_document()
+    _, table = _cells_table(document)
+    hidden = [
+        line
+        for cell, line in zip(document.cells, table.rows, strict=True)
+        if cell.state is CellState.WITHHELD
+    ]
+    assert len(hidden) == 4
+    for line in hidden:
+        assert [c.text for c in line.cells[3:4]] == ["withheld"]
+        assert not re.search(r"\d", line.cells[3].text + line.cells[4].text + line.cells[2].sub)
+
+
+def test_without_a_limit_no_margin_is_shown_and_nothing_is_called_unsettled():
+    _, table = _cells_table(documents.no_criteria_document())
+    assert [c.label for c in table.columns][-1] == "Coverage"
+    assert "ettled" not in table.note
+    assert "Settled" in [c.label for c in _cells_table(documents.met_document())[1].columns]
+
+
+def test_cells_come_as_a_file_too():
+    document = documents.shortcut_document()
+    lines = list(csv.DictReader(io.StringIO(files_in(document)["cells.csv"])))
+    assert [line["state"] for line in lines] == [str(cell.state) for cell in document.cells]
+    assert {"reason", "coverage", "provisional", "settled", "finding"} <= set(lines[0])
+
+
+@pytest.mark.parametrize("name", ["shortcut", "insufficient", "met", "no_criteria"])
+def test_what_is_in_the_way_is_said_where_something_is(rendered, name):
+    document = BUILDERS[name]()
+    html = rendered[name]
+    first = Page(html[html.index('id="verdict"') : html.index('id="scope"')]).text
+    told = name in ("shortcut", "insufficient")
+    assert ("In the way of “criteria met”" in first) == told
+    reasons = document.verdict.reasons
+    assert bool(reasons) == told
+    for line in reasons[: MOST_REASONS if len(reasons) > MOST_REASONS + 1 else None]:
+        assert line in first
+    if len(reasons) > MOST_REASONS + 1:
+        assert f"{len(reasons) - MOST_REASONS} more, in the table of planned comparisons." in first
+
+
+def test_the_plan_s_word_for_a_cluster_stands_in_every_table(rendered):
+    """The document says "patient"; an older one, without the word, says cluster."""
+    text = re.sub(r"gradaudit\.[\w.]+", "", Page(rendered["shortcut"]).text)
+    method = text.index("Where the p-values come from")
+    cards = text.index("Estimates, tests and corrections", method)
+    glossary = text.index("Terms and column heads")
+    assert "images / patients" in text
+    assert "cluster" not in text[:method].lower()
+    assert "Patients Patients of the analysed images." in text[glossary:]
+    older = documents.shortcut_document()
+    older = older.model_copy(update={"data": older.data.model_copy(update={"cluster_name": "cluster"})})  # fmt: skip
+    assert "images / clusters" in Page(render_html(older)).text
+    assert cards > 0
 
 
 def test_distribution_plot_draws_quantiles_mean_and_histogram():
@@ -454,7 +608,7 @@ def test_heat_overlay_is_relu_scaled_and_transparent_at_zero():
 
 def test_svg_has_title_description_and_no_date_style_or_foreign_font():
     svg = svg_markup(
-        forest_plot([ForestRow("<b>", "x & y", "1", 0.1, 0.0, 0.2, None, Verdict.SHOWN)]),
+        forest_plot([ForestRow("<b>", "x & y", "1", 0.1, 0.0, 0.2, None, CellState.NOT_JUDGED)]),
         "f1",
         "T <i>",
         "D & e",
@@ -494,6 +648,7 @@ def test_archive_holds_every_table_and_the_whole_result(name):
     assert set(files) == {
         "result.json",
         "contrasts.csv",
+        "cells.csv",
         "heat.csv",
         "flow.csv",
         "performance.csv",
@@ -512,7 +667,9 @@ def test_markdown_has_verdict_and_whole_tables():
     text = render_markdown(documents.shortcut_document(notice="Rendered images."))
     assert text.startswith("# Melanoma classifier, dermoscopy validation set: criteria not met\n")
     assert "> **Rendered images.**" in text
-    assert "disparity shown, material" in text
+    assert "beyond the margin" in text
+    assert "In the way of “criteria met”:\n\n- Skin tone V–VI against" in text
+    assert "**Planned comparisons**" in text
     _tables_are_whole(text)
 
 
@@ -535,7 +692,8 @@ def test_fragment_shows_verdict_forest_and_contrasts_in_its_own_scope():
     page = Page(fragment)
     assert page.wrong == []
     assert "Criteria not met" in page.text
-    assert "disparity shown, material" in page.text
+    assert "beyond the margin" in page.text
+    assert "Planned comparisons" in page.text
     assert page.named("script") == page.named("img") == []
     style = re.search(r"<style>(.*?)</style>", fragment, re.S).group(1)
     assert all(

@@ -2,14 +2,13 @@
 
 import csv
 import io
-import json
 import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import result_documents as documents
-from compared_groups import a_plan, measured
+from compared_groups import a_plan, audited, measured
 from hand_measurements import OPEN, by_hand, sample
 from html_pages import Page
 from hypothesis import given, settings
@@ -22,8 +21,7 @@ from gradaudit.analysis.descriptives import describe
 from gradaudit.analysis.findings import analyze
 from gradaudit.analysis.verdict import audit_verdict
 from gradaudit.plan import Plan
-from gradaudit.records import ALL, Measurements, Verdict
-from gradaudit.report import read_result
+from gradaudit.records import ALL, CellState
 from gradaudit.report.blocks import Drawing, Facts, Table, anchor_id
 from gradaudit.report.figures.canvas import short
 from gradaudit.report.figures.forest import forest_plot
@@ -38,6 +36,7 @@ from gradaudit.report.render import (
 from gradaudit.report.sections.overview import SECTIONS
 from gradaudit.report.wording import comparison
 from gradaudit.result_schema import AUDIT_STATE_MEANINGS, FlowRow, HeatRow, PerformanceRow, Tables
+from gradaudit.runs.measurements import Measurements
 from gradaudit.subgroups.comparison import disparity
 from gradaudit.subgroups.slopes import percentile_names
 
@@ -408,11 +407,11 @@ def test_no_sentence_of_a_random_audit_sets_a_level_against_itself(seed):
         privacy={"min_cell": int(rng.choice([1, 11]))}, analysis={"permutations": 199}
     ).updated(subgroups=ends | {"age": {"kind": "continuous"}}, **margin)
     meas = few_levels(seed)
-    findings = analyze(meas, plan)
+    findings, cells, _ = audited(meas, plan)
     parts = describe(meas, plan, findings)
-    verdict = audit_verdict(findings, plan)
+    verdict = audit_verdict(findings, cells, plan, parts.performance)
     texts = [f.sentence for f in findings] + [c.detail for c in parts.checks] + list(parts.limits)
-    texts += [verdict.headline, *verdict.sentences, *verdict.cannot_tell]
+    texts += [verdict.headline, *verdict.sentences, *verdict.cannot_tell, *verdict.reasons]
     for text in texts:
         assert beside_itself(text) == [], text
         ends_named = re.search(
@@ -451,8 +450,9 @@ def test_an_attribute_of_one_value_between_its_percentiles_has_no_slope(within):
         clusters=np.repeat(np.arange(100), 4),
         within=within,
     )
-    assert found.contrasts
-    for c in found.contrasts:
+    lines = [c for c in found.contrasts if c.kind != "curve"]
+    assert lines
+    for c in lines:
         assert (c.group, c.reference, c.reason) == (
             "P90",
             "P10",
@@ -538,11 +538,11 @@ def test_the_band_stands_behind_rows_with_a_margin_and_behind_no_other(judged, m
             own, key=lambda f: list(dict.fromkeys(g.attribute for g in own)).index(f.attribute)
         )
         for f, (row, band, words) in zip(own, rows_of_figure(rows, figure), strict=True):
-            assert row.verdict is f.verdict
+            assert row.state is f.state
             assert band == (None if f.margin is None else (-100 * f.margin, 100 * f.margin)), (
                 f.anchor
             )
-            assert f.margin is not None or "inconclusive" not in " ".join(words).lower()
+            assert f.margin is not None or not {"open", "beyond", "within"} & set(words)
             found[f.margin is not None] += 1
     assert min(found.values()) > 5, found
 
@@ -551,7 +551,7 @@ def test_no_band_and_no_open_verdict_where_nobody_declared_a_margin(unjudged, mo
     document = document_of(unjudged, margin=None)
     for rows, figure in drawn_forests(document, monkeypatch):
         assert figure.axes[0].patches == [] or not list(figure.axes[0].patches)
-        assert not any("inconclusive" in text.get_text() for text in figure.axes[0].texts)
+        assert not {t.get_text() for t in figure.axes[0].texts} & {"open", "beyond", "within"}
         assert {band for _, band, _ in rows_of_figure(rows, figure)} == {None}
     monkeypatch.undo()
     for text in (
@@ -561,35 +561,37 @@ def test_no_band_and_no_open_verdict_where_nobody_declared_a_margin(unjudged, mo
         to_json(document),
     ):
         shown = re.sub(
-            r'<table id="verdict-words">.*?</table>',
+            r'<table id="state-words">.*?</table>',
             "",
             re.sub(r"<style>.*?</style>|<symbol.*?</symbol>", "", text, flags=re.S),
             flags=re.S,
         )
-        assert "inconclusive" not in shown.lower()
+        shown = shown.split('"method": {')[0]  # cards say what a margin would mean
+        assert not re.search(
+            r"(beyond|within) the margin", Page(shown.split('id="method"')[0]).text
+        )
         assert "shaded band" not in shown
     assert "no limit was set" in render_markdown(document)
 
 
 def test_a_finding_without_a_margin_is_shown_or_not_shown(judged, unjudged):
-    verdicts = {v for f in (*judged, *unjudged) if f.margin is None for v in [f.verdict]}
-    assert verdicts == {Verdict.SHOWN, Verdict.NOT_SHOWN, Verdict.NOT_ASSESSED}
-    assert not {f.verdict for f in judged if f.margin is not None} & {
-        Verdict.SHOWN,
-        Verdict.NOT_SHOWN,
-    }
+    states = {f.state for f in (*judged, *unjudged) if f.margin is None}
+    assert states == {CellState.NOT_JUDGED, CellState.NOT_ASSESSED}
+    decided = [f for f in judged if f.margin is not None and not f.stratum]
+    assert CellState.NOT_JUDGED not in {f.state for f in decided}
     for f in (*judged, *unjudged):
         if f.margin is None:
-            assert "nconclusive" not in f.sentence
-            assert "margin" not in f.sentence
+            assert "stays open" not in f.sentence
+            assert "The plan allows" not in f.sentence
     confirmed = [
-        f for f in unjudged if f.test.family == "confirmatory" and f.verdict is Verdict.NOT_SHOWN
+        f
+        for f in unjudged
+        if f.test.family == "confirmatory" and f.state is CellState.NOT_JUDGED and not f.shown
     ]
     assert confirmed
-    assert all(
-        "No disparity is shown" in f.sentence and "no limit was set" in f.sentence
-        for f in confirmed
-    )
+    for f in confirmed:
+        assert "No disparity is shown" in f.sentence
+        assert "no limit was set" in f.sentence
 
 
 def test_tables_and_files_say_that_no_limit_was_set(judged):
@@ -600,13 +602,14 @@ def test_tables_and_files_say_that_no_limit_was_set(judged):
     }
     text = render_html(document)
     for f in judged:
-        if f.margin is None and f.verdict in (Verdict.SHOWN, Verdict.NOT_SHOWN):
+        if f.margin is None and f.state is CellState.NOT_JUDGED:
             row_ = Page(
                 re.search(rf'<tr id="{re.escape(anchor_id(f.anchor))}".*?</tr>', text, re.S).group()
             ).text
             assert "no limit was set" in row_, row_
-            assert "inconclusive" not in row_
-            assert lines[f.anchor]["verdict"] in ("disparity_shown", "disparity_not_shown")
+            assert not re.search(r"\bopen\b|the margin", row_)
+            assert lines[f.anchor]["state"] == "not_judged"
+            assert lines[f.anchor]["shown"] == str(f.shown)
         elif f.margin is not None:
             assert lines[f.anchor]["margin"] == repr(f.margin)
 
@@ -633,52 +636,34 @@ def test_the_caption_says_which_rows_have_no_band(judged, unjudged):
 
 
 def test_the_picture_does_not_contradict_the_word(judged):
-    """Within and material are drawn as they are said; the other direction is not promised by the statistics of today."""
+    """Beyond exactly where the thin line stays outside the band, within exactly where the thick one lies inside it."""
     null = analyze(measured(1, patients=400, spread=0.25), a_plan())
     seen = set()
     for f in (*judged, *null):
-        shown = f.adjusted if f.adjusted.estimate is not None else f.raw
-        if f.margin is None or shown.low is None or shown.high is None:
+        if f.margin is None or f.thin.low is None or f.stratum:
             continue
-        seen.add(f.verdict)
-        if f.verdict in (Verdict.EQUIVALENT, Verdict.WITHIN_MARGIN):
-            assert -f.margin < shown.low <= shown.high < f.margin, f.anchor
-        if f.verdict is Verdict.MATERIAL:
-            assert shown.low > f.margin or shown.high < -f.margin, f.anchor
-        if f.verdict in (Verdict.SIZE_UNCERTAIN, Verdict.WITHIN_MARGIN):
-            assert shown.low > 0 or shown.high < 0, f.anchor
-    assert {Verdict.EQUIVALENT, Verdict.MATERIAL} <= seen or {
-        Verdict.EQUIVALENT,
-        Verdict.SIZE_UNCERTAIN,
-    } <= seen
-
-
-def test_a_document_of_an_earlier_version_says_no_limit_was_set_too(tmp_path):
-    data = json.loads(to_json(documents.met_document()))
-    for finding in data["findings"][:2]:
-        finding |= {"verdict": "inconclusive", "margin": None}
-    (tmp_path / "r.json").write_text(json.dumps(data))
-    found = read_result(tmp_path / "r.json").findings
-    assert [f.verdict for f in found[:2]] == [Verdict.NOT_SHOWN] * 2
-    assert all(f.verdict is not Verdict.NOT_SHOWN for f in found[2:] if f.margin is not None)
+        seen.add(f.state)
+        inside = -f.margin < f.thick.low <= f.thick.high < f.margin
+        outside = f.thin.low >= f.margin or f.thin.high <= -f.margin
+        assert (f.state is CellState.WITHIN) == inside, f.anchor
+        assert (f.state is CellState.BEYOND) == outside, f.anchor
+        assert ("even at the cautious end" in f.sentence or "if only just" in f.sentence) == outside
+        small = "this one is at most" in f.sentence or "no difference at all" in f.sentence
+        assert small == inside
+    assert {CellState.BEYOND, CellState.WITHIN, CellState.OPEN} <= seen
 
 
 def test_a_departure_is_no_signed_number_on_the_axis_of_differences(judged, monkeypatch):
     """With three levels one number would be left beside the line; it is no difference between groups, and W is never negative."""
     bent = analyze(measured(0, bend=0.15, tone=(0.34, 0.33, 0.33)), a_plan())
     found = [f for f in (*judged, *bent) if f.code == "GA104"]
-    assert {f.verdict for f in found} == {Verdict.SHOWN, Verdict.NOT_SHOWN}
+    assert {(f.state, f.shown) for f in found} == {
+        (CellState.NOT_JUDGED, True),
+        (CellState.NOT_JUDGED, False),
+    }
     for f in found:
-        assert (
-            f.raw.estimate
-            is f.adjusted.estimate
-            is f.adjusted.low
-            is f.se
-            is f.mde80
-            is f.clusters_needed
-            is None
-        )
-        assert f.test.p_equivalence is None
+        assert f.raw.estimate is f.adjusted.estimate is f.adjusted.low is f.se is f.mde80 is None
+        assert f.test.p_within is f.test.p_beyond is None
         assert f.test.statistic >= 0
         assert f.test.df == 1 or f.attribute == "age"
     for rows, _ in drawn_forests(document_of(bent), monkeypatch):
@@ -712,7 +697,6 @@ def test_the_statistic_of_a_departure_is_the_square_of_the_one_row_that_was_test
             found.ci_high,
             found.critical,
             found.mde80,
-            found.clusters_needed,
         ]
     ).all()
 
@@ -873,25 +857,21 @@ def test_the_schema_says_what_an_exclusion_counts():
 
 
 def test_the_state_of_the_audit_claims_what_its_rule_looked_at():
-    """ "met" rests on comparisons of the heat share alone; "not met" also on images without a heat map."""
-    heat = [
-        f
-        for f in analyze(measured(1, patients=400, spread=0.25), a_plan())
-        if f.test.family == "confirmatory"
-    ]
-    assert audit_verdict(heat, a_plan()).state == "met"
-    assert any(f.outcome == "undefined" and f.verdict is Verdict.NOT_ASSESSED for f in heat)
-    assert AUDIT_STATE_MEANINGS["met"].startswith(
-        "Every decisive comparison of the heat share shows"
-    )
-    worse = [
-        f if f.outcome != "undefined" else f.model_copy(update={"verdict": Verdict.MATERIAL})
-        for f in heat
-    ]
-    assert audit_verdict(worse, a_plan()).state == "not_met"
+    """Met rests on every planned comparison, undefined heat among them; so does "not met"."""
+    _, cells, verdict = audited(measured(1, patients=400, spread=0.25), a_plan())
+    settled = [cell.model_copy(update={"state": CellState.WITHIN, "settled": True}) for cell in cells]  # fmt: skip
+    assert {cell.outcome for cell in settled} == {"heat_share", "undefined"}
+    assert audit_verdict((), settled, a_plan()).state == "met"
+    assert AUDIT_STATE_MEANINGS["met"].startswith("Every planned comparison shows")
+    for k, cell in enumerate(settled):
+        for state, word in ((CellState.BEYOND, "not_met"), (CellState.OPEN, "insufficient")):
+            worse = cell.model_copy(update={"state": state, "settled": False})
+            moved = [*settled[:k], worse, *settled[k + 1 :]]
+            assert audit_verdict((), moved, a_plan()).state == word
+    assert verdict.state in ("met", "insufficient")
     assert (
         AUDIT_STATE_MEANINGS["not_met"]
-        == "At least one decisive comparison shows a disparity between groups that goes beyond its declared margin."
+        == "At least one planned comparison shows a disparity between groups that goes beyond its declared margin."
     )
 
 
@@ -1031,7 +1011,10 @@ def test_a_cell_beside_its_prediction_is_no_trend(judged):
         f for f in judged if f.code == "GA111" and f.reference in ("I-II", "P10")
     ]
     assert slopes
-    assert all(comparison(f).startswith("trend") for f in slopes)
+    curves = [f for f in slopes if f.curve]
+    assert curves
+    assert all(comparison(f).startswith("largest difference, P") for f in curves)
+    assert all(comparison(f).startswith("trend") for f in slopes if not f.curve)
     assert not [
         f
         for f in judged

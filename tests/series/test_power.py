@@ -1,14 +1,16 @@
 """How many more patients settle what is open: through the audit's own decision, three truths, nothing withheld given away."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from run_files import run_file
 
 import gradaudit as ga
 from gradaudit.errors import InputError, RunError
-from gradaudit.plan import Plan, build_plan
+from gradaudit.plan import Plan
 from gradaudit.result import build_result
 from gradaudit.runs.folder import read_run
 from gradaudit.series.power_words import power_sentence
@@ -202,9 +204,9 @@ def test_a_run_that_is_settled_everywhere_says_so():
 
 def test_a_curve_says_why_it_is_not_drawn_again():
     meas = an_open_run()
-    age = np.random.default_rng(0).normal(50, 10, len(meas.images))
+    age = np.random.default_rng(77).normal(50, 10, len(meas.images))
     meas.images["subgroup.tone"] = [f"{a:.1f}" for a in age]
-    frame = of_heat(ga.power(meas, plan=a_plan(0.01), factors=(1,), replicates=10))
+    frame = of_heat(ga.power(meas, plan=a_plan(0.03), factors=(1,), replicates=10))
     assert frame["comparison"].tolist() == ["curve"]
     assert "not done for curves" in frame["reason"].item()
 
@@ -223,12 +225,9 @@ def test_what_is_no_run_is_refused():
 
 
 def test_it_takes_the_plan_that_the_run_recorded():
-    meas = an_open_run()
-    meas.run["plan"] = a_plan().model_dump(mode="json")
+    meas = replace(an_open_run(), run=run_file(plan=a_plan().model_dump(mode="json")))
     frame = ga.power(meas, factors=(1,), replicates=10)
-    assert frame.equals(
-        ga.power(meas, plan=build_plan(meas.run["plan"]), factors=(1,), replicates=10)
-    )
+    assert frame.equals(ga.power(meas, plan=a_plan(), factors=(1,), replicates=10))
 
 
 def test_a_result_and_its_measurements_say_the_same(tmp_path):

@@ -136,7 +136,7 @@ NORMAL = math.inf
 
 
 def numbers(text):
-    return [int(n.replace(",", "")) for n in re.findall(r"\d[\d,]*", text)]
+    return [int(n.replace("\u202f", "")) for n in re.findall("\\d[\\d\u202f]*", text)]
 
 
 def test_a_million_patients_do_not_help_against_a_reference_of_25():

@@ -261,9 +261,9 @@ def test_thousands_of_strata_are_centered_and_not_factorized(monkeypatch):
     widths = []
     design = cluster_model.linear_model.design
 
-    def watched(codes, columns, levels=None):
+    def watched(codes, columns, levels=None, weights=None):
         widths.append(columns.shape[1])
-        return design(codes, columns, levels)
+        return design(codes, columns, levels, weights)
 
     monkeypatch.setattr(cluster_model.linear_model, "design", watched)
     _, c = drawn("classes_1000x3")

@@ -16,7 +16,7 @@ from gradaudit.records import CellState
 
 WIDTH = 760.0
 """Width of every figure in SVG user units, about the width of the report's column in CSS pixels."""
-ROW = 27.0
+ROW = 36.0
 """Height of a row of the forest plot."""
 
 PALETTE: dict[str, tuple[str, str]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,6 +15,8 @@ from gradaudit.number_text import interval, is_known, points
 from gradaudit.records import CellState
 from gradaudit.report.figures.canvas import (
     BAND,
+    BAR,
+    INK,
     MUTED,
     PALETTE,
     PAPER,
@@ -38,6 +41,7 @@ class ForestRow:
     ``margin``: the declared limit of this very contrast, drawn as a band behind its row; None where
     no limit was set.  ``low`` to ``high``: the thin whisker, which is beyond exactly where it stays
     outside the band; ``thick``: the thick one, which is within exactly where it lies inside it.
+    ``beyond_up_to`` and ``within_from``: the same words at every other margin, drawn as a strip.
     """
 
     heading: str
@@ -52,6 +56,14 @@ class ForestRow:
     thick: tuple[float, float] | None = None
     provisional: bool = False
     margin: float | None = None
+    beyond_up_to: float | None = None
+    within_from: float | None = None
+
+    @property
+    def has_strip(self) -> bool:
+        """Whether its word at every margin can be drawn."""
+        ends = (self.margin, self.beyond_up_to, self.within_from)
+        return self.estimate is not None and all(end is not None for end in ends)
 
 
 # ── the four plots ────────────────────────────────────────────────────────────────────────────────
@@ -59,7 +71,7 @@ class ForestRow:
 
 def forest_plot(rows: Sequence[ForestRow]) -> Figure:
     """Differences between groups in percentage points, their intervals, the band of each row's
-    margin, n and the word of its state.
+    margin, n, the word of its state, and the same word at every other margin.
     """
     placed, height = _forest_places(rows)
     with drawing_style():
@@ -91,7 +103,8 @@ def forest_plot(rows: Sequence[ForestRow]) -> Figure:
                 )
             else:
                 _forest_row(axes, y, row)
-        _forest_texts(figure, axes, placed)
+        _forest_texts(axes, placed)
+        _strips(axes, placed, strip_reach(rows))
         only_x_axis(axes, "difference in heat share, percentage points")
     return figure
 
@@ -145,7 +158,7 @@ def _forest_row(axes: Axes, y: float, row: ForestRow) -> None:
     if row.raw is not None:
         axes.plot(
             [100 * row.raw],
-            [y - 7],
+            [y - 8],
             marker="|",
             markersize=6,
             color=MUTED,
@@ -182,48 +195,105 @@ def _forest_row(axes: Axes, y: float, row: ForestRow) -> None:
     )
 
 
-def _forest_texts(
-    figure: Figure, axes: Axes, placed: Sequence[tuple[float, ForestRow | None]]
-) -> None:
+def _at(axes: Axes, units: float) -> float:
+    """Figure units from the left edge, as a fraction of the axes' width."""
     box = axes.get_position()
+    return float((units / WIDTH - box.x0) / box.width)
+
+
+def _write(axes: Axes, units: float, y: float, text: str, **style: Any) -> None:
+    """Text beside the axes, ``units`` from the figure's left edge."""
     across = axes.get_yaxis_transform()
+    axes.text(_at(axes, units), y, text, va="center", transform=across, **style)
 
-    def at(units: float) -> float:
-        """Figure units from the left edge, as a fraction of the axes' width."""
-        return float((units / WIDTH - box.x0) / box.width)
 
-    for x, text, side in (
-        (224, "n", "right"),
-        (520, "difference (interval)", "left"),
-        (665, "state", "left"),
-    ):
-        axes.text(
-            at(x), -12, text, ha=side, va="center", fontsize=9.5, color=MUTED, transform=across
-        )
+def _forest_texts(axes: Axes, placed: Sequence[tuple[float, ForestRow | None]]) -> None:
+    line = "thin line" if any(row.thick for _, row in placed if row is not None) else "interval"
+    small = {"fontsize": 9.5, "color": MUTED}
+    _write(axes, 224, -12, "n", ha="right", **small)
+    _write(axes, 520, -12, f"difference ({line})", **small)
+    _write(axes, 665, -12, "state", **small)
     heading: str | None = None
     for y, row in placed:
         if row is None:
             continue
         if row.heading != heading:
             heading = row.heading
-            axes.text(
-                at(0), y - 25, short(heading, 34), va="center", fontweight="bold", transform=across
-            )
-        axes.text(at(8), y, short(row.label, 30), va="center", transform=across)
-        axes.text(
-            at(224), y, row.n, ha="right", va="center", color=MUTED, fontsize=9.5, transform=across
-        )
-        axes.text(at(520), y, _interval_words(row), va="center", fontsize=9.5, transform=across)
-        _, name, _, word = STATE_MARKS[mark_of(row.state, row.shown)]
-        axes.text(
-            at(665),
-            y,
-            word + ("*" if row.provisional else ""),
-            va="center",
-            color=PALETTE[name][0],
-            fontsize=10,
-            transform=across,
-        )
+            _write(axes, 0, y - ROW / 2 - 11.5, short(heading, 34), fontweight="bold")
+        _row_texts(axes, y, row)
+
+
+def _row_texts(axes: Axes, y: float, row: ForestRow) -> None:
+    """Label and n at the left, numbers and word at the right; below, the word at every margin."""
+    first = y - 7 if row.has_strip else y
+    _write(axes, 8, first, short(row.label, 30))
+    _write(axes, 224, first, row.n, ha="right", color=MUTED, fontsize=9.5)
+    _write(axes, 520, first, _interval_words(row), fontsize=9.5)
+    _, name, _, word = STATE_MARKS[mark_of(row.state, row.shown)]
+    star = "*" if row.provisional else ""
+    _write(axes, 665, first, word + star, color=PALETTE[name][0], fontsize=10)
+    if row.has_strip:
+        _write(axes, 8, y + 8, _every_margin_words(row), color=MUTED, fontsize=9.5)
+
+
+# ── the word at every margin ──────────────────────────────────────────────────────────────────────
+
+STRIP = (520.0, 755.0)
+"""Left and right end of the strips, in figure units."""
+
+
+def strip_reach(rows: Sequence[ForestRow]) -> float | None:
+    """The margin at the right end of every strip of a figure, at most 1; None without a strip."""
+    ends = [end for row in rows if row.has_strip for end in (row.margin, row.within_from)]
+    known = [end for end in ends if end is not None and np.isfinite(end)]
+    return min(1.0, float(np.ceil(110 * max(known)) / 100)) if known else None
+
+
+def strip_parts(row: ForestRow, reach: float) -> list[tuple[CellState, float, float]]:
+    """(state, from, to) of the margins from 0 to ``reach``; what has no length is left out."""
+    low = min(row.beyond_up_to or 0.0, reach)
+    high = min(reach if row.within_from is None else row.within_from, reach)
+    parts = (
+        (CellState.BEYOND, 0.0, low),
+        (CellState.OPEN, low, max(low, high)),
+        (CellState.WITHIN, max(low, high), reach),
+    )
+    return [part for part in parts if part[2] > part[1]]
+
+
+def _strips(
+    axes: Axes, placed: Sequence[tuple[float, ForestRow | None]], reach: float | None
+) -> None:
+    if reach is None:
+        return
+    for y, row in placed:
+        if row is not None and row.has_strip:
+            _strip(axes, y + 8, row, reach)
+
+
+def _strip(axes: Axes, y: float, row: ForestRow, reach: float) -> None:
+    left, right = STRIP
+    across = axes.get_yaxis_transform()
+
+    def place(margin: float) -> float:
+        return _at(axes, left + (right - left) * min(margin, reach) / reach)
+
+    for state, start, end in strip_parts(row, reach):
+        colour = BAR if state is CellState.OPEN else PALETTE[STATE_MARKS[state][1]][0]
+        ends = [place(start), place(end)]
+        width = 2.0 if state is CellState.OPEN else 6.0
+        style: Any = {"linewidth": width, "solid_capstyle": "butt", "clip_on": False}
+        axes.plot(ends, [y, y], color=colour, transform=across, zorder=2, **style)
+    if row.margin is not None:
+        at = place(row.margin)
+        style = {"linewidth": 1.4, "clip_on": False}
+        axes.plot([at, at], [y - 6, y + 6], color=INK, transform=across, zorder=3, **style)
+
+
+def _every_margin_words(row: ForestRow) -> str:
+    """ "beyond up to 12.1, within from 22.0" """
+    beyond = f"beyond up to {points(row.beyond_up_to, signed=False)}, " if row.beyond_up_to else ""
+    return f"{beyond}within from {points(row.within_from, signed=False)}"
 
 
 def _interval_words(row: ForestRow) -> str:

@@ -30,6 +30,7 @@ from gradaudit.report.wording import (
     listed,
     plain,
     unique,
+    unit_of,
     without_any_region,
 )
 from gradaudit.result_schema import Exclusion, FlowRow, ResultDocument
@@ -73,7 +74,7 @@ def attribute_table(document: ResultDocument) -> Block:
     for a in document.attributes:
         remarks = [a.description] if a.description else []
         remarks += ["labels estimated by an algorithm, not observed"] if a.inferred else []
-        remarks += ["may vary within a cluster"] if a.within else []
+        remarks += [f"may vary within a {unit_of(document).one}"] if a.within else []
         rest = "the other" if len(a.levels) == 2 else "all others"
         reference = rest if a.reference == "rest" else a.reference
         rows.append(
@@ -127,7 +128,7 @@ def criteria_blocks(document: ResultDocument) -> list[Block]:
 
 def flow_blocks(document: ResultDocument) -> list[Block]:
     """How many images of each group came through every step."""
-    note = f"Withheld: fewer than {document.min_cell} images or clusters, or a number from which such a cell could be derived."
+    note = f"Withheld: fewer than {document.min_cell} images or {unit_of(document).many}, or a number from which such a cell could be derived."
     heads = columns(
         "Group",
         *(
@@ -138,7 +139,7 @@ def flow_blocks(document: ResultDocument) -> list[Block]:
                 "Mask usable",
                 "Heat usable",
                 "Analysed",
-                "Clusters",
+                unit_of(document).many.capitalize(),
             )
         ),
     )

@@ -4,6 +4,7 @@ findings beside the decisive ones.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -39,7 +40,7 @@ from gradaudit.report.blocks import (
     row,
     state_cell,
 )
-from gradaudit.report.figures.forest import ForestRow, forest_plot
+from gradaudit.report.figures.forest import ForestRow, forest_plot, strip_reach
 from gradaudit.report.glossary import meaning
 from gradaudit.report.wording import (
     comparison,
@@ -48,10 +49,12 @@ from gradaudit.report.wording import (
     level_words,
     link_of_test,
     listed,
+    n_unit,
     of_clusters,
     plain,
     reason_words,
     together,
+    unit_of,
 )
 from gradaudit.result_schema import ResultDocument
 
@@ -81,13 +84,7 @@ def contrast_blocks(document: ResultDocument, method: str, target: str, suffix: 
         draw = drawn(
             forest_plot, rows, anchor=f"forest{suffix}-{index + 1}", title=title, text=text
         )
-        caption = (
-            f"{title}. Marker and line: adjusted difference (raw where there is no adjustment) with its {level_words(document)} interval; "
-            f"small tick above: raw difference; n: images of the group. {_band_words(rows)}"
-        )
-        caption += (
-            " * provisional: fewer than 20 clusters." if any(r.provisional for r in rows) else ""
-        )
+        caption = _caption(document, title, rows)
         table = _contrast_table(document, title, findings)
         blocks += [
             Heading(f"Heat on {region}"),
@@ -97,6 +94,36 @@ def contrast_blocks(document: ResultDocument, method: str, target: str, suffix: 
             _more_on(document, findings),
         ]
     return blocks
+
+
+def _caption(document: ResultDocument, title: str, rows: Sequence[ForestRow]) -> str:
+    """What marker, lines, band and strip stand for, in plain words."""
+    parts = [
+        f"{title}. Marker: adjusted difference (raw where there is no adjustment); small tick above: raw difference; n: images of the group.",
+        _line_words(document, rows),
+        _band_words(rows),
+    ]
+    reach = strip_reach(rows)
+    if reach:
+        parts.append(
+            f"Strip at the right: the verdict at every margin, from 0 to {points(reach, 0, signed=False)} points: filled where the "
+            "comparison would be beyond, pale where open, green where within; the upright line is the declared margin."
+        )
+    if any(row.provisional for row in rows):
+        parts.append(f"* provisional: fewer than 20 {unit_of(document).many}.")
+    return " ".join(parts)
+
+
+def _line_words(document: ResultDocument, rows: Sequence[ForestRow]) -> str:
+    alone = f"Line: its {level_words(document)} interval"
+    if not any(row.thick for row in rows):
+        return f"{alone}."
+    rest = f" {alone} where there is no thick one." if any(not row.thick for row in rows) else ""
+    return (
+        "Thin line: how far the difference may reach when all planned comparisons are taken together; beyond exactly where it stays "
+        "outside the band. Thick line: how far it may reach taken alone; within exactly where it lies inside the band."
+        f"{rest}"
+    )
 
 
 def _band_words(rows: Sequence[ForestRow]) -> str:
@@ -175,6 +202,8 @@ def _forest_row(f: Finding) -> ForestRow:
         shown=f.shown,
         provisional=f.provisional,
         margin=f.margin,
+        beyond_up_to=f.beyond_up_to,
+        within_from=f.within_from,
     )
 
 
@@ -185,17 +214,19 @@ def _pair(limits: Limits) -> tuple[float, float] | None:
 
 
 def _contrast_table(document: ResultDocument, title: str, findings: Sequence[Finding]) -> Table:
+    beside = any(f.adjusted_predicted.estimate is not None for f in findings)
     heads = columns(
         "Comparison",
         "State",
         ("Mean", "compared with"),
         ("Raw", "difference"),
         ("Adjusted", "difference"),
+        *((("Predicted", "at equal prediction"),) if beside else ()),
         ("p", "adjusted below"),
         ("p beyond", "adjusted below"),
         ("p within", ""),
         ("Detectable", "difference"),
-        ("n", "images / clusters"),
+        ("n", n_unit(document)),
     )
     unit = (
         "Differences in percentage points"
@@ -207,13 +238,16 @@ def _contrast_table(document: ResultDocument, title: str, findings: Sequence[Fin
     )
     terms = "; ".join(f"{label}: {text}" for label, text in told if text)
     note = f"{unit}, below each its {level_words(document)} interval. {terms}. Below each p: after adjustment for the number of comparisons."
-    return Table(title, heads, tuple(_contrast_row(document, f) for f in findings), note)
+    return Table(
+        title, heads, tuple(_contrast_row(document, f, beside=beside) for f in findings), note
+    )
 
 
-def _contrast_row(document: ResultDocument, f: Finding) -> Row:
+def _contrast_row(document: ResultDocument, f: Finding, *, beside: bool) -> Row:
+    """One comparison; ``beside``: the table has a column at equal predicted class."""
     place: Any = {"anchor": anchor_id(f.anchor), "group": plain(f.attribute)}
     if f.suppressed:
-        return row(comparison(f), _state_word(f), *(WITHHELD,) * 8, muted=True, **place)
+        return row(comparison(f), _state_word(f), *(WITHHELD,) * (8 + beside), muted=True, **place)
     link = link_of_test(document, f.test.name) if f.test.p is not None else ""
     beyond = Cell(p_value(f.test.p_beyond), sub=p_value(f.test.p_beyond_adjusted))
     within = Cell(p_value(f.test.p_within))
@@ -225,7 +259,8 @@ def _contrast_row(document: ResultDocument, f: Finding) -> Row:
         else ""
     )
     n = Cell(WITHHELD) if f.n_withheld else Cell(of_clusters(f.n_images, f.n_clusters), sub=against)
-    differences = (_difference_cell(f, f.raw), _difference_cell(f, f.adjusted))
+    found = (f.raw, f.adjusted, *((f.adjusted_predicted,) if beside else ()))
+    differences = tuple(_difference_cell(f, one) for one in found)
     return row(
         comparison(f), _state_word(f), _mean_cell(f), *differences, *tests, detectable, n, **place
     )
@@ -253,6 +288,7 @@ def _more_on(document: ResultDocument, findings: Sequence[Finding]) -> Block:
         ("df", ""),
         ("Beyond up to", ""),
         ("Within from", ""),
+        ("Mask tipping", "% of area"),
         "Adjusted for",
     )
     rows = tuple(_more_row(document, f) for f in findings)
@@ -275,6 +311,13 @@ def _margin(f: Finding, margin: float | None) -> str:
     return points(margin, signed=False) if _is_share(f) else decimal(margin)
 
 
+def _tipping(f: Finding) -> str:
+    """By how much larger the group's masks would have to be drawn for the word to change."""
+    if f.mask_tipping is None:
+        return MISSING
+    return share_percent(math.expm1(f.mask_tipping), 0, signed=True)
+
+
 def _more_row(document: ResultDocument, f: Finding) -> Row:
     link = link_of_test(document, f.test.name)
     ratio = f.effect.ratio
@@ -287,6 +330,7 @@ def _more_row(document: ResultDocument, f: Finding) -> Row:
         decimal(f.test.df, 1),
         _margin(f, f.beyond_up_to),
         _margin(f, f.within_from),
+        _tipping(f),
         listed(f.adjusted_for) or MISSING,
     )
     shown = (WITHHELD,) * len(cells) if f.suppressed else cells

@@ -28,9 +28,11 @@ from gradaudit.report.wording import (
     drawn,
     grouped,
     level_words,
+    n_unit,
     of_attribute,
     of_clusters,
     plain,
+    unit_of,
 )
 from gradaudit.result_schema import HeatRow, ResultDocument
 
@@ -56,7 +58,7 @@ def distribution_blocks(
             text=text,
         )
         caption = (
-            f"{title}. Bars: clusters (each counts once), scaled to the tallest bar of the lane; triangle: mean; "
+            f"{title}. Bars: {unit_of(document).many} (each counts once), scaled to the tallest bar of the lane; triangle: mean; "
             "below: median (ring), middle half (thick) and 5 to 95 % (thin)."
         )
         blocks += [
@@ -78,7 +80,7 @@ def _heat_table(document: ResultDocument, title: str, rows: Sequence[HeatRow]) -
     quantiles = ((f"{q} %", "quantile") for q in (5, 25, 50, 75, 95))
     heads = columns(
         "Group",
-        ("n", "images / clusters"),
+        ("n", n_unit(document)),
         ("Mean", f"{level_words(document)} interval"),
         ("Adjusted mean", ""),
         ("SD", "points"),

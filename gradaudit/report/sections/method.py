@@ -9,9 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gradaudit.number_text import MISSING, count, plain_number
+from gradaudit.number_text import MISSING, count, declared_percent, plain_number
 from gradaudit.records import STATE_CONDITIONS, STATE_WORDS, CellState
-from gradaudit.report.blocks import Block, Cell, Facts, Table, columns, row
+from gradaudit.report.blocks import (
+    Block,
+    Cell,
+    Facts,
+    Heading,
+    Listing,
+    Table,
+    columns,
+    row,
+)
 from gradaudit.report.glossary import STATES_ANCHOR, meaning
 from gradaudit.report.wording import (
     card_anchor,
@@ -21,6 +30,7 @@ from gradaudit.report.wording import (
     link_of_test,
     plain,
     together,
+    unit_of,
 )
 from gradaudit.result_schema import ResultDocument
 
@@ -53,7 +63,7 @@ def protocol(document: ResultDocument) -> Block:
         (
             "Unit",
             f"{facts.unit}: {meaning('Cluster', document)}"
-            if facts.unit == "cluster"
+            if document.data.cluster_declared
             else facts.unit,
         ),
         (
@@ -139,6 +149,42 @@ def verdict_rule() -> Block:
     )
     heads = columns("State", "Condition")
     return Table("What each state means", heads, rows, anchor=STATES_ANCHOR)
+
+
+RULES = (
+    "What is compared is fixed before any number is looked at: every attribute, each of its "
+    "groups (and each pair of groups, the trend or the curve), every decisive region, and the "
+    "share of images without a defined heat map. A planned comparison that yields no number "
+    "stays in the list and counts as open.",
+    "Beyond the margin: tests that the true difference is no larger than the margin, by "
+    "permutation with the sign kept, corrected by Holm over all planned comparisons. So many "
+    "comparisons do not make “not met” likely by chance.",
+    "Within the margin: two one-sided tests, against a difference of plus and of minus the "
+    "margin, must both reject (TOST). They are not corrected, because “criteria met” needs "
+    "every one of them.",
+    "Open: neither is shown. It says how far the difference may reach, not that there is none.",
+    "A comparison within its margin counts as settled only where it rests on {coverage} of "
+    "each group's clusters at least, no side has fewer than 20 clusters, and it stays within "
+    "where those who could not be seen (no defined heat, no mask) are put at the 10 % and the "
+    "90 % point of their group, in opposite directions.",
+    "Criteria met: every planned comparison is settled. Not met: at least one lies beyond its "
+    "margin. Else the evidence is insufficient.",
+    "What may be claimed of a difference beyond the margin is the inner end of its thin line "
+    "only: “even at the cautious end”.",
+    "Known limit: where images are missing by strong selection, a difference beyond the "
+    "margin still passes as within in 8 to 17 of a hundred audits.",
+)
+"""The rules of the verdict in plain words."""
+
+
+def verdict_rules(document: ResultDocument) -> list[Block]:
+    """The rules of the verdict, with the plan's floor and its word for a cluster."""
+    if document.criteria is None:
+        return []
+    floor = declared_percent(document.criteria.min_coverage)
+    told = (rule.replace("{coverage}", floor) for rule in RULES)
+    rules = tuple(unit_of(document).said_in(rule) for rule in told)
+    return [Heading("The rules of the verdict"), Listing(rules)]
 
 
 def _icon(state: CellState) -> str:

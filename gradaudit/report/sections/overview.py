@@ -36,6 +36,7 @@ from gradaudit.report.blocks import (
 )
 from gradaudit.report.figures.heat_maps import heat_overlay
 from gradaudit.report.glossary import glossary_blocks
+from gradaudit.report.sections.cells import cell_blocks
 from gradaudit.report.sections.data import (
     attribute_table,
     composition_blocks,
@@ -52,6 +53,7 @@ from gradaudit.report.sections.method import (
     protocol,
     tests_used,
     verdict_rule,
+    verdict_rules,
 )
 from gradaudit.report.sections.performance import performance_blocks
 from gradaudit.report.wording import (
@@ -82,8 +84,14 @@ GENERAL_LIMITS = (
     "Maps localise worse on small regions and better where the model is confident. Region size and confidence can "
     "therefore produce a gap by themselves; the adjusted difference takes account of size and class, not of everything.",
     "The quality of the explanation itself may differ between groups, and so may the quality of the region masks.",
+    "Images that are missing by strong selection can hide a difference: in trials, 8 to 17 of a hundred such audits "
+    "passed all the same.",
 )
 """Limits of the method, printed in every report."""
+
+
+MOST_REASONS = 3
+"""Lines of the first screen that say what is in the way of "criteria met"."""
 
 
 @SECTIONS.register(label="Verdict", summary="", source="verdict, exclusions")
@@ -100,10 +108,22 @@ def verdict(document: ResultDocument) -> list[Block]:
             links=tuple((fragment_link(anchor_id(a)), a) for a in unique(facts.finding_anchors)),
             cannot_tell=facts.cannot_tell,
             left_out=left_out_words(document),
+            in_the_way=in_the_way(document),
             unmeasured=unmeasured_words(document),
             about_unmeasured=EACH_TAKES_PART,
         )
     ]
+
+
+def in_the_way(document: ResultDocument) -> tuple[str, ...]:
+    """What is in the way of "criteria met", where that is the question; a long list is cut."""
+    reasons = document.verdict.reasons
+    if document.verdict.state not in ("not_met", "insufficient"):
+        return ()
+    more = len(reasons) - MOST_REASONS
+    if more < 2:
+        return reasons
+    return (*reasons[:MOST_REASONS], f"{more} more, in the table of planned comparisons.")
 
 
 def _capital(text: str) -> str:
@@ -166,7 +186,7 @@ def data_by_subgroup(document: ResultDocument) -> list[Block]:
 @SECTIONS.register(
     label="Heat",
     summary="Where the model's heat falls, region by region, and how far the groups differ.",
-    source="findings, heat, mean_maps",
+    source="cells, findings, heat, mean_maps",
 )
 def heat(document: ResultDocument) -> list[Block]:
     """Contrasts, distributions and mean maps; apart for every map method and explained score that
@@ -175,7 +195,7 @@ def heat(document: ResultDocument) -> list[Block]:
     pairs = unique((f.method, f.target) for f in document.findings) or unique(
         (h.method, h.target) for h in document.heat
     )
-    blocks: list[Block] = []
+    blocks = cell_blocks(document)
     for index, (method, target) in enumerate(pairs):
         if len(pairs) > 1:
             blocks.append(Heading(f"{method}, {target_words(target)}"))
@@ -186,7 +206,8 @@ def heat(document: ResultDocument) -> list[Block]:
 
 @SECTIONS.register(
     label="Model performance",
-    summary="How well the model classifies the same groups. This is beside heat, not a part of the verdict.",
+    summary="How well the model classifies the same groups. Where it does worse by more than chance, "
+    "the verdict says so; its state rests on heat alone.",
     source="performance",
 )
 def performance(document: ResultDocument) -> list[Block]:
@@ -264,6 +285,7 @@ def method(document: ResultDocument) -> list[Block]:
         *tests_used(document),
         families(document),
         verdict_rule(),
+        *verdict_rules(document),
         *card_tables(document),
     ]
 

@@ -38,11 +38,13 @@ from gradaudit.report.wording import (
     link_of_test,
     listed,
     metric_words,
+    n_unit,
     of_attribute,
     of_clusters,
     plain,
     reason_words,
     unique,
+    unit_of,
 )
 from gradaudit.result_schema import PerformanceRow, ResultDocument
 
@@ -85,18 +87,22 @@ def performance_blocks(document: ResultDocument) -> list[Block]:
                 for m in names
             ]
             text = f"A dot per group with its {level_words(document)} interval; panels: {listed([metric_words(m) for m in names])}."
-            caption = f"{title}. Dots: estimates; lines: {level_words(document)} intervals that respect clusters."
+            caption = f"{title}. Dots: estimates; lines: {level_words(document)} intervals that respect {unit_of(document).many}."
             draw = drawn(
                 interval_plot, panels, anchor=f"performance-{index + 1}", title=title, text=text
             )
-            blocks.append(Drawing(draw, caption, _performance_table(title, own)))
+            blocks.append(Drawing(draw, caption, _performance_table(document, title, own)))
         if own := kinds.get("difference"):
-            table = _performance_table(f"{title}: difference to the comparison", own, document)
+            table = _performance_table(
+                document, f"{title}: difference to the comparison", own, tested=True
+            )
             blocks.append(Details("Differences between groups", (table,)))
         if own := kinds.get("heat"):
             blocks.append(
                 _performance_table(
-                    f"Heat share among right and wrong predictions {of_attribute(attribute)}", own
+                    document,
+                    f"Heat share among right and wrong predictions {of_attribute(attribute)}",
+                    own,
                 )
             )
     return blocks
@@ -119,17 +125,19 @@ def _metric_kind(r: PerformanceRow) -> str:
 
 
 def _performance_table(
-    title: str, rows: Sequence[PerformanceRow], document: ResultDocument | None = None
+    document: ResultDocument, title: str, rows: Sequence[PerformanceRow], *, tested: bool = False
 ) -> Table:
+    """One row per group; ``tested``: below each difference the adjusted p of its test."""
     metrics = unique(r.metric for r in rows)
     own_n = any(
         _metric_kind(r) == "heat" for r in rows
     )  # right and wrong predictions are different images
     heads = columns(
         "Group",
-        *(() if own_n else (("n", "images / clusters"),)),
+        *(() if own_n else (("n", n_unit(document)),)),
         *((metric_words(m), "n below" if own_n else "") for m in metrics),
     )
+    about = unit_of(document).said_in(ABOUT_TESTS)
     lines = []
     for level, own in grouped(rows, lambda r: r.level).items():
         by_metric = {r.metric: r for r in own}
@@ -141,7 +149,11 @@ def _performance_table(
             else of_clusters(largest.n_images, largest.n_clusters or largest.n_images)
         )
         cells = [
-            _with_test(_performance_cell(by_metric.get(m)), by_metric.get(m), document)
+            _with_test(
+                _performance_cell(by_metric.get(m)),
+                by_metric.get(m),
+                document if tested else None,
+            )
             for m in metrics
         ]
         lines.append(
@@ -150,7 +162,7 @@ def _performance_table(
             else row(plain(level), n, *cells, muted=hidden)
         )
     return Table(
-        title, heads, tuple(lines), ABOUT_TESTS if any(r.test.p is not None for r in rows) else ""
+        title, heads, tuple(lines), about if any(r.test.p is not None for r in rows) else ""
     )
 
 

@@ -210,6 +210,7 @@ def settling(cell: PlannedCell, contrast: Contrast, planned: int, alpha: float) 
         alpha,
         planned=planned,
         group_share=own / (own + other) if own + other > 0 else None,
+        unit="clusters",
     )
     return text or ""
 

@@ -19,8 +19,9 @@ def with_folds(drafts: Sequence[Draft]) -> list[Draft]:
 
     Within one attribute, region and outcome, levels that are beyond the margin or shown are taken
     from the largest difference to the smallest.  Another such level or pair is folded under it
-    where the difference of that level alone would make it: the interval holds what would be seen
-    if all other levels were equal, the sign is the same, and what is left lies within the margin.
+    where the difference of that level alone would make it: the sign is that which would be seen if
+    all other levels were equal, and what is left beside it is smaller than the margin (without a
+    margin: the interval holds what would be seen).
     Only what would be told is folded; nothing open, and nothing withheld.
     """
     told: dict[tuple[str, ...], list[int]] = {}
@@ -64,8 +65,9 @@ def is_other_side(head: Contrast, other: Contrast, margin: float | None) -> bool
     expected = _expected(head, other)
     if expected is None or expected * other.estimate <= 0:
         return False
-    near = margin is None or abs(other.estimate - expected) < margin
-    return near and other.ci_low <= expected <= other.ci_high
+    if margin is None:
+        return bool(other.ci_low <= expected <= other.ci_high)
+    return bool(abs(other.estimate - expected) < margin)
 
 
 def _expected(head: Contrast, other: Contrast) -> float | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gradaudit.analysis.planned_cells import HEAT, Answer, CellKey, key_of
+from gradaudit.analysis.planned.cells import HEAT, Answer, CellKey, key_of
 from gradaudit.analysis.study import Bools, Draft, Floats, Study
 from gradaudit.cohort.attributes import Attribute
 from gradaudit.cohort.coverage import Sides, could_be_seen, coverage, known_share, sides_of
@@ -116,10 +116,10 @@ def _reservations(
     known = known_share(study.cohort, a)
     if known < needed:
         seen, floor = told_apart(known, needed, 0)
-        yield f"the attribute is known for {seen} of the patients ({floor} are needed)"
+        yield f"the attribute is known for {seen} of the clusters ({floor} are needed)"
     if share is None or share < needed:
         seen, floor = told_apart(share or 0.0, needed, 0)
-        yield f"it rests on {seen} of the patients of a group ({floor} are needed)"
+        yield f"it rests on {seen} of the clusters of a group ({floor} are needed)"
     elif not _stays_within(study, a, key, place, draft):
         yield (
             "those who could not be seen could move it out, if they lay at the 10 % or 90 % point "
