@@ -10,30 +10,41 @@ HC2 errors.  Definitions are those of the docstrings in ``records``, ``census``,
 from __future__ import annotations
 
 import json
-import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from recount_models import (
+    REST,
+    Answer,
+    LevelModel,
+    People,
+    Rows,
+    compare,
+    student_p_beyond,
+    student_p_within,
+    student_whisker,
+)
+from scipy import special, stats
 from sklearn import config_context
 from sklearn import metrics as sk
 from statsmodels.discrete.discrete_model import Logit
-from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.multitest import multipletests
 
-ALL, UNKNOWN, REST = "(all)", "(unknown)", "rest"
+ALL, UNKNOWN = "(all)", "(unknown)"
 COLD = {"no_positive_evidence": "zero_heat", "flat": "flat", "non_finite": "non_finite"}
 MASKLESS = ("not_annotated", "missing_mask", "unreadable_mask", "mask_size")
 METRICS = ("accuracy", "sensitivity", "specificity", "ppv", "auc", "brier", "calibration_slope")
 SECONDARY = ("mass_lift", "relevance_rank_accuracy", "pointing_game", "auc")
-FEWEST, FEWEST_OFF_MODE, PER_COLUMN = 10, 5.0, 20
+PERMUTED, FEWER_PERMUTED = 4000, 400
+PLANNED = ("level", "pair", "trend", "curve")
+NOT_EVERYWHERE_Q = 0.10
 Place = tuple[Any, ...]
 """Where a number stands in the document: ("heat", 3, "mean")."""
 COUNTS: tuple[Place, ...] = (
@@ -72,37 +83,19 @@ def _plain_text(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Images, or patients, that enter a comparison: y, group, cluster and covariates; ``order`` of the levels (None: numbers).
+@dataclass(frozen=True, eq=False)
+class Ask:
+    """How an outcome is compared: adjusted or not, at equal label or predicted class, among whom, with which values and sizes."""
 
-    ``covariates``: names of factors (of images) or of the covariate columns (of patients).
-    ``mixed``: clusters that carry several levels, before each keeps its most frequent one.
-    """
+    adjust: bool = True
+    klass: str = "label"
+    stratum: str = ""
+    values: pd.Series | None = None
+    sides: pd.Series | None = None
+    area: pd.Series | None = None
 
-    frame: pd.DataFrame
-    order: list[str] | None
-    covariates: list[str]
-    mixed: int = 0
 
-    def __len__(self) -> int:
-        return len(self.frame)
-
-    @cached_property
-    def y(self) -> Any:
-        return self.frame["y"].to_numpy()
-
-    @cached_property
-    def group(self) -> Any:
-        return self.frame["group"].to_numpy()
-
-    def sides(self, group: str, reference: str) -> tuple[Any, Any]:
-        """Who is in a level, and in the level (or the rest) that it is compared with."""
-        own = self.group == group
-        return own, ~own if reference == REST else self.group == reference
-
-    def keep(self, inside: Any) -> Rows:
-        return replace(self, frame=self.frame[inside])
+ASKED = Ask()
 
 
 class Recount:
@@ -209,7 +202,7 @@ class Recount:
         ):  # half of scikit-learn's time
             for part in (
                 self.facts, self.region_facts, self.attribute_facts, self.flow, self.exclusions, self.performance, self.mean_maps, self.gallery,
-                self.findings, self.families, self.heat,
+                self.findings, self.families, self.planned_cells, self.heat,
             ):  # fmt: skip
                 found |= part(document)
         return found
@@ -223,6 +216,7 @@ class Recount:
             ("method", "permutations"): plan["analysis"]["permutations"], ("method", "seed"): plan["run"]["seed"], ("run", "seed"): run["seed"],
             ("run", "seconds"): run["seconds"], ("criteria", "margin"): plan["criteria"]["margin"],
             ("criteria", "undefined_margin"): plan["criteria"]["undefined_margin"],
+            ("criteria", "min_coverage"): plan["criteria"]["min_coverage"],
         }  # fmt: skip
         for family in ("confirmatory", "exploratory"):
             found["method", f"{family}_contrasts"] = sum(
@@ -361,7 +355,10 @@ class Recount:
         return found
 
     def adjusted_means(self, document: dict[str, Any]) -> dict[tuple[str, str, str], float]:
-        """Fitted values at the mean covariates; M + (1 - w) d where a level was compared among patients of common region size alone."""
+        """M + (1 - w) d, or where d is to one level M less the weighted d, and the same plus d: M and w over all patients.
+
+        A patient that is alone in its level enters no model, and so neither M nor w, unless its level is withheld.
+        """
         found: dict[tuple[str, str, str], float] = {}
         families: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
         for f in document["findings"]:
@@ -373,20 +370,19 @@ class Recount:
             ]
             if reference != REST and len(known) < len(own):
                 continue  # the mean over all levels takes every level
-            model = self.level_model(f"heat_share {region}", attribute)
-            for f in known:
-                level, w = f["group"], model.share(f["group"])
-                restricted = any("compared among" in note for note in f["notes"])
-                alone = sum(model.counts[model.counts < FEWEST]) == 1
-                restricted |= alone and any(g["suppressed"] for g in own)  # M is over everybody
-                mean = (
-                    model.patients.y.mean() + (1 - w) * f["adjusted"]["estimate"]
-                    if restricted
-                    else model.at_mean(level)
-                )
-                found[attribute, level, region] = float(mean)
+            people = self.people(f"heat_share {region}", attribute)
+            hidden = any(g["suppressed"] for g in own)
+            if (alone := people.levels.alone) and reference == REST and not hidden:
+                people = people.keep(~np.isin(people.group, alone))
+            d = {f["group"]: self.answer_of(f).values["estimate"] for f in known}
+            share = {level: float((people.group == level).mean()) for level in d}
+            mean = people.y.mean()
             if reference != REST:
-                found[attribute, reference, region] = float(model.at_mean(reference))
+                mean = found[attribute, reference, region] = mean - sum(share[x] * d[x] for x in d)
+            for level in d:
+                found[attribute, level, region] = (
+                    mean + (1 - share[level] if reference == REST else 1) * d[level]
+                )
         return found
 
     def mean_maps(self, document: dict[str, Any]) -> Numbers:
@@ -601,6 +597,7 @@ class Recount:
     def heat_share(self, region: str) -> pd.Series:
         return self.wide["heat_share"][region].where(self.defined[region])
 
+    @cache  # noqa: B019
     def outcome(self, name: str) -> pd.Series:
         """One value per image of an outcome, "heat_share ruler" or "undefined": NaN where it is not defined."""
         kind, _, region = name.partition(" ")
@@ -618,6 +615,36 @@ class Recount:
             )
         return self.heat_share(region) if kind == "heat_share" else self.wide[kind][region]
 
+    @property
+    def site(self) -> str | None:
+        return self.plan["analysis"]["site"]
+
+    def column(self, name: str) -> pd.Series:
+        """A covariate of the images, None where unknown; numbers where every value is one."""
+        place = next(c for c in (f"meta.{name}", f"subgroup.{name}", name) if c in self.images)
+        text = self.images[place].astype(object)
+        text = text.where(text.notna(), None)
+        numbers = pd.to_numeric(text, errors="coerce")
+        unknown = text.isna() | (text == "")
+        is_number = (numbers.notna() | unknown).all() and numbers.nunique() > 2
+        return numbers if is_number else text
+
+    def known_levels(self, attribute: str) -> list[str]:
+        return [str(level) for level in self.levels[attribute].categories if level != UNKNOWN]
+
+    @cache  # noqa: B019
+    def reference(self, attribute: str) -> str:
+        """As declared; of two levels the one with more clusters, all rows of the manifest counted."""
+        declared = self._declared(attribute)["reference"] if attribute in self.kinds else REST
+        if declared != REST or " × " in attribute or self.kinds[attribute] == "continuous":
+            return str(declared)
+        levels = self.known_levels(attribute)
+        if len(levels) != 2:
+            return REST
+        sizes = [self.cluster[self.members(attribute, level)].nunique() for level in levels]
+        return sorted(levels)[int(np.argmax([sizes[levels.index(x)] for x in sorted(levels)]))]
+
+    @cache  # noqa: B019
     def groups(self, attribute: str) -> tuple[pd.Series, list[str] | None]:
         """Level (or number) of each image, None where unknown, and the order of the levels; of two attributes: their cells."""
         if " × " in attribute:
@@ -626,381 +653,891 @@ class Recount:
             return cell, sorted(cell.dropna().unique())
         if self.kinds[attribute] == "continuous":
             return pd.to_numeric(self.images[f"subgroup.{attribute}"]), None
-        levels = self.levels[attribute]
-        text = pd.Series(levels.astype(object), index=self.images.index)
-        return text.where(text != UNKNOWN, None), [
-            level for level in levels.categories if level != UNKNOWN
-        ]
+        text = pd.Series(self.levels[attribute].astype(object), index=self.images.index)
+        return text.where(text != UNKNOWN, None), self.known_levels(attribute)
 
-    def entering(
+    def entering(self, outcome: str, attribute: str, ask: Ask = ASKED) -> Rows:
+        """Image rows with a value, a level and every covariate; a cluster keeps the images of its most frequent level."""
+        kind, _, region = outcome.partition(" ")
+        group, order = (
+            self.groups(attribute) if ask.sides is None else (ask.sides, ["group", "other"])
+        )
+        values = (self.outcome(outcome) if ask.values is None else ask.values).to_numpy(float)
+        if ask.stratum:
+            values = np.where(self.stratum(ask.stratum), values, np.nan)
+        if order is not None:
+            group = group.map({level: k for k, level in enumerate(order)})
+        rows = pd.DataFrame({"y": values, "group": group.to_numpy(float), "cluster": self.patient})
+        factors, numbers, attributes = [], [], attribute.split(" × ")
+        if ask.adjust and region and kind != "absent":
+            area = self.wide["area_share"][region] if ask.area is None else ask.area
+            area = area.clip(1e-6, 1 - 1e-6).to_numpy()
+            rows["size"] = np.log(area / (1 - area))
+            rows[ask.klass] = self.codes("predicted" if ask.klass == "class" else "label")
+            factors = [ask.klass]
+        site = self.site if ask.adjust and self.site not in (None, *attributes) else None
+        if site:
+            rows[site] = self.codes(site)
+            factors.append(site)
+        for name in self.plan["analysis"]["covariates"] if ask.adjust else ():
+            if name not in (*attributes, self.site):
+                is_number = pd.api.types.is_float_dtype(self.column(name))
+                rows[name] = self.column(name).to_numpy() if is_number else self.codes(name)
+                (numbers if is_number else factors).append(name)
+        rows, mixed = rows[rows.notna().all(axis=1)], 0
+        if order is not None and len(rows):
+            patient, level = rows["cluster"].to_numpy(), rows["group"].to_numpy(int)
+            sizes = np.zeros((patient.max() + 1, len(order)))
+            np.add.at(sizes, (patient, level), 1)
+            mixed = int(((sizes > 0).sum(axis=1) > 1).sum())
+            rows = rows[level == sizes.argmax(axis=1)[patient]]
+        return Rows(rows, order, factors, numbers, site, mixed)
+
+    @cached_property
+    def patient(self) -> Any:
+        return pd.factorize(self.cluster)[0]
+
+    @cache  # noqa: B019
+    def codes(self, name: str) -> Any:
+        """Levels of a factor as places in the order of their names, -1 where unknown."""
+        text = (
+            self.images[name].astype(object)
+            if name in ("label", "predicted")
+            else self.column(name)
+        )
+        names = sorted(text.dropna().astype(str).unique())
+        return np.array([names.index(str(x)) if x is not None and x == x else -1 for x in text])
+
+    def stratum(self, name: str) -> pd.Series:
+        """Images of a class ("class warm") or of a level of an attribute ("site arm")."""
+        first, _, level = name.partition(" ")
+        return self.images["label"] == level if first == "class" else self.members(first, level)
+
+    @cache  # noqa: B019
+    def people(
         self,
         outcome: str,
         attribute: str,
         adjust: bool = True,
-        values: pd.Series | None = None,
-        sides: pd.Series | None = None,
-    ) -> Rows:
-        """Image rows with a value, a level and every covariate; a cluster keeps the images of its most frequent level."""
-        group, order = self.groups(attribute) if sides is None else (sides, ["group", "other"])
-        region = (
-            outcome.partition(" ")[2]
-            if outcome.split(" ")[0] not in ("undefined", "absent")
-            else ""
-        )
-        rows = pd.DataFrame(
-            {
-                "y": self.outcome(outcome) if values is None else values,
-                "group": group,
-                "cluster": self.cluster,
-            }
-        )
-        factors, known, mixed = [], ["y", "group"], 0
-        if adjust and region:
-            area = self.wide["area_share"][region].clip(1e-6, 1 - 1e-6)
-            rows["size"], rows["class"] = np.log(area / (1 - area)), self.klass
-            known, factors = [*known, "size"], ["class"]
-        for name in self.plan["analysis"]["covariates"] if adjust else ():
-            if name not in attribute.split(" × "):
-                rows[name] = self.images[f"meta.{name}"]
-                factors.append(name)
-        rows = rows.dropna(subset=known)
-        if order is not None:
-            sizes = (
-                rows.groupby(["cluster", "group"])
-                .size()
-                .unstack(fill_value=0)
-                .reindex(columns=order, fill_value=0)
-            )
-            mixed = int(((sizes > 0).sum(axis=1) > 1).sum())
-            rows = rows[rows["group"] == rows["cluster"].map(sizes.idxmax(axis=1))]
-        return Rows(rows, order, factors, mixed)
+        klass: str = "label",
+        stratum: str = "",
+    ) -> People:
+        """One row per patient."""
+        return People.of(self.entering(outcome, attribute, Ask(adjust, klass, stratum)))
 
-    def patients(self, rows: Rows) -> Rows:
-        """One row per cluster: means of value, size, number and covariate columns; its level; how many images."""
-        columns = _covariate_columns(rows)
-        names = [
-            "y",
-            "cluster",
-            *(["size"] if "size" in rows.frame else []),
-            *([] if rows.order else ["group"]),
-        ]
-        grouped = pd.concat([rows.frame[names], columns], axis=1).groupby("cluster")
-        out = grouped.mean().assign(images=grouped.size())
-        if rows.order:
-            out["group"] = rows.frame.groupby("cluster")["group"].first()
-        return Rows(out, rows.order, list(columns), rows.mixed)
+    @cache  # noqa: B019
+    def answer(
+        self, outcome: str, attribute: str, kind: str, group: str = "", reference: str = "",
+        adjust: bool = True, klass: str = "label", stratum: str = "",
+    ) -> Answer:  # fmt: skip
+        people = self.people(outcome, attribute, adjust, klass, stratum)
+        if kind not in ("level", "pair", "additivity"):
+            group = reference = ""
+        return compare(people, kind, group, reference)
 
-    def level_model(self, outcome: str, attribute: str, adjust: bool = True) -> Model:
-        key = (outcome, attribute, adjust)
-        if key not in self.models:
-            self.models[key] = Model(self.patients(self.entering(outcome, attribute, adjust)))
-        return self.models[key]
+    def answer_of(self, f: dict[str, Any], adjust: bool = True, klass: str = "label") -> Answer:
+        """The comparison of a finding."""
+        name = f"{f['outcome']} {f['region']}".strip()
+        group = f["group"].removesuffix(f", within {f['stratum']}")
+        return self.answer(
+            name,
+            f["attribute"],
+            self.kind_of(f),
+            group,
+            f["reference"],
+            adjust,
+            klass,
+            f["stratum"],
+        )
+
+    # ── which findings there are ────────────────────────────────────────────────────────────────────────────────────
+
+    def kind_of(self, f: dict[str, Any]) -> str:
+        attribute, code = f["attribute"], f["code"]
+        if code == "GA131":
+            return "additivity" if f["reference"] == "additive prediction" else "level"
+        if self.kinds[attribute] == "continuous":
+            is_slope = code == "GA121" or f["anchor"].endswith("-slope")
+            return "nonlinear" if code == "GA104" else "continuous" if is_slope else "curve"
+        if code in ("GA102", "GA104", "GA105"):
+            return {"GA102": "trend", "GA104": "departure", "GA105": "pair"}[code]
+        if f["reference"] == self.reference(attribute):
+            return "level"
+        return "trend" if self.kinds[attribute] == "ordered" else "pair"
+
+    @property
+    def decisive(self) -> list[str]:
+        """Declared as such; else every region with a role."""
+        declared, roles = self.plan["analysis"]["regions"], self.plan["regions"]
+        if declared:
+            return [r for r in self.regions if r in declared]
+        return [r for r in self.regions if roles.get(r, {}).get("role", "neutral") != "neutral"]
+
+    def is_decisive(self, f: dict[str, Any]) -> bool:
+        """Whether a finding answers a planned cell."""
+        if f["code"] == "GA111":
+            return True
+        named = (
+            f["code"] in ("GA101", "GA102", "GA103", "GA105") and self.kind_of(f) != "continuous"
+        )
+        return named and f["region"] in self.decisive
+
+    def contrasts(
+        self, outcome: str, attribute: str, pairwise: bool, stratum: str = ""
+    ) -> list[tuple[str, str, str]]:
+        """Kind, group and reference of every comparison of one attribute."""
+        people = self.people(outcome, attribute, stratum=stratum)
+        if people.order is None:
+            if len(people) == 0 or np.ptp(people.place) == 0:
+                return []
+            lower, upper = _names_of_points(people.place, np.array([10, 90]))
+            return [
+                ("continuous", upper, lower),
+                ("nonlinear", upper, lower),
+                self._curve(outcome, attribute, stratum),
+            ]
+        reference = self.reference(attribute)
+        present = [level for level in people.order if (people.group == level).any()]
+        against = [level for level in present if level != reference] if len(present) > 1 else []
+        out = [("level", level, reference) for level in against]
+        if people.order == sorted(people.order) and self.kinds.get(attribute) == "ordered":
+            assert list(self._declared(attribute)["order"]) == people.order
+        if self.kinds.get(attribute) == "ordered":
+            if len(present) > 2:
+                out += [(kind, present[-1], present[0]) for kind in ("trend", "departure")]
+        elif pairwise and len(people.order) > 2:
+            out += [("pair", a, b) for a, b in combinations(present, 2) if reference not in (a, b)]
+        return out
+
+    def _curve(self, outcome: str, attribute: str, stratum: str) -> tuple[str, str, str]:
+        """The curve, by the names of the two points that differ most; of one without a number the outermost."""
+        names = _names_of_points(
+            self.people(outcome, attribute, stratum=stratum).place, np.linspace(5, 95, 13)
+        )
+        answer = self.answer(outcome, attribute, "curve", stratum=stratum)
+        upper, lower = answer.pairs[answer.values["place"]] if answer.has_number else (-1, 0)
+        return "curve", names[upper], names[lower]
+
+    def questions(self) -> set[tuple[str, ...]]:
+        """Code, attribute, region, outcome, kind, group, reference and stratum of every finding that the definitions ask for."""
+        found: set[tuple[str, ...]] = set()
+        for attribute in self.kinds:
+            for region in self.regions:
+                found |= set(self._of_heat(attribute, region))
+                absent = self.outcome(f"absent {region}").dropna()
+                if 0 < absent.sum() < len(absent):
+                    own = self._every("absent", region, attribute, pairwise=False)
+                    found |= {("GA112", *rest) for _, *rest in own if rest[3] == "level"}
+            own = self._every("undefined", "", attribute, pairwise=True)
+            found |= {("GA111", *rest) for _, *rest in own if rest[3] in PLANNED}
+            for region, outcome in [
+                (r, o) for r in self.decisive for o in (*SECONDARY, "heat_share_correct")
+            ]:
+                own = self._every(outcome, region, attribute, pairwise=False)
+                kinds = ("level", "trend", "continuous")
+                found |= {("GA121", *rest) for ok, *rest in own if ok and rest[3] in kinds}
+        for region in self.decisive:
+            found |= set(self._of_cells(region)) | set(self._within_strata(region))
+        return found
+
+    def _every(
+        self, outcome: str, region: str, attribute: str, *, pairwise: bool
+    ) -> Iterator[tuple[Any, ...]]:
+        """Whether it has a number, then attribute, region, outcome, kind, group, reference and no stratum."""
+        name = f"{outcome} {region}".strip()
+        own = self.contrasts(name, attribute, pairwise)
+        for kind, group, reference in own:
+            ok = self.answer(name, attribute, kind, group, reference).has_number
+            yield (ok, attribute, region, outcome, kind, group, reference, "")
+        if self.kinds.get(attribute) != "continuous":
+            told = {level for _, *ends in own for level in ends}
+            for level in self.people(name, attribute).order or ():
+                if level not in told:
+                    yield (
+                        False,
+                        attribute,
+                        region,
+                        outcome,
+                        "level",
+                        level,
+                        self.reference(attribute),
+                        "",
+                    )
+
+    def _of_heat(self, attribute: str, region: str) -> Iterator[tuple[str, ...]]:
+        codes = {
+            "level": "GA101",
+            "trend": "GA102",
+            "curve": "GA103",
+            "continuous": "GA103",
+            "pair": "GA105",
+        }
+        for ok, *rest in self._every(
+            "heat_share", region, attribute, pairwise=region in self.decisive
+        ):
+            if rest[3] in codes:
+                yield (codes[rest[3]], *rest)
+            elif ok:
+                yield ("GA104", *rest)
+
+    def _of_cells(self, region: str) -> Iterator[tuple[str, ...]]:
+        named = [name for name, kind in self.kinds.items() if kind != "continuous"]
+        outcome = f"heat_share {region}"
+        for first, second in combinations(named, 2):
+            cells = f"{first} × {second}"
+            people = self.people(outcome, cells)
+            model = people.levels
+            for cell in people.order or ():
+                place = ("GA131", cells, region, "heat_share")
+                if self.answer(outcome, cells, "level", cell, REST).has_number:
+                    yield (*place, "level", cell, REST, "")
+                if (
+                    len(model.large) > 2
+                    and cell in model.large
+                    and np.abs(model.additivity(cell)).max() > 1e-9
+                    and self.answer(outcome, cells, "additivity", cell).has_number
+                ):
+                    yield (*place, "additivity", cell, "additive prediction", "")
+
+    def strata_of(self, attribute: str, region: str) -> list[str]:
+        """The classes, and the levels of every other attribute, in which its groups are compared."""
+        seen = self.heat_share(region).notna() & self.groups(attribute)[0].notna()
+        found = []
+        for name in (
+            "class",
+            *(a for a, kind in self.kinds.items() if kind != "continuous" and a != attribute),
+        ):
+            levels = self.images["label"] if name == "class" else self.groups(name)[0]
+            own = sorted(levels[seen].dropna().unique())
+            found += [f"{name} {level}" for level in own] if len(own) > 1 else []
+        return found
+
+    def _within_strata(self, region: str) -> Iterator[tuple[str, ...]]:
+        for attribute in self.kinds:
+            for stratum in self.strata_of(attribute, region):
+                for kind, group, reference in self.contrasts_of_part(attribute, region, stratum):
+                    answer = self.answer(
+                        f"heat_share {region}", attribute, kind, group, reference, stratum=stratum
+                    )
+                    if kind in ("level", "curve") and answer.has_number:
+                        yield (
+                            "GA132",
+                            attribute,
+                            region,
+                            "heat_share",
+                            kind,
+                            f"{group}, within {stratum}",
+                            reference,
+                            stratum,
+                        )
+
+    def contrasts_of_part(
+        self, attribute: str, region: str, stratum: str
+    ) -> list[tuple[str, str, str]]:
+        """What is compared among a part of the images, but for what stands beside."""
+        own = self.contrasts(f"heat_share {region}", attribute, pairwise=False, stratum=stratum)
+        return [c for c in own if c[0] in PLANNED]
+
+    # ── the numbers of a finding ────────────────────────────────────────────────────────────────────────────────────
 
     def findings(self, document: dict[str, Any]) -> Numbers:
-        self.models: dict[tuple[str, str, bool], Model] = {}
-        told = [
-            (
-                f["code"],
-                f["attribute"],
-                f["region"],
-                f["outcome"],
-                self.kind_of(f),
-                f["group"],
-                f["reference"],
-            )
-            for f in document["findings"]
-        ]
-        wanted = self.questions(document)
-        withheld = {
-            key for key, f in zip(told, document["findings"], strict=True) if f["suppressed"]
-        }
+        told = []
+        for f in document["findings"]:
+            place = f["code"], f["attribute"], f["region"], f["outcome"], self.kind_of(f)
+            told.append((*place, f["group"], f["reference"], f["stratum"]))
+        wanted = self.questions()
         assert len(set(told)) == len(told)
-        assert set(told) == wanted | withheld, (
-            sorted(set(told) - wanted - withheld),
-            sorted(wanted - set(told)),
-        )
+        differ = sorted(set(told) - wanted), sorted(wanted - set(told))
+        assert set(told) == wanted, differ
         found: Numbers = {}
         for i, f in enumerate(document["findings"]):
-            counted = self.finding(f) | (dict.fromkeys(COUNTS, 0) if f["n_withheld"] else {})
+            counted = self.finding(f, document) | (
+                dict.fromkeys(COUNTS, 0) if f["n_withheld"] else {}
+            )
             found |= {("findings", i, *place): value for place, value in counted.items()}
         return found
 
-    def kind_of(self, f: dict[str, Any]) -> str:
-        attribute = f["attribute"]
-        if f["code"] == "GA131":
-            return "additivity" if f["reference"] == "additive prediction" else "level"
-        if self.kinds[attribute] == "continuous":
-            return "nonlinear" if f["code"] == "GA104" else "continuous"
-        if f["code"] in ("GA102", "GA104"):
-            return "trend" if f["code"] == "GA102" else "departure"
-        order = [level for level in self.levels[attribute].categories if level != UNKNOWN]
-        slope = (
-            not f["n_clusters_reference"]
-            and f["reference"] in order
-            and not f["reason"].startswith("no usable")
-            and not f["n_withheld"]
-        )
-        return "trend" if slope else "level"
-
-    def is_decisive(self, region: str) -> bool:
-        """Declared as such; else every region with a role."""
-        declared = self.plan["analysis"]["regions"]
-        return (
-            region in declared
-            if declared
-            else self.plan["regions"].get(region, {}).get("role", "neutral") != "neutral"
+    def margin(self, f: dict[str, Any]) -> float | None:
+        if f["code"] != "GA132" and not self.is_decisive(f):
+            return None
+        return float(
+            self.plan["criteria"]["undefined_margin" if f["code"] == "GA111" else "margin"]
         )
 
-    def questions(self, document: dict[str, Any]) -> set[tuple[str, ...]]:
-        """Code, attribute, region, outcome, kind, group and reference of every finding that the definitions ask for."""
-        decisive = [r for r in self.regions if self.is_decisive(r)]
-        found: set[tuple[str, ...]] = set()
-        for attribute, kind in self.kinds.items():
-            for region in self.regions:
-                found |= {
-                    (code, attribute, region, *rest)
-                    for code, *rest in self._contrasts("heat_share", region, attribute, every=True)
-                }
-                absent = self.outcome(f"absent {region}").dropna()
-                if 0 < absent.sum() < len(absent) and kind != "continuous":
-                    own = self._contrasts("absent", region, attribute, every=True)
-                    found |= {
-                        ("GA112", attribute, region, *rest)
-                        for _, *rest in own
-                        if rest[1] == "level"
-                    }
-            found |= {
-                ("GA111", attribute, "", *rest)
-                for code, *rest in self._contrasts("undefined", "", attribute, every=True)
-                if code != "GA104"
-            }
-            for region, outcome in [
-                (r, o) for r in decisive for o in (*SECONDARY, "heat_share_correct")
-            ]:
-                found |= {
-                    ("GA121", attribute, region, *rest)
-                    for code, *rest in self._contrasts(outcome, region, attribute)
-                    if code != "GA104"
-                }
-        named = [name for name, kind in self.kinds.items() if kind != "continuous"]
-        for (first, second), region in [
-            (pair, region) for pair in combinations(named, 2) for region in decisive
-        ]:
-            cells = f"{first} × {second}"
-            own = self._contrasts("heat_share", region, cells)
-            found |= {
-                ("GA131", cells, region, "heat_share", "level", group, REST)
-                for _, _, kind, group, _ in own
-            }
-            model = self.level_model(f"heat_share {region}", cells)
-            large = [g for g in model.counts.index if model.counts[g] >= FEWEST]
-            if len(large) > 2:
-                found |= {
-                    ("GA131", cells, region, "heat_share", "additivity", g, "additive prediction")
-                    for g in large if not self.guard(model.patients, g, REST) and np.abs(model.additivity(g)).max() > 1e-9
-                }  # fmt: skip
+    def finding(self, f: dict[str, Any], document: dict[str, Any]) -> Numbers:
+        kind = self.kind_of(f)
+        found: Numbers = {("margin",): self.margin(f)}
+        if f["reason"] == "no usable image" or f["suppressed"]:
+            return found | dict.fromkeys(COUNTS, 0)
+        answer = self.answer_of(f)
+        assert bool(f["reason"]) != answer.has_number, (f["anchor"], f["reason"], answer.guard)
+        found |= self._counts_and_means(f, kind)
+        found |= self._raw_and_beside(f, kind, answer)
+        if not answer.has_number:
+            return found
+        level = self.alpha / len(document["cells"]) if self.is_decisive(f) else self.alpha
+        n, shown = answer.values, self._best(f)
+        found |= {("test", "statistic"): n["statistic"], ("test", "df"): n["df"]}
+        if kind not in ("departure", "nonlinear"):
+            found |= {(shown, "estimate"): n["estimate"], ("se",): n["se"]}
+            found["mde80",] = _detectable(n["se"], n["df"], level)
+            found |= self._effects(f, answer, f[shown])
+        if kind == "curve":
+            found |= _curve_points(answer, self.alpha)
+        if self.by_student(f):
+            found |= self._by_student(f, document, answer)
+        if (margin := self.margin(f)) is not None and f["thin"]["low"] is not None:
+            found["beyond_up_to",] = max(f["thin"]["low"], -f["thin"]["high"], 0.0)
+            found["within_from",] = max(-f["thick"]["low"], f["thick"]["high"], 0.0)
+            if abs(n["estimate"]) <= margin:
+                found["test", "p_beyond"] = 1.0
         return found
 
-    def _contrasts(
-        self, outcome: str, region: str, attribute: str, every: bool = False
-    ) -> list[tuple[str, str, str, str, str]]:
-        """Code, outcome, kind, group, reference; ``every``: also those that a guard withholds, and levels of which no image entered."""
-        name = f"{outcome} {region}".strip()
-        patients = self.level_model(name, attribute).patients
-        withheld = bool(self.slope_guard(patients))
-        if self.kinds.get(attribute) == "continuous":
-            low, high = np.quantile(patients.group, [0.1, 0.9])
-            ends = (f"P90 ({high:.3g})", f"P10 ({low:.3g})")
-            out = [("GA103", outcome, "continuous", *ends)] if every or not withheld else []
-            return out if withheld else [*out, ("GA104", outcome, "nonlinear", *ends)]
-        reference = self._declared(attribute)["reference"] if attribute in self.kinds else REST
-        present = [level for level in patients.order if (patients.group == level).any()]
-        assert len(present) > 2, "with two levels the larger one is the reference: not written here"
-        out = [
-            ("GA101", outcome, "level", level, reference) for level in present if level != reference
-        ]
-        if every:
-            out += [
-                ("GA101", outcome, "level", level, reference)
-                for level in patients.order
-                if level not in present
-            ]
-        else:
-            out = [c for c in out if not self.guard(patients, c[3], reference)]
-        if self.kinds.get(attribute) == "ordered":
-            out += (
-                [("GA102", outcome, "trend", present[-1], present[0])]
-                if every or not withheld
-                else []
-            )
-            out += (
-                [("GA104", outcome, "departure", present[-1], present[0])] if not withheld else []
+    def _best(self, f: dict[str, Any]) -> str:
+        """Which interval decides; and that what is held equal is what the finding says."""
+        people = self.people(
+            f"{f['outcome']} {f['region']}".strip(), f["attribute"], stratum=f["stratum"]
+        )
+        assert f["adjusted_for"] == people.adjusted_for, f["anchor"]
+        return "adjusted" if people.adjusted_for else "raw"
+
+    def _counts_and_means(self, f: dict[str, Any], kind: str) -> Numbers:
+        people = self.people(
+            f"{f['outcome']} {f['region']}".strip(), f["attribute"], stratum=f["stratum"]
+        )
+        own, other = people.sides(
+            f["group"].removesuffix(f", within {f['stratum']}"), f["reference"]
+        )
+        if kind not in ("level", "pair"):
+            # a slope belongs to everybody, and a prediction has no images of its own
+            own, other = (own if kind == "additivity" else own | True), other & False
+        found: Numbers = {}
+        for suffix, side in (("", own), ("_reference", other)):
+            found[f"n_images{suffix}",] = people.frame["images"].to_numpy()[side].sum()
+            found[f"n_clusters{suffix}",] = side.sum()
+            if kind in ("level", "pair", "additivity") and side.any():
+                means = pd.Series(people.y[side])
+                ends = zip(
+                    ("estimate", "low", "high"),
+                    (means.mean(), *_t_interval(means, self.alpha)),
+                    strict=True,
+                )
+                found |= {(f"mean{suffix}", end): value for end, value in ends}
+        return found
+
+    def _raw_and_beside(self, f: dict[str, Any], kind: str, answer: Answer) -> Numbers:
+        """The plain difference, and the one at equal predicted class; of a curve where the same two points differ most."""
+        found: Numbers = {}
+        name = f"{f['outcome']} {f['region']}".strip()
+        if f["adjusted_for"] and f["code"] not in ("GA104", "GA131", "GA132"):
+            # also where region sizes overlap too little to compare at equal size
+            plain = self.answer_of(f, adjust=False)
+            if plain.has_number and self._is_of_the_same_points(name, f, kind, adjust=False):
+                found["raw", "estimate"] = plain.values["estimate"]
+        heat = f["code"] in ("GA101", "GA102", "GA103", "GA105") and f["region"] in self.decisive
+        if heat and answer.has_number:
+            beside = self.answer_of(f, klass="class")
+            if beside.has_number and self._is_of_the_same_points(name, f, kind, klass="class"):
+                n = beside.values
+                half = stats.t.ppf(1 - self.alpha / 2, n["df"]) * n["se"]
+                ends = {"estimate": n["estimate"]}
+                if kind != "curve":
+                    ends |= {"low": n["estimate"] - half, "high": n["estimate"] + half}
+                found |= {("adjusted_predicted", end): value for end, value in ends.items()}
+        return found
+
+    def _is_of_the_same_points(self, name: str, f: dict[str, Any], kind: str, **ask: Any) -> bool:
+        if kind not in ("curve", "continuous"):
+            return True
+        people, percents = self.people(name, f["attribute"], **ask), np.array([10, 90])
+        if kind == "continuous":
+            return _names_of_points(people.place, percents) == [f["reference"], f["group"]]
+        answer = self.answer(name, f["attribute"], "curve", **ask)
+        names = _names_of_points(people.place, np.linspace(5, 95, 13))
+        upper, lower = answer.pairs[answer.values["place"]]
+        return (names[upper], names[lower]) == (f["group"], f["reference"])
+
+    def _effects(self, f: dict[str, Any], answer: Answer, shown: dict[str, Any]) -> Numbers:
+        if answer.kind not in ("level", "pair", "curve"):
+            return {}
+        effects = answer.effects
+        found: Numbers = {("effect", "standardised_difference"): effects["standardised_difference"]}
+        if answer.kind == "curve":
+            return found
+        found["effect", "cliffs_delta"] = effects["cliffs_delta"]
+        known = shown["low"] is not None
+        q = (shown["high"] - shown["low"]) / 2 / answer.values["se"] if known else None
+        ratio = zip(("estimate", "low", "high"), _ratio(effects, q), strict=True)
+        return found | {("effect", "ratio", end): value for end, value in ratio}
+
+    # ── by Student's t ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def family_of_part(self, f: dict[str, Any]) -> list[Answer]:
+        """Everything that is compared among the part of the images that a finding is about."""
+        out = []
+        for kind, group, reference in self.contrasts_of_part(
+            f["attribute"], f["region"], f["stratum"]
+        ):
+            out.append(
+                self.answer(
+                    f"heat_share {f['region']}",
+                    f["attribute"],
+                    kind,
+                    group,
+                    reference,
+                    stratum=f["stratum"],
+                )
             )
         return out
 
-    def guard(self, patients: Rows, group: str, reference: str) -> list[float]:
-        """The numbers of the reason why a level is not compared; empty where it is."""
-        own, other = patients.sides(group, reference)
-        return self._guard(patients.y[own | other], min(own.sum(), other.sum()))
+    def by_student(self, f: dict[str, Any]) -> bool:
+        """Whether it is no permutation: sites are its unit, or nothing among a part of the images is beyond the margin."""
+        answer = self.answer_of(f)
+        if not answer.has_number or answer.by_site:
+            return answer.has_number
+        if f["code"] != "GA132":
+            return False
+        if answer.kind == "curve":  # the largest of its t is drawn at random in either way
+            assert f["test"]["permutations"] is None or abs(answer.values["estimate"]) > f["margin"]
+            assert f["test"]["permutations"] is not None or f["test"]["p_beyond"] == 1
+            return f["test"]["permutations"] is None
+        family = [a.values for a in self.family_of_part(f) if a.has_number]
+        return all(student_p_beyond(n, f["margin"]) == 1 for n in family)
 
-    def slope_guard(self, patients: Rows) -> list[float]:
-        """The same of a slope: its sides are halves, or what holds either end of the line over ordered levels (Kish's number)."""
-        smaller = float(len(patients) // 2)
-        if patients.order is not None:
-            place = np.array([patients.order.index(level) for level in patients.group])
-            away = place - place.mean()
-            smaller = min(
-                np.floor(side.sum() ** 2 / (side**2).sum() + 1e-9)
-                for side in (away[away < 0], away[away > 0])
-            )
-        return self._guard(patients.y, smaller)
-
-    @staticmethod
-    def _guard(y: Any, smaller: float) -> list[float]:
-        if smaller < FEWEST:
-            return [FEWEST, smaller]
-        _, counts = np.unique(y.round(12), return_counts=True)
-        away = round(smaller * (1 - counts.max() / len(y)), 9)
-        told = np.floor(10 * away) / 10  # 4.96 is not called 5.0, of which it falls short
-        return [told, FEWEST_OFF_MODE] if away < FEWEST_OFF_MODE else []
-
-    def finding(self, f: dict[str, Any]) -> Numbers:
-        kind, code, attribute = self.kind_of(f), f["code"], f["attribute"]
-        name = f"{f['outcome']} {f['region']}".strip()
-        decisive = code == "GA111" or (
-            code in ("GA101", "GA102", "GA103") and self.is_decisive(f["region"])
-        )
-        margin = (
-            self.plan["criteria"]["undefined_margin" if code == "GA111" else "margin"]
-            if decisive
-            else None
-        )
-        found: Numbers = {("margin",): margin}
-        if f["reason"] == "no usable image" or f["suppressed"]:
-            return found | dict.fromkeys(COUNTS, 0)
-        model = self.level_model(name, attribute)
-        people = model.patients
-        own, other = people.sides(f["group"], f["reference"])
-        if (
-            kind != "level"
-        ):  # a slope belongs to everybody, and a prediction has no images of its own
-            own, other = (own if kind == "additivity" else own | True), other & False
-        for suffix, side in (("", own), ("_reference", other)):
-            found |= {
-                (f"n_images{suffix}",): people.frame["images"].to_numpy()[side].sum(),
-                (f"n_clusters{suffix}",): side.sum(),
-            }
-            if kind in ("level", "additivity") and side.any():
-                means = pd.Series(people.y[side])
-                low, high = _t_interval(means, self.alpha)
-                found |= {
-                    (f"mean{suffix}", end): value
-                    for end, value in (("estimate", means.mean()), ("low", low), ("high", high))
-                }
-        if f["adjusted_for"] and code not in (
-            "GA104",
-            "GA131",
-        ):  # also where region sizes overlap too little to compare at equal size
-            plain = self.level_model(name, attribute, adjust=False)
-            if not (
-                self.guard(plain.patients, f["group"], f["reference"])
-                if kind == "level"
-                else self.slope_guard(plain.patients)
-            ):
-                found["raw", "estimate"] = self.solve(plain, kind, f)["estimate"]
-        if f["reason"]:
-            return found
-        adjusted = "adjusted" if f["adjusted_for"] else "raw"
-        solved = self.solve(model, kind, f)
-        if kind not in ("departure", "nonlinear"):
-            found |= {(adjusted, "estimate"): solved["estimate"], ("se",): solved["se"]}
-            mde = _detectable(solved["se"], solved["df"], self.alpha)
-            needed = None if margin is None else int(np.ceil(own.sum() * (mde / margin) ** 2))
-            found |= {("mde80",): mde, ("clusters_needed",): needed}
-        found |= {("test", "statistic"): solved["statistic"], ("test", "df"): solved["df"]}
-        if kind == "level":
-            low, high = f[adjusted]["low"], f[adjusted]["high"]
-            ratio = _ratio(solved, (high - low) / 2 / solved["se"] if low is not None else None)
-            found |= {
-                ("effect", "ratio", end): value
-                for end, value in zip(("estimate", "low", "high"), ratio, strict=True)
-            }
-            found |= {
-                ("effect", name): solved[name]
-                for name in ("standardised_difference", "cliffs_delta")
-            }
-        return found
-
-    def solve(self, model: Model, kind: str, f: dict[str, Any]) -> dict[str, Any]:
-        people = model.patients
-        if kind == "level":
-            return model.compared(f["group"], f["reference"])[0].level(f["group"], f["reference"])
-        if kind == "additivity":
-            return model.contrast(model.additivity(f["group"]))
+    def _by_student(self, f: dict[str, Any], document: dict[str, Any], answer: Answer) -> Numbers:
+        """p, interval and whiskers from Student's t; of a curve the largest of many t is drawn at random."""
+        kind, n = answer.kind, answer.values
+        if kind == "curve":
+            return {}
         if kind == "departure":
-            return model.departure()
-        x = (
-            np.array([people.order.index(level) for level in people.group])
-            if kind == "trend"
-            else people.group
-        )
-        low, high = np.quantile(x, [0.1, 0.9]) if kind != "trend" else (x.min(), x.max())
-        if kind == "nonlinear":
-            return LeastSquares(people, [np.ones(len(x)), *_spline(x).T]).joint(np.eye(4)[2:])
-        return LeastSquares(people, [np.ones(len(x)), x]).contrast(np.array([0.0, high - low]))
+            return {
+                ("test", "p"): stats.f.sf(
+                    n["statistic"], 1, answer.squares.numbers(answer.rows[0], True)["df"]
+                )
+            }  # type: ignore[union-attr]
+        half = stats.t.ppf(1 - self.alpha / 2, n["df"]) * n["se"]
+        shown, estimate = self._best(f), n["estimate"]
+        found: Numbers = {("test", "p"): 2 * stats.t.sf(abs(n["statistic"]), n["df"])}
+        found |= {(shown, "low"): estimate - half, (shown, "high"): estimate + half}
+        if (margin := self.margin(f)) is None:
+            return found
+        found["test", "p_within"] = student_p_within(n, margin)
+        found["test", "p_beyond"] = student_p_beyond(n, margin)
+        family = len(document["cells"])
+        beyond = sum(cell["state"] == "beyond" for cell in document["cells"])
+        if f["code"] == "GA132":
+            own = self.family_of_part(f)
+            if any(a.has_number and student_p_beyond(a.values, margin) < 1 for a in own):
+                return found  # Holm among them
+            family, beyond = len(own), 0
+        level = self.alpha / 2 / (family if f["state"] == "beyond" else family - beyond)
+        thin, thick = student_whisker(n, level), student_whisker(n, self.alpha)
+        if f["state"] == "beyond":
+            thin = (
+                (max(thin[0], margin), thin[1])
+                if estimate > 0
+                else (thin[0], min(thin[1], -margin))
+            )
+        found |= {("thin", end): x for end, x in zip(("low", "high"), thin, strict=True)}
+        return found | {("thick", end): x for end, x in zip(("low", "high"), thick, strict=True)}
+
+    # ── families and planned cells ──────────────────────────────────────────────────────────────────────────────────
 
     def families(self, document: dict[str, Any]) -> Numbers:
-        """p adjusted: Holm among the decisive findings, Benjamini-Hochberg among the others, and among differences of performance."""
+        """p adjusted: Holm among the decisive findings, Benjamini-Hochberg among the others, among parts, and among performance."""
         found: Numbers = {}
+        rows = list(enumerate(document["findings"]))
         for family, method in (("confirmatory", "holm"), ("exploratory", "fdr_bh")):
-            for kind in ("p", "p_equivalence"):
-                tests = {
-                    i: f["test"][kind]
-                    for i, f in enumerate(document["findings"])
-                    if f["test"]["family"] == family
-                }
-                known = [i for i, p in tests.items() if p is not None]
-                adjusted = (
-                    multipletests([tests[i] for i in known], method=method)[1] if known else []
-                )
-                found |= {
-                    ("findings", i, "test", f"{kind}_adjusted"): p
-                    for i, p in zip(known, adjusted, strict=True)
-                }
-        tests = {
-            i: r["test"]["p"]
-            for i, r in enumerate(document["performance"])
-            if r["test"]["p"] is not None
-        }
+            own = [(i, f) for i, f in rows if f["test"]["family"] == family and not f["stratum"]]
+            found |= _adjusted("findings", "p", [(i, f["test"]["p"]) for i, f in own], method)
+        parts = [
+            (i, f["test"]["p_beyond"]) for i, f in rows if f["stratum"] and not f["suppressed"]
+        ]
+        found |= _adjusted("findings", "p", parts, "fdr_bh")
+        found |= _adjusted("findings", "p_beyond", parts, "fdr_bh")
+        found |= self._holm_of_cells(document)
+        tests = [(i, r["test"]["p"]) for i, r in enumerate(document["performance"])]
         if not any(r["suppressed"] for r in document["performance"]):
-            adjusted = multipletests(list(tests.values()), method="fdr_bh")[1] if tests else []
-            found |= {
-                ("performance", i, "test", "p_adjusted"): p
-                for i, p in zip(tests, adjusted, strict=True)
-            }
+            found |= _adjusted("performance", "p", tests, "fdr_bh")
         return found
+
+    def _holm_of_cells(self, document: dict[str, Any]) -> Numbers:
+        """Over all planned cells; one without a number counts with p = 1."""
+        places = self.findings_of_cells(document)
+        tests = [None if i is None else document["findings"][i]["test"]["p_beyond"] for i in places]
+        adjusted = multipletests([1.0 if p is None else p for p in tests], method="holm")[1]
+        found: Numbers = {}
+        for i, p, own in zip(places, tests, adjusted, strict=True):
+            if p is not None:
+                found["findings", i, "test", "p_beyond_adjusted"] = own
+        return found
+
+    def planned(self) -> list[tuple[str, str, str, str, str, str]]:
+        """Attribute, kind, group, reference, region and outcome of every planned cell, from plan and manifest alone."""
+        places = [(region, "heat_share") for region in self.decisive] + [("", "undefined")]
+        out = []
+        for attribute, kind in self.kinds.items():
+            levels, reference = self.known_levels(attribute), self.reference(attribute)
+            own = [("curve", "", "")]
+            if kind != "continuous":
+                own = [("level", level, reference) for level in levels if level != reference]
+                if len(levels) > 2 and kind == "ordered":
+                    own.append(("trend", "", ""))
+                elif len(levels) > 2:
+                    own += [
+                        ("pair", a, b)
+                        for a, b in combinations(levels, 2)
+                        if reference not in (a, b)
+                    ]
+            out += [(attribute, *c, *place) for c in own for place in places]
+        return out
+
+    def findings_of_cells(self, document: dict[str, Any]) -> list[int | None]:
+        """Place of the finding that answers each planned cell."""
+        found = {}
+        for i, f in enumerate(document["findings"]):
+            if self.is_decisive(f):
+                kind = self.kind_of(f)
+                ends = (f["group"], f["reference"]) if kind in ("level", "pair") else ("", "")
+                found[f["attribute"], kind, *ends, f["region"], f["outcome"]] = i
+        return [found.get(key) for key in self.planned()]
+
+    def planned_cells(self, document: dict[str, Any]) -> Numbers:
+        names = ("attribute", "comparison", "group", "reference", "region", "outcome")
+        assert [tuple(c[name] for name in names) for c in document["cells"]] == self.planned()
+        found: Numbers = {}
+        for i, (key, place) in enumerate(
+            zip(self.planned(), self.findings_of_cells(document), strict=True)
+        ):
+            margin = self.plan["criteria"][
+                "undefined_margin" if key[-1] == "undefined" else "margin"
+            ]
+            found["cells", i, "margin"] = margin
+            f = None if place is None else document["findings"][place]
+            if f is None or f["suppressed"]:
+                continue
+            found["cells", i, "coverage"] = self.coverage(key, f)
+            assert document["cells"][i]["finding"] == f["anchor"]
+            if not f["reason"]:
+                shown = f[self._best(f)]
+                found["cells", i, "estimate"] = self.answer_of(f).values["estimate"]
+                found |= {("cells", i, f"ci_{end}"): shown[end] for end in ("low", "high")}
+        return found
+
+    def could_be_seen(self, region: str) -> pd.Series:
+        """Images in which the region is not known to be absent."""
+        if not region:
+            return self.members(ALL, ALL)
+        absent = self.wide["reason"][region].isin(["empty_mask", "empty_after_crop"])
+        return ~(absent | (self.wide["area_share"][region] == 0))
+
+    def sides_of(self, key: tuple[str, ...]) -> tuple[pd.Series, pd.Series, list[pd.Series]]:
+        """Images of the group and of the reference, or of the halves of a line; and the parts that must each be seen."""
+        attribute, kind, group, reference = key[:4]
+        values, order = self.groups(attribute)
+        if kind in ("level", "pair"):
+            own = values == group
+            other = values.notna() & ~own if reference == REST else values == reference
+            return own, other, [own, other]
+        place = (
+            values.astype(float)
+            if order is None
+            else values.map({x: k for k, x in enumerate(order)}).astype(float)
+        )
+        middle = (place.min() + place.max()) / 2
+        parts = [place.notna()]
+        if kind == "curve":
+            first, second = place.quantile(1 / 3), place.quantile(2 / 3)
+            parts = [place <= first, (place > first) & (place <= second), place > second]
+        return place > middle, place <= middle, parts
+
+    def seen(self, key: tuple[str, ...]) -> pd.Series:
+        region, outcome = key[4:]
+        return (
+            self.outcome("undefined") if outcome == "undefined" else self.heat_share(region)
+        ).notna()
+
+    def coverage(self, key: tuple[str, ...], f: dict[str, Any]) -> float | None:
+        """Smallest mean over a part's patients of the share of their images that was seen, times who entered of those counted."""
+        population, seen = self.could_be_seen(key[4]), self.seen(key)
+        shares = []
+        for part in self.sides_of(key)[2]:
+            inside = part & population
+            if inside.any():
+                shares.append(seen[inside].groupby(self.cluster[inside]).mean().mean())
+        if not shares:
+            return None
+        factor = 1.0
+        if f["reason"] != "no usable image" and (entered := self.entered(f)) is not None:
+            counted = self._counts_and_means(f, self.kind_of(f))
+            sizes = counted["n_clusters",], counted["n_clusters_reference",]
+            factor = min(n / of for n, of in zip(entered, sizes, strict=True) if of)
+        return float(min(shares) * factor)
+
+    def entered(self, f: dict[str, Any]) -> tuple[int, int] | None:
+        return self.answer_of(f).entered
+
+    # ── words that follow from numbers ──────────────────────────────────────────────────────────────────────────────
+
+    def words(self, document: dict[str, Any]) -> dict[Place, Any]:
+        """States, and what is yes or no, from the numbers: place -> what stands there."""
+        found: dict[Place, Any] = {}
+        for i, f in enumerate(document["findings"]):
+            found["findings", i, "state"] = self._state(f)
+            if f["suppressed"]:
+                continue
+            limit = NOT_EVERYWHERE_Q if f["stratum"] else self.alpha
+            p, usable = f["test"]["p_adjusted"], f["reason"] != "no usable image"
+            found["findings", i, "shown"] = p is not None and p <= limit
+            found["findings", i, "provisional"] = usable and self.answer_of(f).guard.provisional
+        found |= self._folds(document)
+        judged = []
+        for i, (key, place) in enumerate(
+            zip(self.planned(), self.findings_of_cells(document), strict=True)
+        ):
+            f = document["findings"][place] if place is not None else None
+            assert f is not None, key
+            state = self._state(f)
+            few = bool(
+                not f["suppressed"]
+                and f["reason"] != "no usable image"
+                and self.answer_of(f).guard.provisional
+            )
+            reserved = state == "within" and bool(self.reservations(key, f))
+            found["cells", i, "state"], found["cells", i, "provisional"] = state, few
+            found["cells", i, "settled"] = state == "within" and not few and not reserved
+            judged.append((state, found["cells", i, "settled"]))
+        met = all(settled for _, settled in judged)
+        beyond = any(state == "beyond" for state, _ in judged)
+        found["verdict", "state"] = "not_met" if beyond else "met" if met else "insufficient"
+        return found
+
+    def _folds(self, document: dict[str, Any]) -> dict[Place, Any]:
+        """Under which larger difference of a level each is told that follows from it, if all other levels were equal."""
+        rows = list(enumerate(document["findings"]))
+        found: dict[Place, Any] = {("findings", i, "folded_under"): "" for i, _ in rows}
+        for place in {(f["attribute"], f["region"], f["outcome"]) for _, f in rows}:
+            told = []
+            for i, f in rows:
+                same = (f["attribute"], f["region"], f["outcome"]) == place and not f["suppressed"]
+                if same and self.is_decisive(f) and self.kind_of(f) in ("level", "pair"):
+                    told += [(i, f)] if f["state"] == "beyond" or f["shown"] else []
+            heads: list[int] = []
+            for i, head in sorted(
+                told, key=lambda item: -abs(self._difference(item[1])["estimate"] or 0)
+            ):
+                if self.kind_of(head) != "level" or found["findings", i, "folded_under"]:
+                    continue
+                heads.append(i)
+                for j, other in told:
+                    if (
+                        j not in heads
+                        and not found["findings", j, "folded_under"]
+                        and self._follows(head, other)
+                    ):
+                        found["findings", j, "folded_under"] = head["anchor"]
+        return found
+
+    def _difference(self, f: dict[str, Any]) -> dict[str, Any]:
+        return dict(f[self._best(f)])
+
+    def _follows(self, head: dict[str, Any], other: dict[str, Any]) -> bool:
+        d, seen = self._difference(head)["estimate"], self._difference(other)
+        if self.kind_of(other) == "pair":
+            sign = {other["group"]: 1, other["reference"]: -1}.get(head["group"], 0)
+            expected = sign * d
+        else:
+            both_rest = (
+                head["reference"] == other["reference"] == REST and head["group"] != other["group"]
+            )
+            sizes = (
+                self._counts_and_means(head, "level")["n_clusters",],
+                self._counts_and_means(other, "level")["n_clusters_reference",],
+            )
+            expected = -d * sizes[0] / sizes[1] if both_rest else 0.0
+        near = abs(seen["estimate"] - expected) < head["margin"]
+        return bool(expected * seen["estimate"] > 0 and near)
+
+    def _state(self, f: dict[str, Any]) -> str:
+        if f["suppressed"]:
+            return "withheld"
+        if f["reason"]:
+            return "not_assessed"
+        if not self.is_decisive(f):
+            return "not_judged"
+        if f["test"]["p_beyond_adjusted"] <= self.alpha:
+            return "beyond"
+        return "within" if f["test"]["p_within"] <= self.alpha else "open"
+
+    def reservations(self, key: tuple[str, ...], f: dict[str, Any]) -> list[list[float]]:
+        """What is said against a comparison within its margin, as the numbers that are said."""
+        needed = self.plan["criteria"]["min_coverage"]
+        known = float(self.groups(key[0])[0].notna().groupby(self.cluster).mean().mean())
+        out = [[100 * known, 100 * needed]] if known < needed else []
+        share = self.coverage(key, f) or 0.0
+        if share < needed:
+            return [*out, [100 * share, 100 * needed]]
+        return out if self.stays_within(key, f) else [*out, [10, 90]]
+
+    def stays_within(self, key: tuple[str, ...], f: dict[str, Any]) -> bool:
+        """Whether it stays so where a side's unseen patients lie at the 10 or 90 % point of its seen ones."""
+        attribute, kind, group, reference, region, outcome = key
+        name = f"{outcome} {region}".strip()
+        own, other, _ = self.sides_of(key)
+        unseen = self.could_be_seen(region) & ~self.seen(key) & (own | other)
+        if not unseen.any():
+            return True
+        area = None
+        if region:
+            area = self.wide["area_share"][region].copy()
+            for side in (own, other):
+                area[side & area.isna()] = area[side].median()
+        for low, high in ((0.1, 0.9), (0.9, 0.1)):
+            values = self.outcome(name).copy()
+            for side, point in ((own, low), (other, high)):
+                values[unseen & side] = self.by_cluster(
+                    self.outcome(name)[side & self.seen(key)]
+                ).quantile(point)
+            people = People.of(self.entering(name, attribute, Ask(values=values, area=area)))
+            answer = compare(people, kind, group, reference)
+            if not answer.has_number or not _is_inside(answer, self.alpha, f["margin"]):
+                return False
+        return True
+
+    # ── what is drawn at random ─────────────────────────────────────────────────────────────────────────────────────
+
+    def permuted(
+        self, f: dict[str, Any], cells: Sequence[dict[str, Any]]
+    ) -> Iterator[tuple[str, float, float, float]]:
+        """What, the level that it is said to have, the level that it has in permutations of one's own, and how far these may differ.
+
+        Five standard errors of both numbers of permutations, and one statistic of either.
+        """
+        answer, shown, test = self.answer_of(f), f[self._best(f)], f["test"]
+        count, theirs = PERMUTED if self.is_decisive(f) else FEWER_PERMUTED, test["permutations"]
+        assert theirs >= min(199, FEWER_PERMUTED)
+
+        def told(what: str, level: float, reached: Any) -> tuple[str, float, float, float]:
+            own = (1 + np.count_nonzero(reached)) / (count + 1)
+            p = min(max(level, own), 0.5)
+            error = 5 * np.sqrt(p * (1 - p) * (1 / theirs + 1 / count)) + 1 / count + 1 / theirs
+            return what, level, own, error
+
+        t = answer.drawn(count)
+        if answer.kind in ("departure", "nonlinear"):
+            yield told("p", test["p"], t >= test["statistic"] * (1 - 1e-9))
+            return
+        se, d, margin = f["se"], shown["estimate"], self.margin(f)
+        if d is None or se is None:
+            return  # rates are withheld
+        size = np.abs(t) if answer.kind != "curve" else np.abs(t).max(axis=1)
+        yield told("p", test["p"], size >= abs(test["statistic"]) * (1 - 1e-9))
+        q = max(d - shown["low"], shown["high"] - d) / se
+        yield told("interval", self.alpha, size >= q * (1 - 1e-9))
+        if margin is None:
+            return
+        many = answer.values["all"] if answer.kind == "curve" else np.array([d])
+        errors = answer.values["errors"] if answer.kind == "curve" else np.array([se])
+        t = t if answer.kind == "curve" else t[:, None]
+        if np.abs(many).max() > margin:
+            far = np.max((np.abs(many) - margin) / errors)
+            if answer.kind == "curve":
+                yield told("p of beyond", test["p_beyond"], size >= far * (1 - 1e-9))
+            elif test["p_beyond"] < 1:
+                yield told("p of beyond", test["p_beyond"] / 2, t * np.sign(d) >= far * (1 - 1e-9))
+        if np.abs(many).max() < margin:
+            below = (-t >= (margin - many) / errors * (1 - 1e-9)).sum(axis=0)
+            above = (t >= (margin + many) / errors * (1 - 1e-9)).sum(axis=0)
+            yield told("p of within", test["p_within"], np.ones(max(below.max(), above.max())))
+        if answer.kind != "curve":
+            yield from self._whiskers(f, d, t[:, 0], cells, told)
+
+    def _whiskers(
+        self,
+        f: dict[str, Any],
+        d: float,
+        t: Any,
+        cells: Sequence[dict[str, Any]],
+        told: Callable[..., Any],
+    ) -> Iterator[tuple[str, float, float, float]]:
+        beyond = sum(cell["state"] == "beyond" for cell in cells)
+        left = len(cells) if f["state"] == "beyond" else len(cells) - beyond
+        levels = {"thick": self.alpha} | (
+            {"thin": self.alpha / 2 / left} if self.is_decisive(f) else {}
+        )
+        for name, level in levels.items():
+            for sign, end in ((1, f[name]["low"]), (-1, f[name]["high"])):
+                if abs(abs(end) - f["margin"]) > 1e-9:  # else it ties with the margin
+                    yield told(name, level, sign * t >= sign * (d - end) / f["se"] * (1 - 1e-9))
+
+    def tips(self, f: dict[str, Any]) -> bool:
+        """Whether larger masks of one level can change a state: it is one of the model of all levels, and beyond or within."""
+        if (
+            f["suppressed"]
+            or f["state"] not in ("beyond", "within")
+            or not f["region"]
+            or not self.is_decisive(f)
+        ):
+            return False
+        return self.kind_of(f) == "level" and self.answer_of(f).span is None
+
+    def room(self, f: dict[str, Any], shift: float) -> float:
+        """How far the difference is from another state, the group's masks drawn larger by ``shift`` of the logit of their area."""
+        rows = self.entering(f"heat_share {f['region']}", f["attribute"])
+        assert rows.order is not None
+        own = rows.frame["group"] == rows.order.index(f["group"])
+        moved = rows.frame.assign(size=rows.frame["size"] + shift * own)
+        model = LevelModel(People.of(replace(rows, frame=moved)))
+        squares, _ = model.fitted()
+        assert squares is not None
+        lead = model.unit(f["group"]) - model.base(f["group"], f["reference"])
+        # as the package: the error of patients, also where sites are the unit of the test
+        n, margin, seen = (
+            squares.numbers(squares.full(lead), self.answer_of(f).by_site),
+            f["margin"],
+            self.answer_of(f).values,
+        )
+        whisker = f["thick"] if f["state"] == "within" else f["thin"]
+        low = n["estimate"] - (seen["estimate"] - whisker["low"]) / seen["se"] * n["se"]
+        high = n["estimate"] + (whisker["high"] - seen["estimate"]) / seen["se"] * n["se"]
+        if f["state"] == "within":
+            return float(min(low + margin, margin - high))
+        return float(low - margin if seen["estimate"] > 0 else -high - margin)
 
     # ── numbers inside sentences ────────────────────────────────────────────────────────────────────────────────────
 
     def texts(
         self, document: dict[str, Any], numbers: Numbers
     ) -> Iterator[tuple[str, str, list[float]]]:
-        """Where, text and the numbers that it has to say, in their order: reasons and notes of findings, details of checks."""
+        """Where, text and the numbers that it has to say, in their order: reasons and notes, planned cells, details of checks."""
         for f in document["findings"]:
-            if re.match("fewer than|nearly every", f["reason"]):
-                people = self.level_model(
-                    f"{f['outcome']} {f['region']}".strip(), f["attribute"]
-                ).patients
-                level = self.kind_of(f) == "level"
-                yield (
-                    f["anchor"],
-                    f["reason"],
-                    self.guard(people, f["group"], f["reference"])
-                    if level
-                    else self.slope_guard(people),
-                )
+            if f["reason"] not in ("", "small_cell", "no usable image"):
+                told = [] if f["n_withheld"] else list(self.answer_of(f).guard.told)
+                yield f["anchor"], f["reason"], told
             for note in f["notes"]:
                 yield f["anchor"], note, self._note(document, f, note)
+        for cell, key, place in zip(
+            document["cells"], self.planned(), self.findings_of_cells(document), strict=True
+        ):
+            f = document["findings"][place]
+            hidden = f["suppressed"] or f["n_withheld"]
+            told = [] if hidden else self._of_cell(cell, key, f)
+            yield f"cell {cell['finding']}", cell["reason"], told
+            yield (
+                f"reservation {cell['finding']}",
+                f["reservation"],
+                told if cell["state"] == "within" else [],
+            )
+            yield (
+                f"settle {cell['finding']}",
+                cell["settle"],
+                self.settling(document, cell, f) if cell["settle"] else [],
+            )
+        in_the_way = [cell for cell in document["cells"] if not cell["settled"]]
+        reasons = document["verdict"]["reasons"]
+        assert len(reasons) == len(in_the_way)
+        assert all(any(cell["reason"] in text for text in reasons) for cell in in_the_way)
+        yield self._second(document)
         wanted = self.check_details(document, numbers)
         for check in document["checks"]:
             yield (
@@ -1009,39 +1546,128 @@ class Recount:
                 wanted[check["code"]] if check["state"] != "not_applicable" else [],
             )
 
+    def settling(
+        self, document: dict[str, Any], cell: dict[str, Any], f: dict[str, Any]
+    ) -> list[float]:
+        """How many patients settle an open comparison: smallest size of the group, or of both sides, with a chance of 80 %."""
+        answer, found = self.answer_of(f), self._counts_and_means(f, self.kind_of(f))
+        n, m = answer.entered or (found["n_clusters",], found["n_clusters_reference",])
+        if answer.kind == "trend":
+            own, other, m = 1.0, 0.0, 0
+        else:
+            # as they are told, the means are of all that are counted, and the sizes of those that entered
+            half = [f[name]["high"] - f[name]["low"] for name in ("mean", "mean_reference")]
+            scale = [2 * stats.t.ppf(1 - self.alpha / 2, k - 1) for k in (n, m)]
+            own, other = ((h / s) ** 2 for h, s in zip(half, scale, strict=True))
+        own, other = own / (own + other), other / (own + other)
+        se, df, d, margin = (
+            answer.values["se"],
+            answer.values["df"],
+            answer.values["estimate"],
+            f["margin"],
+        )
+        level = self.alpha / 2 / len(document["cells"])
+
+        def welch(a: float, b: float) -> float:
+            x, y = own * n / a, other * m / b if m else 0.0
+            return (x + y) ** 2 / (x**2 / (a - 1) + (y**2 / (b - 1) if m else 0.0))
+
+        def chance(difference: float, a: float, b: float) -> float:
+            now = se * np.sqrt(own * n / a + (other * m / b if m else 0.0))
+            free = max(1.0, df / welch(n, m) * welch(a, b))
+            below = lambda t: float(special.stdtr(free, t))  # noqa: E731
+            if abs(difference) >= margin:
+                return below((abs(difference) - margin) / now + special.stdtrit(free, level))
+            q = -special.stdtrit(free, self.alpha)
+            upper, lower = (
+                (margin - abs(difference)) / now - q,
+                q - (margin + abs(difference)) / now,
+            )
+            return max(0.0, below(upper) - below(lower))
+
+        def smallest(difference: float, together: bool) -> int:
+            sizes = lambda a: (a, a * m / n if together and m else m)  # noqa: E731
+            if chance(difference, *sizes(10**6)) < 0.8 and chance(difference, *sizes(n)) < 0.8:
+                return 0
+            low, high = n - 1, 10**6
+            while high - low > 1:
+                middle = (low + high) // 2
+                low, high = (
+                    (low, middle) if chance(difference, *sizes(middle)) >= 0.8 else (middle, high)
+                )
+            return int(high)
+
+        told: list[float] = []
+        for difference in (0.0, d):
+            told += [abs(100 * difference)] if difference else []
+            alone, both = smallest(difference, False), smallest(difference, True)
+            if alone:
+                told += [_up(alone), n]
+            elif both and m:
+                told += [m, _up(both), _up(both * m / n), n, m]
+        return [*told, 80]
+
+    def _second(self, document: dict[str, Any]) -> tuple[str, str, list[float]]:
+        """Parts of the patients in which a difference is beyond, where that of everybody is not beyond on the same side."""
+        whole = {}
+        for f in document["findings"]:
+            if f["code"] in ("GA101", "GA103") and self.is_decisive(f):
+                ends = () if f["code"] == "GA103" else (f["group"], f["reference"])
+                whole[f["attribute"], f["region"], *ends] = f
+        parts = []
+        for f in document["findings"]:
+            if f["code"] != "GA132" or f["suppressed"] or not f["shown"]:
+                continue
+            ends = (
+                ()
+                if self.kind_of(f) == "curve"
+                else (f["group"].removesuffix(f", within {f['stratum']}"), f["reference"])
+            )
+            all_of_them = whole[f["attribute"], f["region"], *ends]
+            d, of_all = (g[self._best(g)]["estimate"] for g in (f, all_of_them))
+            if all_of_them["state"] != "beyond" or (ends and d * of_all < 0):
+                parts.append((d, f["group"]))
+        text = document["verdict"]["second"]
+        assert bool(text) == bool(parts)
+        parts.sort(key=lambda part: -abs(part[0]))
+        for _, group in parts:
+            text = text.replace(group, "")
+        more = [len(parts) - 4] if len(parts) > 4 else []
+        return "second", text, [*(100 * d for d, _ in parts[:4]), *more]
+
+    def _of_cell(
+        self, cell: dict[str, Any], key: tuple[str, ...], f: dict[str, Any]
+    ) -> list[float]:
+        if f["reason"]:
+            return [] if f["reason"] == "no usable image" else list(self.answer_of(f).guard.told)
+        if cell["state"] != "within":
+            return []
+        few = [20.0] if self.answer_of(f).guard.provisional else []
+        return [*few, *(x for told in self.reservations(key, f) for x in told)]
+
     def _note(self, document: dict[str, Any], f: dict[str, Any], note: str) -> list[float]:
+        name = f"{f['outcome']} {f['region']}".strip()
         if "carry several levels" in note:
-            return [
-                self.level_model(
-                    f"{f['outcome']} {f['region']}".strip(), f["attribute"]
-                ).patients.mixed
-            ]
+            return [self.people(name, f["attribute"]).mixed]
         if "clusters whose region takes" in note:
-            model, span = self.level_model(
-                f"{f['outcome']} {f['region']}", f["attribute"]
-            ).compared(f["group"], f["reference"])
-            assert span is not None
-            own, other = model.patients.sides(f["group"], f["reference"])
-            return [own.sum(), other.sum(), *(100 / (1 + np.exp(-edge)) for edge in span)]
-        if "leaves the difference between" in note:
+            answer = self.answer_of(f)
+            assert answer.span is not None
+            return [*answer.common, *(100 / (1 + np.exp(-edge)) for edge in answer.span)]
+        if "in opposite directions leaves" in note:
             return [0, 1, *self.bounds(f)]
+        if "in these" in note:
+            return [self.answer_of(f).sites]
         if "shrunken" in note:
-            model = self.level_model(f"{f['outcome']} {f['region']}", f["attribute"])
             cells = {
-                g: model.compared(g, REST)[0]
-                for g in model.patients.order
-                if not self.guard(model.patients, g, REST)
+                g: self.answer(name, f["attribute"], "level", g, REST)
+                for g in self.people(name, f["attribute"]).order or ()
             }
-            solved = {
-                g: own.level(g, REST)
-                for g, own in cells.items()
-                if not self.guard(own.patients, g, REST)
-            }
+            solved = {g: a.values for g, a in cells.items() if a.has_number}
             pulled = _shrunken(
-                [s["estimate"] for s in solved.values()], [s["se"] for s in solved.values()]
+                [n["estimate"] for n in solved.values()], [n["se"] for n in solved.values()]
             )
             return [100 * dict(zip(solved, pulled, strict=True))[f["group"]]]
-        return [0, 1] if "undefined heat counted as" in note else []
+        return []
 
     def bounds(self, f: dict[str, Any]) -> list[float]:
         """The adjusted difference in points with undefined heat counted as 0 in the group and 1 in the other, and the reverse."""
@@ -1061,15 +1687,10 @@ class Recount:
         out = []
         for low in (mine, ~mine):
             values = share.where(~gone, (~low).astype(float))
-            people = self.patients(
-                self.entering(
-                    f"heat_share {f['region']}", f["attribute"], values=values, sides=sides
-                )
+            rows = self.entering(
+                f"heat_share {f['region']}", f["attribute"], Ask(values=values, sides=sides)
             )
-            out.append(
-                100
-                * Model(people).compared("group", "other")[0].level("group", "other")["estimate"]
-            )
+            out.append(100 * compare(People.of(rows), "level", "group", "other").values["estimate"])
         return out
 
     def check_details(self, document: dict[str, Any], numbers: Numbers) -> dict[str, list[float]]:
@@ -1172,7 +1793,42 @@ class Recount:
             and r["estimate"] is not None
         ]
         found["GA413"] = list(_widest(accuracy) or ())
+        found["GA414"] = self._undeclared_site(document)
         return found
+
+    def _undeclared_site(self, document: dict[str, Any]) -> list[float]:
+        """The p that it names, where heat differs between levels of a column that could be one of sites."""
+        state = next(c["state"] for c in document["checks"] if c["code"] == "GA414")
+        looked_at = dict.fromkeys(
+            [
+                *self.plan["analysis"]["covariates"],
+                *(c.removeprefix("meta.") for c in self.images if c.startswith("meta.")),
+            ]
+        )
+        apart, could = [], []
+        for name in looked_at:
+            raw = self.images[f"meta.{name}"]
+            if (raw.groupby(self.cluster).nunique() > 1).any():
+                continue
+            level = raw.groupby(self.cluster).first().dropna()
+            if not 3 <= level.nunique() <= len(level) // 5:
+                continue
+            could.append(name)
+            p = []
+            for region in self.decisive:
+                ok = self.status == "ok"
+                heat = self.by_cluster(self.wide["heat_share"][region][ok])
+                parts = [own for _, own in heat.groupby(level.reindex(heat.index)) if len(own) > 1]
+                p.append(len(self.decisive) * stats.f_oneway(*parts).pvalue)
+            apart += [name] if min(p) <= 0.01 else []
+        if self.site is not None:
+            assert state == "passed"
+            return []
+        assert state == ("issue" if apart else "passed" if could else "not_applicable"), (
+            apart,
+            could,
+        )
+        return [0.01] if apart else []
 
     def names(self) -> list[str]:
         """Every name that a text may hold, the longest first: their digits are no numbers."""
@@ -1183,189 +1839,57 @@ class Recount:
         return sorted({*levels, *own, *self.regions, *self.kinds}, key=len, reverse=True)
 
 
-# ── least squares on patients ───────────────────────────────────────────────────────────────────────────────────────
-
-
-class LeastSquares:
-    """y on columns of one's own and the covariate columns, by statsmodels with HC2 errors; Bell-McCaffrey df by brute force."""
-
-    def __init__(self, people: Rows, lead: list[Any]) -> None:
-        self.people, self.lead = people, len(lead)
-        self.x = np.column_stack([*lead, people.frame[people.covariates].to_numpy(float)])
-        self.fit = OLS(people.y.astype(float), self.x).fit(cov_type="HC2")
-        self.hat = self.x @ np.linalg.pinv(self.x)
-
-    def full(self, lead: Any, z: Any = 0.0) -> Any:
-        return np.r_[lead, np.broadcast_to(z, self.x.shape[1] - self.lead)]
-
-    @property
-    def centre(self) -> Any:
-        return self.x[:, self.lead :].mean(axis=0)
-
-    def contrast(self, lead: Any) -> dict[str, Any]:
-        c = self.full(lead)
-        tested = self.fit.t_test(c)
-        estimate, se = float(np.squeeze(tested.effect)), float(np.squeeze(tested.sd))
-        weights = np.linalg.pinv(self.x).T @ c
-        m = np.eye(len(self.x)) - self.hat
-        md = m * (weights**2 / np.diag(m))
-        df = np.trace(md) ** 2 / np.trace(md @ md)
-        return {"estimate": estimate, "se": se, "df": df, "statistic": estimate / se}
-
-    def joint(self, lead: Any) -> dict[str, Any]:
-        r = np.array([self.full(row) for row in lead])
-        tested = self.fit.wald_test(r, use_f=False, scalar=True)
-        return {"statistic": float(tested.statistic), "df": len(r)}
-
-
-class Model:
-    """Levels of patients side by side: an indicator each, one for all levels under ten patients (one such patient is left out)."""
-
-    def __init__(self, patients: Rows) -> None:
-        self.patients = patients
-        order = patients.order
-        if order is None:
-            return
-        self.counts = pd.Series([int((patients.group == level).sum()) for level in order], order)
-        few = self.counts[(self.counts > 0) & (self.counts < FEWEST)]
-        self.names = [level for level in order if self.counts[level] >= FEWEST] + ["(few)"] * int(
-            few.sum() > 1
-        )
-        place = np.where(np.isin(patients.group, list(few.index)), "(few)", patients.group)
-        inside = np.isin(place, self.names)
-        self.place = place[inside]
-        self.squares = LeastSquares(
-            patients.keep(inside), [self.place == name for name in self.names]
-        )
-
-    def share(self, level: str) -> float:
-        return float(self.counts[level] / self.counts.sum())
-
-    def _unit(self, level: str) -> Any:
-        return np.array([name == level for name in self.names], dtype=float)
-
-    def at_mean(self, level: str) -> float:
-        return float(
-            self.squares.full(self._unit(level), self.squares.centre) @ self.squares.fit.params
-        )
-
-    def compared(self, group: str, reference: str) -> tuple[Model, tuple[float, float] | None]:
-        """The model in which two levels are compared: this one, or among patients whose region has a size that both sides reach."""
-        span = _common_sizes(self.patients, group, reference)
-        return (
-            (self, None)
-            if span is None
-            else (Model(self.patients.keep(self.patients.frame["size"].between(*span))), span)
-        )
-
-    def level(self, group: str, reference: str) -> dict[str, Any]:
-        others = np.array([(self.place == name).sum() for name in self.names]) * (
-            1 - self._unit(group)
-        )
-        base = others / others.sum() if reference == REST else self._unit(reference)
-        found = self.squares.contrast(self._unit(group) - base)
-        fit, people = self.squares.fit, self.squares.people
-        ends = np.array(
-            [self.squares.full(side, self.squares.centre) for side in (self._unit(group), base)]
-        )
-        found |= {"means": ends @ fit.params, "covariance": ends @ fit.cov_params() @ ends.T}
-        found["standardised_difference"] = found["estimate"] / np.sqrt(fit.ssr / fit.df_resid)
-        moved = (
-            people.y
-            - (self.squares.x[:, self.squares.lead :] - self.squares.centre)
-            @ fit.params[self.squares.lead :]
-        )
-        own, other = people.sides(group, reference)
-        moved = moved.round(12)  # equal by construction, but for the last digits
-        return found | {"cliffs_delta": np.sign(moved[own][:, None] - moved[other][None]).mean()}
-
-    def contrast(self, lead: Any) -> dict[str, Any]:
-        return self.squares.contrast(lead)
-
-    def additivity(self, cell: str) -> Any:
-        """Coefficients of a cell minus its prediction: weighted least squares of the large cells on their two levels, weights patients."""
-        large = [name for name in self.names if name != "(few)"]
-        parts = pd.DataFrame([name.split(" × ") for name in large])
-        columns = pd.get_dummies(parts).to_numpy(float)
-        weights = np.diag(self.counts[large].to_numpy(float))
-        hat = columns @ np.linalg.pinv(columns.T @ weights @ columns) @ columns.T @ weights
-        on = np.eye(len(large))[large.index(cell)] - hat[large.index(cell)]
-        return np.r_[on, np.zeros(len(self.names) - len(large))]
-
-    def departure(self) -> dict[str, Any]:
-        """Wald statistic of the level effects beside a straight line through the large levels."""
-        order = self.patients.order
-        position = [order.index(name) for name in self.names if name != "(few)"]
-        line = np.column_stack([np.ones(len(position)), position])
-        beside = np.linalg.svd(line.T)[2][2:]
-        return self.squares.joint(
-            [np.r_[row, np.zeros(len(self.names) - len(position))] for row in beside]
-        )
-
-
-def _spline(x: Any) -> Any:
-    """Natural cubic spline with knots at the 5, 35, 65 and 95 % points (Harrell 2015, eq. 2.25); x alone where they are fewer than three."""
-    t = np.unique(np.quantile(x, [0.05, 0.35, 0.65, 0.95]))
-    if len(t) < 3:
-        return x[:, None]
-    cube = lambda knot: np.clip(x - knot, 0, None) ** 3  # noqa: E731
-    last, before = t[-1], t[-2]
-    bends = [
-        cube(a)
-        - cube(before) * (last - a) / (last - before)
-        + cube(last) * (before - a) / (last - before)
-        for a in t[:-2]
-    ]
-    return np.column_stack([x, *(bend / (last - t[0]) ** 2 for bend in bends)])
-
-
-def _covariate_columns(rows: Rows) -> pd.DataFrame:
-    """Spline of region size, factors against their most frequent level, and class x size where 20 patients stand behind each column."""
-    clusters = rows.frame["cluster"].nunique()
-    columns: dict[str, Any] = {}
-    if "size" in rows.frame and rows.frame["size"].nunique() > 1:
-        columns |= {
-            f"size {k}": column for k, column in enumerate(_spline(rows.frame["size"].to_numpy()).T)
-        }
-    sizes = list(columns)
-    for factor in rows.covariates:
-        text = rows.frame[factor].astype(object).where(rows.frame[factor].notna(), "nan")
-        patients = rows.frame["cluster"].groupby(text).nunique()
-        ranked = sorted(patients.index, key=lambda level: (-patients[level], level))
-        own = [level for level in ranked if patients[level] >= PER_COLUMN][
-            : max(1, clusters // PER_COLUMN)
-        ] or ranked[:1]
-        indicators = {f"{factor} {level}": (text == level).to_numpy(float) for level in own[1:]}
-        if set(ranked) - set(own):
-            indicators[f"{factor} others"] = (~text.isin(own)).to_numpy(float)
-        columns |= indicators
-        if factor == "class" and clusters >= PER_COLUMN * (
-            (1 + len(indicators)) * (1 + len(sizes)) - 1
-        ):
-            columns |= {f"{a} x {b}": columns[a] * columns[b] for a in sizes for b in indicators}
-    return pd.DataFrame(columns, index=rows.frame.index)
-
-
-def _common_sizes(people: Rows, group: str, reference: str) -> tuple[float, float] | None:
-    """Interval of logit region size that both sides reach, where under 80 % of the smaller side lie in the larger side's 1-99 % range."""
-    if "size" not in people.frame:
-        return None
-    size = people.frame["size"].to_numpy()
-    small, large = sorted((size[side] for side in people.sides(group, reference)), key=len)
-    (low, high), (own_low, own_high) = (
-        np.quantile(large, [0.01, 0.99]),
-        np.quantile(small, [0.01, 0.99]),
-    )
-    if np.mean((small >= low) & (small <= high)) >= 0.8:
-        return None
-    return max(low, own_low), min(high, own_high)
-
-
 # ── single numbers ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _none(value: Any) -> float | None:
     return None if value is None or np.isnan(value) else float(value)
+
+
+def _up(n: float) -> float:
+    """Upwards, to two digits."""
+    step = 10 ** max(0, len(str(int(n))) - 2)
+    return float(np.ceil(n / step - 1e-9) * step)
+
+
+def _adjusted(part: str, p: str, tests: list[tuple[int, float | None]], method: str) -> Numbers:
+    """Places of the adjusted p -> itself, over those that have a p."""
+    known = [(i, value) for i, value in tests if value is not None]
+    if not known:
+        return {}
+    adjusted = multipletests([value for _, value in known], method=method)[1]
+    return {
+        (part, i, "test", f"{p}_adjusted"): own for (i, _), own in zip(known, adjusted, strict=True)
+    }
+
+
+def _names_of_points(x: Any, percents: Any) -> list[str]:
+    """Names such as "P90 (72.4)" of percentage points: three digits, more where these move one by a twentieth of the range."""
+    points, first = np.unique(np.quantile(x, percents / 100), return_index=True)
+    digits = 3
+    while max(abs(float(f"{x:.{digits}g}") - x) for x in points) > (points[-1] - points[0]) / 20:
+        digits += 1
+    return [f"P{p:g} ({v:.{digits}g})" for p, v in zip(percents[first], points, strict=True)]
+
+
+def _curve_points(answer: Answer, alpha: float) -> Numbers:
+    """Number, estimate at mean covariates, and interval of each point alone."""
+    found: Numbers = {}
+    assert answer.squares is not None
+    for i, (x, c) in enumerate(zip(answer.points, answer.at_points, strict=True)):
+        n = answer.squares.numbers(c)
+        half = special.stdtrit(n["df"], 1 - alpha / 2) * n["se"]
+        row = x, n["estimate"], n["estimate"] - half, n["estimate"] + half
+        found |= {("curve", i, k): value for k, value in enumerate(row)}
+    return found
+
+
+def _is_inside(answer: Answer, alpha: float, margin: float) -> bool:
+    """Whether the whiskers of Student's t, of a curve those of all differences, lie inside the margin."""
+    assert answer.squares is not None
+    several = answer.differences if answer.kind == "curve" else answer.rows
+    whiskers = [student_whisker(answer.squares.numbers(c, answer.by_site), alpha) for c in several]
+    return all(-margin < low and high < margin for low, high in whiskers)
 
 
 def _t_interval(values: pd.Series, alpha: float) -> tuple[float | None, float | None]:

@@ -174,12 +174,13 @@ MIXED_REGIONS = ("lesion", "ruler", "ink", "hair")
 def write_mixed_audit(folder: Path, patients: int = 150, seed: int = 0) -> Path:
     """An audit in which everything happens that tables count: unknown levels and labels, mistakes, maps without heat, odd masks.
 
-    Patients with one to three images, three attributes (site: categorical; tone: ordered; age: continuous), four regions.  Evidence is
+    Patients with one to three images, four attributes (site: categorical; tone: ordered; age: continuous; ward: two levels, of which
+    one holds a single label), four regions, a camera, a hospital and a dose.  Evidence is
     colour: red for "warm", blue for "cold", and the network sees it everywhere; the ruler is brighter and the ink larger in tone V-VI.
     Grey pictures have a flat map, faint blue ones no positive evidence (the network is biased to "warm").  ``spoil_mixed_audit`` then
     damages files, which must exist while the manifest is checked.  Returns the manifest's path.
     """
-    rng = np.random.default_rng(seed)
+    rng, beside = np.random.default_rng(seed), np.random.default_rng(seed + 1000)
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True)
     (folder / "network.py").write_text(
@@ -225,9 +226,25 @@ def write_mixed_audit(folder: Path, patients: int = 150, seed: int = 0) -> Path:
                 "image": f"images/{name}.png", "label": label, "cluster": f"patient-{patient}", **facts, "subgroup.site": site,
                 "camera": str(rng.choice(["a", "b", "c"])), **regions,
             })  # fmt: skip
+        _add_ward_and_hospital(
+            beside, [row for row in rows if row["cluster"] == f"patient-{patient}"]
+        )
     path = folder / "manifest.csv"
     pd.DataFrame(rows).to_csv(path, index=False)
     return path
+
+
+def _add_ward_and_hospital(rng: np.random.Generator, rows: list[dict[str, str]]) -> None:
+    """Of one patient's images: a ward, whose night holds one label alone; hospital and dose."""
+    only_warm = all(row["label"] == "warm" for row in rows)
+    ward = "night" if only_warm and rng.random() < 0.8 else "day"
+    facts = {
+        "subgroup.ward": ward if rng.random() > 0.05 else "",
+        "hospital": str(rng.choice(["east", "hill", "north", "south", "vale", "west"])),
+    }
+    for row in rows:
+        dose = f"{rng.gamma(2.0, 10.0):.1f}" if rng.random() > 0.02 else ""
+        row |= {**facts, "dose": dose}
 
 
 def _mixed_picture(
@@ -253,7 +270,7 @@ def _mixed_picture(
         tint(0, 0, MIXED_SIDE, MIXED_SIDE, 13, -1)
         pixels[: MIXED_SIDE // 2, :, 2] += 1
     if kind == "plain":
-        for region, most in (("lesion", 76), ("ruler", 26 + 38 * tone), ("ink", 51), ("hair", 38)):
+        for region, most in (("lesion", 76), ("ruler", 26 + 60 * tone), ("ink", 51), ("hair", 38)):
             tint(*boxes[region], rng.uniform(5, most), 1 if warm else -1)
         for _ in range(6):
             tint(

@@ -27,6 +27,8 @@ from gradaudit.subgroups.contrast import JOINT, TEST_NAMES
 
 TOO_FEW_TO_SHOW = "too few clusters, or too few different values, to compare"
 """Stands for a reason that holds counts where counts are withheld."""
+REASON_WITHHELD = "its reason is withheld, because it would give a small count away"
+"""Stands for why a comparison within its margin does not count, where counts are withheld."""
 
 # ── small cells ───────────────────────────────────────────────────────────────────────────────────
 
@@ -139,6 +141,7 @@ def _without_counts(full: Finding) -> Finding:
             "mean": Interval(estimate=full.mean.estimate),
             "mean_reference": Interval(estimate=full.mean_reference.estimate),
             "reason": reason,
+            "reservation": REASON_WITHHELD if full.reservation else "",
             "notes": tuple(notes),
         }
     )

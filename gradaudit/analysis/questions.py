@@ -262,6 +262,7 @@ def _compared_cells(study: Study, first: Attribute, second: Attribute, region: s
         alpha=study.plan.analysis.alpha,
         permutations=min(study.plan.analysis.permutations, EXPLORATORY_PERMUTATIONS),
         seed=study.plan.run.seed,
+        site_name=study.plan.analysis.site or "site",
     )
 
 

@@ -270,10 +270,12 @@ def intersections(
     alpha: float = 0.05,
     permutations: int = 9999,
     seed: int = 0,
+    site_name: str = "site",
 ) -> Disparity:
     """Cells of two attributes: each against the rest, and its departure from additivity.
 
     values, first, second : (n,); the other arguments as in ``disparity``.  Cells are named "A × B".
+    site_name : what the site is called where it is named as held equal
     Contrasts of kind "additivity" compare a cell with what its two levels add up to; they exist for
     cells past the guards whose additive prediction the other cells determine.
     """
@@ -297,6 +299,7 @@ def intersections(
         within=False,
         omnibus=False,
         crossed=True,
+        site_name=site_name,
     )
     return disparity_of(observations, settings)
 

@@ -370,6 +370,8 @@ def _ratio_of_means(model: ClusterModel, on: Floats, q: float) -> tuple[float, f
 def _joint(contrast: Contrast, model: ClusterModel, rows: slice, reference: Reference) -> Contrast:
     """Wald test of several rows at once: permuted, or W/q against F(q, residual df)."""
     estimates, covariance = model.estimates[None, rows], model.covariance[None, rows, rows]
+    if model.by_site[rows.start]:  # a single row: its error is that of sites, as its df are
+        covariance = np.square(model.se[rows])[None, None, :]
     value = float(permutation.wald(estimates, covariance)[0])
     if not np.isfinite(value):
         return replace(contrast, reason="every value is the same in a level", provisional=False)

@@ -280,10 +280,14 @@ class _Curve:
         return float(tails.skewness_of_estimate(weights, self.model.residuals))
 
     def drawn_points(self, alpha: float) -> tuple[tuple[float, float, float, float], ...]:
-        """(x, estimate, low, high) of each point; intervals of each point alone, by Student's t."""
+        """(x, estimate, low, high) of each point; intervals of each point alone, by Student's t
+        with Bell-McCaffrey df: a point at the end rests on few clusters.
+        """
         a, b = self.model.spans[1]
         estimates = self.model.estimates[a:b]
-        reach = special.stdtrit(self.model.df[a:b], 1 - alpha / 2) * self.model.se[a:b]
+        weights = np.column_stack([self.model.layout.weights(row) for row in self.model.on[a:b]])
+        df = standard_errors.bell_mccaffrey(self.model.fit, weights)
+        reach = special.stdtrit(df, 1 - alpha / 2) * self.model.se[a:b]
         rows = np.column_stack([self.points, estimates, estimates - reach, estimates + reach])
         return tuple((float(x), float(y), float(lo), float(hi)) for x, y, lo, hi in rows)
 

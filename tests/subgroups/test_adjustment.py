@@ -330,3 +330,22 @@ def test_no_shift_tips_a_difference_that_size_does_not_explain():
     found, tip = tipping(d, 0.05)
     assert found.state == "beyond"
     assert tip is None
+
+
+def test_a_departure_from_a_line_has_the_error_of_sites():
+    """Every patient twenty times over in its own site: patients' errors fall to a quarter or less, those of sites do not."""
+    rng = np.random.default_rng(8)
+    site, level = np.repeat(np.arange(8), 15), np.tile(np.arange(3), 40)
+    values = 0.1 * rng.normal(size=(8, 3))[site, level] + 0.02 * rng.normal(size=120)
+    statistics = []
+    for times in (1, 20):
+        found = disparity(
+            np.repeat(values, times),
+            np.repeat(np.array(["a", "b", "c"])[level], times),
+            site=np.repeat(site, times).astype(str),
+            order=["a", "b", "c"],
+            permutations=99,
+        )
+        (departure,) = (c for c in found.contrasts if c.kind == "departure")
+        statistics.append(departure.statistic)
+    assert statistics[1] == pytest.approx(statistics[0], rel=0.2)

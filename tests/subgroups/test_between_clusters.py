@@ -54,6 +54,16 @@ def test_intersections_know_cells_and_additivity():
     assert planted.estimate == pytest.approx((cells["mean"] - additive)[4], rel=1e-9)
 
 
+def test_the_site_that_cells_are_compared_within_has_its_own_name():
+    rng = np.random.default_rng(15)
+    first, second, site = (
+        rng.choice(levels, 200) for levels in (["a", "b"], ["x", "y"], list("pqrstu"))
+    )
+    values = rng.random(200)
+    found = intersections(values, first, second, site=site, site_name="hospital", permutations=99)
+    assert found.adjusted_for == ("hospital",)
+
+
 def test_intersections_of_unknown_levels_are_not_cells():
     found = intersections(
         np.random.default_rng(0).random(60),

@@ -1,7 +1,9 @@
 """Curves over a number: the largest difference between any two of their points, attacked with shapes that a slope misses."""
 
 import numpy as np
+import pandas as pd
 import pytest
+from scipy.stats import t
 from worlds2 import curve, draw
 
 from gradaudit import disparity
@@ -100,6 +102,23 @@ def test_the_curve_follows_the_truth_and_its_intervals_hold_it():
     for x, estimate, low, high in found.curve:
         assert low < estimate < high
         assert estimate == pytest.approx(0.4 + 0.30 * ((x - 50) / 27) ** 2, abs=0.04)
+
+
+def test_a_point_at_the_end_rests_on_few_patients():
+    """Its interval takes Bell and McCaffrey's degrees of freedom, here as traces of whole matrices, and not the residual ones."""
+    rng = np.random.default_rng(4)
+    frame = pd.DataFrame({"x": rng.gamma(1.0, 10.0, 60), "value": rng.random(60)})
+    found, _ = compared(frame)
+    points, _ = curve_points(frame["x"].to_numpy())
+    columns, at = spline_at(frame["x"].to_numpy(), points)
+    x, at = (np.column_stack([np.ones(len(c)), c]) for c in (columns, at))
+    left = np.eye(60) - x @ np.linalg.pinv(x)
+    for row, (_, estimate, low, high) in zip(at, found.curve, strict=True):
+        w = np.linalg.pinv(x).T @ row
+        d = left * (w**2 / np.diag(left))
+        se = np.sqrt(np.sum(w**2 * (left @ frame["value"]) ** 2 / np.diag(left)))
+        half = t.ppf(0.975, np.trace(d) ** 2 / np.trace(d @ d)) * se
+        assert (low, high) == pytest.approx((estimate - half, estimate + half), rel=1e-8)
 
 
 def test_covariates_are_held_at_their_mean():

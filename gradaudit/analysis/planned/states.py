@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from gradaudit.analysis.finding_records import TOO_FEW_TO_SHOW, Withheld
+from gradaudit.analysis.finding_records import REASON_WITHHELD, TOO_FEW_TO_SHOW, Withheld
 from gradaudit.analysis.planned.answers import answers_of, with_mask_tippings
 from gradaudit.analysis.planned.cells import (
     Answer,
@@ -86,7 +86,7 @@ def _without_hidden(
         if cell.state is CellState.NOT_ASSESSED:
             change["reason"] = TOO_FEW_TO_SHOW
         elif cell.reason:
-            change["reason"] = "its reason is withheld, because it would give a small count away"
+            change["reason"] = REASON_WITHHELD
         if hidden == "rates":
             change |= dict.fromkeys(("estimate", "ci_low", "ci_high"))
         out.append(cell.model_copy(update=change))
