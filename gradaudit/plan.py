@@ -118,6 +118,8 @@ class SubgroupPlan(Section):
 
     @model_validator(mode="after")
     def _reference_is_a_level(self) -> SubgroupPlan:
+        if self.order and len(set(self.order)) < len(self.order):
+            raise ValueError(f"order = {list(self.order)} names a level twice")
         if self.order and self.reference != "rest" and self.reference not in self.order:
             raise ValueError(
                 f"reference {self.reference!r} is not among order = {list(self.order)}"

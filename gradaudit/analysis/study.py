@@ -25,6 +25,8 @@ NO_HEAT = ("no_positive_evidence", "flat", "non_finite")
 """Heat statuses of an image whose map says nothing."""
 NO_LABELS = "no labels are known, so the comparison is not at equal class"
 """Said of every difference in heat of a data set without labels."""
+ANY_LEVEL = "any level"
+"""The group of an attribute without a known level."""
 NOBODY = Contrast("level", "", "", 0, 0, 0, 0)
 """Holds the place of a contrast in a draft until there is one."""
 
@@ -346,7 +348,7 @@ def _nothing_to_compare(found: Disparity, a: Attribute) -> Contrast:
         return Contrast("curve", "P95", "P5", 0, 0, 0, 0, reason=reason)
     present = [level for level, (images, _) in found.levels.items() if images]
     if not present:
-        return Contrast("level", "any level", "rest", 0, 0, 0, 0, reason="no usable image")
+        return Contrast("level", ANY_LEVEL, "rest", 0, 0, 0, 0, reason="no usable image")
     images, clusters = found.levels[present[0]]
     reason = "only one level has usable images"
     return Contrast("level", present[0], "rest", images, clusters, 0, 0, reason=reason)

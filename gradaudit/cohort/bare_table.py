@@ -10,12 +10,16 @@ import pandas as pd
 from gradaudit.errors import InputError
 from gradaudit.runs.measurements import Measurements
 
+_ROUNDING = 1e-6
+"""By how much a share may lie outside 0 to 1."""
+
 
 def measurements_of(table: pd.DataFrame, images: pd.DataFrame | None) -> Measurements:
     """Measurements from a table with ``records.TABLE_COLUMNS``, or some of them.
 
     images : one row per image; default: the columns of the table that are about images
-    Errors: ``InputError`` for missing columns, and where there is no ``subgroup.<name>``.
+    Errors: ``InputError`` for missing columns, where there is no ``subgroup.<name>``, and for rows
+        that cannot be (see ``_refuse_wrong_rows``).
     """
     missing = [c for c in ("image_id", "region", "heat_share") if c not in table]
     if missing:
@@ -54,7 +58,31 @@ def measurements_of(table: pd.DataFrame, images: pd.DataFrame | None) -> Measure
     )
     if "cluster" not in images:
         images = images.assign(cluster=images["image_id"].astype(str))
+    _refuse_wrong_rows(table, images)
     return Measurements(table.reset_index(drop=True), images)
+
+
+def _refuse_wrong_rows(table: pd.DataFrame, images: pd.DataFrame) -> None:
+    """Errors: ``InputError`` for rows that are there twice, shares that are none, and images
+    without a cluster.
+    """
+    twice = int(table.duplicated(["image_id", "method", "target", "region"]).sum())
+    twice += int(images["image_id"].duplicated().sum())
+    if twice:
+        raise InputError(
+            f"{twice} rows are there twice: one row for each image, region, method and target."
+        )
+    share = table["heat_share"].to_numpy(dtype=float, na_value=np.nan)
+    outside = int((~np.isnan(share) & ~((share >= -_ROUNDING) & (share <= 1 + _ROUNDING))).sum())
+    if outside:
+        raise InputError(
+            f"{outside} heat shares lie outside 0 to 1; an undefined share is an empty cell."
+        )
+    unknown = int(images["cluster"].isna().sum())
+    if unknown:
+        raise InputError(
+            f"The cluster of {unknown} images is unknown; give each such image one of its own."
+        )
 
 
 def _images_of(table: pd.DataFrame) -> pd.DataFrame:

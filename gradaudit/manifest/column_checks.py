@@ -30,7 +30,7 @@ UNBUILT_ATTRIBUTES = frozenset({"ita", "brightness", "resolution"})
 A plan that names one without a column for it is refused, as it would be compared nowhere.
 """
 MANY_LEVELS = 30
-RESERVED_LEVELS = frozenset({"rest", "(unknown)", "(suppressed)"})
+RESERVED_LEVELS = frozenset({"rest", "all others", "(unknown)", "(suppressed)"})
 
 
 # ── checks: each yields the problems of one part ──────────────────────────────────────────────────

@@ -14,6 +14,8 @@ from gradaudit.plan import Plan, measured_target
 from gradaudit.regions.derived import parse_derivation
 from gradaudit.spelling import hint_in_brackets
 
+OF_THE_MODEL = ("predicted", "probability", "correct")
+"""Columns of what the model made of an image; what it looks at moves them."""
 MOST_NAMES = 12
 """Names listed in one line of a message; the rest is counted."""
 
@@ -131,7 +133,12 @@ def _explanations(plan: Plan, measured: Measured) -> Iterator[str]:
 
 def _columns(plan: Plan, measured: Measured) -> Iterator[str]:
     for name in plan.analysis.covariates:
-        if name not in measured.columns:
+        if name in OF_THE_MODEL and f"meta.{name}" not in measured.columns:
+            yield (
+                f"the covariate {name!r} is what the model made of the images; holding it equal "
+                "would take away a part of the disparity itself ([analysis] covariates)"
+            )
+        elif name not in measured.columns:
             yield _missing(
                 f"the covariate {name!r} is not a column ([analysis] covariates)",
                 name,

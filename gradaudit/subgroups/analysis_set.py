@@ -15,7 +15,7 @@ from gradaudit.stats import linear_model
 from gradaudit.stats.family import Floats, Ints
 from gradaudit.stats.strata import PATIENTS_PER_COLUMN, Factor, Strata, factor_of, strata_of
 from gradaudit.subgroups.contrast import Bools
-from gradaudit.subgroups.levels import level_text, sort_levels
+from gradaudit.subgroups.levels import RESERVED, level_text, sort_levels
 from gradaudit.subgroups.settings import Settings
 
 SITE = "(site)"
@@ -233,6 +233,11 @@ def _levels(groups: ArrayLike, settings: Settings) -> tuple[Ints, Floats, tuple[
     # a Series keeps NaN beside text; an array would make it the text "nan"
     raw, unique = pd.factorize(pd.Series(groups, dtype=_plain(groups)))
     names = [level_text(u) for u in unique]
+    reserved = [name for name in names if name in RESERVED]
+    if reserved:
+        raise InputError(
+            f"The level {reserved[0]!r} has a name that stands for everybody else; rename it."
+        )
     levels = settings.order or tuple(sort_levels(names))
     foreign = sorted(set(names) - set(levels))
     if foreign:

@@ -325,11 +325,11 @@ def mask_tipping(rows: AnalysisSet, settings: Settings, contrast: Contrast) -> f
     contrast : a level or pair of theirs, with its state
     returns : the smallest shift of the logit of the group's areas (below 0: smaller masks), to
         0.01; None where neither end of -1..1 changes the state, or the comparison has no sizes, or
-        was made in another way (inside clusters, on common support)
+        was made in another way (inside clusters, on common support, by an exact test)
     """
     if contrast.margin_test is None or rows.size is None or contrast.group not in rows.levels:
         return None
-    if takes_differences(rows, settings):
+    if takes_differences(rows, settings) or contrast.method == "Fisher":
         return None
     level = rows.levels.index(contrast.group)
     base = None if contrast.reference == "rest" else rows.levels.index(contrast.reference)
@@ -354,7 +354,8 @@ def _room(contrast: Contrast, estimate: float, se: float, alpha: float) -> float
     if contrast.state is CellState.WITHIN:
         low, high = moved.whisker(alpha)
         return min(low + test.margin, test.margin - high)
-    several = contrast.p_beyond_adjusted / contrast.p_beyond  # Holm's factor for this one
+    p = contrast.p_beyond
+    several = contrast.p_beyond_adjusted / p if p > 0 else 1.0  # Holm's factor for this one
     low, high = moved.whisker(alpha / 2 / max(several, 1.0))
     return low - test.margin if test.estimate > 0 else -high - test.margin
 

@@ -11,6 +11,10 @@ import pandas as pd
 CONTINUOUS_DISTINCT = 10  # more distinct numbers than that are a continuous attribute
 
 
+RESERVED = ("rest", "all others")
+"""What reports and settings call everybody else; no level may have such a name."""
+
+
 def level_text(value: object) -> str:
     """A level as the manifest would write it: 3.0 read from a numeric column is "3"."""
     if isinstance(value, float | np.floating) and float(value).is_integer():

@@ -16,12 +16,13 @@ from gradaudit.analysis.planned.cells import HEAT, Answer, CellKey, key_of
 from gradaudit.analysis.study import Bools, Draft, Floats, Study
 from gradaudit.cohort.attributes import Attribute
 from gradaudit.cohort.coverage import Sides, could_be_seen, coverage, known_share, sides_of
+from gradaudit.cohort.population import Cohort
 from gradaudit.number_text import told_apart
 from gradaudit.records import CellState
 from gradaudit.stats import linear_model
 from gradaudit.subgroups.analysis_set import AnalysisSet, usable_rows
 from gradaudit.subgroups.comparison import mask_tipping
-from gradaudit.subgroups.contrast import Contrast
+from gradaudit.subgroups.contrast import TWO_SIDED, Contrast
 
 UNSEEN_POINTS = (0.10, 0.90)
 """Points of a side's seen values at which those are put who were not seen."""
@@ -84,16 +85,33 @@ def _answer(
         return Answer(coverage=share)
     if id(draft) in hidden:
         return Answer(draft, withheld=True)
-    share = _of_those_compared(draft.contrast, share)
+    share = _of_those_compared(study.cohort, a, draft.contrast, place.population, share)
     objections = tuple(_reservations(study, a, key, place, draft, share))
     return Answer(draft, coverage=share, reservations=objections)
 
 
-def _of_those_compared(contrast: Contrast, share: float | None) -> float | None:
-    """Coverage, where the estimate rests on fewer patients than have a value."""
-    if share is None or contrast.entered is None:
-        return share
+def _of_those_compared(
+    cohort: Cohort, a: Attribute, contrast: Contrast, population: Bools, share: float | None
+) -> float | None:
+    """Coverage, where the estimate rests on fewer patients than have a value.
+
+    Patients say nothing inside whom (or inside whose pairs) one side alone is found, who lack a
+    covariate, who count at another level, or whose class holds one side only.
+
+    population : (n,) images that the comparison is about
+    """
+    if share is None:
+        return None
+    sides = sides_of(a, contrast.kind, contrast.group, contrast.reference)
+    members: tuple[Bools, ...] = (sides.group | sides.reference,)
+    if contrast.kind in TWO_SIDED:
+        members = sides.group, sides.reference
     counted = contrast.n_clusters, contrast.n_clusters_reference
+    for n, side in zip(counted, members, strict=False):
+        if n:
+            share = min(share, n / len(np.unique(cohort.cluster[side & population])))
+    if contrast.entered is None:
+        return share
     inside = [n / of for n, of in zip(contrast.entered, counted, strict=True) if of]
     return share * min(inside, default=0.0)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal, NamedTuple
 
-from gradaudit.analysis.study import Draft, Study
+from gradaudit.analysis.study import ANY_LEVEL, Draft, Study
 from gradaudit.cohort.attributes import Attribute
 from gradaudit.plan import CriteriaPlan
 from gradaudit.records import CellState
@@ -71,13 +71,16 @@ def planned_keys(study: Study) -> tuple[CellKey, ...]:
 def comparisons_planned(a: Attribute) -> Iterator[tuple[Comparison, str, str]]:
     """(kind, group, reference) of every comparison of one attribute.
 
-    Three or more unordered levels are compared in pairs too: each may lie near the rest while two
+    An attribute of one level, or of none that is known, keeps a comparison that has no number, so
+    that it is in the way of "met".  Three or more unordered levels are compared in pairs too: each may lie near the rest while two
     of them lie far from each other.
     """
     if a.kind == "continuous":
         yield "curve", "", ""
         return
     against = [level for level in a.levels if level != a.reference]
+    if not against:  # nobody to compare with, which is a cell all the same
+        yield "level", next(iter(a.levels), ANY_LEVEL), "rest"
     for level in against:
         yield "level", level, a.reference
     if len(a.levels) < 3:
