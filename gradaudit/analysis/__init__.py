@@ -1,7 +1,7 @@
 """Measurements and a plan come in; findings, the verdict and the tables of the result document go
 out.
 
-``study`` arranges the measurements, ``questions`` asks, ``findings`` adjusts and judges,
-``verdict`` says what the audit may say, ``sentences`` puts it in words; ``descriptives`` and
-``data_checks`` make the tables around it.  Table wing: no torch.
+``study`` arranges the measurements, ``questions`` asks, ``planned`` holds the planned cells against
+their margins, ``findings`` joins it all, ``verdict`` says what the audit may say, ``sentences`` puts
+it in words; ``descriptives`` and ``data_checks`` make the tables around it.  Table wing: no torch.
 """
