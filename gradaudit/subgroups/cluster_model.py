@@ -240,7 +240,7 @@ def fit_model(layout: Layout, hypotheses: Sequence[Hypothesis]) -> ClusterModel 
     elif rows.sites is not None:
         by_site = _those_by_site(layout, hypotheses, spans)
         for k in np.flatnonzero(by_site):
-            se[k], df[k] = _site_error(layout, residuals, weights[:, k])
+            se[k], df[k] = site_error(layout, residuals, weights[:, k])
             skewness[k] = 0.0
     return ClusterModel(
         layout=layout,
@@ -277,7 +277,7 @@ def sites_compared(layout: Layout, hypothesis: Hypothesis) -> int:
     return len(np.unique(sites[held_by(sites, a) & held_by(sites, b)]))
 
 
-def _site_error(layout: Layout, residuals: Floats, weights: Floats) -> tuple[float, float]:
+def site_error(layout: Layout, residuals: Floats, weights: Floats) -> tuple[float, float]:
     """CR2 standard error and Bell-McCaffrey df with sites as the independent units.
 
     Absorbed strata that lie inside the sites need no column: weights are centered within them.

@@ -8,6 +8,9 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from gradaudit.number_text import significant
+from gradaudit.stats.family import Floats
+
 CONTINUOUS_DISTINCT = 10  # more distinct numbers than that are a continuous attribute
 
 
@@ -43,3 +46,30 @@ def attribute_kind(
         if len(numbers) and numbers.notna().all() and numbers.nunique() > CONTINUOUS_DISTINCT:
             return "continuous"
     return "categorical"
+
+
+def percentile_names(low: float, high: float) -> tuple[str, str]:
+    """The two ends of a slope, upper first: "P90 (72.4)" and "P10 (31)"; no value where equal.
+
+    Three digits, and more where rounding would move an end by over a twentieth of their distance:
+    2016 and 2020 are no "2.02e+03".
+    """
+    if low == high:
+        return "P90", "P10"
+    digits = rounding_digits(np.array([low, high]), (high - low) / 20)
+    lower, upper = (
+        np.format_float_positional(significant(end, digits), trim="-") for end in (low, high)
+    )
+    return f"P90 ({upper})", f"P10 ({lower})"
+
+
+def rounding_digits(values: Floats, most: float) -> int:
+    """Significant digits, at least 3, with which rounding moves no value by over ``most``."""
+    digits = 3
+    while digits < 15 and _rounding_error(digits, *values) > most:
+        digits += 1
+    return digits
+
+
+def _rounding_error(digits: int, *values: float) -> float:
+    return max(abs(significant(value, digits) - value) for value in values)

@@ -20,6 +20,7 @@ from gradaudit.stats.family import Floats, Ints
 from gradaudit.stats.rare_outcomes import share_bounds
 from gradaudit.stats.tails import ManyTails
 from gradaudit.subgroups.cluster_model import (
+    MIN_SITES,
     TOO_FEW,
     ClusterModel,
     Layout,
@@ -27,6 +28,7 @@ from gradaudit.subgroups.cluster_model import (
     fit_model,
     lay_out,
     permuted_coefficients,
+    site_error,
 )
 from gradaudit.subgroups.contrast import (
     ANALYTIC_PATIENTS,
@@ -38,6 +40,7 @@ from gradaudit.subgroups.contrast import (
     guard,
 )
 from gradaudit.subgroups.contrast_tests import estimate_all, rows_for, with_standing
+from gradaudit.subgroups.levels import percentile_names, rounding_digits
 from gradaudit.subgroups.model_rows import (
     Hypothesis,
     ModelLevels,
@@ -185,7 +188,7 @@ def curve_points(x: Floats) -> tuple[Floats, list[str]]:
     """Distinct points of a number between its 5 % and 95 % point, and their names."""
     points, first = np.unique(np.quantile(x, CURVE_PERCENTS / 100), return_index=True)
     reach = float(points[-1] - points[0])
-    digits = _digits(points, reach / 20)
+    digits = rounding_digits(points, reach / 20)
     names = []
     for point, percent in zip(points, CURVE_PERCENTS[first], strict=True):
         value = np.format_float_positional(significant(point, digits), trim="-")
@@ -259,7 +262,18 @@ class _Curve:
         return np.asarray(self.combinations @ own @ self.combinations.T)
 
     @cached_property
+    def by_site(self) -> list[tuple[float, float]]:
+        """CR2 error and df of each difference, where five sites are the units; else empty."""
+        sites = self.model.layout.rows.sites
+        if sites is None or len(np.unique(sites)) < MIN_SITES:
+            return []
+        weights = (self.weights @ self.combinations.T).T
+        return [site_error(self.model.layout, self.model.residuals, w) for w in weights]
+
+    @cached_property
     def errors(self) -> Floats:
+        if self.by_site:
+            return np.array([se for se, _ in self.by_site])
         return np.asarray(np.sqrt(np.maximum(np.diag(self.covariance), 0.0)))
 
     @property
@@ -271,11 +285,15 @@ class _Curve:
 
     def df(self, places: Iterable[int]) -> Floats:
         """Bell and McCaffrey's, of some of the differences."""
+        if self.by_site:
+            return np.array([self.by_site[i][1] for i in places])
         columns = self.weights @ self.combinations[list(places)].T
         return np.asarray(standard_errors.bell_mccaffrey(self.model.fit, columns))
 
     def skewness(self, place: int) -> float:
-        """Of one difference's estimate."""
+        """Of one difference's estimate; 0 where sites are the units."""
+        if self.by_site:
+            return 0.0
         weights = self.weights @ self.combinations[place]
         return float(tails.skewness_of_estimate(weights, self.model.residuals))
 
@@ -296,17 +314,17 @@ def _curve_tails(
     fitted: _Curve, settings: Settings, *, may_be_analytic: bool
 ) -> tuple[ManyTails, str]:
     """What the differences are compared with, permuted or Student's t; and its name."""
-    if settings.analytic or may_be_analytic:
+    if settings.analytic or may_be_analytic or fitted.by_site:
         places = range(len(fitted.estimates))
         df, skewness = fitted.df(places), np.array([fitted.skewness(i) for i in places])
         even = df.min() >= ANALYTIC_PATIENTS / 2 and np.abs(skewness).max() <= tails.MOST_SKEWED
-        if settings.analytic or even:
+        if settings.analytic or even or fitted.by_site:
             each = tuple(map(tails.SkewedT, df.tolist(), skewness.tolist()))
             count = max(_ANALYTIC_DRAWS, draws_needed(settings, 1))
             largest = tails.largest_of_normals(
                 fitted.covariance, float(df.min()), count, settings.seed
             )
-            return tails.SkewedCombinations(each, largest), "t"
+            return tails.SkewedCombinations(each, largest), "site t" if fitted.by_site else "t"
     drawn = permuted_coefficients(fitted.model, (0, fitted.width), settings)
     return tails.PermutedCombinations(drawn, fitted.combinations), "permutation"
 
@@ -414,30 +432,3 @@ def _effective_number(weights: Floats) -> int:
     """
     squares = float(weights @ weights)
     return int(weights.sum() ** 2 / squares + 1e-9) if squares > 0 else 0
-
-
-def percentile_names(low: float, high: float) -> tuple[str, str]:
-    """The two ends of a slope, upper first: "P90 (72.4)" and "P10 (31)"; no value where equal.
-
-    Three digits, and more where rounding would move an end by over a twentieth of their distance:
-    2016 and 2020 are no "2.02e+03".
-    """
-    if low == high:
-        return "P90", "P10"
-    digits = _digits(np.array([low, high]), (high - low) / 20)
-    lower, upper = (
-        np.format_float_positional(significant(end, digits), trim="-") for end in (low, high)
-    )
-    return f"P90 ({upper})", f"P10 ({lower})"
-
-
-def _digits(values: Floats, most: float) -> int:
-    """Significant digits, at least 3, with which rounding moves no value by over ``most``."""
-    digits = 3
-    while digits < 15 and _rounding_error(digits, *values) > most:
-        digits += 1
-    return digits
-
-
-def _rounding_error(digits: int, *values: float) -> float:
-    return max(abs(significant(value, digits) - value) for value in values)

@@ -16,9 +16,10 @@ from gradaudit.subgroups.analysis_set import AnalysisSet
 from gradaudit.subgroups.between_clusters import comparisons_of, pairs_of
 from gradaudit.subgroups.contrast import NO_MEAN, Bools, Contrast, Kind, guard
 from gradaudit.subgroups.contrast_tests import estimate_all
+from gradaudit.subgroups.levels import percentile_names
 from gradaudit.subgroups.model_rows import ONCE, Hypothesis, ModelRows, collapse
 from gradaudit.subgroups.settings import Settings
-from gradaudit.subgroups.slopes import ONE_VALUE, percentile_names
+from gradaudit.subgroups.slopes import ONE_VALUE
 
 
 @dataclass(frozen=True)

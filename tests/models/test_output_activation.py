@@ -187,9 +187,9 @@ def test_the_whole_audit_of_a_factory(audit):
     assert any("(softmax) was taken off" in note for note in found.document.model.notes)
     assert len(found.findings) == len(plain.findings) > 0
     for one, other in zip(found.findings, plain.findings, strict=True):
-        assert (one.anchor, one.verdict, one.n_images) == (
+        assert (one.anchor, one.state, one.n_images) == (
             other.anchor,
-            other.verdict,
+            other.state,
             other.n_images,
         )
         assert one.mean.estimate == pytest.approx(other.mean.estimate, rel=1e-5)

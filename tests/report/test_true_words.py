@@ -38,7 +38,7 @@ from gradaudit.report.wording import comparison
 from gradaudit.result_schema import AUDIT_STATE_MEANINGS, FlowRow, HeatRow, PerformanceRow, Tables
 from gradaudit.runs.measurements import Measurements
 from gradaudit.subgroups.comparison import disparity
-from gradaudit.subgroups.slopes import percentile_names
+from gradaudit.subgroups.levels import percentile_names
 
 pytestmark = pytest.mark.xdist_group("report")
 

@@ -279,3 +279,27 @@ def test_a_middle_level_with_all_the_rare_events_is_not_within():
     trend = {c.kind: c for c in disparity(value, levels, **settings).contrasts}["trend"]
     assert trend.state is CellState.NOT_ASSESSED
     assert "nearly every value is the same" in trend.reason
+
+
+def test_with_sites_their_number_and_not_that_of_patients_decides():
+    """Every patient is there twenty times inside the own site: that is no more to know about sites."""
+    rng = np.random.default_rng(5)
+    site = np.repeat(np.arange(8), 30)
+    x = rng.uniform(20, 80, 240)
+    slope = 0.004 * rng.standard_normal(8)
+    y = 0.4 + slope[site] * (x - 50) + 0.05 * rng.standard_normal(240)
+
+    def found(times):
+        kept = {"continuous": True, "permutations": 199, "margin": 0.1}
+        contrasts = disparity(
+            np.tile(y, times), np.tile(x, times), site=np.tile(site, times), **kept
+        ).contrasts
+        return next(c for c in contrasts if c.kind == "curve")
+
+    once, often, slack = found(1), found(20), 0.1
+    assert (once.method, often.method) == ("site t", "site t")
+    assert often.se == pytest.approx(once.se, rel=slack)
+    alone = disparity(
+        np.tile(y, 20), np.tile(x, 20), continuous=True, permutations=199, margin=0.1
+    ).contrasts
+    assert next(c for c in alone if c.kind == "curve").se < 0.5 * often.se
