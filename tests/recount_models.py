@@ -536,8 +536,10 @@ class Answer:
         assert self.squares is not None
         d = np.array([c @ self.squares.fit.params for c in self.differences])
         se = np.sqrt([c @ self.squares.covariance @ c for c in self.differences])
+        if self.by_site:
+            se = np.array([self.squares.numbers(c, True)["se"] for c in self.differences])
         place = int(np.argmax(np.abs(d)))
-        found = self.squares.numbers(self.differences[place])
+        found = self.squares.numbers(self.differences[place], self.by_site)
         return {
             **found,
             "statistic": float(np.max(np.abs(d) / se)),
@@ -769,7 +771,7 @@ def _standing(shell: Answer, names: list[str], count: int, fitted: Callable[...,
     ):
         entered = len(squares.x), 0
     sites = _sites(squares, sides)
-    by_site = sites >= FEWEST_SITES and (len(rows) == 1)
+    by_site = sites >= FEWEST_SITES and (len(rows) == 1 or shell.kind == "curve")
     return replace(
         shell, guard=found, squares=squares, rows=tuple(rows), sides=sides, entered=entered, by_site=by_site, sites=sites
     )  # fmt: skip

@@ -1267,10 +1267,19 @@ class Recount:
                 shares.append(seen[inside].groupby(self.cluster[inside]).mean().mean())
         if not shares:
             return None
+        if f["reason"] == "no usable image" or f["suppressed"]:
+            return float(min(shares))
+        counted = self._counts_and_means(f, self.kind_of(f))
+        sizes = counted["n_clusters",], counted["n_clusters_reference",]
+        own, other, _ = self.sides_of(key)
+        members = (own, other) if key[1] in ("level", "pair") else (own | other,)
+        for n, side in zip(
+            sizes, members, strict=False
+        ):  # who lacks a covariate, or counts elsewhere
+            if n:
+                shares.append(n / self.cluster[side & population].nunique())
         factor = 1.0
-        if f["reason"] != "no usable image" and (entered := self.entered(f)) is not None:
-            counted = self._counts_and_means(f, self.kind_of(f))
-            sizes = counted["n_clusters",], counted["n_clusters_reference",]
+        if (entered := self.entered(f)) is not None:
             factor = min(n / of for n, of in zip(entered, sizes, strict=True) if of)
         return float(min(shares) * factor)
 

@@ -327,7 +327,8 @@ def permuted_faults(counted: Counted, document: dict[str, Any]) -> tuple[list[An
 def test_another_permutation_confirms_every_p_and_whisker(counted: Counted) -> None:
     wrong, seen = permuted_faults(counted, counted.document)
     assert not wrong
-    assert seen > 30
+    # where sites are declared they are the units of nearly every test, and nothing is permuted
+    assert seen > (30 if counted.document["plan"]["analysis"]["site"] is None else 5)
     document = copy.deepcopy(counted.document)
     own = [
         f
