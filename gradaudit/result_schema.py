@@ -82,7 +82,7 @@ AUDIT_STATE_WORDS: dict[str, str] = {
 AUDIT_STATE_MEANINGS: dict[str, str] = {
     "met": "Every planned comparison shows that the groups differ by less than the declared margin.",
     "not_met": "At least one planned comparison shows a disparity between groups that goes beyond its declared margin.",
-    "insufficient": "No disparity beyond the declared margin is shown, and at least one planned comparison does not exclude one.",
+    "insufficient": "No disparity beyond the declared margin is shown, and at least one planned comparison is not settled.",
     "none_declared": "Disparities are described; nobody declared how large one may be, so none is judged.",
 }
 

@@ -14,12 +14,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gradaudit.errors import InputError
 from gradaudit.plan import Plan, SubgroupPlan
 from gradaudit.records import UNKNOWN
 from gradaudit.runs.measurements import Measurements
 from gradaudit.subgroups.levels import attribute_kind, sort_levels
 
 Array = np.ndarray[Any, Any]
+MOST_LEVELS = 40
+"""Unordered levels of one attribute: 780 pairs, each planned in every decisive region."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,10 @@ class Attribute:
 def attributes_of(
     meas: Measurements, plan: Plan, groups: Mapping[str, pd.Series[Any]]
 ) -> tuple[Attribute, ...]:
-    """Every ``subgroup.*`` column as it is compared; ``groups``: its displayed levels."""
+    """Every ``subgroup.*`` column as it is compared; ``groups``: its displayed levels.
+
+    Errors: ``InputError`` where an unordered attribute has more than ``MOST_LEVELS`` levels.
+    """
     return tuple(_attribute(meas, name, shown, plan) for name, shown in groups.items())
 
 
@@ -79,10 +85,21 @@ def _attribute(meas: Measurements, name: str, shown: pd.Series[Any], plan: Plan)
         text = np.array([level if level in order else None for level in text], dtype=object)
     found = sort_levels([str(level) for level in text if level is not None])
     levels = tuple(dict.fromkeys([*(order or ()), *found]))
+    if order is None and len(levels) > MOST_LEVELS:
+        raise InputError(_too_many(name, levels))
     reference = declared.reference
     if reference == "rest" and len(levels) == 2:
         reference = _larger_of_two(text, meas.images["cluster"], levels)
     return Attribute(name, kind, text, order, reference, within, levels)
+
+
+def _too_many(name: str, levels: tuple[str, ...]) -> str:
+    shown = ", ".join(map(repr, levels[:3]))
+    return (
+        f"The attribute {name!r} has {len(levels)} levels ({shown}, ...); at most {MOST_LEVELS} unordered "
+        "levels are compared, because each is compared with every other. Merge levels in the table, "
+        f'give them an order, or declare [subgroups.{name}] kind = "continuous" if they are numbers.'
+    )
 
 
 def _larger_of_two(text: Array, clusters: pd.Series[Any], levels: tuple[str, ...]) -> str:

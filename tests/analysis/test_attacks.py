@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 
 from gradaudit import analyze, disparity
+from gradaudit.cohort.attributes import attributes_of
+from gradaudit.cohort.population import level_groups
 from gradaudit.errors import GradauditError, InputError, PlanError
 from gradaudit.plan import build_plan
 from gradaudit.runs.measurements import Measurements
@@ -160,3 +162,19 @@ def test_a_bare_table_that_cannot_be_is_refused():
     ):
         with pytest.raises(GradauditError, match=words):
             analyze(wrong, a_plan())
+
+
+@pytest.mark.parametrize(("levels", "refused"), [(40, False), (41, True)])
+def test_a_column_of_ids_or_ages_as_text_is_no_attribute(levels, refused):
+    """391 ages with "n/a" among them are 153,272 planned cells: refused with what to do, not computed for minutes."""
+    meas = measured(3, patients=levels)
+    cluster = meas.images["cluster"].astype(int)
+    meas.images["subgroup.tone"] = "t" + cluster.astype(str)
+    plan = a_plan(subgroups={}, analysis={"permutations": 99}, criteria=None)
+    if refused:
+        with pytest.raises(
+            InputError, match=f"'tone' has {levels} levels.*Merge levels.*continuous"
+        ):
+            analyze(meas, plan)
+    else:
+        assert attributes_of(meas, plan, level_groups(meas, plan))[0].levels

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gradaudit.number_text import MISSING, count, declared_points, share_percent
+from gradaudit.number_text import MISSING, count, declared_percent, declared_points, share_percent
 from gradaudit.records import ROLE_WORDS
 from gradaudit.report.blocks import (
     WITHHELD,
@@ -118,6 +118,10 @@ def criteria_blocks(document: ResultDocument) -> list[Block]:
         (
             "Margin for undefined heat",
             f"{declared_points(criteria.undefined_margin)} percentage points",
+        ),
+        (
+            "Least coverage",
+            f"{declared_percent(criteria.min_coverage)} of each group must have been compared for a comparison to count as within",
         ),
         ("Declared by", criteria.declared_by or "not stated"),
         ("Declared on", when),
