@@ -60,6 +60,7 @@ def test_an_analytic_p_turns_it_red(monkeypatch):
     monkeypatch.setattr(contrast, "ANALYTIC_PATIENTS", 0)
     monkeypatch.setattr(contrast_tests, "ANALYTIC_PATIENTS", 0)
     monkeypatch.setattr(contrast, "ANALYTIC_OFF_MODE", 0.0)
+    monkeypatch.setattr(contrast_tests, "MOST_SKEWED", np.inf)
     assert type_one("V08", 800) > HIGH
 
 
