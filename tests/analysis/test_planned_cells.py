@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from compared_groups import a_plan, audited, measured
-from worlds2 import draw
+from worlds2 import draw, trimmed
 
 from gradaudit.analysis.planned.cells import Answer, judged_contrasts
 from gradaudit.analysis.study import Draft
@@ -244,6 +244,15 @@ def test_patients_trimmed_away_are_not_met():
     heat = [c for c in found.cells if c.outcome == "heat_share"]
     assert all(not c.settled for c in heat)
     assert found.verdict.state == "insufficient"
+
+
+def test_those_of_common_size_alone_are_covered():
+    """Three of five patients of the group have a region as small as the others have: among them there is no difference."""
+    meas, plan = of_world(trimmed(inside=0.6)(np.random.default_rng(1)))
+    heat = [c for c in audited(meas, plan).cells if c.outcome == "heat_share"]
+    assert [(c.state, c.settled) for c in heat] == [(CellState.WITHIN, False)]
+    assert heat[0].coverage == pytest.approx(0.6, abs=0.03)
+    assert "it rests on" in heat[0].reason
 
 
 def test_undefined_heat_that_is_open_against_its_own_margin_is_not_met():
