@@ -324,7 +324,11 @@ def test_one_mask_of_each_patient_is_not_all_of_them():
     assert [(c.coverage, c.settled) for c in heat] == [(0.25, False)]
 
 
-def test_images_without_the_region_are_no_part_of_the_comparison():
+@pytest.mark.parametrize(
+    ("reason", "area"),
+    [("empty_mask", 0.0), ("empty_mask", np.nan), ("empty_after_crop", np.nan), ("zero_heat", 0.0)],
+)
+def test_images_without_the_region_are_no_part_of_the_comparison(reason, area):
     """The marking is absent from most images of one group: what is compared are images that show it, and all of those were seen."""
     rng = np.random.default_rng(6)
     group = np.repeat([1, 0], [600, 600])
@@ -337,7 +341,7 @@ def test_images_without_the_region_are_no_part_of_the_comparison():
         }
     )
     meas, plan = of_world(frame.assign(log_area=np.nan))
-    meas.table.loc[absent, ["reason", "area_share"]] = ["empty_mask", 0.0]
+    meas.table.loc[absent, ["reason", "area_share"]] = [reason, area]
     heat = [c for c in audited(meas, plan).cells if c.outcome == "heat_share"]
     assert [(c.coverage, c.settled) for c in heat] == [(1.0, True)]
 
