@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from compared_groups import a_plan, audited, measured
-from worlds2 import draw
+from worlds2 import draw, trimmed
 
 from gradaudit.analysis.planned.cells import Answer, judged_contrasts
 from gradaudit.analysis.study import Draft
@@ -246,6 +246,15 @@ def test_patients_trimmed_away_are_not_met():
     assert found.verdict.state == "insufficient"
 
 
+def test_those_of_common_size_alone_are_covered():
+    """Three of five patients of the group have a region as small as the others have: among them there is no difference."""
+    meas, plan = of_world(trimmed(inside=0.6)(np.random.default_rng(1)))
+    heat = [c for c in audited(meas, plan).cells if c.outcome == "heat_share"]
+    assert [(c.state, c.settled) for c in heat] == [(CellState.WITHIN, False)]
+    assert heat[0].coverage == pytest.approx(0.6, abs=0.03)
+    assert "it rests on" in heat[0].reason
+
+
 def test_undefined_heat_that_is_open_against_its_own_margin_is_not_met():
     """Rates 6 points apart against a margin of 5, heat share without a difference."""
     meas, plan = of_world(
@@ -315,7 +324,11 @@ def test_one_mask_of_each_patient_is_not_all_of_them():
     assert [(c.coverage, c.settled) for c in heat] == [(0.25, False)]
 
 
-def test_images_without_the_region_are_no_part_of_the_comparison():
+@pytest.mark.parametrize(
+    ("reason", "area"),
+    [("empty_mask", 0.0), ("empty_mask", np.nan), ("empty_after_crop", np.nan), ("zero_heat", 0.0)],
+)
+def test_images_without_the_region_are_no_part_of_the_comparison(reason, area):
     """The marking is absent from most images of one group: what is compared are images that show it, and all of those were seen."""
     rng = np.random.default_rng(6)
     group = np.repeat([1, 0], [600, 600])
@@ -328,7 +341,7 @@ def test_images_without_the_region_are_no_part_of_the_comparison():
         }
     )
     meas, plan = of_world(frame.assign(log_area=np.nan))
-    meas.table.loc[absent, ["reason", "area_share"]] = ["empty_mask", 0.0]
+    meas.table.loc[absent, ["reason", "area_share"]] = [reason, area]
     heat = [c for c in audited(meas, plan).cells if c.outcome == "heat_share"]
     assert [(c.coverage, c.settled) for c in heat] == [(1.0, True)]
 
