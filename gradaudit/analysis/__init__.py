@@ -1,5 +1,4 @@
-"""Measurements and a plan come in; findings, the verdict and the tables of the result document go
-out.
+"""From measurements and a plan to the findings, the verdict and the tables of a result.
 
 ``study`` arranges the measurements, ``questions`` asks, ``planned`` holds the planned cells against
 their margins, ``findings`` joins it all, ``verdict`` says what the audit may say, ``sentences`` puts

@@ -1,5 +1,6 @@
-"""What this data set limits: checks of the data with their reasons, and the sentences that follow
-from them.
+"""Checks of the data, with reasons: what this data set limits.
+
+Each comes with the sentences that follow from it.
 
 Reads the tables after small cells were withheld, so that no sentence tells what a table hides.  A
 check that could not run says why; a check that found nothing says what it looked at.
@@ -418,12 +419,11 @@ def _widest(
     rows: Iterable[tuple[Any, float]],
     gap: Callable[[float, float], float] = lambda low, high: high - low,
 ) -> _Spread | None:
-    """Lowest and highest row of the attribute in which they are farthest apart, always two rows,
-    also where all are equal.
+    """The lowest and the highest row of the attribute whose levels are farthest apart.
 
     rows : one row per level, with its value      gap : of a lower and a higher value; the
         difference, unless told otherwise
-    None without two rows of one attribute.
+    Always two rows, also where all are equal; None without two rows of one attribute.
     """
     by_attribute: dict[str, list[tuple[Any, float]]] = {}
     for row, value in rows:

@@ -114,8 +114,9 @@ def _f_test(groups: Sequence[Floats]) -> float:
 def limits_found(
     meas: Measurements, plan: Plan, tables: Tables, checks: Sequence[CheckOutcome]
 ) -> tuple[str, ...]:
-    """Sentences on what limits the reading of this audit: the issues that the checks found, then
-    declarations.
+    """Sentences on what limits the reading of this audit.
+
+    First the issues that the checks found, then what was declared.
 
     tables : attributes, flow, heat and performance, small cells withheld.
     """

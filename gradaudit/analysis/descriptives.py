@@ -1,5 +1,6 @@
-"""What was measured on whom: the tables by subgroup that a reader needs before, and beside, any
-comparison.
+"""What was measured on whom: the tables by subgroup that go with the comparisons.
+
+A reader needs them before any comparison, and beside it.
 
 Counts through every step, exclusions with their reasons, the distribution of heat, mean maps, model
 performance, checks of the data, and the limits that this data sets.  Nothing here tests a

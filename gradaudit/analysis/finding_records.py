@@ -35,8 +35,9 @@ REASON_WITHHELD = "its reason is withheld, because it would give a small count a
 
 @dataclass(frozen=True)
 class Withheld:
-    """What findings must not show.  "all": the group is small.  "counts": its numbers would give a
-    small one away.
+    """What findings must not show, so that no small group is given away.
+
+    "all": the group itself is small.  "counts": its numbers would give a small group away.
     """
 
     cells: set[tuple[str, str, str, str, str]]

@@ -91,8 +91,10 @@ def refuse_unmeasured_names(meas: Measurements, plan: Plan) -> None:
 
 
 def analysis_of(cohorts: Sequence[Cohort], suppression: Suppression, plan: Plan) -> Analysis:
-    """Findings and planned cells, from cohorts (the plan's own method and target first) and what
-    is withheld.
+    """The findings and the planned cells that the cohorts give.
+
+    ``cohorts``: that of the plan's own method and target comes first.  ``suppression``: what is
+    withheld.
     """
     meas = cohorts[0].meas
     if not len(meas.images):

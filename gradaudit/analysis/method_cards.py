@@ -1,8 +1,9 @@
-"""What the method section quotes: every card behind a number of the report, each with the function
-that computes it.
+"""The cards that the method section quotes: how each number of the report is computed.
 
-A card stands with its function; here are only those of functions that are no member of a family
-themselves.
+Each card names the function that computes the number.
+
+A function's card stands beside the function; only the cards of functions that belong to no family
+are kept here.
 """
 
 from __future__ import annotations
@@ -59,8 +60,9 @@ STATISTICS.register(
 
 
 def method_cards(recorded: Mapping[str, dict[str, str]]) -> dict[str, tuple[dict[str, str], ...]]:
-    """Family -> its cards as the result document holds them: ``Card``'s fields and ``function``,
-    the name to look up.
+    """The cards of each family, as the result document holds them.
+
+    A card has the fields of ``Card`` and ``function``, the name to look up.
 
     recorded : cards of the map method and the explained score, by "method" and "target", as the run
         kept them
@@ -83,8 +85,10 @@ def _cards_of(family: Family[Any]) -> tuple[dict[str, str], ...]:
 
 
 def function_name(member: Any) -> str:
-    """Where a reader finds it: "gradaudit.stats.multiplicity.holm"; of a library's function, the
-    public package that offers it.
+    """The full name of a function, by which a reader finds it.
+
+    As in "gradaudit.stats.multiplicity.holm"; for a library's function, private modules are left
+    out, so that the public package is named.
     """
     module = (
         getattr(member, "__module__", None) or "scipy.special"
@@ -93,8 +97,9 @@ def function_name(member: Any) -> str:
 
 
 def _from_docstring(name: str, figure: Callable[..., Any]) -> dict[str, str]:
-    """The card of a performance figure: the first line of its docstring says what it is, another
-    where it comes from.
+    """The card of a performance figure, read from its docstring.
+
+    The first paragraph says what the figure is, and "Source:" where it comes from.
     """
     text = inspect.getdoc(figure) or ""
     source = re.search(r"Source: (.*?)(?:\.  |\.?$)", text, flags=re.S)

@@ -1,5 +1,6 @@
-"""Family QUESTIONS: what is asked of the measurements, each question with the code that its
-findings carry.
+"""Family QUESTIONS: what is asked of the measurements.
+
+Each question stands with the code that its findings carry.
 
 A question turns a ``Study`` (one method and target, arranged over images and regions) into
 ``Draft``s.
@@ -166,8 +167,9 @@ def region_absent(study: Study) -> list[Draft]:
     source="Zhang et al. 2018 (pointing game); Benjamini & Hochberg 1995 (signals)",
 )
 def secondary(study: Study) -> list[Draft]:
-    """Lift, rank accuracy, pointing game and AUC; and the heat share within correctly classified
-    images.
+    """Secondary measures of heat, and the heat share within correctly classified images.
+
+    The measures are lift, rank accuracy, pointing game and AUC.
     """
     out: list[Draft] = []
     correct = (

@@ -154,9 +154,10 @@ class Study:
         analytic: bool = False,
         pairwise: bool = False,
     ) -> Disparity:
-        """Disparity of one outcome, one value per image, over one attribute; ``region`` brings its
-        size as a covariate, which ``area`` replaces where it is given; ``pairwise``: three or more
-        unordered levels are compared with each other too.
+        """How one outcome, a value per image, differs over one attribute.
+
+        ``region``: its size is a covariate; ``area`` takes the place of that size where it is
+        given. ``pairwise``: three or more unordered levels are compared with each other too.
 
         Nothing is remembered: no outcome is compared twice, and a memory keyed by names once gave
         one region's numbers to another.
@@ -238,8 +239,9 @@ class Study:
         margin: float | None = None,
         sized: bool = True,
     ) -> Iterator[Draft]:
-        """Every contrast of an outcome, adjusted beside raw, for every attribute.  ``sized``: the
-        region's size is a covariate.
+        """Every contrast of an outcome for every attribute, adjusted and raw side by side.
+
+        ``sized``: the region's size is a covariate.
         """
         place = Draft(
             code=code,

@@ -1,5 +1,6 @@
-"""The end of a network: a softmax or sigmoid there is taken off, or the network is refused, since a
-logit is what is explained.
+"""A softmax or sigmoid at the end of a network: it is taken off, or the network is refused.
+
+What is explained is a logit, not a probability.
 
 Probabilities are made from logits in one place here (``engine.probabilities``), so that a network
 which gives probabilities would be squashed twice: a single sigmoid above 0 always means class 1.
@@ -55,8 +56,9 @@ _SAME_IN_HALF = 2e-2
 def without_activation(
     module: nn.Module, inputs: Inputs, output: str | int | None = None
 ) -> tuple[nn.Module, tuple[str, ...]]:
-    """A network that gives logits, and what a reader must know: the module itself where nothing
-    says that it gives anything else.
+    """The network with logits as its outputs, and notes that a reader must know.
+
+    It is the module itself where nothing says that it gives anything else than logits.
 
     inputs : real, preprocessed images on the module's device; the first few are used    output :
         key of the scores in the module's output
@@ -145,8 +147,9 @@ def _scores_of_multiples(
     layer: nn.Module | None,
     factors: tuple[float, ...],
 ) -> list[Tensor]:
-    """The scores of the same images for each factor; what is not finite there lies in no range and
-    sums to nothing.
+    """The scores of the same images, once for each factor (see ``_scores``).
+
+    Scores that are not finite are kept: they lie in no range, and rows of them never sum to one.
     """
     found = (_scores(module, inputs, output, layer, factor) for factor in factors)
     return [scores for scores in found if scores is not None]
@@ -155,9 +158,7 @@ def _scores_of_multiples(
 def _last_linear_layer(
     module: nn.Module, inputs: Inputs, output: str | int | None
 ) -> nn.Module | None:
-    """The last linear or convolutional layer that the scores depend on, or None where they depend
-    on none.
-    """
+    """The last linear or convolutional layer that the scores depend on, or None for none."""
     ran: list[nn.Module] = []
     with borrowed(module) as stack, torch.no_grad():
         for submodule in module.modules():
@@ -179,8 +180,10 @@ def _tolerance(scores: Tensor) -> float:
 
 
 def may_be_activated(scores: Tensor) -> bool:
-    """All in [0, 1], as probabilities, or all at most 0, as their logarithms; always so where one
-    of ``ACTIVATIONS`` comes last.
+    """Whether the scores may be probabilities or logarithms of them.
+
+    They may where all lie in [0, 1], or all are at most 0; the scores of a network that ends in one
+    of ``ACTIVATIONS`` always do.
     """
     margin = _tolerance(scores)
     return bool(((scores >= -margin) & (scores <= 1 + margin)).all() or (scores <= margin).all())
@@ -206,8 +209,9 @@ def _last_activation(module: nn.Module, inputs: Inputs) -> str:
 
 
 def _copy_without(module: nn.Module, name: str) -> nn.Module:
-    """The network with ``nn.Identity`` in the place of one module: new are the modules around it
-    alone, and weights are shared by all.
+    """A copy of the network in which ``nn.Identity`` replaces one module.
+
+    Only the modules around that one are new; all weights are shared with the network.
     """
     *ancestors, last = name.split(".")
     copied = around = _twin(module)
@@ -220,8 +224,9 @@ def _copy_without(module: nn.Module, name: str) -> nn.Module:
 
 
 def _twin(module: nn.Module) -> nn.Module:
-    """A second module on the same parameters and buffers, with lists of children and hooks of its
-    own.
+    """A second module that shares the parameters and buffers of the first.
+
+    Its lists of children and hooks are its own.
     """
     twin: nn.Module = object.__new__(type(module))
     twin.__dict__.update(
@@ -234,11 +239,12 @@ def _twin(module: nn.Module) -> nn.Module:
 
 
 def _is_activation_of(activation: nn.Module, logits: Tensor, scores: Tensor) -> bool:
-    """Does the activation make the network's scores of these logits?  Not where it runs elsewhere
-    too, or more comes after it.
+    """Whether the activation turns these logits into the network's scores.
 
-    Far more exactly than the scores differ among themselves: the softmax of two logits near one
-    half is near one half as well.
+    It does not where it also runs elsewhere in the network, or where more comes after it.
+
+    The two must agree far more exactly than the scores differ among themselves: the softmax of two
+    logits near one half is near one half as well.
     """
     try:
         made = activation(logits)
@@ -254,8 +260,9 @@ def _is_activation_of(activation: nn.Module, logits: Tensor, scores: Tensor) -> 
 
 
 def _last_function(module: nn.Module, inputs: Inputs, output: str | int | None) -> str:
-    """The activation that autograd's graph of the scores ends in, or "": also behind views of its
-    result, in a module as in a function.
+    """The activation that the scores come out of, by autograd's graph; "" where it is none.
+
+    It is found behind views of its result too, in a module as in a function.
     """
     with borrowed(module), torch.enable_grad():
         given = map_tensors(
@@ -274,13 +281,14 @@ def _last_function(module: nn.Module, inputs: Inputs, output: str | int | None) 
 
 
 def _told_by_values(scores: Sequence[Tensor], far: Sequence[Tensor]) -> tuple[str, ...]:
-    """A note, or nothing.  Errors: ``ModelError`` for rows that sum to one, and for a single output
-    that never leaves [0, 1].
+    """Refuse outputs whose values are those of probabilities; a doubtful case gives a note.
+
+    Errors: ``ModelError`` for rows that sum to one, and for a single output that never leaves
+    [0, 1].
 
     scores, far : of the images, with multiples and with large multiples of what the last linear
-        layer gives; no ``far`` where there is no
-    such layer: large multiples of the images do not tell, since a network that normalises its
-    features gives the same scores for them
+        layer gives; no ``far`` where there is no such layer: large multiples of the images do not
+        tell, since a network that normalises its features gives the same scores for them
     """
     single = scores[0].ndim == 1 or scores[0].shape[1] == 1
     for sums_to_one, words in (
@@ -302,8 +310,10 @@ def _told_by_values(scores: Sequence[Tensor], far: Sequence[Tensor]) -> tuple[st
 
 
 def _is_distribution(scores: Tensor) -> bool:
-    """Rows that sum to one far more exactly than they differ from even shares: small logits around
-    1/C do not.
+    """Whether each row sums to one, as probabilities do.
+
+    It must do so far more exactly than its entries differ from even shares: small logits around 1/C
+    do not.
     """
     values, margin = scores.double(), 10 * _tolerance(scores)
     uneven = float((values - 1 / values.shape[1]).abs().max())

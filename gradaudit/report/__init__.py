@@ -1,5 +1,6 @@
-"""The report of an audit: one HTML file, Markdown or JSON, each a pure render of a
-``ResultDocument``.
+"""The report of an audit: one HTML file, Markdown or JSON.
+
+Each is a pure render of a ``ResultDocument``.
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ _RENDERS = {".html": render_html, ".htm": render_html, ".md": render_markdown, "
 
 
 def write_report(document: ResultDocument, path: str | Path) -> Path:
-    """Write the report in the format that the file name ends in (.html, .md or .json); whole or not
-    at all.
+    """Write the report in the format that the file name ends in (.html, .md or .json).
+
+    The file is written whole or not at all.
 
     Errors: ``InputError`` for another ending, an address, or where the file cannot be written.
     """

@@ -82,8 +82,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """Text of a table cell, further lines below it, (for a verdict) the icon's name, and where the
-    text leads ("#id").
+    """One cell of a table.
+
+    ``sub``: further lines below the text.  ``icon``: the icon's name, for a verdict.  ``link``:
+    where the text leads ("#id").
     """
 
     text: str
@@ -94,8 +96,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """Cells in the order of the columns, the first one heads the row; ``group`` opens a row group
-    when it changes.
+    """One row of a table: cells in the order of the columns.
+
+    The first cell heads the row.  ``group``: a row group opens wherever it changes.
     """
 
     cells: tuple[Cell, ...]
@@ -130,8 +133,9 @@ class Table(Block):
 
 @dataclass(frozen=True)
 class Drawing(Block):
-    """A figure with its caption and the table of the same numbers; drawn only by a render that
-    shows it.
+    """A figure with its caption and a table of the same numbers.
+
+    It is drawn only by a render that shows it.
     """
 
     kind = "drawing"
@@ -174,8 +178,10 @@ class Downloads(Block):
 
 @dataclass(frozen=True)
 class VerdictPanel(Block):
-    """First screen: the state in words and icon, sentences (each with the anchor it rests on), and
-    what is not told.
+    """The first screen of the report: the verdict and what it rests on.
+
+    It shows the state in words and with an icon, sentences (each with the anchor of what it rests
+    on), and what the audit cannot tell.
     """
 
     kind = "verdict"
@@ -194,8 +200,9 @@ class VerdictPanel(Block):
 
 @dataclass(frozen=True)
 class Tile:
-    """One gallery image, ready to show: pictures as data URIs ("" leaves it out), outlines as
-    checked path data.
+    """One gallery image, ready to show.
+
+    Pictures are data URIs ("" leaves one out), outlines are checked path data.
     """
 
     item: GalleryItem
@@ -249,8 +256,9 @@ def state_cell(f: Finding) -> Cell:
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """CSV (RFC 4180) in which no text is taken for a formula by a spreadsheet; numbers stay
-    numbers, ``None`` is empty.
+    """A table as CSV (RFC 4180), safe to open in a spreadsheet: no text is read as a formula.
+
+    Numbers stay numbers, and ``None`` is an empty field.
 
     A text that starts with = + - @ or a control character gets a leading apostrophe (OWASP, CSV
     injection).
@@ -283,8 +291,9 @@ def _inert(value: object) -> object:
 
 
 def data_files(document: ResultDocument) -> tuple[Download, ...]:
-    """Every table as CSV, and the whole document as JSON without the pictures (the page holds
-    them), in one ZIP archive.
+    """One ZIP archive with every table as CSV and the whole document as JSON.
+
+    The JSON leaves out the pictures, which the page holds.
 
     One archive, because its text shrinks tenfold: the page stays small.  It opens on every desktop
     without a tool.
@@ -329,8 +338,9 @@ def _csv(records: Sequence[Any]) -> str:
 
 
 def _without_withheld(record: Any) -> Any:
-    """A finding whose counts are withheld carries 0 in their place; a file must say nothing
-    instead.
+    """The record with empty fields in place of counts that are withheld.
+
+    The finding itself carries 0 there, which in a file would be read as a count.
     """
     if not isinstance(record, Finding) or not (record.suppressed or record.n_withheld):
         return record

@@ -20,7 +20,9 @@ STATES_ANCHOR = "state-words"
 
 @dataclass(frozen=True)
 class Term:
-    """``meaning`` in the report's own words, or "" to quote the first card; ``cards``: (family,
+    """One term of the glossary.
+
+    ``meaning``: in the report's own words, or "" to quote the first card.  ``cards``: (family,
     name) of what computes it.
     """
 
@@ -210,8 +212,9 @@ TERMS: dict[str, Term] = {
 
 
 def meaning(label: str, document: ResultDocument) -> str:
-    """What a term means; "" where only a card says it and the document, being older, does not hold
-    that card.
+    """What a term means, in a sentence for the reader.
+
+    "" where only a card says it and the document, being older, does not hold that card.
     """
     return _meaning(TERMS[label], document)
 
@@ -245,8 +248,9 @@ def _meaning(term: Term, document: ResultDocument) -> str:
 
 
 def glossary_blocks(document: ResultDocument) -> list[Block]:
-    """The terms in alphabetical order with links to the cards of what computes them; then the
-    states of an audit.
+    """The glossary: the terms in alphabetical order, then the states of an audit.
+
+    Each term links to the card of what computes it.
     """
     rows = []
     terms = TERMS | _metrics_without_term(document)

@@ -1,5 +1,6 @@
-"""``ResultDocument`` to HTML, Markdown and JSON: pure renders, the same bytes for the same
-document.
+"""Render a ``ResultDocument`` as HTML, Markdown or JSON.
+
+Pure renders: the same document gives the same bytes.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ _HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Section:
-    """One section as the page shows it; ``number`` is its place in the family, also where others
-    are left out.
+    """One section as the page shows it.
+
+    ``number`` is its place in the family; it stays the same where other sections are left out.
     """
 
     number: int
@@ -48,8 +50,9 @@ class Section:
 
 
 def render_html(document: ResultDocument) -> str:
-    """The whole report as one HTML page: no external resource, complete without JavaScript, every
-    text escaped.
+    """The whole report as one HTML page.
+
+    The page loads nothing from outside, is complete without JavaScript, and every text is escaped.
     """
     document = shown(document)
     script = _resource("script.js")
@@ -70,8 +73,9 @@ def render_html(document: ResultDocument) -> str:
 
 
 def render_fragment(document: ResultDocument) -> str:
-    """A part for notebooks (``_repr_html_``): verdict, forest plots and contrasts, with styles of
-    its own scope.
+    """The part of the report that notebooks show (``_repr_html_``).
+
+    It holds the verdict, the forest plots and the contrasts; its styles apply to nothing else.
     """
     document = shown(document)
     mark = hashlib.sha256(f"{document.audit_id} {document.created}".encode()).hexdigest()[:8]
@@ -144,8 +148,10 @@ def render_markdown(document: ResultDocument) -> str:
 
 
 def to_json(document: ResultDocument) -> str:
-    """Canonical ``result.json``: fields in the schema's order, a list of numbers a line, no NaN
-    (``null`` instead), one newline at the end.
+    """The document as canonical ``result.json``.
+
+    Fields in the schema's order, each list of numbers on one line, ``null`` instead of NaN, and one
+    newline at the end.
     """
     data = shown(document).model_dump(mode="json")
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, indent=1)
@@ -173,8 +179,9 @@ def json_schema() -> dict[str, Any]:
 
 
 def shown(document: ResultDocument) -> ResultDocument:
-    """The document as every render shows it: undefined numbers as ``None``, and no pixel where
-    images are withheld.
+    """The document as every render shows it.
+
+    Undefined numbers become ``None``, and no pixel is left where images are withheld.
 
     Errors: ``InputError`` where a mean map holds a value that is not finite, as no render could
     show it.
@@ -296,8 +303,9 @@ def _page_css(document: ResultDocument) -> str:
 
 
 def _css_string(text: str) -> str:
-    """A CSS string; all but ASCII letters, digits and spaces are escaped, so no text can end the
-    string or the sheet.
+    """The text as a CSS string that it cannot break out of.
+
+    All but ASCII letters, digits and spaces is escaped, so no text can end the string or the sheet.
     """
     return (
         '"'

@@ -32,8 +32,9 @@ def plain(name: str) -> str:
 
 
 def reason_words(reason: str) -> str:
-    """What a reason code means, "" without one; a reason in words is left as it is, as it may name
-    a setting.
+    """A reason code in words, or "" where there is no code.
+
+    A reason that is in words already is left as it is, as it may name a setting.
     """
     if not reason:
         return ""
@@ -140,8 +141,9 @@ def images_words(number: int | None) -> str:
 
 
 def without_any_region(document: ResultDocument) -> int | None:
-    """Images that are readable and have a heat map, and a heat share in no region; None where a
-    count behind it is not told.
+    """The number of readable images with a heat map but no heat share in any region.
+
+    None where a count that it follows from is withheld.
     """
     whole = next((r for r in document.flow if r.attribute == ALL), None)
     counts = [e.count for e in document.exclusions if not e.region]
@@ -214,8 +216,9 @@ def card_anchor(family: str, name: str) -> str:
 
 
 def link_of_test(document: ResultDocument, name: str) -> str:
-    """Where the test of a finding is explained: its card's row, "" where the document has no card
-    of that name.
+    """The link to the card that explains the test of a finding.
+
+    "" where the document has no card of that name.
     """
     card = next(
         (c for c in document.method.cards.get("statistic", ()) if c.get("label") == name), None

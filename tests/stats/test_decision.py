@@ -211,3 +211,18 @@ def test_detectable_difference_in_closed_form():
     assert decision.detectable_difference(0.02, 0.3) == pytest.approx(
         0.02 * (t(0.975, 1) + t(0.8, 1))
     )  # never fewer than one degree of freedom
+
+
+def test_an_end_that_ties_with_the_margin_is_drawn_as_it_is_said():
+    """Estimates from which the thick whisker of Student's t reaches the margin to the last digit: rounding decides p, and p the word."""
+    rng = np.random.default_rng(4)
+    words = set()
+    for _ in range(1500):
+        tails = SkewedT(float(rng.integers(5, 400)), float(rng.choice([0.0, 0.1, -0.15])))
+        se, margin = float(rng.uniform(0.004, 0.03)), 0.10
+        test = MarginTest(margin - tails.lower_quantile(0.05) * se, se, margin, tails)
+        found = decide([test])[0]
+        inside = -margin < found.thick[0] and found.thick[1] < margin
+        assert inside == (found.word == "within")
+        words.add(found.word)
+    assert words == {"within", "open"}

@@ -218,9 +218,11 @@ def _with_sizes(study: Study, key: CellKey, sides: Sides) -> Floats:
 
 
 def with_mask_tippings(study: Study, drafts: Sequence[Draft]) -> list[Draft]:
-    """The drafts, with how much larger the group's masks would have to be drawn for the state of a
-    decisive difference in heat that is beyond or within to change.  Levels alone: a pair's two
-    levels are each told already, and many pairs cost more than all the rest.
+    """The drafts, with how much larger masks would have to be to change a decisive state.
+
+    The masks are the group's, and the state is that of a difference in heat which is beyond or
+    within. Only levels are told: a pair's two levels are each told already, and many pairs cost
+    more than all the rest.
     """
     rows: dict[tuple[str, str], AnalysisSet] = {}
     attributes = {a.name: a for a in study.attributes}

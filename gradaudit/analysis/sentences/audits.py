@@ -63,8 +63,10 @@ def _is_folded(f: Finding, by_anchor: Mapping[str, Finding]) -> bool:
 
 
 def _rank(f: Finding) -> tuple[int, int, int, int, float]:
-    """Sort key: worst state first, then the group that is worse off, groups before slopes, larger
-    first.
+    """Sort key of findings: the worst state comes first.
+
+    Then heat shares before other outcomes, the group that is worse off, groups before slopes, and
+    larger differences first.
     """
     group = f.code in ("GA101", "GA105", "GA111")
     return (
@@ -95,8 +97,9 @@ def headline(state: AuditState, decisive_: Sequence[Finding], cells: Sequence[Pl
 
 
 def _headline_of(f: Finding) -> str:
-    """ "skin tone V–VI has 34 points more of the model's heat on the ruler than all others" as a
-    difference of the measure; of a slope, how it changes.
+    """The headline of a finding: the difference of its measure, or of a slope, its change.
+
+    As in "skin tone V–VI has 34 points more of the model's heat on the ruler than all others".
     """
     size, measure = decisive(f).estimate, outcome(f.outcome).measure_words(f.region)
     if size is None:

@@ -138,8 +138,10 @@ def _slope_fact(f: Finding, alpha: float, unit: Noun) -> str:
 
 
 def _change(f: Finding, found: Interval, alpha: float) -> str:
-    """ "rises by 35 points (95 % interval 32 to 39)" where the interval lies on one side of zero,
-    else "changes by +0.2 points (95 % interval −0.8 to +0.4)".
+    """How much a measure changes, with its interval.
+
+    "rises by 35 points (95 % interval 32 to 39)" where the interval lies on one side of zero, else
+    "changes by +0.2 points (95 % interval −0.8 to +0.4)".
     """
     low, high = found.low, found.high
     if found.estimate is None or low is None or high is None or low <= 0 <= high:

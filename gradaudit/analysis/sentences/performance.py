@@ -43,7 +43,9 @@ class _Worse:
 
 
 def worse_performance(rows: Sequence[PerformanceRow], alpha: float = 0.05) -> str:
-    """ "The model itself does worse on skin tone V–VI: accuracy 49 % against 82 % on all others
+    """A sentence on the group for which the model itself does worse.
+
+    As in "The model itself does worse on skin tone V–VI: accuracy 49 % against 82 % on all others
     (adjusted p < 0.001)."; "" where no difference is larger than chance.
     """
     found = sorted(_worse(rows, alpha), key=lambda worse: worse.rank)

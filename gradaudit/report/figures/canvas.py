@@ -83,8 +83,9 @@ def mark_of(state: CellState, shown: bool) -> str:
 
 
 def short(text: str, limit: int) -> str:
-    """One line of at most ``limit`` characters, without control characters; the tables carry the
-    whole text.
+    """The text as one line of at most ``limit`` characters.
+
+    Characters that cannot be printed become spaces; the tables carry the whole text.
     """
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
@@ -128,8 +129,9 @@ def only_x_axis(axes: Axes, label: str) -> None:
 
 
 def panel_grid(panels: int, height: float, per_row: int) -> tuple[Figure, list[tuple[Axes, bool]]]:
-    """A figure with ``panels`` axes in rows; the flag says whether an axes is the first of its row
-    (carries labels).
+    """A figure with ``panels`` axes, arranged in rows.
+
+    The flag beside each says whether it is the first of its row, which carries the labels.
     """
     columns = min(panels, per_row)
     rows = -(-panels // columns)

@@ -27,8 +27,9 @@ from gradaudit.report.figures.canvas import (
 
 @dataclass(frozen=True)
 class Lane:
-    """Distribution of shares (0 to 1) in one group; ``note`` stands in place of what cannot be
-    shown.
+    """The distribution of shares (0 to 1) in one group.
+
+    ``note`` stands in place of what cannot be shown.
     """
 
     label: str
@@ -48,8 +49,9 @@ class Panel:
 
 
 def distribution_plot(panels: Sequence[Panel]) -> Figure:
-    """Histogram, 5-25-50-75-95 % quantiles and mean of the heat share, one lane a group, one panel
-    a region.
+    """Distributions of the heat share: one panel a region, one lane a group.
+
+    A lane shows the histogram, the 5-25-50-75-95 % quantiles and the mean.
     """
     count = max(len(panel.lanes) for panel in panels)
     with drawing_style():

@@ -35,8 +35,9 @@ from gradaudit.report.figures.canvas import (
 
 @dataclass(frozen=True)
 class ForestRow:
-    """One contrast: difference in shares (-1 to 1) with its interval; ``heading`` opens a new block
-    when it changes.
+    """One contrast as a row of the forest plot: a difference in shares (-1 to 1) with its interval.
+
+    ``heading``: a new block opens wherever it changes.
 
     ``margin``: the declared limit of this very contrast, drawn as a band behind its row; None where
     no limit was set.  ``low`` to ``high``: the thin whisker, which is beyond exactly where it stays
@@ -70,8 +71,10 @@ class ForestRow:
 
 
 def forest_plot(rows: Sequence[ForestRow]) -> Figure:
-    """Differences between groups in percentage points, their intervals, the band of each row's
-    margin, n, the word of its state, and the same word at every other margin.
+    """A forest plot: differences between groups in percentage points, with their intervals.
+
+    Each row also shows the band of its margin, n, the word of its state, and the same word at every
+    other margin.
     """
     placed, height = _forest_places(rows)
     with drawing_style():
@@ -124,8 +127,9 @@ def _forest_places(rows: Sequence[ForestRow]) -> tuple[list[tuple[float, ForestR
 
 
 def _bands(placed: Sequence[tuple[float, ForestRow | None]]) -> list[tuple[float, float, float]]:
-    """(margin, upper end, lower end) of every band: neighbouring rows of one margin share theirs,
-    rows without a margin have none.
+    """The bands to draw behind the rows, each as (margin, upper end, lower end).
+
+    Neighbouring rows of one margin share a band; rows without a margin have none.
     """
     bands: list[tuple[float, float, float]] = []
     for y, row in placed:

@@ -31,8 +31,9 @@ REGION_LINES = (
 
 @dataclass(frozen=True)
 class MapTile:
-    """Mean heat of one group (h, w; sums to 1) and mean coverage (0 to 1) of regions, each on its
-    own grid.
+    """The mean heat of one group, with the mean coverage of regions.
+
+    Heat is (h, w) and sums to 1; coverage is 0 to 1; each is on its own grid.
     """
 
     label: str
@@ -42,8 +43,9 @@ class MapTile:
 
 
 def mean_map_plot(tiles: Sequence[MapTile], regions: Sequence[str] = ()) -> Figure:
-    """Mean heat per group on one common scale (times an even spread), with the mean outline of each
-    region.
+    """Mean heat maps, one per group, with the mean outline of each region.
+
+    All are on one common scale, in multiples of an even spread.
 
     ``regions``: names in the order that fixes their line styles, the same as in the gallery.
     """
@@ -75,8 +77,9 @@ def bilinear(grid: NDArray[np.float64], height: int, width: int) -> NDArray[np.f
 def heat_overlay(
     heat: Sequence[Sequence[float]], width: int, height: int, longest: int = 96
 ) -> str:
-    """The positive part of a raw heat grid as a translucent inferno PNG (data URI) to lay over a
-    thumbnail.
+    """The heat map as a translucent picture to lay over a thumbnail.
+
+    The positive part of the raw grid, in the colours of inferno, as a PNG in a data URI.
 
     Scaled to the image's own maximum, for display only; transparent where there is no heat.  ""
     where the map has no positive or no finite value, so that nothing is drawn.  At most ``longest``

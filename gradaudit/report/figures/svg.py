@@ -1,5 +1,6 @@
-"""From a matplotlib figure to SVG that stands inside the page: its names, colours and font are the
-page's, and nothing in it runs or refers outward.
+"""Turn a matplotlib figure into SVG that stands inside the page.
+
+Its names, colours and font become the page's, and nothing in it runs or refers outward.
 """
 
 from __future__ import annotations
@@ -99,8 +100,10 @@ def _keep_inner_references(element: Element, anchor: str) -> None:
 
 
 def _set_name(element: Element, anchor: str) -> None:
-    """Only what is referred to keeps an id: no group, as matplotlib's names of groups repeat
-    between figures, and no image, as equal ones would share it.
+    """Put ``anchor`` before the id of an element, or drop the id where nothing refers to it.
+
+    Groups lose theirs, as matplotlib repeats their names between figures; so do images, as equal
+    ones would share one id.
     """
     name = element.attrib.pop("id", None)
     if name is not None and element.tag not in ("g", "image"):
@@ -108,8 +111,9 @@ def _set_name(element: Element, anchor: str) -> None:
 
 
 def _use_page_style(element: Element, anchor: str) -> None:
-    """Colours of the palette and the font become the page's; pixels of a map are smoothed; a fill
-    is never loaded from elsewhere.
+    """Make the element's colours and font those of the page.
+
+    The pixels of a map are smoothed, and a fill is never loaded from elsewhere.
     """
     if "style" not in element.attrib:
         return

@@ -1,5 +1,6 @@
-"""The planned comparisons as a table: what plan and manifest promised to settle, and what became of
-each.
+"""The planned comparisons as a table.
+
+It says what plan and manifest promised to settle, and what became of each promise.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
-"""Who and what was audited, as tables: regions, groups, criteria; the flow of images; what the
-groups are made of; what was left out.
+"""Tables of who and what was audited.
+
+They show regions, groups and criteria; the flow of images; what the groups are made of; and what
+was left out.
 """
 
 from __future__ import annotations
@@ -211,8 +213,10 @@ def composition_blocks(document: ResultDocument) -> list[Block]:
 
 
 def exclusion_blocks(document: ResultDocument) -> list[Block]:
-    """Images that are left out, and apart from them regions without a heat share in images that are
-    not: by reason, and by group.
+    """What was left out, by reason and by group.
+
+    Images that are left out come first; apart from them, regions without a heat share in images
+    that are not left out.
     """
     whole, parts = (
         [e for e in document.exclusions if not e.region],

@@ -1,5 +1,7 @@
-"""The heat section: contrasts as forest plots and tables, distributions, mean maps, and the
-findings beside the decisive ones.
+"""The heat section: how the model's heat differs between groups.
+
+It holds contrasts as forest plots and tables, distributions, mean maps, and the findings beside the
+decisive ones.
 """
 
 from __future__ import annotations

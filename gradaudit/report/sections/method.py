@@ -1,8 +1,9 @@
-"""The method section: settings, tests, families for multiplicity, the rule behind the verdicts, and
-the cards of what was used.
+"""The method section: how the numbers and verdicts of the report were made.
 
-From a p-value a reader gets by its link to the card of its test here: formula, one function, one
-source.
+It holds settings, tests, families for multiplicity, the rule behind the verdicts, and the cards of
+what was used.
+
+The link of a p-value leads to the card of its test here: the formula, one function and one source.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Family SECTIONS: each function turns a ``ResultDocument`` into the blocks of one section; no
-blocks, no section.
+"""Family SECTIONS: each function turns a ``ResultDocument`` into the blocks of one section.
+
+A section without blocks is left out.
 
 Nothing here computes a result.  What is worded, sorted, grouped or scaled for display comes from
 the document as it is. The card's ``label`` is the section's title, its ``summary`` the sentence
@@ -136,8 +137,9 @@ def _capital(text: str) -> str:
     source="model, data, regions, attributes, criteria",
 )
 def scope(document: ResultDocument) -> list[Block]:
-    """Task, explained score, layer, regions with roles, groups, and who declared which criteria
-    when.
+    """What was audited, and by which criteria.
+
+    Task, explained score, layer, regions with roles, groups, and who declared which criteria when.
     """
     model, method = document.model, document.method
     facts = (
@@ -177,8 +179,10 @@ def scope(document: ResultDocument) -> list[Block]:
     source="flow, exclusions",
 )
 def data_by_subgroup(document: ResultDocument) -> list[Block]:
-    """Flow from manifest to analysis, composition of the groups, images left out and regions not
-    measured by reason.
+    """The groups in numbers, from the manifest to the analysis.
+
+    The flow of images, the composition of the groups, and images left out and regions not measured,
+    by reason.
     """
     return [*flow_blocks(document), *composition_blocks(document), *exclusion_blocks(document)]
 
@@ -189,8 +193,9 @@ def data_by_subgroup(document: ResultDocument) -> list[Block]:
     source="cells, findings, heat, mean_maps",
 )
 def heat(document: ResultDocument) -> list[Block]:
-    """Contrasts, distributions and mean maps; apart for every map method and explained score that
-    was analysed.
+    """Contrasts, distributions and mean maps of the heat.
+
+    Each map method and explained score that was analysed has its own.
     """
     pairs = unique((f.method, f.target) for f in document.findings) or unique(
         (h.method, h.target) for h in document.heat
@@ -211,8 +216,9 @@ def heat(document: ResultDocument) -> list[Block]:
     source="performance",
 )
 def performance(document: ResultDocument) -> list[Block]:
-    """Accuracy, sensitivity, specificity, AUC per subgroup with intervals; their differences; heat
-    among right and wrong predictions.
+    """The model's own performance by subgroup, and heat among right and wrong predictions.
+
+    Accuracy, sensitivity, specificity and AUC with intervals, and their differences.
     """
     return performance_blocks(document)
 
@@ -324,8 +330,9 @@ def limits(document: ResultDocument) -> list[Block]:
     source="run, plan, and the whole document",
 )
 def reproduction(document: ResultDocument) -> list[Block]:
-    """Command, digests, versions, plan; the data files follow in the page itself (see
-    ``data_files``).
+    """What is needed to run the audit again: command, digests, versions and plan.
+
+    The data files follow in the page itself (see ``data_files``).
     """
     run = document.run
     facts = [

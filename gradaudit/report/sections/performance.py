@@ -66,8 +66,9 @@ PERCENT_METRICS = (
 
 
 def performance_blocks(document: ResultDocument) -> list[Block]:
-    """Accuracy, sensitivity, specificity, AUC per subgroup with intervals; their differences; heat
-    among right and wrong predictions.
+    """The model's own performance by subgroup, and heat among right and wrong predictions.
+
+    Accuracy, sensitivity, specificity and AUC with intervals, and their differences.
     """
     blocks: list[Block] = []
     for index, (attribute, rows) in enumerate(
