@@ -26,11 +26,18 @@ def level_text(value: object) -> str:
 
 
 def sort_levels(names: Sequence[str]) -> list[str]:
-    """Numbers by value, everything else by text."""
+    """Numbers by value, those of one value ("1", "01") by text; by text where one is no number.
+
+    The order is the same in every process: it says which level a difference is taken from.
+    """
+    unique = sorted(set(names))
     try:
-        return sorted(set(names), key=float)
+        values = [float(name) for name in unique]
     except ValueError:
-        return sorted(set(names))
+        return unique
+    if not np.isfinite(values).all():
+        return unique
+    return sorted(unique, key=float)
 
 
 def attribute_kind(
