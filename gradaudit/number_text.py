@@ -29,6 +29,11 @@ def is_known(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
+def finite_or_none(value: float) -> float | None:
+    """The value, or None for NaN and infinity, which JSON does not have."""
+    return float(value) if math.isfinite(value) else None
+
+
 def significant(value: float, digits: int) -> float:
     """``value`` rounded to so many significant digits: 0.012345 to three is 0.0123."""
     return float(f"{value:.{digits}g}")

@@ -15,6 +15,7 @@ from gradaudit.analysis.questions import QUESTIONS
 from gradaudit.analysis.study import Draft
 from gradaudit.disclosure.decision import Suppression
 from gradaudit.disclosure.small_cells import is_small
+from gradaudit.number_text import finite_or_none
 from gradaudit.records import (
     CellState,
     Effect,
@@ -180,20 +181,20 @@ def _numbers(d: Draft) -> dict[str, Any]:
         "adjusted": own if d.adjusted_for else Interval(),
         "adjusted_predicted": _interval(c.adjusted_predicted),
         "mask_tipping": d.mask_tipping,
-        "se": _or_none(c.se),
+        "se": finite_or_none(c.se),
         "effect": Effect(
             ratio=_interval(c.ratio),
-            standardised_difference=_or_none(c.standardised_difference),
-            cliffs_delta=_or_none(c.cliffs_delta),
+            standardised_difference=finite_or_none(c.standardised_difference),
+            cliffs_delta=finite_or_none(c.cliffs_delta),
         ),
         "test": _test(d),
-        "mde80": _or_none(c.mde80),
+        "mde80": finite_or_none(c.mde80),
         "state": c.state,
         "shown": c.shown,
-        "thin": Limits(low=_or_none(c.thin[0]), high=_or_none(c.thin[1])),
-        "thick": Limits(low=_or_none(c.thick[0]), high=_or_none(c.thick[1])),
-        "beyond_up_to": _or_none(c.beyond_up_to),
-        "within_from": _or_none(c.within_from),
+        "thin": Limits(low=finite_or_none(c.thin[0]), high=finite_or_none(c.thin[1])),
+        "thick": Limits(low=finite_or_none(c.thick[0]), high=finite_or_none(c.thick[1])),
+        "beyond_up_to": finite_or_none(c.beyond_up_to),
+        "within_from": finite_or_none(c.within_from),
         "reservation": d.reservation,
         "folded_under": d.folded_under,
         "curve": c.curve,
@@ -217,21 +218,21 @@ def _test(d: Draft) -> TestResult:
         name = "permuted Wald" if c.method == "permutation" else "Wald F"
     return TestResult(
         name=name,
-        statistic=_or_none(c.statistic),
-        df=_or_none(c.df),
-        p=_or_none(c.p),
-        p_adjusted=_or_none(c.p_adjusted),
-        p_beyond=_or_none(c.p_beyond),
-        p_beyond_adjusted=_or_none(c.p_beyond_adjusted),
-        p_within=_or_none(c.p_within),
+        statistic=finite_or_none(c.statistic),
+        df=finite_or_none(c.df),
+        p=finite_or_none(c.p),
+        p_adjusted=finite_or_none(c.p_adjusted),
+        p_beyond=finite_or_none(c.p_beyond),
+        p_beyond_adjusted=finite_or_none(c.p_beyond_adjusted),
+        p_within=finite_or_none(c.p_within),
         family="confirmatory" if d.confirmatory else "exploratory",
         permutations=c.permutations or None,
     )
 
 
 def _interval(values: tuple[float, float, float]) -> Interval:
-    return Interval(estimate=_or_none(values[0]), low=_or_none(values[1]), high=_or_none(values[2]))
-
-
-def _or_none(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+    return Interval(
+        estimate=finite_or_none(values[0]),
+        low=finite_or_none(values[1]),
+        high=finite_or_none(values[2]),
+    )

@@ -22,7 +22,7 @@ from gradaudit.analysis.planned.states import with_states
 from gradaudit.analysis.questions import QUESTIONS
 from gradaudit.analysis.sentences.comparisons import in_words, sentence
 from gradaudit.analysis.study import Bools, Draft, Study
-from gradaudit.cohort.attributes import Attribute, attributes_of
+from gradaudit.cohort.attributes import attributes_of
 from gradaudit.cohort.bare_table import measurements_of
 from gradaudit.cohort.heat_distributions import heat_rows_of
 from gradaudit.cohort.population import Cohort, take_cohorts
@@ -100,7 +100,9 @@ def analysis_of(cohorts: Sequence[Cohort], suppression: Suppression, plan: Plan)
     if not len(meas.images):
         return Analysis()
     attributes = attributes_of(meas, plan, cohorts[0].groups)
-    studies = [_study(cohort, plan, attributes, primary=i == 0) for i, cohort in enumerate(cohorts)]
+    studies = [
+        Study.of(cohort, plan, attributes, primary=i == 0) for i, cohort in enumerate(cohorts)
+    ]
     keys = planned_keys(studies[0])
     drafts: list[Draft] = []
     for study in studies:
@@ -119,15 +121,6 @@ def analysis_of(cohorts: Sequence[Cohort], suppression: Suppression, plan: Plan)
 def _in_words_of(unit: Noun, cell: PlannedCell) -> PlannedCell:
     told = {name: unit.said_in(getattr(cell, name)) for name in ("reason", "settle")}
     return cell.model_copy(update=told)
-
-
-def _study(
-    cohort: Cohort, plan: Plan, attributes: tuple[Attribute, ...], *, primary: bool
-) -> Study:
-    table = cohort.meas.table
-    method, target = table["method"].astype(str), table["target"].astype(str)
-    own = table.loc[(method == cohort.method) & (target == cohort.target)]
-    return Study(cohort, plan, own, attributes, primary=primary)
 
 
 def _with_anchors(drafts: Sequence[Draft]) -> list[Draft]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradaudit.analysis.questions import QUESTIONS
+from gradaudit.analysis.questions import MOST_CELLS, QUESTIONS
 from gradaudit.analysis.study import NOBODY, Bools, Draft, Floats, Study
 from gradaudit.cohort.attributes import Attribute
 from gradaudit.disclosure.small_cells import is_small
@@ -24,7 +24,6 @@ from gradaudit.subgroups.levels import level_text, sort_levels
 
 NOT_EVERYWHERE_Q = 0.10
 """Benjamini-Hochberg level at which a stratum's difference is said to lie beyond the margin."""
-_MOST_CELLS = 40
 _MOST_NAMED = 4
 _CLASS = "class "
 Labels = np.ndarray[Any, np.dtype[np.object_]]
@@ -74,7 +73,7 @@ def _within_strata(
     present = np.unique(codes[seen & (codes >= 0)])
     levels = sort_levels([names[k] for k in present])
     small = _has_small_cell(study, a, strata, seen)
-    if len(levels) < 2 or len(levels) * max(len(a.levels), 1) > _MOST_CELLS:
+    if len(levels) < 2 or len(levels) * max(len(a.levels), 1) > MOST_CELLS:
         return
     place = Draft(
         code="GA132",

@@ -18,6 +18,7 @@ import pandas as pd
 
 from gradaudit.analysis.study import NOBODY, Bools, Draft, Floats, Study
 from gradaudit.cohort.attributes import Attribute
+from gradaudit.cohort.coverage import could_be_seen, sides_of
 from gradaudit.disclosure.small_cells import is_small
 from gradaudit.number_text import points
 from gradaudit.outcomes import secondary_outcomes
@@ -27,8 +28,8 @@ from gradaudit.stats import effect_sizes
 from gradaudit.subgroups.comparison import Disparity, disparity, intersections
 from gradaudit.subgroups.contrast import EXPLORATORY_PERMUTATIONS, JOINT, Contrast
 
-_ABSENT = ("empty_mask", "empty_after_crop")
-_MOST_CELLS = 40
+MOST_CELLS = 40
+"""Cells of two attributes, or groups times strata, that are still looked at one by one."""
 
 
 # ── the questions ─────────────────────────────────────────────────────────────────────────────────
@@ -147,11 +148,8 @@ def undefined_heat(study: Study) -> list[Draft]:
 def region_absent(study: Study) -> list[Draft]:
     out: list[Draft] = []
     for r, region in enumerate(study.cohort.regions):
-        area, reason = study.cohort.area[:, r], study.cohort.reason[:, r].astype(str)
-        empty = np.isin(reason, _ABSENT) | np.equal(
-            area, 0
-        )  # where heat is undefined, the reason tells that and not the empty mask
-        looked_for = np.isfinite(area) | empty
+        empty = ~could_be_seen(study.cohort, region)
+        looked_for = np.isfinite(study.cohort.area[:, r]) | empty
         absent = np.where(looked_for, empty / 1.0, np.nan)
         if 0 < np.nansum(absent) < np.count_nonzero(looked_for):
             found = study.drafts("GA112", "absent", absent, region, confirmatory=False, sized=False)
@@ -220,7 +218,7 @@ def intersection(study: Study) -> list[Draft]:
 
 def _cells(study: Study, first: Attribute, second: Attribute, region: str) -> list[Draft]:
     """Every two-way cell of two attributes against the rest, and against what they add up to."""
-    if len(set(first.values) - {None}) * len(set(second.values) - {None}) > _MOST_CELLS:
+    if len(set(first.values) - {None}) * len(set(second.values) - {None}) > MOST_CELLS:
         return []
     found = _compared_cells(study, first, second, region)
     notes = _shrunken_notes(found)
@@ -297,7 +295,10 @@ def _with_bounds(study: Study, draft: Draft) -> Draft:
 
     These bounds are printed and never decide: with 5 % undefined they forbid every "within".
     """
-    mine, theirs = _sides(study, draft)
+    c = draft.contrast
+    attribute = next(a for a in study.attributes if a.name == draft.attribute)
+    asked = sides_of(attribute, c.kind, c.group, c.reference)
+    mine, theirs = asked.group, asked.reference
     gone = _undefined_in(study, draft.region)
     if draft.contrast.reason or not (gone & (mine | theirs)).any():
         return draft
@@ -313,16 +314,6 @@ def _with_bounds(study: Study, draft: Draft) -> Draft:
     ends = f"{points(low.estimate)} and {points(high.estimate)} points"
     text = f"undefined heat counted as 0 or 1 in opposite directions leaves it between {ends}"
     return replace(draft, notes=(*draft.notes, text))
-
-
-def _sides(study: Study, draft: Draft) -> tuple[Bools, Bools]:
-    """Images of the group, and of its reference."""
-    c = draft.contrast
-    values = next(a.values for a in study.attributes if a.name == draft.attribute)
-    mine = values == c.group
-    if c.reference == "rest":
-        return mine, ~mine & (values != None)  # noqa: E711
-    return mine, values == c.reference
 
 
 def _undefined_in(study: Study, region: str) -> Bools:

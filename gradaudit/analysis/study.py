@@ -77,6 +77,22 @@ class Study:
     primary: bool
     planned: int = 0
 
+    @classmethod
+    def of(
+        cls,
+        cohort: Cohort,
+        plan: Plan,
+        attributes: tuple[Attribute, ...],
+        *,
+        primary: bool,
+        planned: int = 0,
+    ) -> Study:
+        """The study of one cohort, with the measurements of its own method and target."""
+        table = cohort.meas.table
+        method, target = table["method"].astype(str), table["target"].astype(str)
+        own = table.loc[(method == cohort.method) & (target == cohort.target)]
+        return cls(cohort, plan, own, attributes, primary=primary, planned=planned)
+
     @property
     def images(self) -> pd.DataFrame:
         return self.cohort.meas.images

@@ -9,7 +9,6 @@ import base64
 import functools
 import hashlib
 import json
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from gradaudit.errors import InputError
-from gradaudit.number_text import count
+from gradaudit.number_text import count, finite_or_none
 from gradaudit.report.blocks import Block, Drawing, Heading, Table, VerdictPanel
 from gradaudit.report.figures.canvas import PALETTE
 from gradaudit.report.sections import overview
@@ -318,7 +317,7 @@ def _css_string(text: str) -> str:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return finite_or_none(value)
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode(
             "utf-8"

@@ -13,7 +13,7 @@ from gradaudit.analysis.planned.cells import HEAT
 from gradaudit.analysis.study import Floats, Study
 from gradaudit.cohort.attributes import Attribute, attributes_of
 from gradaudit.cohort.heat_distributions import heat_rows_of
-from gradaudit.cohort.population import Cohort, take_cohorts
+from gradaudit.cohort.population import take_cohorts
 from gradaudit.disclosure.decision import decide
 from gradaudit.plan import Plan
 from gradaudit.records import CellState, Finding
@@ -85,16 +85,10 @@ def reading_of(meas: Measurements, plan: Plan) -> Reading:
     suppression = decide(cohorts, heat_rows_of(cohorts, plan), plan)
     found = analysis_of(cohorts, suppression, plan)
     judged = [cell for cell in found.cells if cell.margin is not None]
-    study = _study(cohorts[0], plan, len(found.cells))
+    own = cohorts[0]
+    attributes = attributes_of(meas, plan, own.groups)
+    study = Study.of(own, plan, attributes, primary=True, planned=len(found.cells))
     return Reading(study, len(judged), tuple(_groups(study, judged, found.findings)))
-
-
-def _study(cohort: Cohort, plan: Plan, planned: int) -> Study:
-    table = cohort.meas.table
-    method, target = table["method"].astype(str), table["target"].astype(str)
-    own = table.loc[(method == cohort.method) & (target == cohort.target)]
-    attributes = attributes_of(cohort.meas, plan, cohort.groups)
-    return Study(cohort, plan, own, attributes, primary=True, planned=planned)
 
 
 def _groups(

@@ -76,12 +76,12 @@ class MarginTest:
     margin: float
     tails: Tails
 
-    @property
+    @cached_property
     def p_beyond(self) -> float:
         p: float = p_beyond(self.estimate, self.se, self.margin, self.tails)
         return p
 
-    @property
+    @cached_property
     def p_within(self) -> float:
         p: float = p_within(self.estimate, self.se, self.margin, self.tails)
         return p
@@ -125,7 +125,7 @@ class LargestDifference:
     def estimate(self) -> float:
         return float(self.estimates[self.place])
 
-    @property
+    @cached_property
     def p_beyond(self) -> float:
         sizes = np.abs(self.estimates)
         if sizes.max() <= self.margin:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gradaudit.stats.decision import MarginTest
+from gradaudit.stats.decision import MarginTest, p_within
 from gradaudit.stats.family import STATISTICS
 from gradaudit.stats.tails import SkewedT
 
@@ -48,18 +49,17 @@ class ShareBound(MarginTest):
     Its levels are taken by ``CAUTION``, because a count of few events is far from normal.
     """
 
-    @property
+    @cached_property
     def p_beyond(self) -> float:
         return 1.0
 
-    @property
+    @cached_property
     def p_within(self) -> float:
-        p: float = MarginTest.p_within.__get__(self)
+        p: float = p_within(self.estimate, self.se, self.margin, self.tails)
         return min(1.0, CAUTION * p)
 
     def whisker(self, level: float) -> tuple[float, float]:
-        ends: tuple[float, float] = MarginTest.whisker(self, level / CAUTION)
-        return ends
+        return super().whisker(level / CAUTION)
 
 
 def share_bound(sums: ArrayLike, sizes: ArrayLike, margin: float) -> ShareBound:

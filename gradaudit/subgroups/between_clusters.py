@@ -24,13 +24,13 @@ from gradaudit.subgroups.analysis_set import AnalysisSet
 from gradaudit.subgroups.cluster_model import fit_model, lay_out
 from gradaudit.subgroups.contrast import (
     MIN_PATIENTS,
-    NEARLY_CONSTANT,
     NO_MEAN,
     Bools,
     Contrast,
     Guarded,
     Kind,
     apart_reason,
+    are_rare_events,
     guard,
 )
 from gradaudit.subgroups.contrast_tests import estimate_all, rows_for
@@ -196,9 +196,7 @@ def rare_bound(
 
     It holds whatever the covariates are, since it is not adjusted for them.
     """
-    if settings.margin is None or not reason.startswith(NEARLY_CONSTANT):
-        return None
-    if len(y) and (y.min() < 0 or y.max() > 1):
+    if settings.margin is None or not are_rare_events(y, reason):
         return None
     sums = [float(y[side].sum()) for side in sides]
     return share_bound(sums, [int(side.sum()) for side in sides], settings.margin)
@@ -239,17 +237,15 @@ def _level_model(
     """The comparisons in one model of all levels, and the test that all large levels are equal."""
     if not comparisons:
         return [], None
-    levels = ModelLevels.of(patients.codes, len(rows.levels))
-    inside = levels.place[patients.codes] >= 0
-    used = patients if inside.all() else patients.keep(inside)
-    counts = _model_counts(used, levels)
-    hypotheses = [_level_hypothesis(c, levels, counts, patients, inside) for c in comparisons]
+    model = _InModel.of(patients, len(rows.levels))
+    hypotheses = [_level_hypothesis(c, model) for c in comparisons]
+    counts = model.counts
     if settings.omnibus and settings.unit == "patient" and np.sum(counts >= MIN_PATIENTS) > 2:
         analytic = all(h.analytic for h in hypotheses)
         everyone = _all_equal(counts, patients.z.shape[1], analytic)
         hypotheses.append(replace(everyone, once=any(h.once for h in hypotheses)))
-    images = _image_rows(rows, inside) if settings.unit == "image" else None
-    model_rows = ModelRows.with_levels(used, levels, images)
+    images = _image_rows(rows, model.inside) if settings.unit == "image" else None
+    model_rows = ModelRows.with_levels(model.patients, model.levels, images)
     found = estimate_all(model_rows, hypotheses, settings)
     if len(found) == len(comparisons):
         return found, None
@@ -262,17 +258,14 @@ def level_estimate(
 ) -> tuple[float, float] | None:
     """Estimate and standard error of one level in the model of all levels; None where it has none."""
     patients = patient_rows(rows, settings)
-    levels = ModelLevels.of(patients.codes, len(rows.levels))
-    inside = levels.place[patients.codes] >= 0
-    used = patients if inside.all() else patients.keep(inside)
     a = patients.codes == level
     b = ~a if base is None else patients.codes == base
     shell = Contrast("level", "", "", 0, 0, 0, 0)
     once = bool(images_related(patients, [("", a), ("", b)]))
     comparison = _Comparison(level, base, shell, (a, b), analytic=True, once=once)
-    counts = _model_counts(used, levels)
-    hypothesis = _level_hypothesis(comparison, levels, counts, patients, inside)
-    model_rows = ModelRows.with_levels(used, levels)
+    those = _InModel.of(patients, len(rows.levels))
+    hypothesis = _level_hypothesis(comparison, those)
+    model_rows = ModelRows.with_levels(those.patients, those.levels)
     layout = lay_out(rows_for(hypothesis, model_rows, lay_out(model_rows)))
     if layout is None or not all(layout.is_estimable(row) for row in hypothesis.coefficients):
         return None
@@ -280,29 +273,40 @@ def level_estimate(
     return None if isinstance(model, str) else (float(model.estimates[0]), float(model.se[0]))
 
 
-def _model_counts(patients: Patients, levels: ModelLevels) -> Ints:
-    """Patients of each column of the model who say something of the levels, (G,)."""
-    codes = levels.place[patients.codes]
-    if patients.held is not None:
-        codes = codes[patients.held.informative(codes)]
-    return np.bincount(codes, minlength=levels.width)
+@dataclass(frozen=True)
+class _InModel:
+    """Those who are in the model of all levels.
 
-
-def _level_hypothesis(
-    c: _Comparison, levels: ModelLevels, counts: Ints, patients: Patients, inside: Bools
-) -> Hypothesis:
-    """Level effect minus that of the reference, or minus the patient-weighted mean of the rest.
-
-    counts : patients of each column of the model
-    inside : which patients are in the model
+    inside : which of all patients they are
+    counts : (G,) how many of each column of the model say something of the levels
     """
+
+    levels: ModelLevels
+    inside: Bools
+    patients: Patients
+    counts: Ints
+
+    @classmethod
+    def of(cls, patients: Patients, level_count: int) -> _InModel:
+        levels = ModelLevels.of(patients.codes, level_count)
+        inside = levels.place[patients.codes] >= 0
+        used = patients if inside.all() else patients.keep(inside)
+        codes = levels.place[used.codes]
+        if used.held is not None:
+            codes = codes[used.held.informative(codes)]
+        return cls(levels, inside, used, np.bincount(codes, minlength=levels.width))
+
+
+def _level_hypothesis(c: _Comparison, model: _InModel) -> Hypothesis:
+    """Level effect minus that of the reference, or minus the patient-weighted mean of the rest."""
+    levels, counts, inside = model.levels, model.counts, model.inside
     own = levels.place[c.level]
     on = -counts / max(counts.sum() - counts[own], 1)
     if c.base is not None:
         on = -1.0 * (np.arange(levels.width) == levels.place[c.base])
     on[own] = 1.0
     sides = c.sides if inside.all() else (c.sides[0][inside], c.sides[1][inside])
-    columns = np.zeros(patients.z.shape[1])
+    columns = np.zeros(model.patients.z.shape[1])
     return Hypothesis(c.contrast, on, columns, sides, c.analytic, c.once)
 
 
@@ -365,9 +369,11 @@ def _restricted(
     for field in fields(Contrast):
         if field.name.startswith(("n_", "mean")):
             shown[field.name] = getattr(whole.contrast, field.name)
-    entered = few.contrast.n_clusters, few.contrast.n_clusters_reference
+    entered = few.contrast.entered or (
+        few.contrast.n_clusters,
+        few.contrast.n_clusters_reference,
+    )
     note = _support_note(few, interval)
-    entered = few.contrast.entered or entered
     return replace(contrast, **shown, entered=entered, notes=(*contrast.notes, note))
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from gradaudit.errors import InputError
-from gradaudit.number_text import MISSING, plain_number
+from gradaudit.number_text import MISSING, finite_or_none, plain_number
 from gradaudit.records import CROSS, STATE_WORDS, CellState
 from gradaudit.stats.decision import MarginTest
 from gradaudit.subgroups.analysis_set import (
@@ -99,7 +99,7 @@ def _jsonable(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_jsonable(v) for v in value]
     if isinstance(value, float | np.floating):
-        return float(value) if np.isfinite(value) else None
+        return finite_or_none(float(value))
     return int(value) if isinstance(value, np.integer) else value
 
 

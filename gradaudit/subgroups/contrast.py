@@ -13,6 +13,7 @@ from gradaudit.number_text import decimal
 from gradaudit.records import CellState
 from gradaudit.stats import multiplicity
 from gradaudit.stats.decision import AgainstMargin, Decision, decide, detectable_difference
+from gradaudit.stats.family import Floats
 
 Bools = NDArray[np.bool_]
 Kind = Literal[
@@ -168,6 +169,12 @@ def guard(
         return Guarded(reason, False, False)
     analytic = smaller >= ANALYTIC_PATIENTS and off_mode >= ANALYTIC_OFF_MODE
     return Guarded("", smaller < PROVISIONAL, analytic)
+
+
+def are_rare_events(values: Floats, reason: str) -> bool:
+    """Whether a guard found too few values that differ, and all are shares, which can be bounded."""
+    shares = bool(np.all((values >= 0) & (values <= 1)))
+    return shares and reason.startswith(NEARLY_CONSTANT)
 
 
 def apart_reason(names: Sequence[str], attribute: str, effective: float) -> str:

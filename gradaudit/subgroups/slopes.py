@@ -33,13 +33,18 @@ from gradaudit.subgroups.cluster_model import (
 from gradaudit.subgroups.contrast import (
     ANALYTIC_PATIENTS,
     MIN_PATIENTS,
-    NEARLY_CONSTANT,
     NO_LIMIT,
     Contrast,
     Kind,
+    are_rare_events,
     guard,
 )
-from gradaudit.subgroups.contrast_tests import estimate_all, rows_for, with_standing
+from gradaudit.subgroups.contrast_tests import (
+    effective_number,
+    estimate_all,
+    rows_for,
+    with_standing,
+)
 from gradaudit.subgroups.levels import percentile_names, rounding_digits
 from gradaudit.subgroups.model_rows import (
     Hypothesis,
@@ -387,7 +392,7 @@ def _slope_shell(patients: Patients, kind: Kind, ends: tuple[str, str]) -> tuple
     sides, counted = (n // 2, n - n // 2), "clusters on one half"
     if kind in ("trend", "departure"):
         away = patients.codes - patients.codes.mean()
-        sides = _effective_number(away[away < 0]), _effective_number(away[away > 0])
+        sides = int(effective_number(away[away < 0])), int(effective_number(away[away > 0]))
         counted = "clusters that hold one end of the line"
     reason, provisional, analytic = guard(patients.pooled_mode_share, *sides, counted)
     shell = Contrast(
@@ -412,9 +417,7 @@ def _with_rare_bounds(
         that neither a line nor a curve over them passes that a part departs from.
     """
     y = patients.y
-    if settings.margin is None or not shell.reason.startswith(NEARLY_CONSTANT):
-        return shell
-    if y.min() < 0 or y.max() > 1:
+    if settings.margin is None or not are_rare_events(y, shell.reason):
         return shell
     sizes = np.bincount(parts)
     sums = np.bincount(parts, weights=y)[sizes > 0].tolist()
@@ -423,12 +426,3 @@ def _with_rare_bounds(
     return replace(
         shell, margin_test=share_bounds(sums, sizes[sizes > 0].tolist(), settings.margin)
     )
-
-
-def _effective_number(weights: Floats) -> int:
-    """Patients of equal weight that would tell as much: (sum w)^2 / sum w^2, rounded down.
-
-    0 without weights.
-    """
-    squares = float(weights @ weights)
-    return int(weights.sum() ** 2 / squares + 1e-9) if squares > 0 else 0

@@ -23,7 +23,8 @@ from gradaudit.attribution.scores import class_logits
 from gradaudit.attribution.targets import TargetContext, resolve_target
 from gradaudit.errors import LayerError
 from gradaudit.measurement.batch_rows import probabilities
-from gradaudit.workflows.explanation_records import finite_or_none, layer_of, what_failed
+from gradaudit.number_text import finite_or_none
+from gradaudit.workflows.explanation_records import layer_of, what_failed
 from gradaudit.workflows.explanation_session import ExplainSession, words_of
 
 _CHANNELS_NAMED = 10

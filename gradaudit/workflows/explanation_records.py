@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from gradaudit.errors import GradauditError, InputError, ModelError
 from gradaudit.measurement.batch_rows import probabilities
 from gradaudit.measurement.devices import device_of
 from gradaudit.models.classifier import Classifier
+from gradaudit.number_text import finite_or_none
 from gradaudit.workflows.explanation_session import NO_LAYER_FOUND, ExplainSession
 from gradaudit.workflows.image_files import FoundImages, Unreadable
 from gradaudit.workflows.overlays import STATUS_WORDS
@@ -49,11 +49,6 @@ def prediction_record(
             best = int(shares.argmax())
             return classifier.class_name(best), finite_or_none(float(shares[best]))
     return None, None
-
-
-def finite_or_none(value: float) -> float | None:
-    """The value, or None for NaN and infinity, which JSON does not have."""
-    return value if math.isfinite(value) else None
 
 
 def map_record(found: Explanation, stem: str) -> dict[str, Any]:

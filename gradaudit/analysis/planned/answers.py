@@ -16,7 +16,6 @@ from gradaudit.analysis.planned.cells import HEAT, Answer, CellKey, key_of
 from gradaudit.analysis.study import Bools, Draft, Floats, Study
 from gradaudit.cohort.attributes import Attribute
 from gradaudit.cohort.coverage import Sides, could_be_seen, coverage, known_share, sides_of
-from gradaudit.cohort.population import Cohort
 from gradaudit.number_text import told_apart
 from gradaudit.records import CellState
 from gradaudit.stats import linear_model
@@ -44,12 +43,9 @@ def answers_of(
     places = {(key.region, key.outcome): _Seen.of(study, key) for key in keys}
     out = []
     for key in keys:
-        mirrored = key._replace(group=key.reference, reference=key.group)
-        draft: Draft | None = found.get(key)
-        if draft is None and key.kind == "pair":  # a pair says the same either way round
-            draft = found.get(mirrored)
-        place = places[key.region, key.outcome]
-        out.append(_answer(study, attributes[key.attribute], key, place, draft, hidden))
+        a, place = attributes[key.attribute], places[key.region, key.outcome]
+        sides = sides_of(a, key.kind, key.group, key.reference)
+        out.append(_answer(_Asked(study, a, key, place, sides), found.get(key), hidden))
     return out
 
 
@@ -71,74 +67,66 @@ class _Seen:
         return cls(values, np.isfinite(values), could_be_seen(study.cohort, key.region))
 
 
-def _answer(
-    study: Study,
-    a: Attribute,
-    key: CellKey,
-    place: _Seen,
-    draft: Draft | None,
-    hidden: AbstractSet[int],
-) -> Answer:
-    sides = sides_of(a, key.kind, key.group, key.reference)
-    share = coverage(study.cohort, sides, place.population, place.seen)
+@dataclass(frozen=True)
+class _Asked:
+    """One planned cell: its outcome over the images, and who is on which side."""
+
+    study: Study
+    attribute: Attribute
+    key: CellKey
+    place: _Seen
+    sides: Sides
+
+
+def _answer(asked: _Asked, draft: Draft | None, hidden: AbstractSet[int]) -> Answer:
+    place = asked.place
+    share = coverage(asked.study.cohort, asked.sides, place.population, place.seen)
     if draft is None:
         return Answer(coverage=share)
     if id(draft) in hidden:
         return Answer(draft, withheld=True)
-    share = _of_those_compared(study.cohort, a, draft.contrast, place.population, share)
-    objections = tuple(_reservations(study, a, key, place, draft, share))
-    return Answer(draft, coverage=share, reservations=objections)
+    share = _of_those_compared(asked, draft.contrast, share)
+    return Answer(draft, coverage=share, reservations=tuple(_reservations(asked, draft, share)))
 
 
-def _of_those_compared(
-    cohort: Cohort, a: Attribute, contrast: Contrast, population: Bools, share: float | None
-) -> float | None:
+def _of_those_compared(asked: _Asked, contrast: Contrast, share: float | None) -> float | None:
     """Coverage, where the estimate rests on fewer patients than have a value.
 
     Patients say nothing inside whom (or inside whose pairs) one side alone is found, who lack a
     covariate, who count at another level, or whose class holds one side only.
-
-    population : (n,) images that the comparison is about
     """
     if share is None:
         return None
-    sides = sides_of(a, contrast.kind, contrast.group, contrast.reference)
+    sides, population, cluster = asked.sides, asked.place.population, asked.study.cohort.cluster
     members: tuple[Bools, ...] = (sides.group | sides.reference,)
     if contrast.kind in TWO_SIDED:
         members = sides.group, sides.reference
     counted = contrast.n_clusters, contrast.n_clusters_reference
     for n, side in zip(counted, members, strict=False):
         if n:
-            share = min(share, n / len(np.unique(cohort.cluster[side & population])))
+            share = min(share, n / len(np.unique(cluster[side & population])))
     if contrast.entered is None:
         return share
     inside = [n / of for n, of in zip(contrast.entered, counted, strict=True) if of]
     return share * min(inside, default=0.0)
 
 
-def _reservations(
-    study: Study,
-    a: Attribute,
-    key: CellKey,
-    place: _Seen,
-    draft: Draft,
-    share: float | None,
-) -> Iterator[str]:
+def _reservations(asked: _Asked, draft: Draft, share: float | None) -> Iterator[str]:
     """Why a comparison within its margin does not count all the same."""
-    criteria = study.plan.criteria
+    criteria = asked.study.plan.criteria
     contrast = draft.contrast
     has_word = contrast.margin_test is not None or contrast.is_constant
     if criteria is None or draft.margin is None or not has_word:
         return
     needed = criteria.min_coverage
-    known = known_share(study.cohort, a)
+    known = known_share(asked.study.cohort, asked.attribute)
     if known < needed:
         seen, floor = told_apart(known, needed, 0)
         yield f"the attribute is known for {seen} of the clusters ({floor} are needed)"
     if share is None or share < needed:
         seen, floor = told_apart(share or 0.0, needed, 0)
         yield f"it rests on {seen} of the clusters of a group ({floor} are needed)"
-    elif not _stays_within(study, a, key, place, draft):
+    elif not _stays_within(asked, draft):
         yield (
             "those who could not be seen could move it out, if they lay at the 10 % or 90 % point "
             "of their group"
@@ -148,21 +136,21 @@ def _reservations(
 # ── those who were not seen ───────────────────────────────────────────────────────────────────────
 
 
-def _stays_within(study: Study, a: Attribute, key: CellKey, place: _Seen, draft: Draft) -> bool:
+def _stays_within(asked: _Asked, draft: Draft) -> bool:
     """Whether the thick whisker stays inside the margin where unseen patients lie far out.
 
     They are put at the 10 % or 90 % point of their own side's seen values, the two sides in
     opposite directions; both ways are tried.
     """
-    sides = sides_of(a, key.kind, key.group, key.reference)
+    place, sides = asked.place, asked.sides
     unseen = place.population & ~place.seen & (sides.group | sides.reference)
     if not unseen.any() or draft.margin is None:
         return True
     for own, other in (UNSEEN_POINTS, UNSEEN_POINTS[::-1]):
         filled = place.values.copy()
         for side, point in ((sides.group, own), (sides.reference, other)):
-            filled[unseen & side] = _point(study, place.values, side & place.seen, point)
-        whisker = _thick_whisker(study, a, key, draft, filled, sides)
+            filled[unseen & side] = _point(asked.study, place.values, side & place.seen, point)
+        whisker = _thick_whisker(asked, draft, filled)
         if whisker is None or not -draft.margin < whisker[0] <= whisker[1] < draft.margin:
             return False
     return True
@@ -177,14 +165,12 @@ def _point(study: Study, values: Floats, rows: Bools, point: float) -> float:
     return float(np.quantile(means, point))
 
 
-def _thick_whisker(
-    study: Study, a: Attribute, key: CellKey, draft: Draft, values: Floats, sides: Sides
-) -> tuple[float, float] | None:
+def _thick_whisker(asked: _Asked, draft: Draft, values: Floats) -> tuple[float, float] | None:
     """The whisker of one comparison with other values, by Student's t."""
-    area = _with_sizes(study, key, sides) if key.outcome == HEAT else None
-    asked = replace(a, order=None) if key.kind in ("level", "pair") else a
+    study, a, key = asked.study, asked.attribute, asked.key
+    area = _with_sizes(asked) if key.outcome == HEAT else None
     found = study.compare(
-        asked,
+        replace(a, order=None) if key.kind in ("level", "pair") else a,
         values,
         key.region or None,
         confirmatory=False,
@@ -204,10 +190,11 @@ def _thick_whisker(
     return None
 
 
-def _with_sizes(study: Study, key: CellKey, sides: Sides) -> Floats:
+def _with_sizes(asked: _Asked) -> Floats:
     """Region sizes, and the side's median where a mask is missing."""
-    area = study.cohort.area[:, study.cohort.regions.index(key.region)].copy()
-    for side in (sides.group, sides.reference):
+    cohort = asked.study.cohort
+    area = cohort.area[:, cohort.regions.index(asked.key.region)].copy()
+    for side in (asked.sides.group, asked.sides.reference):
         known = side & np.isfinite(area)
         if known.any():
             area[side & ~np.isfinite(area)] = np.median(area[known])

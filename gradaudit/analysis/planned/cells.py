@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 
 from gradaudit.analysis.study import ANY_LEVEL, Draft, Study
 from gradaudit.cohort.attributes import Attribute
+from gradaudit.number_text import finite_or_none
 from gradaudit.plan import CriteriaPlan
 from gradaudit.records import CellState
 from gradaudit.result_schema import PlannedCell
@@ -72,8 +73,8 @@ def comparisons_planned(a: Attribute) -> Iterator[tuple[Comparison, str, str]]:
     """(kind, group, reference) of every comparison of one attribute.
 
     An attribute of one level, or of none that is known, keeps a comparison that has no number, so
-    that it is in the way of "met".  Three or more unordered levels are compared in pairs too: each may lie near the rest while two
-    of them lie far from each other.
+    that it is in the way of "met".  Three or more unordered levels are compared in pairs too: each
+    may lie near the rest while two of them lie far from each other.
     """
     if a.kind == "continuous":
         yield "curve", "", ""
@@ -175,9 +176,9 @@ def planned_cell(
             "state": contrast.state,
             "reason": reason,
             "settled": contrast.state is CellState.WITHIN and not reservations,
-            "estimate": _or_none(contrast.estimate),
-            "ci_low": _or_none(contrast.ci_low),
-            "ci_high": _or_none(contrast.ci_high),
+            "estimate": finite_or_none(contrast.estimate),
+            "ci_low": finite_or_none(contrast.ci_low),
+            "ci_high": finite_or_none(contrast.ci_high),
             "coverage": answer.coverage,
             "provisional": contrast.provisional,
             "finding": "" if answer.draft is None else answer.draft.anchor,
@@ -216,7 +217,3 @@ def settling(cell: PlannedCell, contrast: Contrast, planned: int, alpha: float) 
         unit="clusters",
     )
     return text or ""
-
-
-def _or_none(value: float) -> float | None:
-    return float(value) if value == value and abs(value) != float("inf") else None
