@@ -232,7 +232,7 @@ def with_decision(c: Contrast, decision: Decision | None, *, judged: bool) -> Co
     """
     if not judged:
         state = CellState.NOT_ASSESSED if c.reason else CellState.NOT_JUDGED
-        return replace(c, state=state)
+        return c if c.state is state else replace(c, state=state)
     if c.is_constant:
         return _constant(c)
     if decision is None or (c.reason and decision.word != "within"):

@@ -17,6 +17,7 @@ class Settings:
     crossed : levels are cells of two attributes, and their additivity is tested as well
     rest_of_two : "rest" stays the reference where two levels are left, so that what is compared
         does not depend on which levels have usable images
+    effects : effect sizes beside the difference are wanted too
     attribute, site_name : what reasons call the groups and the sites
     Errors: ``InputError`` for a value out of range.
     """
@@ -39,6 +40,7 @@ class Settings:
     crossed: bool = False
     pairwise: bool = False
     rest_of_two: bool = False
+    effects: bool = True
     attribute: str = "the groups"
     site_name: str = "site"
 
