@@ -380,5 +380,5 @@ def _orthonormal(columns: Floats) -> tuple[Floats, Floats]:
     q, r = columns / norms, np.diag(norms)
     for _ in range(2):
         lower = np.linalg.cholesky(q.T @ q)
-        q, r = np.linalg.solve(lower, q.T).T, lower.T @ r
+        q, r = q @ np.linalg.inv(lower).T, lower.T @ r
     return np.asfortranarray(q), np.asarray(r)  # columns side by side: they are read one at a time
