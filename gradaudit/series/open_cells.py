@@ -33,7 +33,8 @@ class OpenCell:
 
     margin, seen, far : in the outcome's unit; far is the end of the thick whisker that lies
         furthest from no difference; of a curve, in size: its sign is that of seen
-    shape : of a curve, the one that the run saw; seen is the largest difference of its points
+    shape : of a curve, the one that the run saw, with seen as the largest difference of its
+        points; None where every value is the same, which no truth changes
     reason : why it is not resampled ("" where it is); then seen and far are 0
     """
 
@@ -131,7 +132,8 @@ def _open_cell(cell: PlannedCell, finding: Finding | None) -> OpenCell:
     seen = cell.estimate or 0.0
     if cell.comparison != "curve":
         return OpenCell(cell, margin, seen, far)
-    return OpenCell(cell, margin, seen, float(np.copysign(far, seen)), Shape.of(finding.curve))
+    shape = Shape.of(finding.curve) if finding.curve else None
+    return OpenCell(cell, margin, seen, float(np.copysign(far, seen)), shape)
 
 
 def _why_not(cell: PlannedCell, finding: Finding | None) -> str:
@@ -145,6 +147,7 @@ def _why_not(cell: PlannedCell, finding: Finding | None) -> str:
         return f"within its margin, and more patients of the same kind do not help: {cell.reason}"
     if finding.thick.low is None or finding.thick.high is None:
         return "its numbers are withheld, or its whisker has no end"
-    if cell.comparison == "curve" and len(finding.curve) < 2:
+    constant = finding.thick.low == finding.thick.high
+    if cell.comparison == "curve" and not (finding.curve or constant):
         return NO_CURVE
     return ""

@@ -64,7 +64,7 @@ def power(
         Of a curve so many times all its patients, and patients are all of them
     truth : "as seen", "none", "far end" (of the thick whisker); difference : the true one then.
         Of a curve the largest between two of its points; the true curve has the shape that the run
-        saw, scaled to it, and "none" is flat
+        saw, scaled to it ("far end" in size: both keep the sign that was seen), and "none" is flat
     probability_within, probability_beyond : that the cell is shown to lie within its margin (and
         not provisionally), or beyond it with Holm over all planned cells; ``replicates`` studies
     reason : why a cell has no numbers ("" where it has)
@@ -90,7 +90,7 @@ def power(
     ]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     frame.attrs["sentences"] = power_sentences(frame)
-    frame.attrs["note"] = _note(frame)
+    frame.attrs["note"] = _note(frame, sites=plan.analysis.site is not None)
     return frame
 
 
@@ -104,12 +104,19 @@ NOTE_OF_CURVES = (
 )
 
 
-def _note(frame: pd.DataFrame) -> str:
+NOTE_OF_SITES = (
+    " So are the sites: what differs between them in this run is taken as real, and patients of "
+    "new sites may settle more than is said."
+)
+
+
+def _note(frame: pd.DataFrame, *, sites: bool) -> str:
     """What is left out, and how a curve is scaled where one is drawn again."""
     if not len(frame):
         return SETTLED
-    curves = (frame["comparison"] == "curve") & (frame["reason"] == "")
-    return NOTE + NOTE_OF_CURVES if curves.any() else NOTE
+    drawn = frame[frame["reason"] == ""]
+    curves = bool((drawn["comparison"] == "curve").any())
+    return NOTE + NOTE_OF_SITES * sites + NOTE_OF_CURVES * curves
 
 
 def _check(factors: Sequence[float], replicates: int, seed: int) -> None:

@@ -227,7 +227,9 @@ def _with_truth(
 
     The group's rate moves; what 0 or 1 does not allow is moved on the other side.
     """
-    if cell.shape is not None:
+    if a.kind == "continuous":
+        if cell.shape is None:
+            return values
         to = cell.shape.scaled(difference_of(cell, truth))
         now, wanted = rates_along(float(np.nanmean(values)), cell.shape, to, a.values)
         return flipped(values, now, wanted - now, rng)

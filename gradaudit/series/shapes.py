@@ -59,7 +59,8 @@ class Shape:
 def moved_curves(found: Sequence[Contrast | None], truth: Shape) -> Iterator[Contrast | None]:
     """The curves of many studies, each moved by the step that takes their mean curve to ``truth``.
 
-    What has no curve (a constant outcome, a bound on few events) stays as it is.
+    What has no curve (a constant outcome, a bound on few events) stays as it is.  Errors and tails
+    are those of the values before the step, and so are precision weights.
     """
     grid = truth.x
     curves = [Shape.of(c.curve) if c is not None and _is_tested(c) else None for c in found]
