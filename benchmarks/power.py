@@ -17,7 +17,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -210,10 +210,8 @@ def pairs_and_levels(groups: np.ndarray) -> list[tuple[str, str]]:
     return [(a, b) for a in levels for b in ["rest", *levels] if b == "rest" or a < b]
 
 
-def compared(
-    world: World, seed: int, replicates: int, draws: int, factors=FACTORS
-) -> Iterator[dict]:
-    """Rows of ``ga.power`` of one pilot, each with what happened."""
+def foretold(world: World, seed: int, replicates: int, factors: Sequence[float]) -> list[dict]:
+    """Rows of ``ga.power`` of one pilot, for what its world compares; ``seen``: the difference that the pilot saw."""
     y, groups = world.draw(np.random.default_rng(seed))
     frame = ga.power(
         measured(y, groups),
@@ -225,8 +223,16 @@ def compared(
     own = frame[(frame["comparison"] == world.kind) & (frame["reason"] == "")]
     own = own[own["outcome"] == "heat_share"]
     seen = own.loc[own["truth"] == "as seen"].groupby("cell")["difference"].first()
-    for place, row in enumerate(own.to_dict("records")):
-        changed = with_difference(y, groups, row, seen[row["cell"]], world.kind)
+    return own.assign(seen=own["cell"].map(seen)).to_dict("records")
+
+
+def compared(
+    world: World, seed: int, replicates: int, draws: int, factors: Sequence[float] = FACTORS
+) -> Iterator[dict]:
+    """What ``ga.power`` says of one pilot, row by row, with what happened."""
+    y, groups = world.draw(np.random.default_rng(seed))
+    for place, row in enumerate(foretold(world, seed, replicates, factors)):
+        changed = with_difference(y, groups, row, row["seen"], world.kind)
         within, beyond = realised(
             changed, groups, row, world.kind, draws, seed + place, world.margin
         )
@@ -268,12 +274,10 @@ def figures(rows: list[dict]) -> pd.DataFrame:
     return pd.DataFrame(out, columns=list(names))
 
 
-def within_bounds(rows: list[dict]) -> bool:
+def within_bounds(rows: list[dict], error: float = MEAN_ERROR, size: float = MEAN_SIZE) -> bool:
     """Whether every factor keeps both bounds, for "within" and for "beyond"."""
     found = figures(rows)
-    return bool(
-        (found["mean"].abs() <= MEAN_ERROR).all() and (found["mean_size"] <= MEAN_SIZE).all()
-    )
+    return bool((found["mean"].abs() <= error).all() and (found["mean_size"] <= size).all())
 
 
 def stored() -> dict[str, dict]:

@@ -120,7 +120,7 @@ def test_precision_weights_are_nearly_those_of_changed_values():
     moved = next(moved_curves([c], seen.scaled(0.05))).margin_test
     again = curve_of(x[row], y + (seen.scaled(0.05).at(x) - seen.at(x))[row], **ways).margin_test
     np.testing.assert_allclose(moved.estimates, again.estimates, atol=2e-3)
-    np.testing.assert_allclose(moved.errors, again.errors, rtol=0.02)
+    np.testing.assert_allclose(moved.errors, again.errors, rtol=0.05)
     assert moved.p_within == pytest.approx(again.p_within, abs=0.03)
 
 
