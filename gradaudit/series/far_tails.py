@@ -7,11 +7,13 @@ what "beyond" needs further out is taken from t with the skewness of the permute
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gradaudit.stats.tails import PermutedTails, SkewedT, Tails
+from gradaudit.stats.decision import AgainstMargin, LargestDifference, MarginTest
+from gradaudit.stats.family import Floats
+from gradaudit.stats.tails import PermutedCombinations, PermutedTails, SkewedT, Tails
 
 FEWEST_BEYOND = 10
 """Permuted statistics that must lie further out for their own tail to be used."""
@@ -55,3 +57,69 @@ class ExtendedTails:
     def lower_p(self, t: float) -> float:
         p = self.near.lower_p(t)
         return p if p >= self._last else min(self._last, self.far.lower_p(t))
+
+
+# ── the largest of many ───────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class ExtendedLargest(PermutedTails):
+    """Permuted max |t|, continued beyond its last values.
+
+    There its tail falls as that of one |t| does: the largest of many is reached as often as one of
+    them, times a number that hardly changes with t.
+    df : degrees of freedom of the standard error
+    """
+
+    df: float
+
+    @property
+    def _last(self) -> float:
+        """The level that the permuted statistics still hold."""
+        return FEWEST_BEYOND / (len(self.draws) + 1)
+
+    @property
+    def _times(self) -> float:
+        """How much more often the largest reaches the last value than one does."""
+        return self._last / SkewedT(self.df).upper_p(super().upper_quantile(self._last))
+
+    def upper_quantile(self, level: float) -> float:
+        if level >= self._last:
+            return super().upper_quantile(level)
+        return SkewedT(self.df).upper_quantile(level / self._times)
+
+    def upper_p(self, t: float) -> float:
+        p = super().upper_p(t)
+        if p >= self._last:
+            return p
+        return min(self._last, self._times * SkewedT(self.df).upper_p(t))
+
+
+@dataclass(frozen=True)
+class ExtendedMany:
+    """Many permuted statistics whose largest is continued."""
+
+    near: PermutedCombinations
+    df: float
+
+    @property
+    def largest(self) -> PermutedTails:
+        return ExtendedLargest(self.near.largest.draws, self.df)
+
+    def quantiles(self, level: float) -> tuple[Floats, Floats]:
+        return self.near.quantiles(level)
+
+    def upper_p(self, t: Floats) -> Floats:
+        return self.near.upper_p(t)
+
+    def lower_p(self, t: Floats) -> Floats:
+        return self.near.lower_p(t)
+
+
+def extended(test: AgainstMargin | None, df: float) -> AgainstMargin | None:
+    """A margin test whose permuted tails are continued; any other one as it is."""
+    if isinstance(test, MarginTest) and np.isfinite(df):
+        return replace(test, tails=ExtendedTails.of(test.tails, df))
+    if isinstance(test, LargestDifference) and isinstance(test.tails, PermutedCombinations):
+        return replace(test, tails=ExtendedMany(test.tails, df))
+    return test

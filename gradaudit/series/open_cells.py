@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from gradaudit.analysis.findings import analysis_of, refuse_unmeasured_names
 from gradaudit.analysis.planned.cells import HEAT
 from gradaudit.analysis.study import Floats, Study
@@ -19,9 +21,10 @@ from gradaudit.plan import Plan
 from gradaudit.records import CellState, Finding
 from gradaudit.result_schema import PlannedCell
 from gradaudit.runs.measurements import Measurements
+from gradaudit.series.shapes import Shape
 
 WITHHELD = "a group of this comparison is too small to be shown"
-CURVE = "resampling is not done for curves yet: their difference is the largest of many"
+NO_CURVE = "its curve is withheld, or none was fitted"
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,9 @@ class OpenCell:
     """A planned cell that is not settled.
 
     margin, seen, far : in the outcome's unit; far is the end of the thick whisker that lies
-        furthest from no difference
+        furthest from no difference; of a curve, in size: its sign is that of seen
+    shape : of a curve, the one that the run saw, with seen as the largest difference of its
+        points; None where every value is the same, which no truth changes
     reason : why it is not resampled ("" where it is); then seen and far are 0
     """
 
@@ -37,6 +42,7 @@ class OpenCell:
     margin: float
     seen: float = 0.0
     far: float = 0.0
+    shape: Shape | None = None
     reason: str = ""
 
     @property
@@ -123,15 +129,17 @@ def _open_cell(cell: PlannedCell, finding: Finding | None) -> OpenCell:
     ends = finding.thick.low, finding.thick.high
     low, high = (end if end is not None else 0.0 for end in ends)
     far = high if abs(high) >= abs(low) else low
-    return OpenCell(cell, margin, cell.estimate or 0.0, far)
+    seen = cell.estimate or 0.0
+    if cell.comparison != "curve":
+        return OpenCell(cell, margin, seen, far)
+    shape = Shape.of(finding.curve) if finding.curve else None
+    return OpenCell(cell, margin, seen, float(np.copysign(far, seen)), shape)
 
 
 def _why_not(cell: PlannedCell, finding: Finding | None) -> str:
     """Why a cell is not resampled, without a word that gives a withheld count away."""
     if cell.state is CellState.WITHHELD:
         return WITHHELD
-    if cell.comparison == "curve":
-        return CURVE
     if finding is None or cell.estimate is None:
         shown = finding is not None and finding.n_withheld
         return f"not assessed: {finding.reason if shown and finding else cell.reason}"
@@ -139,4 +147,7 @@ def _why_not(cell: PlannedCell, finding: Finding | None) -> str:
         return f"within its margin, and more patients of the same kind do not help: {cell.reason}"
     if finding.thick.low is None or finding.thick.high is None:
         return "its numbers are withheld, or its whisker has no end"
+    constant = finding.thick.low == finding.thick.high
+    if cell.comparison == "curve" and not (finding.curve or constant):
+        return NO_CURVE
     return ""

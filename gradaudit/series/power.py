@@ -1,10 +1,11 @@
 """``ga.power``: how likely is it that a larger study settles what is open?
 
 Before there are data, from a standard deviation (``stats.power``).  From a run: its patients are
-drawn again, with 1, 2, 4, 8 times the smallest group, and go through the decision of the audit
-itself, under three truths: the difference that the run saw, none, and the far end of the thick
-whisker.  Never one of them alone: comparisons that are still open are a selection, and where 46 %
-was said of the difference seen, 85 % happened if there was none.
+drawn again, with 1, 2, 4, 8 times the smallest group (of a number: times all patients), and go
+through the decision of the audit itself, under three truths: the difference that the run saw, none,
+and the far end of the thick whisker; of a curve the shape that the run saw, scaled.  Never one of
+them alone: comparisons that are still open are a selection, and where 46 % was said of the
+difference seen, 85 % happened if there was none.
 """
 
 from __future__ import annotations
@@ -59,8 +60,11 @@ def power(
     one row per open planned cell, factor and truth.
 
     factor : every level holds at least so many times the patients of the smallest one; larger ones
-        stay.  patients : of the comparison's smaller side then; missing where counts are withheld
-    truth : "as seen", "none", "far end" (of the thick whisker); difference : the true one then
+        stay.  patients : of the comparison's smaller side then; missing where counts are withheld.
+        Of a curve so many times all its patients, and patients are all of them
+    truth : "as seen", "none", "far end" (of the thick whisker); difference : the true one then.
+        Of a curve the largest between two of its points; the true curve has the shape that the run
+        saw, scaled to it ("far end" in size: both keep the sign that was seen), and "none" is flat
     probability_within, probability_beyond : that the cell is shown to lie within its margin (and
         not provisionally), or beyond it with Holm over all planned cells; ``replicates`` studies
     reason : why a cell has no numbers ("" where it has)
@@ -86,7 +90,7 @@ def power(
     ]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     frame.attrs["sentences"] = power_sentences(frame)
-    frame.attrs["note"] = NOTE if len(frame) else SETTLED
+    frame.attrs["note"] = _note(frame, sites=plan.analysis.site is not None)
     return frame
 
 
@@ -94,6 +98,25 @@ NOTE = (
     "The patients of this run, drawn again, stand for those to come. Coverage, missing masks and "
     "unknown groups are taken to be as they are."
 )
+NOTE_OF_CURVES = (
+    " A curve keeps the shape that the run saw: it is scaled until its two points that differ most "
+    "differ by as much as is assumed. All its patients are multiplied."
+)
+
+
+NOTE_OF_SITES = (
+    " So are the sites: what differs between them in this run is taken as real, and patients of "
+    "new sites may settle more than is said."
+)
+
+
+def _note(frame: pd.DataFrame, *, sites: bool) -> str:
+    """What is left out, and how a curve is scaled where one is drawn again."""
+    if not len(frame):
+        return SETTLED
+    drawn = frame[frame["reason"] == ""]
+    curves = bool((drawn["comparison"] == "curve").any())
+    return NOTE + NOTE_OF_SITES * sites + NOTE_OF_CURVES * curves
 
 
 def _check(factors: Sequence[float], replicates: int, seed: int) -> None:

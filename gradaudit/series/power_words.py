@@ -12,6 +12,13 @@ _TRUTHS = {
     "none": "If there is none: {chance}.",
     "far end": "If it lies at the far end of the thick whisker: {chance}.",
 }
+_TRUTHS_OF_CURVE = {
+    "as seen": "If the true curve is the one that this run saw ({points} between the two points "
+    "that differ most): {chance}.",
+    "none": "If it is flat: {chance}.",
+    "far end": "If it has the same shape, and its largest difference lies at the far end of the "
+    "thick whisker: {chance}.",
+}
 
 
 def power_sentence(rows: pd.DataFrame) -> str:
@@ -20,7 +27,8 @@ def power_sentence(rows: pd.DataFrame) -> str:
     rows : of one cell and one factor, as ``ga.power`` returns them
     """
     parts = []
-    for truth, words in _TRUTHS.items():
+    of_curve = (rows["comparison"] == "curve").any()
+    for truth, words in (_TRUTHS_OF_CURVE if of_curve else _TRUTHS).items():
         for row in rows.loc[rows["truth"] == truth].to_dict("records"):
             within, beyond = row["probability_within"], row["probability_beyond"]
             chance = _chance(float(within), float(beyond))
@@ -45,6 +53,9 @@ def power_sentences(frame: pd.DataFrame) -> dict[str, str]:
 
 def _size(factor: float, rows: pd.DataFrame) -> str:
     patients = rows["patients"].iloc[0]
+    if rows["comparison"].iloc[0] == "curve":
+        known = "" if pd.isna(patients) else f" ({int(patients)} in all)"
+        return f"{plain_number(factor)} x the patients{known}"
     known = "" if pd.isna(patients) else f" ({int(patients)} patients in the smaller group)"
     return f"{plain_number(factor)} x the smallest group{known}"
 

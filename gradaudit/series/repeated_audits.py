@@ -2,8 +2,9 @@
 
 One drawing answers for every cell of its attribute, region and outcome, and under every truth: a
 group whose values are shifted moves the estimate by as much and leaves its error and its permuted
-statistics as they are, and so does a slope that is added to a trend.  Rates (undefined heat) cannot
-be shifted, so images are flipped, and every truth is decided on its own drawing.
+statistics as they are, and so does a slope that is added to a trend, or a curve that is added to a curve (``shapes``).
+Rates (undefined heat) cannot be shifted, so images are flipped, and every truth is decided on its
+own drawing.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import Literal
 
 import numpy as np
@@ -20,10 +22,12 @@ from gradaudit.analysis.study import Floats
 from gradaudit.cohort.attributes import Attribute
 from gradaudit.number_text import plain_number
 from gradaudit.records import CellState
-from gradaudit.series.far_tails import ExtendedTails
+from gradaudit.series.far_tails import FEWEST_BEYOND, extended
 from gradaudit.series.open_cells import Group, OpenCell, Reading
-from gradaudit.series.resampling import Drawn, Ints, Pool, moved_rates
+from gradaudit.series.resampling import Drawn, Ints, Pool, flipped, moved_rates
+from gradaudit.series.shapes import moved_curves, rates_along
 from gradaudit.stats.decision import MarginTest, decide
+from gradaudit.subgroups.comparison import disparity_of
 from gradaudit.subgroups.contrast import MIN_PATIENTS, Contrast, with_decision
 
 Truth = Literal["as seen", "none", "far end"]
@@ -37,7 +41,7 @@ _SEEDS = 10  # sets of permutations; replicates share them, since drawing them c
 class Chances:
     """How often a cell was settled.
 
-    patients : of the smaller side (of a trend: of the smallest level)
+    patients : of the smaller side (of a trend: of the smallest level; of a curve: all)
     within, beyond : shares of the replicates, in [0, 1]
     """
 
@@ -76,7 +80,7 @@ def chances(
         drawn = again.contrasts(cells, "as seen", rng)
         for cell in cells:
             for truth in TRUTHS:
-                moved = _moved(drawn[cell.name], difference_of(cell, truth))
+                moved = _with_difference(drawn[cell.name], cell, truth)
                 yield again.counted(cell, truth, moved)
         return
     for truth in TRUTHS:
@@ -135,22 +139,23 @@ class _Again:
         self, drawn: Drawn, values: Floats, replicate: int, margin: float
     ) -> tuple[Contrast, ...]:
         plan = drawn.study.plan
-        few = min(plan.analysis.permutations, PERMUTATIONS)
+        enough = max(PERMUTATIONS, ceil(FEWEST_BEYOND / plan.analysis.alpha))
         seed = plan.run.seed + replicate * _SEEDS // self.replicates
-        changed = plan.updated(analysis={"permutations": few}, run={"seed": seed})
-        study = replace(drawn.study, plan=changed, planned=1)
-        asked = drawn.attribute
-        if not any(cell.cell.comparison == "trend" for cell in self.group.cells):
-            asked = replace(asked, order=None)
-        found = study.compare(
-            asked,
-            values,
-            self.group.region or None,
-            confirmatory=True,
-            margin=margin,
-            pairwise=any(cell.cell.comparison == "pair" for cell in self.group.cells),
+        kinds = {cell.cell.comparison for cell in self.group.cells}
+        asked = drawn.attribute if "trend" in kinds else replace(drawn.attribute, order=None)
+        settings = drawn.study.settings(
+            asked, confirmatory=True, margin=margin, analytic=False, pairwise="pair" in kinds
         )
-        return found.contrasts
+        settings = replace(
+            settings,
+            permutations=min(settings.permutations, enough),
+            seed=seed,
+            family=1,
+            effects=False,
+            beside=False,
+        )
+        observations = drawn.study.observations(asked, values, self.group.region or None)
+        return disparity_of(observations, settings).contrasts
 
 
 def _own(found: tuple[Contrast, ...], cell: OpenCell) -> Contrast | None:
@@ -162,6 +167,16 @@ def _own(found: tuple[Contrast, ...], cell: OpenCell) -> Contrast | None:
         ):
             return c
     return None
+
+
+def _with_difference(
+    found: list[Contrast | None], cell: OpenCell, truth: Truth
+) -> Iterator[Contrast | None]:
+    """The contrasts of a cell, moved to the difference that a truth stands for."""
+    to = difference_of(cell, truth)
+    if cell.shape is None:
+        return _moved(found, to)
+    return moved_curves(found, cell.shape.scaled(to))
 
 
 def _moved(found: list[Contrast | None], to: float) -> Iterator[Contrast | None]:
@@ -183,9 +198,7 @@ def _state(c: Contrast | None, reading: Reading) -> CellState:
     """The state of one cell among all planned ones; one within provisionally is open."""
     if c is None:
         return CellState.NOT_ASSESSED
-    test = c.margin_test
-    if isinstance(test, MarginTest) and np.isfinite(c.df):
-        test = replace(test, tails=ExtendedTails.of(test.tails, c.df))
+    test = extended(c.margin_test, c.df)
     others = [None] * (reading.planned - 1)
     decision = decide([test, *others], reading.study.plan.analysis.alpha)[0]
     state = with_decision(c, decision, judged=True).state
@@ -193,7 +206,10 @@ def _state(c: Contrast | None, reading: Reading) -> CellState:
 
 
 def _smaller_side(cell: OpenCell, pool: Pool, counts: Ints) -> int:
-    """Patients of the smaller side of a comparison; of a trend, of the smallest level with ten."""
+    """Patients of the smaller side of a comparison; of a trend, of the smallest level with ten.
+
+    A curve is about everybody.
+    """
     own, total = cell.cell, int(counts.sum())
     if own.group not in pool.levels:
         large = counts[counts >= MIN_PATIENTS]
@@ -211,6 +227,12 @@ def _with_truth(
 
     The group's rate moves; what 0 or 1 does not allow is moved on the other side.
     """
+    if a.kind == "continuous":
+        if cell.shape is None:
+            return values
+        to = cell.shape.scaled(difference_of(cell, truth))
+        now, wanted = rates_along(float(np.nanmean(values)), cell.shape, to, a.values)
+        return flipped(values, now, wanted - now, rng)
     step = difference_of(cell, truth) - cell.seen
     own = cell.cell
     if not own.group:

@@ -160,7 +160,18 @@ def moved_rates(values: Floats, by: Floats, sides: Ints, rng: np.random.Generato
         if not step or not own.any():
             continue
         rate = float(values[own].mean())
-        chance = -step / rate if step < 0 and rate else step / (1 - rate) if rate < 1 else 0.0
-        flips = own & (values == (0.0 if step > 0 else 1.0)) & (rng.random(len(values)) < chance)
-        out[flips] = 1.0 - values[flips]
+        steps = np.where(own, step, 0.0)
+        out = np.where(own, flipped(values, np.full(len(values), rate), steps, rng), out)
     return out
+
+
+def flipped(values: Floats, rates: Floats, steps: Floats, rng: np.random.Generator) -> Floats:
+    """Values of 0 and 1 some of which are flipped, so that their rates move by ``steps``.
+
+    values : (n,) of 0, 1 or NaN
+    rates, steps : (n,) the rate at each value's place, and how far it moves
+    """
+    room = np.where(steps < 0, rates, 1 - rates)
+    chance = np.where(room > 0, np.abs(steps) / np.where(room > 0, room, 1.0), 0.0)
+    flips = (values == np.where(steps > 0, 0.0, 1.0)) & (rng.random(len(values)) < chance)
+    return np.where(flips, 1.0 - values, values)

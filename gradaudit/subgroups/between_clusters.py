@@ -69,7 +69,8 @@ def between_contrasts(
     if settings.order is not None and len(np.unique(patients.codes)) > 2:
         parts = [(f"in group {name}", patients.codes == k) for k, name in enumerate(rows.levels)]
         used, note = relied_on(patients, parts)
-        lines = [shape(used, rows.levels, settings) for shape in (trend, departure)]
+        shapes = (trend, departure) if settings.beside else (trend,)
+        lines = [shape(used, rows.levels, settings) for shape in shapes]
         contrasts += with_note(lines, note)
     return contrasts, wald
 

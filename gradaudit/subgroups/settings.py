@@ -18,6 +18,7 @@ class Settings:
     rest_of_two : "rest" stays the reference where two levels are left, so that what is compared
         does not depend on which levels have usable images
     effects : effect sizes beside the difference are wanted too
+    beside : comparisons that decide nothing and stand beside a trend or a curve are wanted too
     attribute, site_name : what reasons call the groups and the sites
     Errors: ``InputError`` for a value out of range.
     """
@@ -41,6 +42,7 @@ class Settings:
     pairwise: bool = False
     rest_of_two: bool = False
     effects: bool = True
+    beside: bool = True
     attribute: str = "the groups"
     site_name: str = "site"
 

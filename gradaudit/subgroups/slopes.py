@@ -103,12 +103,14 @@ def continuous_contrasts(patients: Patients, settings: Settings) -> list[Contras
     """
     if len(patients.y) == 0 or np.ptp(patients.x) == 0:
         return []
+    found = curve(patients, settings)
+    if not settings.beside:
+        return [found]
     low, high = np.quantile(patients.x, [0.1, 0.9])
     shell, analytic = _slope_shell(patients, "continuous", percentile_names(low, high))
     if low == high:
         shell = replace(shell, reason=ONE_VALUE, provisional=False)
     bent = replace(shell, kind="nonlinear")
-    found = curve(patients, settings)
     if shell.reason:
         return [shell, bent, found]
     beside = replace(settings, margin=None)
@@ -169,7 +171,7 @@ def curve(patients: Patients, settings: Settings) -> Contrast:
     model = fit_model(layout, hypotheses)
     if isinstance(model, str):
         return replace(shell, reason=model, provisional=False)
-    fitted = _Curve(model, points, at_points, _pairs_of(len(points)))
+    fitted = _Curve(model, points, at_points, pairs_of_points(len(points)))
     if not fitted.has_error:
         return replace(shell, reason="no value differs from the curve", provisional=False)
     many = _curve_tails(fitted, settings, may_be_analytic=analytic)
@@ -222,8 +224,8 @@ def _curve_hypotheses(
     ]
 
 
-def _pairs_of(count: int) -> tuple[Ints, Ints]:
-    """(upper, lower) point of every pair."""
+def pairs_of_points(count: int) -> tuple[Ints, Ints]:
+    """(upper, lower) point of every pair, in the order of a curve's differences."""
     lower, upper = np.triu_indices(count, 1)
     return upper, lower
 
