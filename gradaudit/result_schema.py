@@ -87,15 +87,29 @@ AUDIT_STATE_MEANINGS: dict[str, str] = {
 }
 
 
+class Question(Record):
+    """One of page one's three fixed questions, and its answer from this run."""
+
+    question: str
+    answer: str
+
+
 class AuditVerdict(Record):
     """The verdict of the whole audit: ``sentences`` are generated from findings, 3 to 5 of them,
     worst first.  ``second``: "not the same in every class: ..." where a group's difference lies
-    beyond the margin in a part of the patients alone; "" elsewhere.
+    beyond the margin in a part of the patients alone; "" elsewhere.  ``fact``: the plain fact in at
+    most 25 words, with both groups' means ("On skin tone V–VI, 43 % of the model's heat map lies on
+    the ruler; on other skin tones, 8 %."); ``limit``: what the plan allows, in one sentence.
+    ``fact_finding``: anchor of the finding that the fact tells, "" where it tells none.
     """
 
     state: AuditState
     headline: str
     second: str = ""
+    fact: str = ""
+    limit: str = ""
+    fact_finding: str = ""
+    questions: tuple[Question, ...] = ()
     sentences: tuple[str, ...]
     cannot_tell: tuple[str, ...]
     reasons: tuple[str, ...] = ()  # why it is not "met", one per cell that is in the way
@@ -250,6 +264,78 @@ class MeanMap(Record):
     regions: dict[str, tuple[tuple[float, ...], ...]] = {}
 
 
+class PictureGroup(Record):
+    """The images of one side of a finding that lie nearest to the figure stated for that side.
+
+    value : the side's mean heat share as the sentence states it, or its median where the mean lies
+        outside the middle half of the side's images (``centre`` tells which)
+    images : up to three image ids of different clusters, as in ``gallery``; the nearest first
+    """
+
+    finding: str
+    side: Literal["group", "reference"]
+    region: str
+    value: float
+    centre: Literal["mean", "median"]
+    images: tuple[str, ...]
+
+
+class Distribution(Record):
+    """The heat shares of both sides of a finding, as equally likely values (quantile dots).
+
+    Each value stands for an equal share of the side's clusters; no value stands for fewer clusters
+    than the small-cell rule allows to be told apart.
+    """
+
+    finding: str
+    group: tuple[float, ...]
+    reference: tuple[float, ...]
+
+
+class DifferenceMap(Record):
+    """Mean unit-mass heat map of a finding's group less that of its reference, h x w.
+
+    shown : for each cell, 1 where the difference is beyond chance (maps compared cluster by
+        cluster, Benjamini-Hochberg over the cells), else 0
+    """
+
+    finding: str
+    n_images: int
+    n_images_reference: int
+    difference: tuple[tuple[float, ...], ...]
+    shown: tuple[tuple[int, ...], ...]
+
+
+class CalibrationPoint(Record):
+    """One bin of a calibration curve: mean confidence and the share of right predictions in it."""
+
+    confidence: float
+    correct: float
+    low: float | None = None
+    high: float | None = None
+    n_images: int | None = None
+
+
+class CalibrationCurve(Record):
+    """How often predictions of a given confidence are right in one level, by equally filled bins."""
+
+    attribute: str
+    level: str
+    points: tuple[CalibrationPoint, ...]
+
+
+class SizeCurve(Record):
+    """Heat share against the size of the region, in one level: why the adjustment for size matters.
+
+    points : (mean area share, mean heat share, number of clusters) of equally filled bins of size
+    """
+
+    attribute: str
+    level: str
+    region: str
+    points: tuple[tuple[float, float, int], ...]
+
+
 class GalleryItem(Record):
     """One image of the gallery. ``outlines``: region -> SVG path data in thumbnail pixels;
     ``heat``: raw signed grid.
@@ -356,6 +442,11 @@ class ResultDocument(Record):
     performance: tuple[PerformanceRow, ...]
     mean_maps: tuple[MeanMap, ...]
     gallery: tuple[GalleryItem, ...]
+    pictures: tuple[PictureGroup, ...] = ()
+    distributions: tuple[Distribution, ...] = ()
+    difference_maps: tuple[DifferenceMap, ...] = ()
+    calibration: tuple[CalibrationCurve, ...] = ()
+    size_curves: tuple[SizeCurve, ...] = ()
     checks: tuple[CheckOutcome, ...]
     method: MethodFacts
     limits: tuple[str, ...] = Field(
