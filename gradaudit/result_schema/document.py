@@ -11,6 +11,13 @@ from typing import Any, Literal
 from pydantic import Field
 
 from gradaudit.records import CellState, Finding, Record, TestResult
+from gradaudit.result_schema.figures import (
+    CalibrationCurve,
+    DifferenceMap,
+    Distribution,
+    PictureGroup,
+    SizeCurve,
+)
 
 SCHEMA_VERSION = "2.0"
 
@@ -87,15 +94,29 @@ AUDIT_STATE_MEANINGS: dict[str, str] = {
 }
 
 
+class Question(Record):
+    """One of page one's three fixed questions, and its answer from this run."""
+
+    question: str
+    answer: str
+
+
 class AuditVerdict(Record):
     """The verdict of the whole audit: ``sentences`` are generated from findings, 3 to 5 of them,
     worst first.  ``second``: "not the same in every class: ..." where a group's difference lies
-    beyond the margin in a part of the patients alone; "" elsewhere.
+    beyond the margin in a part of the patients alone; "" elsewhere.  ``fact``: the plain fact in at
+    most 25 words, with both groups' means ("On skin tone V–VI, 43 % of the model's heat map lies on
+    the ruler; on other skin tones, 8 %."); ``limit``: what the plan allows, in one sentence.
+    ``fact_finding``: anchor of the finding that the fact tells, "" where it tells none.
     """
 
     state: AuditState
     headline: str
     second: str = ""
+    fact: str = ""
+    limit: str = ""
+    fact_finding: str = ""
+    questions: tuple[Question, ...] = ()
     sentences: tuple[str, ...]
     cannot_tell: tuple[str, ...]
     reasons: tuple[str, ...] = ()  # why it is not "met", one per cell that is in the way
@@ -356,6 +377,11 @@ class ResultDocument(Record):
     performance: tuple[PerformanceRow, ...]
     mean_maps: tuple[MeanMap, ...]
     gallery: tuple[GalleryItem, ...]
+    pictures: tuple[PictureGroup, ...] = ()
+    distributions: tuple[Distribution, ...] = ()
+    difference_maps: tuple[DifferenceMap, ...] = ()
+    calibration: tuple[CalibrationCurve, ...] = ()
+    size_curves: tuple[SizeCurve, ...] = ()
     checks: tuple[CheckOutcome, ...]
     method: MethodFacts
     limits: tuple[str, ...] = Field(
