@@ -12,14 +12,14 @@ import csv
 import io
 import math
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import quote
 
 from gradaudit.number_text import count, interval, points, share_interval, share_percent
-from gradaudit.records import STATE_WORDS, CellState, Finding, Interval
-from gradaudit.result_schema import GalleryItem, ResultDocument
+from gradaudit.records import Finding, Interval
+from gradaudit.result_schema import ResultDocument
 
 WITHHELD = "withheld"
 """Stands for a number that the small-cell rule hides."""
@@ -132,25 +132,13 @@ class Table(Block):
 
 
 @dataclass(frozen=True)
-class Drawing(Block):
-    """A figure with its caption and a table of the same numbers.
-
-    It is drawn only by a render that shows it.
-    """
-
-    kind = "drawing"
-    draw: Callable[[], str]
-    caption: str
-    table: Table | None = None
-
-
-@dataclass(frozen=True)
 class Details(Block):
-    """Blocks behind a summary line; opened in print."""
+    """Blocks behind a summary line."""
 
     kind = "details"
     summary: str
     blocks: tuple[Block, ...]
+    anchor: str = ""
 
 
 @dataclass(frozen=True)
@@ -176,55 +164,6 @@ class Downloads(Block):
     files: tuple[Download, ...]
 
 
-@dataclass(frozen=True)
-class VerdictPanel(Block):
-    """The first screen of the report: the verdict and what it rests on.
-
-    It shows the state in words and with an icon, sentences (each with the anchor of what it rests
-    on), and what the audit cannot tell.
-    """
-
-    kind = "verdict"
-    state: str
-    words: str
-    meaning: str
-    headline: str
-    sentences: tuple[str, ...]
-    links: tuple[tuple[str, str], ...]
-    cannot_tell: tuple[str, ...]
-    left_out: tuple[str, ...]
-    in_the_way: tuple[str, ...] = ()
-    unmeasured: tuple[str, ...] = ()
-    about_unmeasured: str = ""
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One gallery image, ready to show.
-
-    Pictures are data URIs ("" leaves one out), outlines are checked path data.
-    """
-
-    item: GalleryItem
-    image: str
-    overlay: str
-    outlines: tuple[tuple[str, str, int], ...]
-    picked: tuple[str, ...]
-    verdict: str
-    lines: tuple[tuple[str, str], ...]
-    values: dict[str, float | None]
-
-
-@dataclass(frozen=True)
-class Gallery(Block):
-    """Tiles, and the choices that the filters offer; complete without the filters."""
-
-    kind = "gallery"
-    tiles: tuple[Tile, ...]
-    regions: tuple[str, ...]
-    levels: tuple[tuple[str, tuple[str, ...]], ...] = field(default=())
-
-
 # ── cells of numbers ──────────────────────────────────────────────────────────────────────────────
 
 
@@ -240,16 +179,6 @@ def points_cell(found: Interval) -> Cell:
 def percent_cell(found: Interval) -> Cell:
     ends = share_interval(found.low, found.high)
     return Cell(share_percent(found.estimate), ends)
-
-
-def state_cell(f: Finding) -> Cell:
-    """The state of a finding in words; without a limit, whether a difference is shown."""
-    below = "provisional: few on one side" if f.provisional else f.reservation
-    if f.state is not CellState.NOT_JUDGED:
-        return Cell(STATE_WORDS[f.state], below, icon=f.state.value)
-    words = "disparity shown" if f.shown else "no disparity shown"
-    icon = "shown" if f.shown else "not_shown"
-    return Cell(f"{words}, {STATE_WORDS[f.state]}", below, icon=icon)
 
 
 # ── files inside the report ───────────────────────────────────────────────────────────────────────
