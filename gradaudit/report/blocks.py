@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import json
 import math
 import zipfile
 from collections.abc import Iterable, Sequence
@@ -17,10 +18,20 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from gradaudit.number_text import count, interval, points, share_interval, share_percent
+from gradaudit.number_text import (
+    count,
+    interval,
+    points,
+    share_interval,
+    share_percent,
+    significant,
+)
 from gradaudit.records import Finding, Interval
 from gradaudit.result_schema import ResultDocument
 
+_JSON_DIGITS, _CSV_DIGITS = 6, 5
+_JSON_ALONE = ("sentence", "question", "effect", "curve")
+"""Fields of a finding that the CSV leaves out: nothing is stored twice that is long."""
 WITHHELD = "withheld"
 """Stands for a number that the small-cell rule hides."""
 
@@ -222,7 +233,8 @@ def _inert(value: object) -> object:
 def data_files(document: ResultDocument) -> tuple[Download, ...]:
     """One ZIP archive with every table as CSV and the whole document as JSON.
 
-    The JSON leaves out the pictures, which the page holds.
+    The JSON leaves out the pictures, which the page holds, and rounds to six significant digits, the
+    CSV to five.  Sentences, effect sizes and the details of tests stand in the JSON alone.
 
     One archive, because its text shrinks tenfold: the page stays small.  It opens on every desktop
     without a tool.
@@ -236,9 +248,9 @@ def data_files(document: ResultDocument) -> tuple[Download, ...]:
             "gallery": tuple(item.model_copy(update={"image": ""}) for item in document.gallery)
         }
     )
-    texts = {"result.json": bare.model_dump_json(exclude_defaults=True)} | {
-        name: _csv(rows) for name, rows in tables.items() if rows
-    }
+    whole = _rounded(bare.model_dump(mode="json", exclude_defaults=True), _JSON_DIGITS)
+    packed = json.dumps(whole, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    texts = {"result.json": packed} | {name: _csv(rows) for name, rows in tables.items() if rows}
     return (archive("gradaudit-data.zip", f"{', '.join(texts)}: every number of this page", texts),)
 
 
@@ -261,7 +273,7 @@ def archive(name: str, description: str, texts: dict[str, str]) -> Download:
 
 def _csv(records: Sequence[Any]) -> str:
     """Records as flat columns: nested fields are joined with a dot, lists with a semicolon."""
-    flat = [_flat(_without_withheld(record).model_dump()) for record in records]
+    flat = [_flat(_rounded(_columns_of(record), _CSV_DIGITS)) for record in records]
     header = tuple(dict.fromkeys(name for line in flat for name in line))
     return csv_text(header, ([line.get(name) for name in header] for line in flat))
 
@@ -278,6 +290,26 @@ def _without_withheld(record: Any) -> Any:
             ("n_images", "n_clusters", "n_images_reference", "n_clusters_reference")
         )
     )
+
+
+def _columns_of(record: Any) -> dict[str, Any]:
+    """The fields of a record that a spreadsheet needs."""
+    data: dict[str, Any] = _without_withheld(record).model_dump()
+    if isinstance(record, Finding):
+        data = {name: value for name, value in data.items() if name not in _JSON_ALONE}
+        data["test"] = {name: data["test"][name] for name in ("p", "p_adjusted", "family")}
+    return data
+
+
+def _rounded(value: Any, digits: int) -> Any:
+    """The value with every number in it at so many significant digits."""
+    if isinstance(value, float):
+        return significant(value, digits) if math.isfinite(value) else value
+    if isinstance(value, dict):
+        return {name: _rounded(inner, digits) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(inner, digits) for inner in value]
+    return value
 
 
 def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from gradaudit.number_text import interval, points_on_its_side
+from gradaudit.number_text import interval, points, points_on_its_side
 from gradaudit.outcomes import outcome
 from gradaudit.records import CellState, Finding, Interval, Limits
 from gradaudit.report.wording import plain, reason_words
@@ -19,6 +19,7 @@ LOOKS: dict[str, str] = {
     "beyond": "beyond the limit",
     "open": "open",
     "within": "within the limit",
+    "loose": "within the limit, not settled",
     "withheld": "withheld",
     "not_assessed": "not assessed",
     "differs": "differs (no limit was set)",
@@ -83,15 +84,15 @@ class Comparison:
 
     @property
     def look(self) -> str:
+        if self.state is CellState.WITHIN:
+            return "within" if self.settled else "loose"
         if self.state is not CellState.NOT_JUDGED:
             return self.state.value
         return "differs" if self.shown else "same"
 
     @property
     def word(self) -> str:
-        """The word of its look; of one within the limit that does not count, that too."""
-        unsettled = self.state is CellState.WITHIN and not self.settled
-        return LOOKS[self.look] + (", not settled" if unsettled else "")
+        return LOOKS[self.look]
 
     @property
     def ends(self) -> Ends | None:
@@ -116,8 +117,8 @@ class Comparison:
 
     @property
     def number(self) -> str:
-        """ "+36", with more decimals only where it would read on the wrong side of the limit."""
-        return points_on_its_side(self.estimate, self.margin)
+        """ "+36": whole points."""
+        return points(self.estimate, 0)
 
     @property
     def span(self) -> str:

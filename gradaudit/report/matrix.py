@@ -177,7 +177,6 @@ def heat_cell(c: Comparison | None, domain: Domain, *, linked: bool = False) -> 
         word=f"{c.word}:",
         text=c.number,
         after=f"points ({c.span})" if c.span else "points",
-        tip=f"{c.span}, {c.word}" if c.span else c.word,
         mini=mini(c, domain),
         link=fragment_link(card_anchor_of(c)) if linked else "",
     )
@@ -229,7 +228,6 @@ class PerformanceColumns:
             word="differs, no limit was set:" if shown else "",
             text=worded(row.estimate),
             after=f"({span})" if span else "",
-            tip=", ".join(filter(None, (span, "differs (no limit was set)" if shown else ""))),
             mini=value_mini(row.estimate, ends, self.domain(metric), self.line(metric)),
         )
 
@@ -294,11 +292,9 @@ class MatrixMaker:
         return any((line.attribute, line.group, metric) in known for line in lines)
 
     def _heat_column(self, key: Key, few: int) -> MatrixColumn:
-        return MatrixColumn(
-            key_title(key),
-            "difference, points",
-            axis(self.domains[key], lambda value: points(value, 0), few),
-        )
+        known = any(c.has_number for c in self.comparisons if c.key == key)
+        scale = axis(self.domains[key], lambda value: points(value, 0), few) if known else None
+        return MatrixColumn(key_title(key), "difference, points", scale)
 
     def _measure_column(self, metric: str, few: int) -> MatrixColumn:
         title, unit = MEASURES[metric]

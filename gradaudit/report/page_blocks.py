@@ -85,15 +85,14 @@ class MatrixCell:
 
     word : stands hidden before the number; "" where there is nothing to say
     text : the number, or a word where there is none
-    after : hidden words after the number ("points (32 to 40)")
-    tip : takes the mini's place on hover and focus
+    after : words after the number ("points (32 to 40)"); hidden, but on hover and focus they take
+        the mini's place
     """
 
     look: str = ""
     word: str = ""
     text: str = ""
     after: str = ""
-    tip: str = ""
     mini: Plot | None = None
     link: str = ""
     quiet: bool = False
@@ -308,7 +307,10 @@ class Flow(Block):
 
 @dataclass(frozen=True)
 class Tile:
-    """One image of the gallery; ``facts`` are shown by the viewer, ``groups`` are for the filters."""
+    """One image of the gallery.
+
+    groups : marks of its groups, for the filters; heat, decision, why : shown by the viewer
+    """
 
     picture: Picture
     anchor: str
@@ -316,8 +318,10 @@ class Tile:
     strong: str
     text: str
     verdict: str
-    groups: tuple[str, ...]
-    facts: tuple[tuple[str, str], ...]
+    groups: str
+    heat: str
+    decision: str
+    why: str
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from gradaudit.number_text import share_percent
+from gradaudit.number_text import decimal, share_percent
+from gradaudit.report.comparisons import read_comparisons, worst_first
 from gradaudit.report.figures.heat_maps import heat_overlay
 from gradaudit.report.page_blocks import Picture, PictureRow, Six, StoredPicture
 from gradaudit.report.wording import plain, unique
@@ -37,9 +38,13 @@ class PictureStore:
     def numbers(self) -> dict[str, int]:
         return {item.image_id: n for n, item in enumerate(self.document.gallery)}
 
-    @property
+    @cached_property
     def deciding(self) -> str:
-        return self.regions[0] if self.regions else ""
+        """The region of the fact on page one, else of the worst planned comparison."""
+        told = self.document.verdict.fact_finding
+        facts = [f.region for f in self.document.findings if f.anchor == told and f.region]
+        worst = [c.region for c in worst_first(read_comparisons(self.document)) if c.planned]
+        return next((name for name in (*facts, *worst, *self.regions) if name), "")
 
     def stored(self) -> tuple[StoredPicture, ...]:
         return tuple(self._stored(n, item) for n, item in enumerate(self.document.gallery))
@@ -52,7 +57,7 @@ class PictureStore:
             height=item.height,
             image=item.image if IMAGE.fullmatch(item.image) else "",
             heat=heat_overlay(item.heat, item.width, item.height),
-            outlines=tuple((n, d) for n, d in lines if d and OUTLINE.fullmatch(d)),
+            outlines=tuple((n, whole_pixels(d)) for n, d in lines if d and OUTLINE.fullmatch(d)),
         )
 
     def picture(self, item: GalleryItem, region: str, lines: Sequence[str] = ()) -> Picture:
@@ -81,6 +86,22 @@ class PictureStore:
         return PictureRow(title, value, pictures)
 
 
+def whole_pixels(path: str) -> str:
+    """A polygon's path with whole numbers, neighbours that fall together said once."""
+    if re.search("[^MLZ0-9. ]", path):
+        return path
+    polygons = []
+    for polygon in path.split("Z"):
+        places = [
+            " ".join(decimal(float(number), 0) for number in place.split())
+            for place in re.split("[ML]", polygon)
+            if place.strip()
+        ]
+        kept = [p for n, p in enumerate(places) if not n or p != places[n - 1]]
+        polygons += [f"M{'L'.join(kept)}Z"] if kept else []
+    return "".join(polygons)
+
+
 def _lines(item: GalleryItem, region: str) -> tuple[str, ...]:
     share = item.values.get(region)
     told = f"{share_percent(share, 0)} of the heat" if share is not None else ""
@@ -102,8 +123,8 @@ def heat_words(item: GalleryItem, region: str) -> str:
 
 
 def alt_text(item: GalleryItem, region: str) -> str:
-    groups = ", ".join(f"{plain(name)} {level}" for name, level in item.levels.items())
-    told = (heat_words(item, region) if region else "", decision_words(item), groups)
+    first = next((f"{plain(name)} {level}" for name, level in item.levels.items()), "")
+    told = (first, heat_words(item, region) if region else "", decision_words(item))
     return f"{item.image_id}: {'; '.join(filter(None, told))}"
 
 

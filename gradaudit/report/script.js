@@ -41,7 +41,8 @@
 
   const dialog = one('dialog'), tiles = all('.tile'), form = one('#gallery .controls');
   if (!dialog || !tiles.length) return;
-  const facts = new Map(tiles.map(t => [t, { groups: JSON.parse(t.dataset.groups), facts: JSON.parse(t.dataset.facts) }]));
+  const names = new Map(all('[name=group]', form).flatMap(select => [...select.options].filter(o => o.value).map(o => [o.value, `${one('bdi', select.closest('label')).textContent} ${o.textContent}`])));
+  const groups = tile => tile.dataset.groups.split(' ').filter(Boolean);
   let shown = tiles, at = 0, tray = [];
 
   const drawn = (tile, parts, label) => {
@@ -61,7 +62,7 @@
     panes.replaceChildren(
       pane('Image', drawn(tile, 'p', 'the image')), pane('Heat', drawn(tile, 'ph', 'the image with its heat')),
       pane('Heat and outline', drawn(tile, 'pho', one('svg', tile).getAttribute('aria-label'))));
-    one('dl', dialog).replaceChildren(...terms(facts.get(tile).facts));
+    one('dl', dialog).replaceChildren(...terms([['Heat', tile.dataset.heat], ['Decision', tile.dataset.decision], ['Groups', groups(tile).map(g => names.get(g)).join(', ')], ['Why it is here', tile.dataset.why]]));
     one('footer p', dialog).textContent = `${at + 1} of ${shown.length}`;
     one('[value=tray]', dialog).textContent = tray.includes(tile) ? 'Remove from comparison' : `Add to comparison (${tray.length} of 4)`;
     if (!dialog.open) dialog.showModal();
@@ -106,15 +107,15 @@
   });
 
   const apply = () => {
-    const asked = new FormData(form), file = asked.get('file').toLowerCase(), groups = asked.getAll('group').filter(Boolean), verdict = asked.get('verdict');
+    const asked = new FormData(form), file = asked.get('file').toLowerCase(), wanted = asked.getAll('group').filter(Boolean), verdict = asked.get('verdict');
     shown = tiles.filter(tile => {
-      const fits = groups.every(g => facts.get(tile).groups.includes(g)) && (!verdict || tile.dataset.verdict === verdict) && tile.dataset.file.toLowerCase().includes(file);
+      const fits = wanted.every(g => groups(tile).includes(g)) && (!verdict || tile.dataset.verdict === verdict) && tile.dataset.file.toLowerCase().includes(file);
       tile.closest('li').hidden = !fits;
       return fits;
     });
     tiles.forEach(t => { t.tabIndex = t === shown[0] ? 0 : -1; });
     one('output', form).textContent = `${shown.length} of ${tiles.length} images`;
-    if (file || groups.length || verdict) tiles.filter(t => shown.includes(t)).forEach(t => t.closest('details')?.setAttribute('open', ''));
+    if (file || wanted.length || verdict) tiles.filter(t => shown.includes(t)).forEach(t => t.closest('details')?.setAttribute('open', ''));
   };
   form.hidden = false;
   form.addEventListener('input', apply);

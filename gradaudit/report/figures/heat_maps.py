@@ -137,8 +137,14 @@ def outline_paths(coverage: Grid | None, height: float, *, pale: bool = False) -
 
 
 def _line(points: NDArray[np.float64], height: float) -> str:
-    inside = np.clip(points, 0, (SIDE, height))
-    return "M" + "L".join(f"{coordinate(a)} {coordinate(b)}" for a, b in inside.tolist())
+    """Path data in whole units, without points that lie within two units of the last one."""
+    inside = np.rint(np.clip(points, 0, (SIDE, height))).tolist()
+    kept = inside[:1]
+    for place in inside[1:]:
+        if max(abs(place[0] - kept[-1][0]), abs(place[1] - kept[-1][1])) > 2:
+            kept.append(place)
+    ends = "Z" if inside[0] == inside[-1] else ""
+    return "M" + "L".join(f"{coordinate(a)} {coordinate(b)}" for a, b in kept) + ends
 
 
 # ── difference of two groups ──────────────────────────────────────────────────────────────────────

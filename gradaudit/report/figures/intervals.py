@@ -66,7 +66,7 @@ def value_mini(
 ) -> Plot:
     """A share or an AUC with its interval; ``line``: the value it is read against."""
     scale, shapes = mini_scale(domain), []
-    if line is not None:
+    if line is not None and domain[0] <= line <= domain[1]:
         shapes.append(Path(f"M{scale.place(line)} 0V16", "ref"))
     whisker = f"M{scale.place(ends[0])} 8H{scale.place(ends[1])}" if ends else ""
     shapes.append(Path(f"{whisker}M{scale.place(value)} 3V13", "thin"))
@@ -120,7 +120,7 @@ def _mark(look: str, x: float) -> Shape:
         return Path(f"M{at} 6l8 8-8 8-8-8z", "fill")
     if look in ("differs", "same"):
         return Path(f"M{at} 7l7 13h-14z", "fill" if look == "differs" else "hollow")
-    return Dot(x, 14, 6.0, "hollow" if look == "open" else "fill")
+    return Dot(x, 14, 6.0, look if look in ("loose",) else "hollow" if look == "open" else "fill")
 
 
 def forest_axis(scale: Scale) -> Plot:

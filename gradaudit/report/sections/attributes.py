@@ -27,7 +27,7 @@ from gradaudit.report.sections.page_one import tally
 from gradaudit.report.wording import plain, together, unique
 from gradaudit.result_schema import AttributeFacts, HeatRow, MeanMap, ResultDocument
 
-MOST_COLUMNS, MOST_PAIRS = 4, 8
+MOST_COLUMNS, MOST_PAIRS = 4, 3
 OPEN = (CellState.BEYOND, CellState.OPEN)
 
 

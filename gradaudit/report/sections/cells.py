@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gradaudit.number_text import MISSING, count, declared_points, share_percent
+from gradaudit.number_text import MISSING, declared_points, share_percent
 from gradaudit.records import CellState
 from gradaudit.report.blocks import WITHHELD, Block, Cell, Paragraph, Row, Table, columns, row
 from gradaudit.report.comparisons import Comparison, key_title, read_comparisons, row_name
-from gradaudit.report.wording import plain, unit_of
+from gradaudit.report.sections.page_one import tally
+from gradaudit.report.wording import plain, together, unit_of
 from gradaudit.result_schema import ResultDocument
 
-MOST_ROWS = 400
-"""Rows of the table; more stand in cells.csv alone, the settled ones first."""
+MOST_ROWS = 200
+"""Rows of the table, the worst first where there are more; the others stand in cells.csv."""
 
 
 def cell_table(document: ResultDocument) -> Table:
@@ -29,31 +30,23 @@ def cell_table(document: ResultDocument) -> Table:
         ("Coverage", f"of the {many}"),
     )
     shown = kept(planned)
+    told = set(map(id, shown))
+    hidden = [c for c in planned if id(c) not in told]
     rows = tuple(_row(document, c, judged=judged) for c in shown)
     note = (
         "In brackets: the line that decides the word. Coverage: smallest share of a group's "
         f"{many} that the numbers rest on."
     )
-    if len(shown) < len(planned):
-        note += (
-            f" {count(len(planned) - len(shown))} more, all within the limit and settled, stand in "
-            "cells.csv."
-        )
+    if hidden:
+        left = together([state.words for state in tally(hidden)])
+        note += f" Not shown: {left}; they stand in cells.csv."
     return Table("Planned comparisons", heads, rows, note)
 
 
 def kept(planned: Sequence[Comparison]) -> list[Comparison]:
-    """All of them, or, of very many, what is not settled and then the first others."""
-    if len(planned) <= MOST_ROWS:
-        return list(planned)
-    loose = [c for c in planned if not _is_settled(c)]
-    room = max(0, MOST_ROWS - len(loose))
-    settled = [c for c in planned if _is_settled(c)][:room]
-    return [c for c in planned if c in loose or c in settled]
-
-
-def _is_settled(c: Comparison) -> bool:
-    return c.state is CellState.WITHIN and c.settled
+    """All of them, or, of very many, the worst, in the order of the plan."""
+    ranked = sorted(range(len(planned)), key=lambda n: planned[n].severity, reverse=True)
+    return [planned[n] for n in sorted(ranked[:MOST_ROWS])]
 
 
 def _row(document: ResultDocument, c: Comparison, *, judged: bool) -> Row:
@@ -61,7 +54,7 @@ def _row(document: ResultDocument, c: Comparison, *, judged: bool) -> Row:
     unit = unit_of(document)
     few = "provisional: few on one side" if c.provisional else ""
     why = "" if few and c.reason.startswith("provisional") else unit.said_in(c.reason)
-    said = Cell(c.word, sub="\n".join(filter(None, (few, why))), icon=c.look)
+    said = Cell(c.word, sub="\n".join(filter(None, (few, why))), icon="")
     hidden = c.state is CellState.WITHHELD
     size = Cell(c.number, sub=f"({c.span})" if c.span else "") if c.has_number else Cell(MISSING)
     margin = (declared_points(c.margin) if c.margin is not None else MISSING,) if judged else ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from gradaudit.number_text import count, decimal, points, share_percent
@@ -138,11 +139,11 @@ def texts_of(document: ResultDocument, group: Sequence[Comparison]) -> tuple[str
 
 
 def after_the_fact(sentence: str) -> str:
-    """A finding's sentence without its first part, which the title says: it begins with n."""
-    found = re.match(r"On .*? \((n [^()]*)\)\. ", sentence)
-    if found is None:
-        return sentence
-    return f"{_sentence_case(found[1])}. {sentence[found.end() :]}"
+    """A finding's sentence without its first part, which the title says: it begins with the
+    numbers of images.
+    """
+    found = re.match(r"On .*? \(n = ([^()]*)\)\. ", sentence)
+    return f"{found[1]}. {sentence[found.end() :]}" if found else sentence
 
 
 def figures_of(document: ResultDocument, group: Sequence[Comparison]) -> tuple[Figure, ...]:
@@ -156,7 +157,8 @@ def figures_of(document: ResultDocument, group: Sequence[Comparison]) -> tuple[F
     strip_of_worst = strip_figure(worst)
     figures += [figure for figure in (dots, strip_of_worst) if figure]
     figures += [maps] if maps else []
-    figures.append(trust_figure(document, worst, wide=maps is not None))
+    beside = bool(strip_of_worst) and not dots and not maps
+    figures.append(trust_figure(document, worst, "two" if maps else "half" if beside else "full"))
     figures += [six] if six else []
     return tuple(figures)
 
@@ -173,7 +175,7 @@ def forest_of(document: ResultDocument, group: Sequence[Comparison]) -> Forest |
     many = unit_of(document)
     rows = tuple(
         ForestRow(
-            name=row_name(c),
+            name=replace(row_name(c), attribute=""),
             line=forest_line(c, scale),
             number=c.number,
             span=f"({c.span})" if c.span else "",
@@ -268,10 +270,9 @@ def _limit(value: float | None) -> str:
 # ── what was tried against it ─────────────────────────────────────────────────────────────────────
 
 
-def trust_figure(document: ResultDocument, c: Comparison, *, wide: bool) -> Figure:
+def trust_figure(document: ResultDocument, c: Comparison, span: str) -> Figure:
     rows = tuple(row for row in trust_rows(document, c) if row[1])
     block: Block = Facts(rows) if rows else Paragraph("Nothing was tried.", small=True)
-    span = "two" if wide else "full"
     return Figure("Can it be believed?", "What was tried against this finding", block, span)
 
 
@@ -380,7 +381,7 @@ def _open_line(document: ResultDocument, group: Sequence[Comparison]) -> Fold:
     if names:
         more = f" and {count(len(names) - 10)} more" if len(names) > 10 else ""
         blocks.append(Paragraph(f"The same holds for {together(names[:10])}{more}."))
-    forest = forest_of(document, group)
+    forest = forest_of(document, group) if worst.state is CellState.OPEN else None
     blocks += [forest] if forest else []
     return Fold(
         anchor=card_anchor_of(worst),
@@ -444,8 +445,16 @@ def _within_words(group: Sequence[Comparison]) -> str:
         return f"{head}; the same in every group."
     name = row_name(largest)
     held = f" {name.against}" if name.against else ""
-    sentence = f" {largest.finding.sentence}" if largest.finding is not None else ""
-    return f"{head}, {largest_words(largest)}, for {name.group}{held}.{sentence}"
+    return f"{head}, {largest_words(largest)}, for {name.group}{held}{_means(largest)}."
+
+
+def _means(c: Comparison) -> str:
+    """ ": 31 % against 29 %": both means as measured."""
+    f = c.finding
+    if f is None or f.mean.estimate is None or f.mean_reference.estimate is None:
+        return ""
+    there, here = f.mean.estimate, f.mean_reference.estimate
+    return f": {share_percent(there, 0)} against {share_percent(here, 0)}"
 
 
 # ── signals ───────────────────────────────────────────────────────────────────────────────────────

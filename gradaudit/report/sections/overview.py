@@ -10,7 +10,7 @@ its ``source`` the document's fields.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from gradaudit.number_text import count, decimal
 from gradaudit.plan import plan_toml
@@ -33,6 +33,7 @@ from gradaudit.report.blocks import (
 from gradaudit.report.comparisons import read_comparisons
 from gradaudit.report.glossary import glossary_blocks
 from gradaudit.report.matrix import attribute_order, matrix_lines
+from gradaudit.report.page_blocks import Fold, State
 from gradaudit.report.sections.attributes import attribute_blocks
 from gradaudit.report.sections.cells import cell_blocks
 from gradaudit.report.sections.data import (
@@ -63,7 +64,7 @@ from gradaudit.report.wording import (
     target_words,
     unit_of,
 )
-from gradaudit.result_schema import ResultDocument
+from gradaudit.result_schema import CheckOutcome, ResultDocument
 
 Blocks = Callable[[ResultDocument], list[Block]]
 SECTIONS: Family[Blocks] = Family("report section")
@@ -170,13 +171,29 @@ def checks(document: ResultDocument) -> list[Block]:
     if not document.checks:
         return []
     order = tuple(CHECK_WORDS)
-    rows = []
-    for c in sorted(document.checks, key=lambda c: order.index(c.state)):
-        detail = unit_of(document).said_in(c.detail)
-        word = Cell(CHECK_WORDS[c.state], icon=f"check-{c.state}")
-        name = Cell(unit_of(document).said_in(c.name), sub=c.code)
-        rows.append(row(name, word, detail or "No reason was recorded."))
-    return [Table("Checks", columns("Check", "State", "What was found"), tuple(rows))]
+    ranked = sorted(document.checks, key=lambda c: order.index(c.state))
+    first = [c for c in ranked if c.state != "passed"]
+    passed = [c for c in ranked if c.state == "passed"]
+    blocks: list[Block] = [_check_table(document, "To read, and not run", first)] if first else []
+    if passed:
+        table = _check_table(document, "Passed", passed)
+        words = State("check-passed", f"{count(len(passed))} passed")
+        blocks.append(Fold("passed", "", "Passed", (words,), (table,), keep=True))
+    return blocks
+
+
+def _check_table(document: ResultDocument, caption: str, found: Sequence[CheckOutcome]) -> Table:
+    """Name, state and reason of checks, in the plan's word for clusters."""
+    said = unit_of(document).said_in
+    rows = tuple(
+        row(
+            Cell(said(c.name), sub=c.code),
+            Cell(CHECK_WORDS[c.state], icon=f"check-{c.state}"),
+            said(c.detail) or "No reason was recorded.",
+        )
+        for c in found
+    )
+    return Table(caption, columns("Check", "State", "What was found"), rows)
 
 
 @SECTIONS.register(

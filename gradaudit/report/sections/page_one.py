@@ -129,9 +129,7 @@ def tally(comparisons: Sequence[Comparison]) -> tuple[State, ...]:
 
 
 def _tally_words(look: str, found: Sequence[Comparison]) -> str:
-    loose = sum(c.state is CellState.WITHIN and not c.settled for c in found)
-    rest = f", {'it is' if loose == len(found) == 1 else count(loose)} not settled" if loose else ""
-    return f"{count(len(found))} {LOOKS[look]}{rest}"
+    return f"{count(len(found))} {LOOKS[look]}"
 
 
 def first_pictures(document: ResultDocument) -> Six | None:
