@@ -30,7 +30,10 @@ from gradaudit.records import Finding, Interval
 from gradaudit.result_schema import ResultDocument
 
 _JSON_DIGITS, _CSV_DIGITS = 6, 5
-_JSON_ALONE = ("sentence", "question", "effect", "curve")
+_JSON_ALONE = (
+    "sentence", "question", "effect", "curve", "notes", "folded_under", "mask_tipping", "se", "mde80",
+    "beyond_up_to", "within_from",
+)  # fmt: skip
 """Fields of a finding that the CSV leaves out: nothing is stored twice that is long."""
 WITHHELD = "withheld"
 """Stands for a number that the small-cell rule hides."""
