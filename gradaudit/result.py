@@ -20,7 +20,7 @@ from gradaudit.cohort.population import take_cohorts
 from gradaudit.disclosure.decision import decide
 from gradaudit.errors import PlanError, RunError
 from gradaudit.number_text import Noun
-from gradaudit.performance.table import refuse_foreign_labels
+from gradaudit.performance.table import classes_of, refuse_foreign_labels
 from gradaudit.plan import Plan, build_plan
 from gradaudit.records import Finding
 from gradaudit.report import write_report
@@ -116,7 +116,14 @@ def build_result(meas: Measurements, plan: Plan | None = None) -> AuditResult:
         model=ModelFacts(**dict(run.model), grid=_grid(meas)),
         data=_data_facts(meas, run, plan),
         criteria=_criteria(plan),
-        verdict=audit_verdict(findings, analysis.cells, plan, tables.performance),
+        verdict=audit_verdict(
+            findings,
+            analysis.cells,
+            plan,
+            tables.performance,
+            regions=tables.regions,
+            classes=len(classes_of(meas)),
+        ),
         cells=analysis.cells,
         findings=findings,
         gallery=gallery_items(meas, plan, picks, meas.folder),

@@ -125,7 +125,7 @@ def _has_small_cell(study: Study, a: Attribute, strata: Labels, seen: Bools) -> 
 def not_the_same(findings: Sequence[Finding]) -> list[Finding]:
     """The strata whose difference lies beyond the margin where that of everybody does not.
 
-    A stratum beyond in the direction in which everybody is beyond tells nothing new.
+    The largest difference comes first.  A stratum beyond in the direction in which everybody is beyond tells nothing new.
     """
     overall = {}
     for f in findings:
@@ -137,12 +137,12 @@ def not_the_same(findings: Sequence[Finding]) -> list[Finding]:
             whole = overall.get(_comparison_of(f))
             if whole is None or not _same_direction(whole, f):
                 out.append(f)
-    return out
+    return sorted(out, key=lambda f: -abs(_difference(f) or 0.0))
 
 
 def second_sentence(findings: Sequence[Finding]) -> str:
     """ "not the same in every class: skin tone V-VI, within malignant +20 points on ruler"; "" where it is."""
-    found = sorted(not_the_same(findings), key=lambda f: -abs(_difference(f) or 0.0))
+    found = not_the_same(findings)
     if not found:
         return ""
     named = []

@@ -112,10 +112,10 @@ def _fact(f: Finding, alpha: float, unit: Noun) -> str:
 
 
 def _means_fact(f: Finding, alpha: float, unit: Noun) -> str:
-    own = outcome(f.outcome).mean_words(f.region, _value(f, f.mean.estimate))
+    own = outcome(f.outcome).mean_words(f.region, value_words(f, f.mean.estimate))
     said = f"On {group_words(f)}, {own}"
     if f.mean_reference.estimate is not None:
-        said += f"; on {reference_words(f)}, {_value(f, f.mean_reference.estimate)}"
+        said += f"; on {reference_words(f)}, {value_words(f, f.mean_reference.estimate)}"
     said += f" ({n_words(f, unit)})"
     more = [_ratio(f)]
     if f.state is CellState.NOT_JUDGED and f.raw.estimate is not None:
@@ -364,7 +364,8 @@ def _measure(f: Finding) -> str:
     return outcome(f.outcome).measure_words(f.region)
 
 
-def _value(f: Finding, value: float | None) -> str:
+def value_words(f: Finding, value: float | None) -> str:
+    """A mean of one side as its finding's sentence writes it: "43 %"."""
     if not outcome(f.outcome).is_share:
         return decimal(value)
     return percent_in_text(value, share_digits(value))

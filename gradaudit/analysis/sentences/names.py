@@ -32,9 +32,9 @@ def group_words(f: Finding) -> str:
     """ "skin tone V–VI"; of a cell "sex male and site head"; of a slope or curve its upper end."""
     if f.is_slope:
         return f"{attribute_words(f.attribute)} {upper_end(f)}"
-    names, levels = f.attribute.split(CROSS), _own_level(f).split(CROSS)
+    names, levels = f.attribute.split(CROSS), own_level(f).split(CROSS)
     if len(names) != len(levels):
-        return f"{attribute_words(f.attribute)} {_own_level(f)}"
+        return f"{attribute_words(f.attribute)} {own_level(f)}"
     both = zip(names, levels, strict=True)
     return " and ".join(f"{attribute_words(name)} {level}" for name, level in both)
 
@@ -48,10 +48,10 @@ def reference_words(f: Finding) -> str:
 
 def upper_end(f: Finding) -> str:
     """Of a slope or curve the end that is called the group."""
-    return end_words(_own_level(f))
+    return end_words(own_level(f))
 
 
-def _own_level(f: Finding) -> str:
+def own_level(f: Finding) -> str:
     """The group's level; among whom alone it is, is said at the start of the sentence."""
     return f.group.removesuffix(f", within {f.stratum}") if f.stratum else f.group
 

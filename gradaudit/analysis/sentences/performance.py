@@ -24,7 +24,7 @@ _WORDS = {
     "brier": "Brier score",
     "balanced_accuracy": "balanced accuracy",
 }
-_EVERYONE_ELSE = "everyone else"
+EVERYONE_ELSE = "everyone else"
 """What a difference to the rest calls it; see ``performance.table``."""
 
 
@@ -78,8 +78,9 @@ def _compared(worse: _Worse, rows: Sequence[PerformanceRow]) -> str:
     """ "accuracy 49 % against 82 % on I–II"; by the difference where the other figure is not told."""
     row, name = worse.difference, _WORDS.get(worse.metric, worse.metric)
     reference = row.reason.removeprefix("against ").split(": ")[0]
-    on = "all others" if reference == _EVERYONE_ELSE else reference
-    own, other = _figure(rows, row, worse.metric, row.level), _other(rows, worse, reference)
+    on = "all others" if reference == EVERYONE_ELSE else reference
+    own = figure_of(rows, row.attribute, worse.metric, row.level)
+    other = figure_of_others(rows, row, worse.metric, reference)
     if own is None:
         return f"{name} is {_size(worse)} {_direction(worse)} than on {on}"
     if other is None:
@@ -87,28 +88,35 @@ def _compared(worse: _Worse, rows: Sequence[PerformanceRow]) -> str:
     return f"{name} {_value(worse, own)} against {_value(worse, other)} on {on}"
 
 
-def _figure(
-    rows: Sequence[PerformanceRow], like: PerformanceRow, metric: str, level: str
+def figure_of(
+    rows: Sequence[PerformanceRow], attribute: str, metric: str, level: str
 ) -> float | None:
-    found = (
-        row.estimate
-        for row in rows
-        if (row.attribute, row.level, row.metric) == (like.attribute, level, metric)
-        and not row.suppressed
-    )
-    return next(found, None)
+    """A metric in one level; None where it is not known or not shown."""
+    found = row_of(rows, attribute, metric, level)
+    return None if found is None or found.suppressed else found.estimate
 
 
-def _other(rows: Sequence[PerformanceRow], worse: _Worse, reference: str) -> float | None:
-    """The figure of the reference; of everyone else, where every other level tells its own."""
-    if reference != _EVERYONE_ELSE:
-        return _figure(rows, worse.difference, worse.metric, reference)
+def row_of(
+    rows: Sequence[PerformanceRow], attribute: str, metric: str, level: str
+) -> PerformanceRow | None:
+    """The row of a metric in one level, withheld or not; None where there is none."""
+    place = attribute, level, metric
+    return next((row for row in rows if (row.attribute, row.level, row.metric) == place), None)
+
+
+def figure_of_others(
+    rows: Sequence[PerformanceRow], own: PerformanceRow, metric: str, reference: str
+) -> float | None:
+    """The figure of a level's reference; of everyone else, where every other level tells its own.
+
+    own : a row of the level that is compared
+    """
+    if reference != EVERYONE_ELSE:
+        return figure_of(rows, own.attribute, metric, reference)
     others = [
         row
         for row in rows
-        if row.attribute == worse.difference.attribute
-        and row.level != worse.difference.level
-        and row.metric == worse.metric
+        if row.attribute == own.attribute and row.level != own.level and row.metric == metric
     ]
     if len(others) == 1 and not others[0].suppressed:
         return others[0].estimate
@@ -117,7 +125,7 @@ def _other(rows: Sequence[PerformanceRow], worse: _Worse, reference: str) -> flo
         for row in others
         if row.estimate is not None and row.n_images and not row.suppressed
     ]
-    if worse.metric not in _SHARES or len(known) < len(others) or not known:
+    if metric not in _SHARES or len(known) < len(others) or not known:
         return None
     total = sum(n or 0 for _, n in known)
     return sum((share or 0.0) * (n or 0) for share, n in known) / total
