@@ -67,7 +67,9 @@ def matrix_lines(comparisons: Sequence[Comparison]) -> list[MatrixLine]:
     for c in comparisons:
         slope = c.kind in ("trend", "curve")
         place = (c.attribute, c.kind, *(("", "") if slope else (c.group, c.reference)))
-        rows.setdefault(place, {}).setdefault(c.key, c)
+        row = rows.setdefault(place, {})
+        if c.key not in row or c.severity > row[c.key].severity:
+            row[c.key] = c
     return [MatrixLine(*place, cells) for place, cells in rows.items()]
 
 

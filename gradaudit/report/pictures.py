@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from gradaudit.number_text import decimal, share_percent
+from gradaudit.number_text import decimal, percent_in_text, share_digits, share_percent
 from gradaudit.report.comparisons import read_comparisons, worst_first
 from gradaudit.report.figures.heat_maps import heat_overlay
 from gradaudit.report.page_blocks import Picture, PictureRow, Six, StoredPicture
@@ -81,7 +81,8 @@ class PictureStore:
     def _row(self, group: PictureGroup, title: str) -> PictureRow:
         items = {item.image_id: item for item in self.document.gallery}
         known = [items[name] for name in group.images if name in items]
-        value = f"{share_percent(group.value, 0)} of the heat on the {plain(group.region)}"
+        share = percent_in_text(group.value, share_digits(group.value))
+        value = f"{share} of the heat on the {plain(group.region)}"
         pictures = tuple(self.picture(i, group.region, _lines(i, group.region)) for i in known[:3])
         return PictureRow(title, value, pictures)
 

@@ -6,9 +6,15 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 
-from gradaudit.number_text import count, decimal, points, share_percent
+from gradaudit.number_text import (
+    count,
+    decimal,
+    percent_in_text,
+    points,
+    share_digits,
+    share_percent,
+)
 from gradaudit.outcomes import outcome
 from gradaudit.records import CellState, Finding, Interval
 from gradaudit.report.blocks import Block, Facts, Listing, Paragraph, anchor_id
@@ -111,14 +117,19 @@ def title_of(document: ResultDocument, c: Comparison) -> str:
     if f is None or f.mean.estimate is None or f.mean_reference.estimate is None:
         size = f": {c.in_brackets}" if c.has_number else ""
         return _sentence_case(f"{name.text}, {key_words(c.key)}{size}")
-    worded = partial(share_percent, digits=0, space=" ") if outcome(c.outcome).is_share else decimal
-    there, here = worded(f.mean.estimate), worded(f.mean_reference.estimate)
+    there, here = _mean_words(c, f.mean.estimate), _mean_words(c, f.mean_reference.estimate)
     other = "all others" if c.reference in ("rest", "") else c.reference
     if c.outcome == "heat_share":
         said = f"{there} of the heat lies on the {plain(c.region)}; on {other}, {here}"
         return f"On {name.attribute} {name.group}, {said}"
     said = outcome(c.outcome).mean_words(c.region, there)
     return f"On {name.attribute} {name.group}, {said}; on {other}, {here}"
+
+
+def _mean_words(c: Comparison, value: float) -> str:
+    """A mean as sentences say it."""
+    share = outcome(c.outcome).is_share
+    return percent_in_text(value, share_digits(value)) if share else decimal(value)
 
 
 def texts_of(document: ResultDocument, group: Sequence[Comparison]) -> tuple[str, ...]:
@@ -361,6 +372,8 @@ def _open_lines(document: ResultDocument, groups: Sequence[list[Comparison]]) ->
     if not groups:
         return []
     folds = tuple(_open_line(document, group) for group in groups)
+    if all(c.margin is None for group in groups for c in group):
+        return [Folds("Not assessed", "No number can be given, for the reason in each line.", folds)]
     lede = (
         "Neither shown to be beyond the limit nor settled as within it, and what would settle it."
     )
@@ -453,8 +466,8 @@ def _means(c: Comparison) -> str:
     f = c.finding
     if f is None or f.mean.estimate is None or f.mean_reference.estimate is None:
         return ""
-    there, here = f.mean.estimate, f.mean_reference.estimate
-    return f": {share_percent(there, 0)} against {share_percent(here, 0)}"
+    there, here = _mean_words(c, f.mean.estimate), _mean_words(c, f.mean_reference.estimate)
+    return f": {there} against {here}"
 
 
 # ── signals ───────────────────────────────────────────────────────────────────────────────────────

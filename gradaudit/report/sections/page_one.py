@@ -221,10 +221,11 @@ def what_is_left(
     if len(chosen) < len(told):
         hidden = [line for line in told if line not in chosen and line.is_beyond]
         more = f" {count(len(hidden))} more lie beyond the limit." if hidden else ""
+        limited = any(c.margin is not None for c in shown)
+        which = "what lies beyond the limit, then the next worst" if limited else "then the next"
         lines.append(
             f"Shown are {count(len(chosen))} of {count(len(told))} rows: the worst group of each "
-            f"attribute, what lies beyond the limit, then the next worst.{more} The others stand "
-            "under Attributes."
+            f"attribute, {which}.{more} The others stand under Attributes."
         )
     for key in rest:
         looks = together([s.words for s in tally([c for c in shown if c.key == key])])
