@@ -101,10 +101,13 @@ def _lines_shown(
     kept = [line for line in lines if line.kind != "pair" or line in loose[:MOST_PAIRS]]
     if not pairs:
         return kept, ()
-    n, more = len(pairs), len(loose) - MOST_PAIRS
+    closing = "Every pair stands among the planned comparisons."
+    n, shown = len(pairs), min(len(loose), MOST_PAIRS)
+    if all(c.margin is None for c in own):
+        return kept, (f"Of {count(n)} pairs of groups the {count(shown)} worst are shown. {closing}",)
     said = f"Of {count(n)} pairs of groups, {count(n - len(loose))} are within the limit everywhere"
-    hidden = f"; of the others the worst {count(MOST_PAIRS)} are shown" if more > 0 else ""
-    return kept, (f"{said}{hidden}. Every pair stands among the planned comparisons.",)
+    hidden = f"; of the others the worst {count(shown)} are shown" if shown < len(loose) else ""
+    return kept, (f"{said}{hidden}. {closing}",)
 
 
 def _is_within(line: MatrixLine) -> bool:
