@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5, 1.0)
 
 def coordinate(value: float) -> str:
     """A place in a figure, to a tenth of a unit."""
-    return plain_number(round(value, 1))
+    return plain_number(round(value, 1) + 0.0)
 
 
 @dataclass(frozen=True)
@@ -121,19 +122,19 @@ def polyline(points: Sequence[tuple[float, float]]) -> str:
 
 def wrapped(text: str, width: int) -> tuple[str, ...]:
     """The whole text in lines of at most ``width`` characters; a longer word is divided."""
-    lines = [""]
-    for word in text.split():
-        while len(word) > width:
-            head, word = word[:width], word[width:]
-            lines += [head, ""] if lines[-1] else []
-            if len(lines) == 1:
-                lines = [head, ""]
-        joined = f"{lines[-1]} {word}".strip()
+    lines: list[str] = []
+    line = ""
+    for word in re.split(r"[ \t\n]+", text.strip()):
+        joined = f"{line} {word}".strip(" ")
         if len(joined) <= width:
-            lines[-1] = joined
-        else:
-            lines.append(word)
-    return tuple(line for line in lines if line) or ("",)
+            line = joined
+            continue
+        lines += [line] if line else []
+        while len(word) > width:
+            lines.append(word[:width])
+            word = word[width:]
+        line = word
+    return (*lines, line)
 
 
 def apart(places: Sequence[float], distance: float) -> list[float]:
