@@ -253,6 +253,7 @@ def _of_finding(f: Finding) -> Comparison:
         region=f.region,
         state=f.state,
         margin=f.margin,
+        settled=f.state is CellState.WITHIN and not (f.reservation or f.provisional),
         provisional=f.provisional,
         reason=reason_words(f.reason),
         anchor=f.anchor,

@@ -104,7 +104,9 @@ def _lines_shown(
     closing = "Every pair stands among the planned comparisons."
     n, shown = len(pairs), min(len(loose), MOST_PAIRS)
     if all(c.margin is None for c in own):
-        return kept, (f"Of {count(n)} pairs of groups the {count(shown)} worst are shown. {closing}",)
+        return kept, (
+            f"Of {count(n)} pairs of groups the {count(shown)} worst are shown. {closing}",
+        )
     said = f"Of {count(n)} pairs of groups, {count(n - len(loose))} are within the limit everywhere"
     hidden = f"; of the others the worst {count(shown)} are shown" if shown < len(loose) else ""
     return kept, (f"{said}{hidden}. {closing}",)

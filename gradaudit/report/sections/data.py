@@ -205,7 +205,10 @@ def group_table(document: ResultDocument) -> list[Block]:
     note = (
         f"Withheld: fewer than {document.min_cell} images or {unit_of(document).many}, or a number "
         "from which such a cell could be derived. "
-    ) * hidden + "Labels, sizes and other steps of every group stand in flow.csv."
+    ) * hidden + (
+        "Label shares and areas are taken over images with a heat share, confidence over readable "
+        "images. Other labels, regions and steps of every group stand in flow.csv."
+    )
     return [Details("Every group in numbers", (Table("Every group", heads, rows, note),))]
 
 

@@ -373,7 +373,9 @@ def _open_lines(document: ResultDocument, groups: Sequence[list[Comparison]]) ->
         return []
     folds = tuple(_open_line(document, group) for group in groups)
     if all(c.margin is None for group in groups for c in group):
-        return [Folds("Not assessed", "No number can be given, for the reason in each line.", folds)]
+        return [
+            Folds("Not assessed", "No number can be given, for the reason in each line.", folds)
+        ]
     lede = (
         "Neither shown to be beyond the limit nor settled as within it, and what would settle it."
     )
