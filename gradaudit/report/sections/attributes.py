@@ -27,7 +27,7 @@ from gradaudit.report.sections.page_one import tally
 from gradaudit.report.wording import plain, together, unique
 from gradaudit.result_schema import AttributeFacts, HeatRow, MeanMap, ResultDocument
 
-MOST_COLUMNS, MOST_PAIRS = 4, 3
+MOST_COLUMNS, MOST_PAIRS, MOST_UNFOLDED = 4, 3, 3
 OPEN = (CellState.BEYOND, CellState.OPEN)
 
 
@@ -37,7 +37,10 @@ def attribute_blocks(document: ResultDocument, comparisons: Sequence[Comparison]
     judged = matrix_lines([c for c in comparisons if c.planned]) or lines
     maker = MatrixMaker(document, comparisons)
     names = attribute_order(judged)
-    folds = tuple(_fold(document, maker, comparisons, name) for name in names)
+    folds = tuple(
+        _fold(document, maker, comparisons, name, unfolded=n < MOST_UNFOLDED)
+        for n, name in enumerate(names)
+    )
     if not folds:
         return []
     many = len(folds) > 1
@@ -49,6 +52,8 @@ def _fold(
     maker: MatrixMaker,
     comparisons: Sequence[Comparison],
     name: str,
+    *,
+    unfolded: bool,
 ) -> Fold:
     own = [c for c in comparisons if c.attribute == name]
     planned = [c for c in own if c.planned] or own
@@ -66,7 +71,7 @@ def _fold(
         title="",
         states=tally(planned),
         blocks=tuple(blocks),
-        open=any(c.state in OPEN for c in planned),
+        open=unfolded and any(c.state in OPEN for c in planned),
     )
 
 

@@ -50,7 +50,8 @@ from gradaudit.report.sections.page_one import side_names
 from gradaudit.report.wording import grouped, plain, together, unique, unit_of
 from gradaudit.result_schema import MeanMap, ResultDocument
 
-MOST_PAIRS, MOST_SIGNALS = 6, 12
+MOST_CARDS, MOST_LINES, MOST_PAIRS, MOST_SIGNALS = 6, 10, 6, 12
+"""What is shown at once; more is folded, so that a page of many findings can still be walked."""
 LOOSE = (CellState.OPEN, CellState.NOT_ASSESSED, CellState.WITHHELD)
 
 
@@ -80,7 +81,9 @@ def finding_blocks(document: ResultDocument, comparisons: Sequence[Comparison]) 
     loose = [g for g in groups if g[0].state in LOOSE]
     unsettled = [g for g in groups if g[0].state is CellState.WITHIN and not g[0].settled]
     rest = [g for g in groups if g not in (*beyond, *differs, *loose, *unsettled)]
-    blocks: list[Block] = [card(document, g) for g in (*beyond, *differs)]
+    cards = [card(document, g) for g in (*beyond, *differs)]
+    blocks: list[Block] = [*cards[:MOST_CARDS]]
+    blocks += _more_cards(cards[MOST_CARDS:])
     blocks += _open_lines(document, [*loose, *unsettled])
     blocks += _within_lines(document, rest)
     return [*blocks, *signal_blocks(document)]
@@ -98,12 +101,28 @@ def card(document: ResultDocument, group: Sequence[Comparison]) -> Card:
         title=title_of(document, worst),
         texts=texts_of(document, group),
         figures=figures_of(document, group),
-        links=(
-            ("Planned comparisons", "#planned-comparisons"),
-            ("Method", "#method"),
-            ("All numbers", "#files"),
-        ),
+        links=(("Method and numbers", "#appendix"),),
     )
+
+
+def _more_cards(cards: Sequence[Card]) -> list[Block]:
+    """Cards that have no room, each behind a line with its fact; all are unfolded in print."""
+    if not cards:
+        return []
+    folds = [Fold(f"line-{c.anchor}", "", c.title, (c.state,), (c,), keep=True) for c in cards]
+    return [Folds("More of the same kind", "", not_too_many(folds))]
+
+
+def not_too_many(folds: Sequence[Fold]) -> tuple[Fold, ...]:
+    """The first folded lines, and one line behind which the others stand."""
+    rest = tuple(folds[MOST_LINES:])
+    if len(rest) < 2:
+        return tuple(folds)
+    inner = Folds("", "", rest)
+    more = Fold(
+        f"more-{rest[0].anchor}", "", f"{count(len(rest))} more", (), (inner,), keep=rest[0].keep
+    )
+    return (*folds[:MOST_LINES], more)
 
 
 def _sentence_case(text: str) -> str:
@@ -371,7 +390,7 @@ def _coverage_words(document: ResultDocument, c: Comparison) -> str:
 def _open_lines(document: ResultDocument, groups: Sequence[list[Comparison]]) -> list[Block]:
     if not groups:
         return []
-    folds = tuple(_open_line(document, group) for group in groups)
+    folds = not_too_many([_open_line(document, group) for group in groups])
     if all(c.margin is None for group in groups for c in group):
         return [
             Folds("Not assessed", "No number can be given, for the reason in each line.", folds)
@@ -437,7 +456,7 @@ def _within_lines(document: ResultDocument, groups: Sequence[list[Comparison]]) 
             )
         )
     title = "Within the limit" if judged else "No difference shown"
-    return [Folds(title, "", tuple(folds))]
+    return [Folds(title, "", not_too_many(folds))]
 
 
 def _plural_word(look: str) -> str:
