@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from gradaudit.analysis.descriptives import tables_of
+from gradaudit.analysis.figures.drawing import Drawing
 from gradaudit.analysis.findings import analysis_of, refuse_unmeasured_names
 from gradaudit.analysis.method_cards import method_cards
 from gradaudit.analysis.verdict import audit_verdict
@@ -105,7 +106,17 @@ def build_result(meas: Measurements, plan: Plan | None = None) -> AuditResult:
     analysis = analysis_of(cohorts, suppression, plan)
     findings = analysis.findings
     tables = tables_of(cohorts, heat, suppression, plan, findings)
+    verdict = audit_verdict(
+        findings,
+        analysis.cells,
+        plan,
+        tables.performance,
+        regions=tables.regions,
+        classes=len(classes_of(meas)),
+    )
+    drawing = Drawing.of(cohorts[0], suppression, plan, findings, verdict.fact_finding)
     picks = pick_images(meas, plan, tables.attributes, suppression.levels)
+    gallery = gallery_items(meas, plan, drawing.with_pictures(picks), meas.folder)
     document = ResultDocument(
         audit_id=digest_of([run.plan_id, plan.model_dump(mode="json")])[:12],
         created=_created(),
@@ -116,17 +127,11 @@ def build_result(meas: Measurements, plan: Plan | None = None) -> AuditResult:
         model=ModelFacts(**dict(run.model), grid=_grid(meas)),
         data=_data_facts(meas, run, plan),
         criteria=_criteria(plan),
-        verdict=audit_verdict(
-            findings,
-            analysis.cells,
-            plan,
-            tables.performance,
-            regions=tables.regions,
-            classes=len(classes_of(meas)),
-        ),
+        verdict=verdict,
         cells=analysis.cells,
         findings=findings,
-        gallery=gallery_items(meas, plan, picks, meas.folder),
+        gallery=gallery,
+        pictures=drawing.pictures(gallery),
         method=_method(run, plan, findings),
         plan=plan.model_dump(mode="json"),
         run=_run_record(meas, run),

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import recount_figures
 from recount_models import (
     REST,
     Answer,
@@ -202,7 +203,7 @@ class Recount:
         ):  # half of scikit-learn's time
             for part in (
                 self.facts, self.region_facts, self.attribute_facts, self.flow, self.exclusions, self.performance, self.mean_maps, self.gallery,
-                self.findings, self.families, self.planned_cells, self.heat,
+                self.findings, self.families, self.planned_cells, self.heat, self.drawings,
             ):  # fmt: skip
                 found |= part(document)
         return found
@@ -460,11 +461,23 @@ class Recount:
         kind, _, where = label.partition(": ")
         region, _, cell = where.rpartition(", ")
         attribute, _, level = cell.partition(" = ")
+        if kind == "nearest":
+            attribute, is_not, level = cell.partition(" not ")
+            if not is_not:
+                attribute, _, level = cell.partition(" = ")
+            inside = self.members(attribute, level) & self.defined[region]
+            assert shown[image]
+            assert inside[image] != bool(is_not), label
+            return
         inside = self.members(attribute, level) & self.readable & shown
         assert inside[image], label
         if kind != "random":
             shares = self.wide["heat_share"].loc[inside & self.warm, region]
             assert shares[image] == (shares.max() if kind == "highest" else shares.min()), label
+
+    def drawings(self, document: dict[str, Any]) -> Numbers:
+        """What figures are drawn from; ``recount_figures`` counts it."""
+        return recount_figures.pictures(self, document)
 
     # ── performance ─────────────────────────────────────────────────────────────────────────────────────────────────
 

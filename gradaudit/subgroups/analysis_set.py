@@ -136,6 +136,12 @@ class AnalysisSet:
 
 def usable_rows(observations: Observations, settings: Settings) -> AnalysisSet:
     """Rows with a value, a level and every covariate; the others are counted by reason."""
+    rows, usable = entering_rows(observations, settings)
+    return with_columns(rows, _covariates(observations, usable), settings.site_name)
+
+
+def entering_rows(observations: Observations, settings: Settings) -> tuple[AnalysisSet, Bools]:
+    """``usable_rows`` without the columns of covariates; and which images they are, (n,)."""
     observations.check()
     rows, usable = _with_level_and_value(observations, settings)
     if not usable.all():
@@ -143,7 +149,7 @@ def usable_rows(observations: Observations, settings: Settings) -> AnalysisSet:
     if not settings.continuous and not takes_differences(rows, settings):
         rows, also = _one_level_per_cluster(rows)
         usable[np.flatnonzero(usable)[~also]] = False
-    return with_columns(rows, _covariates(observations, usable), settings.site_name)
+    return rows, usable
 
 
 def _covariates(observations: Observations, usable: Bools) -> dict[str, pd.Series]:

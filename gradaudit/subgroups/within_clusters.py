@@ -78,18 +78,23 @@ def _without_curve(slope: Contrast) -> Contrast:
 
 def _level_difference(rows: AnalysisSet, level: int, base: int | None) -> _Difference:
     """Mean of a level's images minus that of its reference's, in the blocks that have both."""
-    a = rows.codes == level
-    b = ~a if base is None else rows.codes == base
-    per_a, per_b = _block_sums(rows, a), _block_sums(rows, b)
-    both = ((per_a > 0) & (per_b > 0))[rows.blocks]
-    share_a = a / np.maximum(per_a, 1)[rows.blocks]
-    share_b = b / np.maximum(per_b, 1)[rows.blocks]
+    a, b = sides_inside(rows, level, base)
+    share_a = a / np.maximum(_block_sums(rows, a), 1)[rows.blocks]
+    share_b = b / np.maximum(_block_sums(rows, b), 1)[rows.blocks]
     return _Difference(
         kind="level",
         names=(rows.levels[level], "rest" if base is None else rows.levels[base]),
-        weights=np.where(both, share_a - share_b, 0.0),
-        sides=(a & both, b & both),
+        weights=share_a - share_b,
+        sides=(a, b),
     )
+
+
+def sides_inside(rows: AnalysisSet, level: int, base: int | None) -> tuple[Bools, Bools]:
+    """Images of a level and of its reference (None: of all others), in the blocks that have both."""
+    a = rows.codes == level
+    b = ~a if base is None else rows.codes == base
+    both = ((_block_sums(rows, a) > 0) & (_block_sums(rows, b) > 0))[rows.blocks]
+    return a & both, b & both
 
 
 def _within_slope(rows: AnalysisSet, settings: Settings) -> Contrast:

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gradaudit.cohort.gallery import pick_images
-from gradaudit.cohort.population import attribute_facts
-from gradaudit.disclosure.decision import suppressed_levels
+from gradaudit.analysis.figures.pictures import pictures_to_keep
 from gradaudit.errors import PlanError
 from gradaudit.manifest.reading import Manifest, read_manifest
 from gradaudit.measurement.devices import Progress
@@ -92,8 +90,8 @@ def measure_with_gallery(
         command=command,
     )
     if meas.folder is not None and plan.privacy.images != "none":
-        picks = pick_images(meas, plan, attribute_facts(meas, plan), suppressed_levels(meas, plan))
-        write_thumbnails(manifest, classifier.preprocess, plan, picks, meas.folder)
+        kept = pictures_to_keep(meas, plan)
+        write_thumbnails(manifest, classifier.preprocess, plan, kept, meas.folder)
     return meas
 
 

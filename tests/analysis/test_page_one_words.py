@@ -199,12 +199,33 @@ def test_insufficient_says_the_widest_open_comparison():
     cells = [cell_of(near), cell_of(wide, settle=settle), cell_of(within)]
     verdict = told(near, wide, within, cells=cells)
     assert verdict.fact == (
-        "2 of 3 planned heat map comparisons are still open. The widest: site trunk against limb on the ruler, −5.2 points (−14 to +3.1)."
+        "2 of 3 planned heat map comparisons are open. The widest between groups: site trunk against limb on the ruler, −5.2 points (−14 to +3.1)."
     )
     assert verdict.fact_finding == "wide"
     assert answers(verdict)[2] == (
         "No other attribute is beyond the limit. 1 of 3 planned comparisons lie within the limit. "
         "The widest: if there is no difference, about 410 patients in the group settle it (now 92)."
+    )
+
+
+def test_the_widest_is_of_heat_and_between_groups_where_there_is_one():
+    curve = finding(
+        OPEN,
+        code="GA103",
+        **{**SLOPE, "attribute": "age", "group": "P95 (79)", "reference": "P5 (31)"},
+        anchor="curve",
+        thin=Limits(low=-0.5, high=0.5),
+    )
+    undefined = finding(
+        OPEN, **{**UNDEFINED, "anchor": "undefined", "thin": Limits(low=-0.6, high=0.5)}
+    )
+    group = finding(OPEN, anchor="group", thin=Limits(low=-0.02, high=0.12))
+    assert told(curve, undefined, group).fact_finding == "group"
+    assert told(curve, undefined).fact == (
+        "2 of 2 planned heat map comparisons are open. The widest: age on the ruler, +35 points (−50 to +50)."
+    )
+    assert told(undefined).fact == (
+        "1 of 1 planned heat map comparison is open. The widest between groups, in unusable heat maps: V–VI, +35 points (−60 to +50)."
     )
 
 

@@ -61,6 +61,7 @@ class Found:
         largest difference first
     cells : the planned cells      regions : where they lie, () where that is not known
     margin : of heat, None where none was declared
+    told : the decisive findings that have something to tell, the worst first
     """
 
     decisive: Sequence[Finding]
@@ -71,7 +72,8 @@ class Found:
     told: list[Finding] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "told", told_first(self.decisive))
+        told = [f for f in told_first(self.decisive) if f.group != f.reference]
+        object.__setattr__(self, "told", told)
 
     @property
     def judged(self) -> list[PlannedCell]:
@@ -108,8 +110,9 @@ def _not_met(found: Found) -> Fact:
 
 def _met(found: Found) -> Fact:
     limit = _allowed(_HEAT, found.margin)
-    if found.departing:
-        first = found.departing[0]
+    departing = [f for f in found.departing if has_numbers(f)]
+    if departing:
+        first = departing[0]
         limit = limit.removesuffix(".") + "; on average every group lies within it."
         return Fact(in_few_words(forms_of(first)), limit, first)
     heat = [f for f in found.told if f.outcome == _HEAT and has_difference(f)]
@@ -129,7 +132,7 @@ def _largest(f: Finding, found: Found) -> Iterator[str]:
     size = difference_words(f, decisive(f).estimate)
     most = f"the largest difference is {size.removesuffix(' points')}"
     who = subject_words(f) if f.is_slope or f.code == "GA105" else group_words(f)
-    for shown in (f"{who}{place}", who, own_level(f)):
+    for shown in (f"{who}{place}", who, _short_name(f)):
         yield f"In every group, the model's heat map{where} {less}; {most} ({shown})."
         yield f"Every group's heat map{where} {less}; {most} ({shown})."
     yield f"Every group's heat map{where} {less}; {most} points."
@@ -140,9 +143,9 @@ def _insufficient(found: Found) -> Fact:
     limit = NO_LIMIT if found.margin is None else _allowed(_HEAT, found.margin)
     heat = [cell for cell in found.judged if cell.outcome == _HEAT]
     unseen = (CellState.WITHHELD, CellState.NOT_ASSESSED)
-    if all(cell.state in unseen for cell in heat):
+    if not found.judged or (heat and all(cell.state in unseen for cell in heat)):
         return Fact(in_few_words(_nothing_compared(heat, found.regions)), limit)
-    widest = widest_open(found.decisive)
+    widest = widest_open(found.told)
     head = _not_settled(found)
     if widest is None:
         return Fact(in_few_words((f"{head}: {_parts(found.loose)}.", f"{head}.")), limit)
@@ -153,11 +156,20 @@ def _insufficient(found: Found) -> Fact:
 def _with_widest(head: str, f: Finding) -> Iterator[str]:
     """How many are not settled, and the open comparison that is known least."""
     size, reach = difference_words(f, decisive(f).estimate), reach_words(f)
-    subject = subject_words(f)
-    place = f" on {region_words(f.region)}" if f.region else ""
-    for who in (f"{subject}{place}", subject, own_level(f)):
-        yield f"{head}. The widest: {who}, {size} ({reach.removesuffix(' points')})."
+    which = "widest" if f.is_slope else "widest between groups"
+    subject, place = subject_words(f), f" on {region_words(f.region)}"
+    if f.outcome != _HEAT:
+        which, place = f"{which}, in unusable heat maps", ""
+    short = _short_name(f)
+    shorter = () if f.is_slope else (subject,)
+    for who in (f"{subject}{place}", *shorter, f"{short}{place}", short):
+        yield f"{head}. The {which}: {who}, {size} ({reach.removesuffix(' points')})."
     yield f"{head}. The widest could be anything from {reach}."
+
+
+def _short_name(f: Finding) -> str:
+    """The group's level alone; of a slope or curve the attribute."""
+    return attribute_words(f.attribute) if f.is_slope else own_level(f)
 
 
 def _none_declared(found: Found) -> Fact:
@@ -203,11 +215,11 @@ def _planned(found: Found) -> str:
 
 
 def _not_settled(found: Found) -> str:
-    """ "2 of 11 planned heat map comparisons are still open" """
+    """ "2 of 11 planned heat map comparisons are open" """
     loose = found.loose
     still = all(cell.state is CellState.OPEN for cell in loose)
     verb = "is" if len(loose) == 1 else "are"
-    return f"{len(loose)} of {_planned(found)} {verb} {'still open' if still else 'not settled'}"
+    return f"{len(loose)} of {_planned(found)} {verb} {'open' if still else 'not settled'}"
 
 
 _UNSETTLED = (
@@ -227,13 +239,21 @@ def _parts(loose: Sequence[PlannedCell]) -> str:
 
 
 def widest_open(findings: Iterable[Finding]) -> Finding | None:
-    """The open finding whose thin whisker is the longest; None where none has a whisker."""
+    """The open finding whose thin whisker is the longest; None where none has a whisker.
+
+    Heat comes before other outcomes, and groups before slopes and curves, which are about other
+    ends.
+    """
     known = [
         f
         for f in findings
         if f.state is CellState.OPEN and not f.suppressed and reach_words(f) and has_difference(f)
     ]
-    return max(known, key=lambda f: (f.thin.high or 0.0) - (f.thin.low or 0.0), default=None)
+
+    def rank(f: Finding) -> tuple[bool, bool, float]:
+        return f.outcome == _HEAT, not f.is_slope, (f.thin.high or 0.0) - (f.thin.low or 0.0)
+
+    return max(known, key=rank, default=None)
 
 
 def has_difference(f: Finding) -> bool:

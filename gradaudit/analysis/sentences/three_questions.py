@@ -258,7 +258,7 @@ def _overturned(state: AuditState, found: Found) -> str:
 
 def _settling(found: Found) -> str:
     """What would settle the widest open comparison, if there is no difference."""
-    widest = widest_open(found.decisive)
+    widest = widest_open(found.told)
     texts = {cell.finding: cell.settle for cell in found.loose if cell.settle}
     if widest is None or widest.anchor not in texts:
         return ""
