@@ -178,6 +178,30 @@ def points(share: float | None, digits: int = 1, *, signed: bool = True) -> str:
     return decimal(None if share is None else 100 * share, digits, signed=signed)
 
 
+def points_on_its_side(
+    share: float | None, margin: float | None, digits: int = 0, *, signed: bool = True
+) -> str:
+    """A difference in points, with as many more decimals as it takes to read on its own side of
+    plus and minus the margin: 10.4 against 10 is "+10.4", 36.2 is "+36".
+    """
+    if share is None or margin is None or not math.isfinite(share):
+        return points(share, digits, signed=signed)
+    while digits < _MOST_DIGITS and _reads_otherwise(share, margin, digits):
+        digits += 1
+    return points(share, digits, signed=signed)
+
+
+def _reads_otherwise(share: float, margin: float, digits: int) -> bool:
+    read = round(abs(100 * share), digits)
+    return _side_of(read, 100 * margin) != _side_of(100 * abs(share), 100 * margin)
+
+
+def _side_of(size: float, margin: float) -> int:
+    """-1 below the margin, 1 above it, 0 at it."""
+    near = abs(size - margin) <= 1e-9 * margin
+    return 0 if near else 1 if size > margin else -1
+
+
 def declared_points(share: float | None) -> str:
     """A margin that somebody set, in percentage points, as it was set: "5", "2.5"."""
     return MISSING if share is None or not math.isfinite(share) else plain_number(100 * share)

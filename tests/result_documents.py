@@ -22,9 +22,13 @@ from gradaudit.report.render import render_html
 from gradaudit.result_schema import (
     AttributeFacts,
     AuditVerdict,
+    CalibrationCurve,
+    CalibrationPoint,
     CheckOutcome,
     CriteriaFacts,
     DataFacts,
+    DifferenceMap,
+    Distribution,
     Exclusion,
     FlowRow,
     GalleryItem,
@@ -33,10 +37,13 @@ from gradaudit.result_schema import (
     MethodFacts,
     ModelFacts,
     PerformanceRow,
+    PictureGroup,
     PlannedCell,
+    Question,
     RegionFacts,
     ResultDocument,
     RunRecord,
+    SizeCurve,
 )
 
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -86,7 +93,17 @@ def shortcut_document(**changes: Any) -> ResultDocument:
             "Whether the model uses the ruler: heat on a region is not proof of use; removing the region and seeing the score change would be.",
             "Anything about groups that the manifest does not name, or about images from other clinics.",
         ),
-        finding_anchors=("GA101-skin_tone-ruler", "GA101-skin_tone-lesion"),
+        finding_anchors=("GA101-skin_tone-ruler-V–VI", "GA101-skin_tone-lesion-V–VI"),
+        fact="On skin tone V–VI, 31 % of the model's heat map lies on the ruler; on all others, 12 %.",
+        limit="The plan allows a difference of 5 points.",
+        fact_finding="GA101-skin_tone-ruler-V–VI",
+        questions=(
+            Question(question="Does it matter?", answer="Not tested: no region was removed."),
+            Question(
+                question="Is it right?", answer="On 86 % of the V–VI images; on 86 % of the others."
+            ),
+            Question(question="Everything else?", answer="4 comparisons are still open."),
+        ),
     )
     return _document(verdict, SHORTCUT, **changes)
 
@@ -104,7 +121,7 @@ def met_document(**changes: Any) -> ResultDocument:
             "Whether the model relies on what the heat shows.",
             "Anything about groups that the manifest does not name.",
         ),
-        finding_anchors=("GA101-site-ruler",),
+        finding_anchors=("GA101-site-ruler-acral",),
     )
     return _document(verdict, {}, spread=0.05, **changes)
 
@@ -142,7 +159,7 @@ def no_criteria_document(**changes: Any) -> ResultDocument:
             "Whether a difference of this size matters.",
             "Whether the model relies on what the heat shows.",
         ),
-        finding_anchors=("GA101-skin_tone-ruler",),
+        finding_anchors=("GA101-skin_tone-ruler-V–VI",),
     )
     return _document(verdict, SHORTCUT, margin=None, **changes)
 
@@ -179,11 +196,26 @@ def hostile_document() -> ResultDocument:
                 "attribute": HOSTILE,
                 "region": HOSTILE,
                 "sentence": HOSTILE,
-                "anchor": f"GA101-{HOSTILE}",
+                "anchor": f"GA101-{HOSTILE}-{n}",
             }
         )
-        for f in source.findings[:4]
+        for n, f in enumerate(source.findings[:4])
     )
+    cells = tuple(
+        c.model_copy(
+            update={
+                "attribute": HOSTILE, "group": HOSTILE, "reference": HOSTILE, "region": HOSTILE, "reason": HOSTILE,
+                "settle": HOSTILE, "finding": f"GA101-{HOSTILE}-{n}",
+            }
+        )
+        for n, c in enumerate(source.cells[:4])
+    )  # fmt: skip
+    attribute = source.attributes[0].model_copy(
+        update={"name": HOSTILE, "levels": (HOSTILE, "b"), "description": HOSTILE}
+    )
+    picked = PictureGroup(
+        finding=f"GA101-{HOSTILE}-0", side="group", region=HOSTILE, value=0.3, centre="mean", images=(HOSTILE,)
+    )  # fmt: skip
     rows = tuple(
         h.model_copy(update={"level": HOSTILE, "attribute": HOSTILE, "region": HOSTILE})
         for h in source.heat[:3]
@@ -195,13 +227,21 @@ def hostile_document() -> ResultDocument:
             "auditor": "=1+1",
             "audit_id": HOSTILE,
             "findings": findings,
+            "cells": cells,
+            "attributes": (attribute, *source.attributes[1:]),
+            "pictures": (picked,),
             "heat": rows,
             "gallery": (item, foreign, source.gallery[2]),
             "verdict": source.verdict.model_copy(
                 update={
                     "headline": HOSTILE,
                     "sentences": (HOSTILE,) * 3,
-                    "finding_anchors": (f"GA101-{HOSTILE}",),
+                    "finding_anchors": (f"GA101-{HOSTILE}-0",),
+                    "fact": HOSTILE,
+                    "limit": HOSTILE,
+                    "second": HOSTILE,
+                    "questions": (Question(question="Is it right?", answer=HOSTILE),),
+                    "fact_finding": f"GA101-{HOSTILE}-0",
                 }
             ),
             "flow": tuple(
@@ -282,6 +322,11 @@ def _document(
         reasons = tuple(reason_of_cell(c, f) for c, f in told if not c.settled)
         verdict = verdict.model_copy(update={"reasons": reasons})
     flow = tuple(_flow(sizes, hidden))
+    performance, maps = (
+        tuple(_performance(rng, sizes, hidden)),
+        tuple(_mean_maps(sizes, gaps, hidden)),
+    )
+    gallery = tuple(_gallery(rng, gallery_items))
     reference = {"skin_tone": "rest", "sex": "male", "site": "rest"}
     return ResultDocument(
         audit_id="3f2a9c41",
@@ -362,9 +407,14 @@ def _document(
             ),
         ),
         heat=heat,
-        performance=tuple(_performance(rng, sizes, hidden)),
-        mean_maps=tuple(_mean_maps(sizes, gaps, hidden)),
-        gallery=tuple(_gallery(rng, gallery_items)),
+        performance=performance,
+        mean_maps=maps,
+        gallery=gallery,
+        pictures=tuple(_pictures(findings, gallery)) if gaps else (),
+        distributions=tuple(_distributions(findings)),
+        difference_maps=tuple(_difference_maps(findings)),
+        calibration=tuple(_calibration(hidden)),
+        size_curves=tuple(_size_curves(hidden)),
         checks=(
             CheckOutcome(
                 code="GD01",
@@ -497,7 +547,7 @@ def _findings(
                 p = float(min(1.0, 2 * np.exp(-0.5 * (gap / se) ** 2)))
                 base = {
                     "code": "GA101",
-                    "anchor": f"GA101-{attribute}-{region}",
+                    "anchor": f"GA101-{attribute}-{region}-{level}",
                     "question": "group",
                     "attribute": attribute,
                     "group": level,
@@ -832,6 +882,93 @@ def _gallery(rng: np.random.Generator, items: int, side: int = 160) -> list[Gall
             )
         )
     return result
+
+
+# ── the figures of a finding ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _told(findings: tuple[Finding, ...]) -> list[Finding]:
+    """Findings that have figures: heat shares whose difference is shown."""
+    return [f for f in findings if f.code == "GA101" and f.shown and not f.suppressed]
+
+
+def _pictures(
+    findings: tuple[Finding, ...], gallery: tuple[GalleryItem, ...]
+) -> list[PictureGroup]:
+    """The images nearest to the two means that the sentence states."""
+    groups = []
+    for f in _told(findings):
+        if f.region not in ("lesion", "ruler"):
+            continue
+        for side, value in (("group", f.mean.estimate), ("reference", f.mean_reference.estimate)):
+            own = [
+                i
+                for i in gallery
+                if (i.levels[f.attribute] == f.group) == (side == "group") and i.values[f.region] is not None
+            ]  # fmt: skip
+            near = sorted(own, key=lambda i: abs(i.values[f.region] - value))
+            groups.append(
+                PictureGroup(
+                    finding=f.anchor,
+                    side=side,
+                    region=f.region,
+                    value=value,
+                    centre="mean",
+                    images=tuple(i.image_id for i in near[:3]),
+                )
+            )
+    return groups
+
+
+def _distributions(findings: tuple[Finding, ...]) -> list[Distribution]:
+    parts = (np.arange(20) + 0.5) / 20 - 0.5
+    return [
+        Distribution(
+            finding=f.anchor,
+            group=tuple(np.clip(f.mean.estimate + 0.2 * parts, 0, 1).tolist()),
+            reference=tuple(np.clip(f.mean_reference.estimate + 0.1 * parts, 0, 1).tolist()),
+        )
+        for f in _told(findings)
+    ]
+
+
+def _difference_maps(findings: tuple[Finding, ...]) -> list[DifferenceMap]:
+    grid = 0.02 * (_bump(7, 7, 0.95, 0.5, 0.2) - _bump(7, 7, 0.5, 0.5, 0.2))
+    return [
+        DifferenceMap(
+            finding=f.anchor,
+            n_images=f.n_images,
+            n_images_reference=f.n_images_reference,
+            difference=_grid(grid * (0.5 + n)),
+            shown=tuple(tuple(int(abs(v) > 0.004) for v in row) for row in grid.tolist()),
+        )
+        for n, f in enumerate(_told(findings))
+    ]
+
+
+def _calibration(hidden: tuple[str, ...]) -> list[CalibrationCurve]:
+    curves = []
+    for level in GROUPS["skin_tone"]:
+        if level not in hidden:
+            shift = 0.05 * (level == "V–VI")
+            points = tuple(
+                CalibrationPoint(confidence=c, correct=c - shift, n_images=40) for c in (0.55, 0.7, 0.85, 0.95)
+            )  # fmt: skip
+            curves.append(CalibrationCurve(attribute="skin_tone", level=level, points=points))
+    return curves
+
+
+def _size_curves(hidden: tuple[str, ...]) -> list[SizeCurve]:
+    return [
+        SizeCurve(
+            attribute="skin_tone",
+            level=level,
+            region="ruler",
+            points=tuple((0.02 + 0.02 * k, 0.1 + 0.03 * k, 25) for k in range(4)),
+        )
+        for level in GROUPS["skin_tone"]
+        if level not in hidden
+    ]
 
 
 BUILDERS = {

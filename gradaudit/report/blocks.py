@@ -10,17 +10,31 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import json
 import math
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from gradaudit.number_text import count, interval, points, share_interval, share_percent
-from gradaudit.records import STATE_WORDS, CellState, Finding, Interval
-from gradaudit.result_schema import GalleryItem, ResultDocument
+from gradaudit.number_text import (
+    count,
+    interval,
+    points,
+    share_interval,
+    share_percent,
+    significant,
+)
+from gradaudit.records import Finding, Interval
+from gradaudit.result_schema import ResultDocument
 
+_JSON_DIGITS, _CSV_DIGITS = 6, 5
+_JSON_ALONE = (
+    "sentence", "question", "effect", "curve", "notes", "folded_under", "mask_tipping", "se", "mde80",
+    "beyond_up_to", "within_from",
+)  # fmt: skip
+"""Fields of a finding that the CSV leaves out: nothing is stored twice that is long."""
 WITHHELD = "withheld"
 """Stands for a number that the small-cell rule hides."""
 
@@ -132,25 +146,13 @@ class Table(Block):
 
 
 @dataclass(frozen=True)
-class Drawing(Block):
-    """A figure with its caption and a table of the same numbers.
-
-    It is drawn only by a render that shows it.
-    """
-
-    kind = "drawing"
-    draw: Callable[[], str]
-    caption: str
-    table: Table | None = None
-
-
-@dataclass(frozen=True)
 class Details(Block):
-    """Blocks behind a summary line; opened in print."""
+    """Blocks behind a summary line."""
 
     kind = "details"
     summary: str
     blocks: tuple[Block, ...]
+    anchor: str = ""
 
 
 @dataclass(frozen=True)
@@ -176,55 +178,6 @@ class Downloads(Block):
     files: tuple[Download, ...]
 
 
-@dataclass(frozen=True)
-class VerdictPanel(Block):
-    """The first screen of the report: the verdict and what it rests on.
-
-    It shows the state in words and with an icon, sentences (each with the anchor of what it rests
-    on), and what the audit cannot tell.
-    """
-
-    kind = "verdict"
-    state: str
-    words: str
-    meaning: str
-    headline: str
-    sentences: tuple[str, ...]
-    links: tuple[tuple[str, str], ...]
-    cannot_tell: tuple[str, ...]
-    left_out: tuple[str, ...]
-    in_the_way: tuple[str, ...] = ()
-    unmeasured: tuple[str, ...] = ()
-    about_unmeasured: str = ""
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One gallery image, ready to show.
-
-    Pictures are data URIs ("" leaves one out), outlines are checked path data.
-    """
-
-    item: GalleryItem
-    image: str
-    overlay: str
-    outlines: tuple[tuple[str, str, int], ...]
-    picked: tuple[str, ...]
-    verdict: str
-    lines: tuple[tuple[str, str], ...]
-    values: dict[str, float | None]
-
-
-@dataclass(frozen=True)
-class Gallery(Block):
-    """Tiles, and the choices that the filters offer; complete without the filters."""
-
-    kind = "gallery"
-    tiles: tuple[Tile, ...]
-    regions: tuple[str, ...]
-    levels: tuple[tuple[str, tuple[str, ...]], ...] = field(default=())
-
-
 # ── cells of numbers ──────────────────────────────────────────────────────────────────────────────
 
 
@@ -240,16 +193,6 @@ def points_cell(found: Interval) -> Cell:
 def percent_cell(found: Interval) -> Cell:
     ends = share_interval(found.low, found.high)
     return Cell(share_percent(found.estimate), ends)
-
-
-def state_cell(f: Finding) -> Cell:
-    """The state of a finding in words; without a limit, whether a difference is shown."""
-    below = "provisional: few on one side" if f.provisional else f.reservation
-    if f.state is not CellState.NOT_JUDGED:
-        return Cell(STATE_WORDS[f.state], below, icon=f.state.value)
-    words = "disparity shown" if f.shown else "no disparity shown"
-    icon = "shown" if f.shown else "not_shown"
-    return Cell(f"{words}, {STATE_WORDS[f.state]}", below, icon=icon)
 
 
 # ── files inside the report ───────────────────────────────────────────────────────────────────────
@@ -293,7 +236,8 @@ def _inert(value: object) -> object:
 def data_files(document: ResultDocument) -> tuple[Download, ...]:
     """One ZIP archive with every table as CSV and the whole document as JSON.
 
-    The JSON leaves out the pictures, which the page holds.
+    The JSON leaves out the pictures, which the page holds, and rounds to six significant digits, the
+    CSV to five.  Sentences, effect sizes and the details of tests stand in the JSON alone.
 
     One archive, because its text shrinks tenfold: the page stays small.  It opens on every desktop
     without a tool.
@@ -307,9 +251,9 @@ def data_files(document: ResultDocument) -> tuple[Download, ...]:
             "gallery": tuple(item.model_copy(update={"image": ""}) for item in document.gallery)
         }
     )
-    texts = {"result.json": bare.model_dump_json(exclude_defaults=True)} | {
-        name: _csv(rows) for name, rows in tables.items() if rows
-    }
+    whole = _rounded(bare.model_dump(mode="json", exclude_defaults=True), _JSON_DIGITS)
+    packed = json.dumps(whole, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    texts = {"result.json": packed} | {name: _csv(rows) for name, rows in tables.items() if rows}
     return (archive("gradaudit-data.zip", f"{', '.join(texts)}: every number of this page", texts),)
 
 
@@ -332,7 +276,7 @@ def archive(name: str, description: str, texts: dict[str, str]) -> Download:
 
 def _csv(records: Sequence[Any]) -> str:
     """Records as flat columns: nested fields are joined with a dot, lists with a semicolon."""
-    flat = [_flat(_without_withheld(record).model_dump()) for record in records]
+    flat = [_flat(_rounded(_columns_of(record), _CSV_DIGITS)) for record in records]
     header = tuple(dict.fromkeys(name for line in flat for name in line))
     return csv_text(header, ([line.get(name) for name in header] for line in flat))
 
@@ -349,6 +293,26 @@ def _without_withheld(record: Any) -> Any:
             ("n_images", "n_clusters", "n_images_reference", "n_clusters_reference")
         )
     )
+
+
+def _columns_of(record: Any) -> dict[str, Any]:
+    """The fields of a record that a spreadsheet needs."""
+    data: dict[str, Any] = _without_withheld(record).model_dump()
+    if isinstance(record, Finding):
+        data = {name: value for name, value in data.items() if name not in _JSON_ALONE}
+        data["test"] = {name: data["test"][name] for name in ("p", "p_adjusted", "family")}
+    return data
+
+
+def _rounded(value: Any, digits: int) -> Any:
+    """The value with every number in it at so many significant digits."""
+    if isinstance(value, float):
+        return significant(value, digits) if math.isfinite(value) else value
+    if isinstance(value, dict):
+        return {name: _rounded(inner, digits) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(inner, digits) for inner in value]
+    return value
 
 
 def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:

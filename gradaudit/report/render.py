@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,12 +20,16 @@ from markupsafe import Markup
 
 from gradaudit.errors import InputError
 from gradaudit.number_text import count, finite_or_none
-from gradaudit.report.blocks import Block, Drawing, Heading, Table, VerdictPanel
-from gradaudit.report.figures.canvas import PALETTE
-from gradaudit.report.sections import overview
-from gradaudit.report.sections.cells import cell_table
-from gradaudit.report.sections.findings import contrast_blocks
+from gradaudit.records import CellState
+from gradaudit.report.blocks import Block
+from gradaudit.report.comparisons import read_comparisons
+from gradaudit.report.figures.shapes import coordinate
+from gradaudit.report.isolation import isolated_names, prose
+from gradaudit.report.markdown import markdown
+from gradaudit.report.page_blocks import Six, State, StoredPicture
+from gradaudit.report.pictures import PictureStore
 from gradaudit.report.sections.overview import SECTIONS
+from gradaudit.report.sections.page_one import page_one
 from gradaudit.result_schema import SCHEMA_VERSION, ResultDocument
 
 _HERE = Path(__file__).parent
@@ -33,15 +37,12 @@ _HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Section:
-    """One section as the page shows it.
+    """One section as the page shows it; ``counts`` stand beside its title in the navigation."""
 
-    ``number`` is its place in the family; it stays the same where other sections are left out.
-    """
-
-    number: int
     anchor: str
     title: str
     summary: str
+    counts: tuple[State, ...]
     blocks: tuple[Block, ...]
 
 
@@ -55,95 +56,54 @@ def render_html(document: ResultDocument) -> str:
     """
     document = shown(document)
     script = _resource("script.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
-    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    style = _page_css(document) + _resource("page_one.css") + _resource("style.css")
+    policy = (
+        f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; "
+        f"script-src '{_digest(script)}'; base-uri 'none'; form-action 'none'"
+    )
     page = _environment().get_template("report.html")
     return page.render(
         document=document,
-        state=document.verdict.words,
-        identity=_identity(document),
+        state=_capital(document.verdict.words),
         sections=_sections(document),
+        pictures=_stored(document),
         policy=policy,
         script=Markup(script),
-        style=Markup(_palette_css() + _page_css(document) + _resource("style.css")),
+        style=Markup(style),
         icons=Markup(_resource("icons.html").strip()),
         claim=_claims(),
+        isolated=isolated_names(document),
     )
 
 
 def render_fragment(document: ResultDocument) -> str:
-    """The part of the report that notebooks show (``_repr_html_``).
+    """Page one, as notebooks show it (``_repr_html_``); its styles apply to nothing else.
 
-    It holds the verdict, the forest plots and the contrasts; its styles apply to nothing else.
+    Nothing links or carries an id of the page, as a notebook shows many of them on one page.
     """
     document = shown(document)
-    mark = hashlib.sha256(f"{document.audit_id} {document.created}".encode()).hexdigest()[:8]
-    facts = document.method
-    details = contrast_blocks(document, facts.explain_method, facts.explain_target, f"-{mark}")
-    panels = [b for b in overview.verdict(document) if isinstance(b, VerdictPanel)]
-    cells = [cell_table(document)] if document.cells else []
-    blocks = [
-        *panels,
-        *cells,
-        *(b for b in details if isinstance(b, Drawing | Heading | Table)),
-    ]
-    colours = "".join(f"--{name}:{light};" for name, (light, _) in PALETTE.items())
-    style = f'.gradaudit-fragment{{{colours}--sans:-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,"Liberation Sans",sans-serif}}\n'
-    # Anchors stay out: a notebook shows many fragments on one page, and ids must not repeat.
-    unlinked = [_without_links(block) for block in blocks]
+    prefix = hashlib.sha256(f"{document.audit_id} {document.created}".encode()).hexdigest()[:8]
+    page = page_one(document)
+    used = _numbers_of(page.pictures)
+    style = _scoped(_resource("page_one.css"), ".gradaudit-fragment") + _resource("fragment.css")
     return (
         _environment()
         .get_template("fragment.html")
         .render(
             document=document,
-            blocks=unlinked,
-            style=Markup(style + _resource("fragment.css")),
+            page=page,
+            pictures=[p for p in _stored(document) if p.number in used],
+            prefix=f"{prefix}-",
+            style=Markup(style),
             icons=Markup(_resource("icons.html").strip()),
-            claim=_claims(f"{mark}-"),
+            isolated=isolated_names(document),
         )
     )
 
 
 def render_markdown(document: ResultDocument) -> str:
-    """A short report in Markdown (GitHub's tables): verdict, data, contrasts, performance, limits."""
-    document = shown(document)
-    panel = next(b for b in overview.verdict(document) if isinstance(b, VerdictPanel))
-    lines = [f"# {_md(document.title)}: {_md(panel.words)}", ""]
-    lines += [f"> **{_md(document.notice)}**", ""] if document.notice else []
-    lines += [
-        f"- {_md(term)}: {_md(text)}{f' ({_md(code)})' if code else ''}"
-        for term, text, code in _identity(document)
-    ]
-    lines += ["", f"## Verdict: {_md(panel.words)}", "", _md(panel.meaning), ""]
-    lines += [f"**{_md(panel.headline)}**", ""] if panel.headline else []
-    lists = [
-        ("", panel.sentences),
-        *([("In the way of “criteria met”:", panel.in_the_way)] if panel.in_the_way else []),
-        ("What this audit cannot tell:", panel.cannot_tell),
-        ("Images left out, and why:", panel.left_out),
-    ]
-    lists += (
-        [("Regions not measured in some images:", panel.unmeasured)] if panel.unmeasured else []
-    )
-    for title, items in lists:
-        lines += [title, ""] if title else []
-        lines += [*(f"- {_md(item)}" for item in items), ""]
-    lines += [_md(panel.about_unmeasured), ""] if panel.unmeasured else []
-    lines += _md_table(cell_table(document)) if document.cells else []
-    for name in ("data_by_subgroup", "heat", "performance"):
-        tables = [
-            table for block in SECTIONS.get(name)(document) if (table := _main_table(block, name))
-        ]
-        lines += [f"## {SECTIONS.card(name).label}", ""] if tables else []
-        for table in tables:
-            lines += _md_table(table)
-    lines += [
-        "## Limits",
-        "",
-        *(f"- {_md(limit)}" for limit in (*overview.GENERAL_LIMITS, *document.limits)),
-        "",
-    ]
-    return "\n".join(lines)
+    """A short report in Markdown (GitHub's tables): page one, findings, data, limits."""
+    return markdown(shown(document))
 
 
 def to_json(document: ResultDocument) -> str:
@@ -216,6 +176,8 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.globals["unknown_block"] = _unknown_block
+    environment.filters["prose"] = prose
+    environment.filters["coordinate"] = coordinate
     return environment
 
 
@@ -230,31 +192,57 @@ def _resource(name: str) -> str:
     return (_HERE / name).read_text(encoding="utf-8")
 
 
+def _digest(text: str) -> str:
+    """A source of the page's policy: this very text and no other."""
+    found = base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest())
+    return f"sha256-{found.decode('ascii')}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _stored(document: ResultDocument) -> tuple[StoredPicture, ...]:
+    return PictureStore(document).stored() if document.images_shown else ()
+
+
+def _numbers_of(six: Six | None) -> set[int]:
+    return set() if six is None else {p.number for row in six.rows for p in row.pictures}
+
+
 def _sections(document: ResultDocument) -> list[Section]:
     result = []
-    for number, (name, card) in enumerate(zip(SECTIONS, SECTIONS.cards(), strict=True), start=1):
+    for name in SECTIONS:
+        card = SECTIONS.card(name)
         blocks = tuple(SECTIONS.get(name)(document))
         if blocks:
-            result.append(Section(number, name.replace("_", "-"), card.label, card.summary, blocks))
+            anchor = name.replace("_", "-")
+            counts = counts_of(document, name)
+            result.append(Section(anchor, card.label, card.summary, counts, blocks))
     return result
 
 
-def _identity(document: ResultDocument) -> list[tuple[str, str, str]]:
-    """Term, text and digest of the header: what was audited, by whom, when."""
-    model, data = document.model, document.data
-    facts = [
-        ("Model", model.source, model.digest[:12]),
-        ("Data", f"{data.name}, {count(data.n_images)} images", data.digest[:12]),
-        (
-            "Date",
-            document.created.replace("T", " ").removesuffix("Z").removesuffix("+00:00") + " UTC",
-            "",
-        ),
-        ("Audit", document.audit_id, ""),
-        ("Auditor", document.auditor, ""),
-        ("Version", f"gradaudit {document.tool_version}", ""),
-    ]
-    return [fact for fact in facts if fact[1]]
+def counts_of(document: ResultDocument, section: str) -> tuple[State, ...]:
+    """What stands beside a section's title in the navigation."""
+    if section == "findings":
+        planned = [c for c in read_comparisons(document) if c.planned]
+        states = [
+            (CellState.BEYOND, "beyond"),
+            (CellState.OPEN, "open"),
+        ]
+        found = [(state.value, sum(c.state is state for c in planned), w) for state, w in states]
+        return tuple(State(look, f"{count(n)} {word}") for look, n, word in found if n)
+    numbers = {
+        "attributes": len(document.attributes),
+        "data": document.data.n_images,
+        "gallery": len(document.gallery) if document.images_shown else 0,
+    }
+    if numbers.get(section):
+        return (State("muted", count(numbers[section])),)
+    issues = sum(c.state == "issue" for c in document.checks)
+    if section == "checks" and issues:
+        return (State("muted", f"{count(issues)} to read"),)
+    return ()
 
 
 def _claims(prefix: str = "") -> Callable[[str], str]:
@@ -269,23 +257,18 @@ def _claims(prefix: str = "") -> Callable[[str], str]:
     return claim
 
 
-def _without_links(block: Block) -> Block:
-    if isinstance(block, VerdictPanel):
-        return VerdictPanel(**(vars(block) | {"links": ()}))
-    if isinstance(block, Table):
-        return replace(
-            block,
-            rows=tuple(
-                replace(r, cells=tuple(replace(c, link="") for c in r.cells)) for r in block.rows
-            ),
+@functools.cache
+def _scoped(css: str, place: str) -> str:
+    """The rules of a style sheet, each for what lies below ``place`` alone."""
+
+    def within(found: re.Match[str]) -> str:
+        selectors = (part.strip() for part in found[1].split(","))
+        return (
+            ", ".join(place if part == ":root" else f"{place} {part}" for part in selectors) + " {"
         )
-    return block
 
-
-def _palette_css() -> str:
-    light = "".join(f"--{name}:{colour};" for name, (colour, _) in PALETTE.items())
-    dark = "".join(f"--{name}:{colour};" for name, (_, colour) in PALETTE.items())
-    return f":root{{{light}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n@media print{{:root{{color-scheme:light}}}}\n"
+    bare = re.sub(r"/\*.*?\*/", "", css, flags=re.S)
+    return re.sub(r"([^{}]+?)\s*\{", within, bare)
 
 
 def _page_css(document: ResultDocument) -> str:
@@ -327,39 +310,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
     return value
-
-
-def _main_table(block: Block, section: str) -> Table | None:
-    if isinstance(block, Drawing) and section == "performance":
-        return block.table
-    return block if isinstance(block, Table) else None
-
-
-def _md_table(table: Table) -> list[str]:
-    grouped = any(row.group for row in table.rows)
-    heads = (["Group of rows"] if grouped else []) + [
-        column.label + (f" ({column.unit})" if column.unit else "") for column in table.columns
-    ]
-    rules = (["---"] if grouped else []) + [
-        "---:" if column.number else "---" for column in table.columns
-    ]
-    lines = [
-        f"**{_md(table.caption)}**",
-        "",
-        "| " + " | ".join(map(_md, heads)) + " |",
-        "|" + "|".join(rules) + "|",
-    ]
-    for row in table.rows:
-        texts = [
-            cell.text + (f" ({'; '.join(cell.sub.splitlines())})" if cell.sub else "")
-            for cell in row.cells
-        ]
-        lines.append("| " + " | ".join(map(_md, ([row.group] if grouped else []) + texts)) + " |")
-    return [*lines, "", *([_md(table.note), ""] if table.note else [])]
-
-
-def _md(text: str) -> str:
-    """Text that Markdown shows as it is: one line, no markup, no HTML, no table cell border."""
-    line = " ".join(text.split())
-    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_\[\]|~$#!])", r"\\\1", line)

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
-
-from matplotlib.figure import Figure
+from typing import TypeVar
 
 from gradaudit.number_text import Noun, count, declared_percent
 from gradaudit.records import REASONS, Finding
 from gradaudit.report.blocks import anchor_id, shown_count
-from gradaudit.report.figures.svg import svg_markup
 from gradaudit.result_schema import PlannedCell, ResultDocument
 
 ALL = "(all)"
 """Attribute and level of rows over every image."""
 
 Item = TypeVar("Item")
-
-
-def drawn(
-    plot: Callable[..., Figure], *data: Any, anchor: str, title: str, text: str
-) -> Callable[[], str]:
-    """A figure drawn when a render asks for it, as SVG with title and description."""
-    return lambda: svg_markup(plot(*data), anchor, title, text)
 
 
 def plain(name: str) -> str:

@@ -13,10 +13,10 @@ from gradaudit.analysis import finding_records
 from gradaudit.analysis.method_cards import function_name, method_cards
 from gradaudit.plan import AnalysisPlan
 from gradaudit.records import STATE_WORDS
-from gradaudit.report.blocks import Details, Drawing, Table
+from gradaudit.report.blocks import Details, Table
 from gradaudit.report.glossary import TERMS, meaning
 from gradaudit.report.render import render_fragment, render_html, render_markdown, to_json
-from gradaudit.report.sections.overview import SECTIONS
+from gradaudit.report.sections.overview import APPENDIX, SECTIONS
 from gradaudit.report.wording import link_of_test
 from gradaudit.stats.family import STATISTICS
 from gradaudit.subgroups.contrast import TEST_NAMES
@@ -40,6 +40,8 @@ OF_THE_GLOSSARY = {
     "Worded",
 }
 PLAIN = {
+    "What was found",
+    "By group",
     "Remarks",
     "Examples",
     "Reason",
@@ -58,8 +60,6 @@ def tables(blocks):
     for block in blocks:
         if isinstance(block, Table):
             yield block
-        elif isinstance(block, Drawing) and block.table:
-            yield block.table
         elif isinstance(block, Details):
             yield from tables(block.blocks)
 
@@ -121,14 +121,12 @@ def test_functions_are_named_as_a_reader_imports_them():
 # ── from a p-value to its source ────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_p_value_leads_to_its_formula_function_and_source(rendered):
-    document = documents.shortcut_document()
+def test_a_test_leads_to_its_formula_function_and_source(rendered):
     html = rendered["shortcut"]
-    tested = [f for f in document.findings if f.test.p is not None]
-    assert tested
-    contrast = re.search(rf'<tr id="{tested[0].anchor}".*?</tr>', html, re.S).group()
-    target = re.search(r'<a href="#([^"]+)">(<\u202f)?[0-9.]+|<a href="#([^"]+)">&lt;', contrast)
-    anchor = target.group(1) or target.group(3)
+    table = re.search(
+        r"<caption>Where the p-values come from</caption>.*?</table>", html, re.S
+    ).group()
+    (anchor,) = set(re.findall(r'<a href="#(card-[^"]+)">', table))
     card = Page(re.search(rf'<tr id="{anchor}".*?</tr>', html, re.S).group()).text
     assert "gradaudit.stats.permutation.reference_t" in card
     assert "DiCiccio & Romano 2017" in card
@@ -137,7 +135,7 @@ def test_a_p_value_leads_to_its_formula_function_and_source(rendered):
 
 def test_the_method_section_counts_tests_and_families():
     document = documents.shortcut_document()
-    found = {t.caption: t for t in tables(SECTIONS.get("method")(document))}
+    found = {t.caption: t for t in tables(APPENDIX.get("method")(document))}
     (line,) = found["Where the p-values come from"].rows
     number = sum(f.test.p is not None for f in document.findings)
     assert [c.text for c in line.cells][:4] == [
@@ -171,7 +169,7 @@ def test_an_older_document_without_these_cards_still_renders_without_dead_links(
 
 def test_what_was_noticed_on_loading_the_model_is_shown(rendered):
     html = rendered["shortcut"]
-    scope = Page(html[html.index('id="scope"') : html.index('id="data-by-subgroup"')]).text
+    scope = Page(html[html.index('id="scope"') : html.index('id="method"')]).text
     assert "Noticed when the model was loaded melanoma.py is the auditor's own Python" in scope
 
 
@@ -183,11 +181,12 @@ def test_every_column_head_is_in_the_glossary(name):
     document = BUILDERS[name]()
     heads = {
         c.label
-        for section in SECTIONS
-        for t in tables(SECTIONS.get(section)(document))
+        for family in (SECTIONS, APPENDIX)
+        for section in family
+        for t in tables(family.get(section)(document))
         for c in t.columns
     }
-    terms = next(tables(SECTIONS.get("glossary")(document)))
+    terms = next(tables(APPENDIX.get("glossary")(document)))
     known = {
         *(line.cells[0].text for line in terms.rows),
         *TERMS,
@@ -205,7 +204,7 @@ def test_every_column_head_is_in_the_glossary(name):
 
 def test_every_term_has_a_meaning_and_its_cards_exist():
     document = documents.shortcut_document()
-    (terms, states) = tables(SECTIONS.get("glossary")(document))
+    (terms, states) = tables(APPENDIX.get("glossary")(document))
     headed = {"Cluster": "Patient", "Clusters": "Patients"}  # the document's own word
     assert [r.cells[0].text for r in terms.rows] == sorted(
         (headed.get(label, label) for label in TERMS), key=str.casefold

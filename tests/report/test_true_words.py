@@ -22,19 +22,18 @@ from gradaudit.analysis.findings import analyze
 from gradaudit.analysis.verdict import audit_verdict
 from gradaudit.plan import Plan
 from gradaudit.records import ALL, CellState
-from gradaudit.report.blocks import Drawing, Facts, Table, anchor_id
-from gradaudit.report.figures.canvas import short
-from gradaudit.report.figures.forest import forest_plot
+from gradaudit.report.blocks import Details, Facts, Table
+from gradaudit.report.comparisons import read_comparisons, row_name
+from gradaudit.report.figures.intervals import forest_line, forest_scale
 from gradaudit.report.glossary import TERMS
 from gradaudit.report.render import (
     json_schema,
     render_fragment,
     render_html,
     render_markdown,
-    to_json,
 )
-from gradaudit.report.sections.overview import SECTIONS
-from gradaudit.report.wording import comparison
+from gradaudit.report.sections.data import flow_blocks, group_table, missing_blocks
+from gradaudit.report.sections.overview import APPENDIX
 from gradaudit.result_schema import AUDIT_STATE_MEANINGS, FlowRow, HeatRow, PerformanceRow, Tables
 from gradaudit.runs.measurements import Measurements
 from gradaudit.subgroups.comparison import disparity
@@ -473,7 +472,7 @@ def margins_and_none():
 
 def document_of(findings, margin=0.05):
     source = documents.met_document() if margin is not None else documents.no_criteria_document()
-    return source.model_copy(update={"findings": tuple(findings)})
+    return source.model_copy(update={"findings": tuple(findings), "cells": ()})
 
 
 @pytest.fixture(scope="module")
@@ -486,91 +485,37 @@ def unjudged():
     return analyze(measured(3, gap=0.08), a_plan(criteria=None))
 
 
-def drawn_forests(document, monkeypatch):
-    """Every forest plot of a document: (rows as they were drawn, the figure)."""
-    seen = []
-
-    def spy(rows, *rest):
-        figure = forest_plot(rows, *rest)
-        seen.append((list(rows), figure))
-        return figure
-
-    monkeypatch.setattr("gradaudit.report.sections.findings.forest_plot", spy)
-    for block in SECTIONS.get("heat")(document):
-        if isinstance(block, Drawing):
-            block.draw()
-    return seen
-
-
-def band_at(axes, y):
-    """Left and right end of the band that lies behind a height of the figure; None where there is none."""
-    boxes = [patch.get_extents().transformed(axes.transData.inverted()) for patch in axes.patches]
-    found = [
-        (round(b.x0, 6), round(b.x1, 6)) for b in boxes if min(b.y0, b.y1) <= y <= max(b.y0, b.y1)
-    ]
-    assert len(found) <= 1
-    return found[0] if found else None
-
-
-def rows_of_figure(rows, figure):
-    """Row -> (band behind it, its words), by the height at which its label stands."""
-    axes = figure.axes[0]
-    heights = []
-    for text in axes.texts:
-        if any(text.get_text() == short(row.label, 30) for row in rows):
-            heights.append(text.get_position()[1])
-    assert len(heights) == len(rows)
-    for row, y in zip(rows, sorted(heights), strict=True):
-        yield row, band_at(axes, y), [t.get_text() for t in axes.texts if t.get_position()[1] == y]
-
-
-def test_the_band_stands_behind_rows_with_a_margin_and_behind_no_other(judged, monkeypatch):
-    forests = drawn_forests(document_of(judged), monkeypatch)
-    decisive = [f for f in judged if f.code in ("GA101", "GA102", "GA103", "GA104")]
-    assert sum(len(rows) for rows, _ in forests) == len(decisive)
+def test_the_band_stands_behind_rows_with_a_margin_and_behind_no_other(judged):
     found = {True: 0, False: 0}
-    by_region = {
-        region: [f for f in decisive if f.region == region]
-        for region in dict.fromkeys(f.region for f in decisive)
-    }
-    for (rows, figure), own in zip(forests, by_region.values(), strict=True):
-        own = sorted(
-            own, key=lambda f: list(dict.fromkeys(g.attribute for g in own)).index(f.attribute)
-        )
-        for f, (row, band, words) in zip(own, rows_of_figure(rows, figure), strict=True):
-            assert row.state is f.state
-            assert band == (None if f.margin is None else (-100 * f.margin, 100 * f.margin)), (
-                f.anchor
-            )
-            assert f.margin is not None or not {"open", "beyond", "within"} & set(words)
-            found[f.margin is not None] += 1
+    by_anchor = {f.anchor: f for f in judged}
+    told = [c for c in read_comparisons(document_of(judged)) if c.has_number]
+    wanted = [
+        f
+        for f in judged
+        if f.code in ("GA101", "GA102", "GA103", "GA105")
+        and (f.raw.estimate, f.adjusted.estimate) != (None, None)
+    ]
+    assert len(told) == len(wanted)
+    for c in told:
+        f = by_anchor[c.anchor]
+        plot = forest_line(c, forest_scale([c]))
+        looks = [shape.look for shape in plot.shapes]
+        assert ("band" in looks) == (f.margin is not None), f.anchor
+        assert c.state is f.state
+        assert f.margin is not None or c.look in ("differs", "same")
+        found[f.margin is not None] += 1
     assert min(found.values()) > 5, found
 
 
-def test_no_band_and_no_open_verdict_where_nobody_declared_a_margin(unjudged, monkeypatch):
+def test_no_band_and_no_word_of_a_limit_where_nobody_declared_one(unjudged):
     document = document_of(unjudged, margin=None)
-    for rows, figure in drawn_forests(document, monkeypatch):
-        assert figure.axes[0].patches == [] or not list(figure.axes[0].patches)
-        assert not {t.get_text() for t in figure.axes[0].texts} & {"open", "beyond", "within"}
-        assert {band for _, band, _ in rows_of_figure(rows, figure)} == {None}
-    monkeypatch.undo()
-    for text in (
-        render_html(document),
-        render_markdown(document),
-        render_fragment(document),
-        to_json(document),
-    ):
-        shown = re.sub(
-            r'<table id="state-words">.*?</table>',
-            "",
-            re.sub(r"<style>.*?</style>|<symbol.*?</symbol>", "", text, flags=re.S),
-            flags=re.S,
-        )
-        shown = shown.split('"method": {')[0]  # cards say what a margin would mean
-        assert not re.search(
-            r"(beyond|within) the margin", Page(shown.split('id="method"')[0]).text
-        )
-        assert "shaded band" not in shown
+    html = render_html(document)
+    body = html[html.index("<main") : html.index('id="appendix"')]
+    assert 'class="band"' not in body
+    assert 'class="thick"' not in body
+    for text in (body, render_markdown(document), render_fragment(document).split("</style>")[1]):
+        assert not re.search(r"(beyond|within) the (margin|limit)", Page(text).text)
+        assert "Grey band" not in text
     assert "no limit was set" in render_markdown(document)
 
 
@@ -594,45 +539,21 @@ def test_a_finding_without_a_margin_is_shown_or_not_shown(judged, unjudged):
         assert "no limit was set" in f.sentence
 
 
-def test_tables_and_files_say_that_no_limit_was_set(judged):
+def test_cells_and_files_say_that_no_limit_was_set(judged):
     document = document_of(judged)
     lines = {
         line["anchor"]: line
         for line in csv.DictReader(io.StringIO(files_in(document)["contrasts.csv"]))
     }
-    text = render_html(document)
+    words = {c.anchor: c.word for c in read_comparisons(document)}
     for f in judged:
         if f.margin is None and f.state is CellState.NOT_JUDGED:
-            row_ = Page(
-                re.search(rf'<tr id="{re.escape(anchor_id(f.anchor))}".*?</tr>', text, re.S).group()
-            ).text
-            assert "no limit was set" in row_, row_
-            assert not re.search(r"\bopen\b|the margin", row_)
+            if f.anchor in words:
+                assert "no limit was set" in words[f.anchor]
             assert lines[f.anchor]["state"] == "not_judged"
             assert lines[f.anchor]["shown"] == str(f.shown)
         elif f.margin is not None:
-            assert lines[f.anchor]["margin"] == repr(f.margin)
-
-
-def test_the_caption_says_which_rows_have_no_band(judged, unjudged):
-    def captions(document):
-        return [
-            b.caption
-            for b in SECTIONS.get("heat")(document)
-            if isinstance(b, Drawing) and "difference between groups" in b.caption
-        ]
-
-    ruler, _, skin = captions(document_of(judged))
-    assert (
-        "The shaded band is the declared margin of ±5 points; where a row has none, no limit was set."
-        in ruler
-    )
-    assert "No limit was set here, so no band is drawn." in skin
-    assert "band is the declared" not in skin
-    assert all(
-        "No limit was set here" in caption
-        for caption in captions(document_of(unjudged, margin=None))
-    )
+            assert float(lines[f.anchor]["margin"]) == pytest.approx(f.margin)
 
 
 def test_the_picture_does_not_contradict_the_word(judged):
@@ -653,7 +574,7 @@ def test_the_picture_does_not_contradict_the_word(judged):
     assert {CellState.BEYOND, CellState.WITHIN, CellState.OPEN} <= seen
 
 
-def test_a_departure_is_no_signed_number_on_the_axis_of_differences(judged, monkeypatch):
+def test_a_departure_is_no_signed_number_on_the_axis_of_differences(judged):
     """With three levels one number would be left beside the line; it is no difference between groups, and W is never negative."""
     bent = analyze(measured(0, bend=0.15, tone=(0.34, 0.33, 0.33)), a_plan())
     found = [f for f in (*judged, *bent) if f.code == "GA104"]
@@ -666,10 +587,14 @@ def test_a_departure_is_no_signed_number_on_the_axis_of_differences(judged, monk
         assert f.test.p_within is f.test.p_beyond is None
         assert f.test.statistic >= 0
         assert f.test.df == 1 or f.attribute == "age"
-    for rows, _ in drawn_forests(document_of(bent), monkeypatch):
-        departures = [row for row in rows if row.label == "departure from trend"]
-        assert departures
-        assert all(row.estimate is row.low is row.raw is row.margin is None for row in departures)
+    html = render_html(document_of(bent))
+    assert "departure from trend" not in html
+    assert {c.finding.code for c in read_comparisons(document_of(bent)) if c.finding} <= {
+        "GA101",
+        "GA102",
+        "GA103",
+        "GA105",
+    }
 
 
 def test_the_statistic_of_a_departure_is_the_square_of_the_one_row_that_was_tested():
@@ -714,29 +639,19 @@ def document_with(meas, plan=OPEN):
     )
 
 
-def listed_under(page, heading):
-    """Items of the list below a heading of the first section."""
-    first = page[page.index('id="verdict"') : page.index('id="scope"')]
-    found = re.search(rf"<h3>{heading}</h3><ul>(.*?)</ul>", first, re.S)
-    return (
-        [Page(item).text for item in re.findall(r"<li>(.*?)</li>", found.group(1), re.S)]
-        if found
-        else []
-    )
+def said_of_missing(document):
+    """The sentence under the flow of images, and the table behind it."""
+    blocks = missing_blocks(document)
+    tables = [b for block in blocks if isinstance(block, Details) for b in block.blocks]
+    return blocks[0].text, tables[0] if tables else None
 
 
-def tables_of(document):
+def numbers_in(table):
+    at = [c.label for c in table.columns].index("Images")
     return {
-        b.caption: b for b in SECTIONS.get("data_by_subgroup")(document) if isinstance(b, Table)
+        (r.cells[0].text, r.cells[1].text): int(r.cells[at].text.replace("\u202f", ""))
+        for r in table.rows
     }
-
-
-def numbers_in(table, column="Images"):
-    at = [c.label for c in table.columns].index(column)
-    return [int(r.cells[at].text.replace("\u202f", "")) for r in table.rows]
-
-
-LEFT, PARTS = "Images left out, and why", "Regions not measured in some images"
 
 
 def test_an_image_that_lacks_one_region_is_not_left_out():
@@ -746,23 +661,20 @@ def test_an_image_that_lacks_one_region_is_not_left_out():
     absent = int(meas.table.loc[~lesion, "heat_share"].isna().sum())
     assert absent > 20
     document = document_with(meas)
-    page, text = render_html(document), render_markdown(document)
-    assert listed_under(page, LEFT) == ["No image was left out."]
-    assert listed_under(page, PARTS) == [
-        f"ruler, {absent} images: the region is annotated and absent from this image"
-    ]
-    assert "Images left out, and why:\n\n- No image was left out.\n" in text
+    text, table = said_of_missing(document)
+    assert text.startswith("No image was left out.")
     assert (
-        f"Regions not measured in some images:\n\n- ruler, {absent} images: the region is annotated"
+        f"Not left out: ruler, {absent} images: the region is annotated and absent from this image."
         in text
     )
-    assert "Images left out, by reason" not in page + text
-    assert "Excluded images" not in page + text
-    assert "Every image takes part for each region in which it has a heat share." in Page(page).text
-    (table,) = (
-        t for caption, t in tables_of(document).items() if "without a heat share" in caption
-    )
-    assert numbers_in(table) == [absent]
+    assert "Every image takes part for each region that it shows." in text
+    markdown = render_markdown(document)
+    assert "- No image was left out." in markdown
+    assert f"- Not left out: ruler, {absent} images" in markdown
+    assert numbers_in(table) == {
+        ("the region is annotated and absent from this image", "ruler"): absent
+    }
+    assert " ".join(text.split()) in Page(render_html(document)).text
 
 
 def test_images_left_out_are_those_of_the_manifest_that_were_not_analysed():
@@ -780,30 +692,16 @@ def test_images_left_out_are_those_of_the_manifest_that_were_not_analysed():
         with_share = table.groupby("image_id")["heat_share"].apply(lambda s: s.notna().any())
         nowhere = int((~with_share).sum())
         document = document_with(meas)
-        tables = tables_of(document)
-        assert (
-            sum(numbers_in(tables["Images left out, by reason"]))
-            == nowhere
-            == 150 - document.flow[0].n_analysed
-        )
-        assert (
-            tables["Images left out, by reason"].note
-            == f"{nowhere} in all: 150 images are in the manifest, {150 - nowhere} were analysed."
-        )
-        left = listed_under(render_html(document), LEFT)
-        assert sum(int(item.split(" ")[0]) for item in left) == nowhere
+        assert nowhere == 150 - document.flow[0].n_analysed
+        text, found = said_of_missing(document)
+        left = text.split("Not left out:")[0]
+        assert sum(int(n) for n in re.findall(r"(\d+) images?:", left)) == nowhere
         whole = sum(e.count for e in document.exclusions if not e.region)
         assert f"{nowhere - whole} images: no region of the image has a heat share" in left
-        regions = tables["Regions without a heat share, by reason"]
-        assert regions.note.startswith(
-            f"For each region, these images and those with a heat share add up to the {150 - whole} that are readable and have a heat map."
-        )
+        numbers = numbers_in(found)
+        assert sum(n for (_, region), n in numbers.items() if region == "the whole image") == whole
         for region in ("lesion", "ruler"):
-            own = sum(
-                n
-                for r, n in zip(regions.rows, numbers_in(regions), strict=True)
-                if r.cells[0].text == region
-            )
+            own = sum(n for (_, name), n in numbers.items() if name == region)
             share = next(
                 h.n_images for h in document.heat if h.attribute == ALL and h.region == region
             )
@@ -814,23 +712,37 @@ def test_nothing_is_said_of_counts_that_are_withheld():
     document = document_with(sample(200, np.random.default_rng(2), failing=0.0, cold=0.0))
     hidden = document.flow[0].model_copy(update={"n_analysed": None, "suppressed": True})
     for flow in ((hidden, *document.flow[1:]), document.flow[1:]):
-        page = render_html(document.model_copy(update={"flow": flow}))
-        assert listed_under(page, LEFT) == [
+        text, _ = said_of_missing(document.model_copy(update={"flow": flow}))
+        assert text.startswith(
             "No image was left out for its file or its heat map; how many have no heat share in any region is not told."
-        ]
-        assert "in all:" not in Page(page).text
+        )
+
+
+def test_the_flow_shows_the_counts_of_the_manifest_and_hides_what_is_withheld():
+    document = documents.shortcut_document()
+    whole = document.flow[0].model_copy(update={"attribute": ALL, "level": ALL})
+    (flow,) = flow_blocks(
+        document.model_copy(update={"flow": (whole, *document.flow)}), "skin_tone"
+    )
+    numbers = [int(step.strong.split(" ")[0].replace("\u202f", "")) for step in flow.steps]
+    assert numbers[:2] == [whole.n_manifest, whole.n_heat_usable]
+    assert numbers == sorted(numbers, reverse=True)
+    assert flow.steps[1].aside.startswith(str(whole.n_manifest - whole.n_heat_usable))
+    hidden = documents.insufficient_document()
+    (flow,) = flow_blocks(hidden.model_copy(update={"flow": (whole, *hidden.flow)}), "skin_tone")
+    lines = {group.name: group.lines for group in flow.groups}
+    assert lines["skin tone V–VI"] == ("withheld",)
 
 
 def test_one_image_is_one_image_and_a_region_is_named_once():
     (only,) = (e for e in document_with(by_hand()).exclusions if e.region)
-    document = document_with(by_hand())
-    page = render_html(document)
-    assert listed_under(page, LEFT) == [
-        "1 image: the heat map has no positive evidence", "1 image: the image file ends too early", "1 image: no region of the image has a heat share",
-    ]  # fmt: skip
-    assert listed_under(page, PARTS) == [
-        "lesion, 1 image: the region is annotated and absent from this image"
-    ]
+    text, _ = said_of_missing(document_with(by_hand()))
+    for words in (
+        "1 image: the heat map has no positive evidence.", "1 image: the image file ends too early.",
+        "1 image: no region of the image has a heat share.",
+        "lesion, 1 image: the region is annotated and absent from this image.",
+    ):  # fmt: skip
+        assert text.count(words) == 1
     assert only.count == 1
 
 
@@ -838,9 +750,9 @@ def test_where_every_region_is_measured_in_every_image_that_is_said():
     meas = sample(60, np.random.default_rng(0), regions=("lesion",), failing=0.0, cold=0.0)
     document = document_with(meas)
     assert document.exclusions == ()
-    page = Page(render_html(document)).text
-    assert "No image was left out, and every region was measured in every image." in page
-    assert PARTS not in page
+    text, table = said_of_missing(document)
+    assert text == "No image was left out."
+    assert table is None
 
 
 def test_the_schema_says_what_an_exclusion_counts():
@@ -913,11 +825,11 @@ def test_one_withheld_level_gives_nobody_away():
     )
 
 
-def test_label_shares_say_over_which_images_they_are_taken(rendered):
-    text = Page(rendered["shortcut"]).text
+def test_label_shares_say_over_which_images_they_are_taken():
+    document = documents.shortcut_document()
+    (details,) = group_table(document)
     assert (
-        "Label shares and areas are taken over images with a heat share, confidence over readable images."
-        in text
+        "Label shares and areas are taken over images with a heat share" in details.blocks[0].note
     )
     assert (
         TERMS["Label"].meaning == "share of a group's images with a heat share that carry the label"
@@ -934,7 +846,7 @@ def test_what_is_no_digest_is_not_called_one():
     )
     (facts,) = (
         b
-        for b in SECTIONS.get("reproduction")(source.model_copy(update={"run": run}))
+        for b in APPENDIX.get("reproduction")(source.model_copy(update={"run": run}))
         if isinstance(b, Facts)
     )
     shown = dict(facts.rows)
@@ -942,30 +854,6 @@ def test_what_is_no_digest_is_not_called_one():
     assert shown["layer"] == "features.12"
     assert shown["batches"] == "16 of 256"
     assert not {"layer digest", "batches digest"} & set(shown)
-
-
-def test_a_setting_is_spelled_as_the_plan_spells_it():
-    source = documents.met_document()
-    said = source.performance[0].model_copy(
-        update={
-            "metric": "calibration_slope",
-            "estimate": None,
-            "reason": "no positive class: declare analysis.positive_class",
-        }
-    )
-    text = Page(render_html(source.model_copy(update={"performance": (said,)}))).text
-    assert "declare analysis.positive_class" in text
-    assert "analysis.positive class" not in text
-    nothing = said.model_copy(update={"reason": ""})
-    cells = (
-        SECTIONS.get("performance")(source.model_copy(update={"performance": (nothing,)}))[1]
-        .table.rows[0]
-        .cells
-    )
-    assert (cells[-1].text, cells[-1].sub) == (
-        "–",
-        "",
-    )  # not "measured", which is what no reason means of a heat map
 
 
 def test_of_two_groups_each_is_compared_with_the_other():
@@ -976,47 +864,25 @@ def test_of_two_groups_each_is_compared_with_the_other():
     three = source.attributes[0].model_copy(update={"reference": "rest"})
     table = next(
         b
-        for b in SECTIONS.get("scope")(source.model_copy(update={"attributes": (two, three)}))
+        for b in APPENDIX.get("scope")(source.model_copy(update={"attributes": (two, three)}))
         if isinstance(b, Table) and b.caption == "Groups"
     )
     assert [r.cells[3].text for r in table.rows] == ["the other", "all others"]
 
 
-def test_measures_are_named_in_titles_as_in_the_glossary():
-    source = documents.met_document()
-    names = {
-        "auc": "AUC of a map, ruler",
-        "mass_lift": "Lift, ruler",
-        "relevance_rank_accuracy": "Rank accuracy, ruler",
-        "pointing_game": "Pointing game, ruler",
-    }
-    findings = tuple(
-        source.findings[-1].model_copy(
-            update={"outcome": outcome, "region": "ruler", "anchor": f"GA121-{outcome}"}
-        )
-        for outcome in names
-    )
-    text = Page(render_html(source.model_copy(update={"findings": findings}))).text
-    for title in names.values():
-        assert title in text
-    assert "Auc" not in text
-
-
-def test_a_cell_beside_its_prediction_is_no_trend(judged):
-    """Its prediction has no images; that makes two attributes no line."""
-    found = [f for f in judged if f.reference == "additive prediction"]
-    assert found
-    assert all(comparison(f) == f"{f.group} against additive prediction" for f in found)
-    slopes = [f for f in judged if f.code in ("GA102", "GA103")] + [
-        f for f in judged if f.code == "GA111" and f.reference in ("I-II", "P10")
-    ]
-    assert slopes
-    curves = [f for f in slopes if f.curve]
-    assert curves
-    assert all(comparison(f).startswith("largest difference, P") for f in curves)
-    assert all(comparison(f).startswith("trend") for f in slopes if not f.curve)
-    assert not [
-        f
-        for f in judged
-        if f.code in ("GA101", "GA112", "GA131") and comparison(f).startswith("trend")
-    ]
+def test_a_row_of_the_matrix_is_named_by_its_kind(judged):
+    """A group, a pair, the two ends of a trend, or where a curve differs most."""
+    slopes = {"GA102": "from ", "GA103": "largest difference, P"}
+    seen = set()
+    for c in read_comparisons(document_of(judged)):
+        name = row_name(c)
+        if c.finding is None:
+            continue
+        start = slopes.get(c.finding.code)
+        if c.kind in ("trend", "curve"):
+            assert name.group.startswith(start), name
+        else:
+            assert name.group == c.group
+            assert name.against == ("" if c.reference == "rest" else f"against {c.reference}")
+        seen.add(c.kind)
+    assert {"level", "trend", "curve"} <= seen

@@ -1,1 +1,1 @@
-"""The figures of the report as SVG: data in, markup out."""
+"""The figures of the page: data in, shapes out; the template ``figures.html`` turns them into SVG."""

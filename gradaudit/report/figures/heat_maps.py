@@ -1,71 +1,48 @@
-"""Mean heat maps of groups, and the overlay of one image's heat."""
+"""Heat as pictures: one image's heat, the mean map of a group, and the difference of two groups."""
 
 from __future__ import annotations
 
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from functools import cache
 
+import contourpy
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
 
 from gradaudit.metrics.upsampling import upsample
-from gradaudit.number_text import plain_number
-from gradaudit.report.figures.canvas import MUTED, WIDTH, drawing_style, new_axes, new_figure, short
+from gradaudit.number_text import share_percent
+from gradaudit.report.figures.shapes import Dot, Path, Plot, Raster, Shape, Words, coordinate
 
-REGION_LINES = (
-    ("#56b4e9", "solid"),
-    ("#fffffe", (0, (5, 2))),
-    ("#5fe0b0", (0, (1.5, 1.5))),
-    ("#f0b6dc", (0, (6, 2, 1.5, 2))),
-)
-"""Colour and dash of the region outlines on a heat map, in the order of the regions."""
+Grid = Sequence[Sequence[float]]
+SIDE = 192.0
+"""Width of a map in a figure."""
+HEAT_STEPS = 32
+OUTLINES = ((0.1, "c10"), (0.5, "c50"))
+"""Shares of a group's images that a region covers, and the look of the line around them."""
 
 
 @dataclass(frozen=True)
-class MapTile:
-    """The mean heat of one group, with the mean coverage of regions.
+class Ramp:
+    """Colours of a map: a name of matplotlib's, and the part of it that is used."""
 
-    Heat is (h, w) and sums to 1; coverage is 0 to 1; each is on its own grid.
-    """
+    name: str
+    low: float = 0.0
+    high: float = 1.0
 
-    label: str
-    n: str
-    heat: Sequence[Sequence[float]]
-    regions: dict[str, Sequence[Sequence[float]]] = field(default_factory=dict)
+    def colours(self, steps: int) -> NDArray[np.uint8]:
+        found = matplotlib.colormaps[self.name](np.linspace(self.low, self.high, steps))
+        rgb: NDArray[np.uint8] = np.rint(found[:, :3] * 255).astype(np.uint8)
+        return rgb
 
 
-def mean_map_plot(tiles: Sequence[MapTile], regions: Sequence[str] = ()) -> Figure:
-    """Mean heat maps, one per group, with the mean outline of each region.
-
-    All are on one common scale, in multiples of an even spread.
-
-    ``regions``: names in the order that fixes their line styles, the same as in the gallery.
-    """
-    per_row, side, gap = 4, 156.0, 14.0
-    grids = [np.asarray(tile.heat, dtype=float) for tile in tiles]
-    scaled = [np.nan_to_num(grid) * grid.size for grid in grids]
-    top = max(1.0, *(float(grid.max()) for grid in scaled))
-    present = {name for tile in tiles for name in tile.regions}
-    names = [*regions, *sorted(present.difference(regions))]
-    rows = -(-len(tiles) // per_row)
-    aspect = grids[0].shape[0] / grids[0].shape[1]
-    height = side * min(aspect, 1.6)
-    with drawing_style():
-        figure = new_figure(max(rows * (height + 32), 150) + 32)
-        for index, (tile, grid) in enumerate(zip(tiles, scaled, strict=True)):
-            left, up = (index % per_row) * (side + gap), (index // per_row) * (height + 32) + 22
-            axes = new_axes(figure, left, up, side, height)
-            _mean_map(axes, grid, tile, names, top)
-        _map_legend(figure, min(len(tiles), per_row) * (side + gap) + 6, top, names, present)
-    return figure
+HEAT = Ramp("inferno", 0.15, 1.0)
+MEAN = Ramp("inferno")
+DIFFERENCE = Ramp("PuOr_r")
 
 
 def bilinear(grid: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
@@ -74,16 +51,13 @@ def bilinear(grid: NDArray[np.float64], height: int, width: int) -> NDArray[np.f
     return result
 
 
-def heat_overlay(
-    heat: Sequence[Sequence[float]], width: int, height: int, longest: int = 96
-) -> str:
-    """The heat map as a translucent picture to lay over a thumbnail.
+def heat_overlay(heat: Grid, width: int, height: int, longest: int = 48) -> str:
+    """The heat map as a translucent picture to lay over a thumbnail, as a PNG in a data URI.
 
-    The positive part of the raw grid, in the colours of inferno, as a PNG in a data URI.
-
-    Scaled to the image's own maximum, for display only; transparent where there is no heat.  ""
-    where the map has no positive or no finite value, so that nothing is drawn.  At most ``longest``
-    pixels a side and 64 levels: about 2 kB.
+    The positive part of the raw grid, scaled to the image's own maximum for display only; more
+    opaque where there is more heat, so that what is cold stays bare.  "" where the map has no
+    positive or no finite value, so that nothing is drawn.  At most ``longest`` pixels a side and 32
+    levels: about 1 kB.
     """
     grid = np.asarray(heat, dtype=float)
     if grid.ndim != 2 or grid.size == 0 or not np.isfinite(grid).all() or grid.max() <= 0:
@@ -91,109 +65,133 @@ def heat_overlay(
     ratio = min(1.0, longest / max(width, height))
     shape = max(1, round(height * ratio)), max(1, round(width * ratio))
     fine = bilinear(np.maximum(grid, 0), *shape)
-    steps = 64
-    levels = np.rint(fine / fine.max() * (steps - 1)).astype(np.uint8)
-    ramp = np.linspace(0, 1, steps)
-    colours = (
-        (matplotlib.colormaps["inferno"](0.12 + 0.88 * ramp)[:, :3] * 255).round().astype(np.uint8)
-    )
+    levels = np.rint(fine / fine.max() * (HEAT_STEPS - 1)).astype(np.uint8)
+    opacity = np.minimum(0.8, 1.05 * np.linspace(0, 1, HEAT_STEPS) ** 0.75)
+    return _png(levels, HEAT.colours(HEAT_STEPS), np.rint(255 * opacity).astype(np.uint8))
+
+
+def _png(
+    levels: NDArray[np.uint8], colours: NDArray[np.uint8], opacity: NDArray[np.uint8] | None = None
+) -> str:
+    """A picture of numbered colours as a PNG in a data URI."""
     image = Image.frombytes("P", (levels.shape[1], levels.shape[0]), levels.tobytes())
     image.putpalette(colours.tobytes())
     buffer = io.BytesIO()
-    image.save(
-        buffer,
-        "PNG",
-        optimize=True,
-        transparency=bytes(np.rint(255 * np.minimum(1, 1.6 * ramp)).astype(np.uint8)),
-    )
+    extra = {} if opacity is None else {"transparency": opacity.tobytes()}
+    image.save(buffer, "PNG", optimize=True, **extra)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _mean_map(
-    axes: Axes, grid: NDArray[np.float64], tile: MapTile, names: Sequence[str], top: float
-) -> None:
-    # The coarse grid is laid out finely here, so every browser shows the same interpolation.
-    fine = bilinear(grid, *(40 if n <= 40 else n for n in grid.shape))
-    axes.imshow(
-        fine,
-        cmap="inferno",
-        vmin=0,
-        vmax=top,
-        interpolation="none",
-        extent=(0, 1, 1, 0),
-        aspect="auto",
+@cache
+def ramp_picture(name: str) -> str:
+    """A strip of the ramp's colours, from low to high."""
+    levels = np.arange(48, dtype=np.uint8)[None, :]
+    return _png(levels, Ramp(name).colours(48))
+
+
+# ── mean maps ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def even_spreads(heat: Grid) -> NDArray[np.float64]:
+    """The map in multiples of heat spread evenly over the image."""
+    grid = np.nan_to_num(np.asarray(heat, dtype=float))
+    result: NDArray[np.float64] = grid * grid.size
+    return result
+
+
+def mean_map(heat: Grid, top: float, coverage: Grid | None, label: str) -> Plot:
+    """The mean heat of a group, from none to ``top`` times an even spread, with its region."""
+    grid = even_spreads(heat)
+    height = _height(grid)
+    fine = bilinear(grid, *(max(40, n) for n in grid.shape))
+    levels = np.rint(np.clip(fine / top, 0, 1) * 63).astype(np.uint8)
+    picture = Raster(_png(levels, MEAN.colours(64)), 0, 0, SIDE, height)
+    lines = outline_paths(coverage, height, pale=True)
+    return Plot(SIDE, height, (picture, *lines), label, look="plot map")
+
+
+def _height(grid: NDArray[np.float64]) -> float:
+    rows, columns = grid.shape
+    return float(SIDE * min(rows / columns, 1.6))
+
+
+def outline_paths(coverage: Grid | None, height: float, *, pale: bool = False) -> list[Shape]:
+    """Where a region covers a tenth and half of the images of a group; of a place never covered
+    so often there is no line.
+    """
+    cover = np.asarray(coverage if coverage is not None else (), dtype=float)
+    if cover.ndim != 2 or min(cover.shape) < 2 or not np.isfinite(cover).all():
+        return []
+    framed = np.pad(cover, 1, mode="edge")
+    rows, columns = framed.shape
+    x = (np.arange(columns) - 0.5) * SIDE / (columns - 2)
+    y = (np.arange(rows) - 0.5) * height / (rows - 2)
+    generator = contourpy.contour_generator(x, y, framed)
+    shapes: list[Shape] = []
+    for share, look in OUTLINES:
+        lines = [np.asarray(points, dtype=float) for points in generator.lines(share)]
+        data = "".join(_line(points, height) for points in lines)
+        if data:
+            shapes.append(Path(data, f"{look} pale" if pale else look))
+    return shapes
+
+
+def _line(points: NDArray[np.float64], height: float) -> str:
+    """Path data in whole units, without points that lie within two units of the last one."""
+    inside = np.rint(np.clip(points, 0, (SIDE, height))).tolist()
+    kept = inside[:1]
+    for place in inside[1:]:
+        if max(abs(place[0] - kept[-1][0]), abs(place[1] - kept[-1][1])) > 2:
+            kept.append(place)
+    ends = "Z" if inside[0] == inside[-1] else ""
+    return "M" + "L".join(f"{coordinate(a)} {coordinate(b)}" for a, b in kept) + ends
+
+
+# ── difference of two groups ──────────────────────────────────────────────────────────────────────
+
+
+def largest_difference(maps: Sequence[Grid]) -> float:
+    """One limit for every difference map of a report."""
+    return max((abs(value) for grid in maps for row in grid for value in row), default=0.0)
+
+
+def difference_map(
+    difference: Grid,
+    shown: Sequence[Sequence[int]],
+    limit: float,
+    coverage: Grid | None,
+    label: str,
+) -> Plot:
+    """Group less reference, zero in the middle of the colours; dots mark the rarer kind of cell.
+
+    ``limit``: the difference at both ends of the colours.  See ``marks_shown`` for what a dot is.
+    """
+    grid = np.asarray(difference, dtype=float)
+    height = _height(grid)
+    part = np.clip(grid / (limit or 1.0), -1, 1)
+    levels = np.rint((part + 1) * 63).astype(np.uint8)
+    shapes: list[Shape] = [Raster(_png(levels, DIFFERENCE.colours(127)), 0, 0, SIDE, height)]
+    shapes += outline_paths(coverage, height)
+    wanted = int(marks_shown(shown))
+    rows, columns = grid.shape
+    for y, row in enumerate(shown):
+        for x, cell in enumerate(row):
+            if int(bool(cell)) == wanted:
+                at = (x + 0.5) * SIDE / columns, (y + 0.5) * height / rows
+                shapes.append(Dot(*at, 1.6, "mark"))
+    shapes.append(Raster(ramp_picture(DIFFERENCE.name), 0, height + 6, SIDE, 8))
+    ends = (
+        Words(0, height + 28, share_percent(-limit, 1)),
+        Words(SIDE / 2, height + 28, "0", "middle"),
+        Words(SIDE, height + 28, share_percent(limit, 1, signed=True), "end"),
     )
-    for name, values in tile.regions.items():
-        cover = np.asarray(values, dtype=float)
-        if min(cover.shape, default=0) < 2 or not np.isfinite(cover).all() or cover.max() <= 0:
-            continue
-        colour, dashes = REGION_LINES[names.index(name) % len(REGION_LINES)]
-        x, y = ((np.arange(n) + 0.5) / n for n in (cover.shape[1], cover.shape[0]))
-        axes.contour(
-            x,
-            y,
-            cover,
-            levels=[0.5 * float(cover.max())],
-            colors=colour,
-            linestyles=[dashes],
-            linewidths=1.5,
-        )
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    pixels = axes.get_position().height * axes.figure.get_figheight() * 72  # type: ignore[union-attr]
-    axes.text(
-        0,
-        1 + 9 / pixels,
-        short(tile.label, 16),
-        fontweight="bold",
-        transform=axes.transAxes,
-        va="center",
-    )
-    axes.text(
-        1,
-        1 + 9 / pixels,
-        tile.n,
-        color=MUTED,
-        fontsize=9.5,
-        transform=axes.transAxes,
-        va="center",
-        ha="right",
-    )
+    shapes += ends
+    return Plot(SIDE, height + 34, tuple(shapes), label, look="plot dmap")
 
 
-def _map_legend(
-    figure: Figure, left: float, top: float, names: Sequence[str], present: set[str]
-) -> None:
-    _colour_bar(figure, left, top)
-    height = figure.get_figheight() * 72
-    strip = new_axes(figure, 0, height - 26, WIDTH, 22)
-    strip.set_axis_off()
-    strip.set_xlim(0, WIDTH)
-    strip.set_ylim(22, 0)
-    ground = matplotlib.colormaps["inferno"](0.15)
-    x = 0.0
-    for index, name in enumerate(names):
-        if name not in present:
-            continue
-        colour, dashes = REGION_LINES[index % len(REGION_LINES)]
-        strip.fill_between([x, x + 34], [3, 3], [19, 19], color=ground, linewidth=0)
-        strip.plot([x + 4, x + 30], [11, 11], color=colour, linestyle=dashes, linewidth=1.6)
-        strip.text(x + 40, 11, short(name, 22), va="center", fontsize=10)
-        x += 56 + 7 * min(len(name), 22)
-
-
-def _colour_bar(figure: Figure, left: float, top: float) -> None:
-    """An image of 64 steps: matplotlib's own colour bar would be 256 shapes."""
-    bar = new_axes(figure, left, 22, 12, 110)
-    steps = np.linspace(1, 0, 64)[:, None]
-    where: dict[str, Any] = {"extent": (0, 1, 0, top), "aspect": "auto"}
-    bar.imshow(steps, cmap="inferno", interpolation="none", **where)
-    bar.set_xticks([])
-    bar.yaxis.tick_right()
-    bar.yaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
-    bar.yaxis.set_major_formatter(lambda lift, _: f"{plain_number(lift)}×")
-    bar.tick_params(labelsize=9, length=0, labelcolor=MUTED)
-    for spine in bar.spines.values():
-        spine.set_visible(False)
+def marks_shown(shown: Sequence[Sequence[int]]) -> bool:
+    """Whether dots mark the cells that are beyond chance: where these are the fewer, else the
+    others are marked.
+    """
+    cells = [bool(cell) for row in shown for cell in row]
+    return 2 * sum(cells) <= len(cells)

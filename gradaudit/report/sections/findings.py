@@ -1,381 +1,525 @@
-"""The heat section: how the model's heat differs between groups.
-
-It holds contrasts as forest plots and tables, distributions, mean maps, and the findings beside the
-decisive ones.
-"""
+"""Findings: what lies beyond its limit as cards, what is open, what lies within, and signals."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
-from typing import Any
 
 from gradaudit.number_text import (
-    MISSING,
     count,
     decimal,
-    declared_points,
-    interval,
-    p_value,
+    percent_in_text,
     points,
+    share_digits,
     share_percent,
 )
 from gradaudit.outcomes import outcome
-from gradaudit.records import ROLE_WORDS, CellState, Finding, Interval, Limits
-from gradaudit.report.blocks import (
-    WITHHELD,
-    Block,
-    Cell,
-    Details,
+from gradaudit.records import CellState, Finding, Interval
+from gradaudit.report.blocks import Block, Facts, Listing, Paragraph, anchor_id
+from gradaudit.report.comparisons import (
+    Comparison,
+    Key,
+    key_title,
+    key_words,
+    largest_words,
+    row_name,
+    worst_first,
+)
+from gradaudit.report.figures.distributions import Lane, dot_plot
+from gradaudit.report.figures.heat_maps import (
+    difference_map,
+    largest_difference,
+    marks_shown,
+)
+from gradaudit.report.figures.intervals import forest_axis, forest_line, forest_scale, strip
+from gradaudit.report.matrix import card_anchor_of, in_order, matrix_lines
+from gradaudit.report.page_blocks import (
+    Card,
     Drawing,
-    Heading,
-    Listing,
-    Note,
-    Paragraph,
-    Row,
-    Table,
-    anchor_id,
-    columns,
-    points_cell,
-    row,
-    state_cell,
+    Figure,
+    Fold,
+    Folds,
+    Forest,
+    ForestRow,
+    State,
 )
-from gradaudit.report.figures.forest import ForestRow, forest_plot, strip_reach
-from gradaudit.report.glossary import meaning
-from gradaudit.report.wording import (
-    comparison,
-    drawn,
-    grouped,
-    level_words,
-    link_of_test,
-    listed,
-    n_unit,
-    of_clusters,
-    plain,
-    reason_words,
-    together,
-    unit_of,
-)
-from gradaudit.result_schema import ResultDocument
+from gradaudit.report.pictures import PictureStore
+from gradaudit.report.sections.page_one import side_names
+from gradaudit.report.wording import grouped, plain, together, unique, unit_of
+from gradaudit.result_schema import MeanMap, ResultDocument
 
-DECISIVE = ("GA101", "GA102", "GA103", "GA104", "GA105")
-OUTCOMES_OF_THEIR_OWN = ("GA111", "GA112")
+MOST_CARDS, MOST_LINES, MOST_PAIRS, MOST_SIGNALS = 6, 10, 6, 12
+"""What is shown at once; more is folded, so that a page of many findings can still be walked."""
+LOOSE = (CellState.OPEN, CellState.NOT_ASSESSED, CellState.WITHHELD)
 
 
-def contrast_blocks(document: ResultDocument, method: str, target: str, suffix: str) -> list[Block]:
-    """One forest plot and one table per region, over every attribute."""
-    chosen = [
+# ── groups of comparisons ─────────────────────────────────────────────────────────────────────────
+
+
+def by_attribute_and_key(comparisons: Sequence[Comparison]) -> list[list[Comparison]]:
+    """Comparisons that one card or line tells of: one attribute in one column; the worst first."""
+    groups: dict[tuple[str, Key], list[Comparison]] = {}
+    for c in comparisons:
+        groups.setdefault((c.attribute, c.key), []).append(c)
+    ranked = [worst_first(group) for group in groups.values()]
+    return sorted(ranked, key=_group_rank)
+
+
+def _group_rank(group: Sequence[Comparison]) -> tuple[float, bool, float]:
+    worst = group[0]
+    return -worst.severity[0], worst.outcome != "heat_share", -worst.severity[1]
+
+
+def finding_blocks(document: ResultDocument, comparisons: Sequence[Comparison]) -> list[Block]:
+    """Cards and folded lines, the worst first."""
+    planned = [c for c in comparisons if c.planned] or list(comparisons)
+    groups = by_attribute_and_key(planned)
+    beyond = [g for g in groups if g[0].state is CellState.BEYOND]
+    differs = [g for g in groups if g[0].state is CellState.NOT_JUDGED and g[0].shown]
+    loose = [g for g in groups if g[0].state in LOOSE]
+    unsettled = [g for g in groups if g[0].state is CellState.WITHIN and not g[0].settled]
+    rest = [g for g in groups if g not in (*beyond, *differs, *loose, *unsettled)]
+    cards = [card(document, g) for g in (*beyond, *differs)]
+    blocks: list[Block] = [*cards[:MOST_CARDS]]
+    blocks += _more_cards(cards[MOST_CARDS:])
+    blocks += _open_lines(document, [*loose, *unsettled])
+    blocks += _within_lines(document, rest)
+    return [*blocks, *signal_blocks(document)]
+
+
+# ── cards ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def card(document: ResultDocument, group: Sequence[Comparison]) -> Card:
+    """The finding of one attribute in one column, told by its worst comparison."""
+    worst = group[0]
+    return Card(
+        anchor=card_anchor_of(worst),
+        state=State(worst.look, _sentence_case(worst.word)),
+        title=title_of(document, worst),
+        texts=texts_of(document, group),
+        figures=figures_of(document, group),
+        links=(("Method and numbers", "#appendix"),),
+    )
+
+
+def _more_cards(cards: Sequence[Card]) -> list[Block]:
+    """Cards that have no room, each behind a line with its fact; all are unfolded in print."""
+    if not cards:
+        return []
+    folds = [Fold(f"line-{c.anchor}", "", c.title, (c.state,), (c,), keep=True) for c in cards]
+    return [Folds("More of the same kind", "", not_too_many(folds))]
+
+
+def not_too_many(folds: Sequence[Fold]) -> tuple[Fold, ...]:
+    """The first folded lines, and one line behind which the others stand."""
+    rest = tuple(folds[MOST_LINES:])
+    if len(rest) < 2:
+        return tuple(folds)
+    inner = Folds("", "", rest)
+    more = Fold(
+        f"more-{rest[0].anchor}", "", f"{count(len(rest))} more", (), (inner,), keep=rest[0].keep
+    )
+    return (*folds[:MOST_LINES], more)
+
+
+def _sentence_case(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def title_of(document: ResultDocument, c: Comparison) -> str:
+    """The fact with both means, or, of a trend or a curve, how far its two ends lie apart."""
+    f = c.finding
+    name = row_name(c)
+    if f is None or f.mean.estimate is None or f.mean_reference.estimate is None:
+        size = f": {c.in_brackets}" if c.has_number else ""
+        return _sentence_case(f"{name.text}, {key_words(c.key)}{size}")
+    there, here = _mean_words(c, f.mean.estimate), _mean_words(c, f.mean_reference.estimate)
+    other = "all others" if c.reference in ("rest", "") else c.reference
+    if c.outcome == "heat_share":
+        said = f"{there} of the heat lies on the {plain(c.region)}; on {other}, {here}"
+        return f"On {name.attribute} {name.group}, {said}"
+    said = outcome(c.outcome).mean_words(c.region, there)
+    return f"On {name.attribute} {name.group}, {said}; on {other}, {here}"
+
+
+def _mean_words(c: Comparison, value: float) -> str:
+    """A mean as sentences say it."""
+    share = outcome(c.outcome).is_share
+    return percent_in_text(value, share_digits(value)) if share else decimal(value)
+
+
+def texts_of(document: ResultDocument, group: Sequence[Comparison]) -> tuple[str, ...]:
+    """The sentence of the worst comparison, its notes, and which others tell of the same."""
+    worst = group[0]
+    f = worst.finding
+    told = "" if f is None else after_the_fact(f.sentence)
+    lines = [told, *(f"{_sentence_case(note)}." for note in (() if f is None else f.notes))]
+    also = [c for c in group[1:] if c.state is worst.state and c.shown == worst.shown]
+    if also:
+        names = together(
+            [row_name(c).text.removeprefix(f"{plain(c.attribute)} ") for c in also[:8]]
+        )
+        more = f" and {count(len(also) - 8)} more" if len(also) > 8 else ""
+        said = "Also beyond the limit" if worst.state is CellState.BEYOND else "Differs too"
+        lines.append(f"{said}: {names}{more}.")
+    return tuple(line for line in lines if line)
+
+
+def after_the_fact(sentence: str) -> str:
+    """A finding's sentence without its first part, which the title says: it begins with the
+    numbers of images.
+    """
+    found = re.match(r"On .*? \(n = ([^()]*)\)\. ", sentence)
+    return f"{found[1]}. {sentence[found.end() :]}" if found else sentence
+
+
+def figures_of(document: ResultDocument, group: Sequence[Comparison]) -> tuple[Figure, ...]:
+    """Forest, distribution, difference map, what was tried against it, and six pictures."""
+    worst = group[0]
+    figures = [forest_figure(document, group)]
+    told = [c.finding for c in group if c.finding is not None and c.state is worst.state]
+    dots = next((d for f in told if (d := dots_figure(document, f))), None)
+    maps = next((m for f in told if (m := map_figure(document, f))), None)
+    six = next((s for f in told if (s := pictures_figure(document, f))), None)
+    strip_of_worst = strip_figure(worst)
+    figures += [figure for figure in (dots, strip_of_worst) if figure]
+    figures += [maps] if maps else []
+    beside = bool(strip_of_worst) and not dots and not maps
+    figures.append(trust_figure(document, worst, "two" if maps else "half" if beside else "full"))
+    figures += [six] if six else []
+    return tuple(figures)
+
+
+def forest_of(document: ResultDocument, group: Sequence[Comparison]) -> Forest | None:
+    """The rows of one attribute in one column; of pairs the worst that are not within."""
+    lines = [line for part in in_order(document, matrix_lines(group)) for line in part]
+    own = [line.first for line in lines if line.first.has_number]
+    pairs = [c for c in own if c.kind == "pair" and c.state is not CellState.WITHIN][:MOST_PAIRS]
+    kept = [c for c in own if c.kind != "pair" or c in pairs]
+    if not kept:
+        return None
+    scale = forest_scale(kept)
+    many = unit_of(document)
+    rows = tuple(
+        ForestRow(
+            name=replace(row_name(c), attribute=""),
+            line=forest_line(c, scale),
+            number=c.number,
+            span=f"({c.span})" if c.span else "",
+            state=State(c.look, c.word),
+            n=many.counted(c.n) if c.n is not None else "",
+        )
+        for c in kept
+    )
+    return Forest(rows, forest_axis(scale))
+
+
+def forest_figure(document: ResultDocument, group: Sequence[Comparison]) -> Figure:
+    forest = forest_of(document, group)
+    key = group[0].key
+    subtitle = (
+        "Difference in points; thick and thin line as on page one, small tick above: as measured"
+    )
+    block: Block = forest or Paragraph("No comparison has a number.", small=True)
+    return Figure(key_title(key), subtitle, block, "full")
+
+
+def dots_figure(document: ResultDocument, f: Finding) -> Figure | None:
+    """Quantile dots of both sides, where the document holds them."""
+    found = next((d for d in document.distributions if d.finding == f.anchor), None)
+    if found is None or not found.group or not found.reference:
+        return None
+    group, reference = side_names(f)
+    lanes = (Lane(group, found.group, "g"), Lane(reference, found.reference, "o"))
+    label = f"Quantile dots: {group} and {reference}, heat on the {plain(f.region)}"
+    many = unit_of(document).many
+    n = f"{count(len(found.group))} and {count(len(found.reference))}"
+    subtitle = f"Share of the heat; {n} dots, each an equal part of the {many} of its side"
+    title = f"How the heat on the {plain(f.region)} is spread"
+    return Figure(title, subtitle, Drawing((dot_plot(lanes, label),)))
+
+
+def map_figure(document: ResultDocument, f: Finding) -> Figure | None:
+    """Where the group has more heat than its reference, and where less."""
+    found = next((m for m in document.difference_maps if m.finding == f.anchor), None)
+    if found is None or not found.difference:
+        return None
+    group, reference = side_names(f)
+    limit = largest_difference([m.difference for m in document.difference_maps])
+    own = coverage_of(document.mean_maps, f.attribute, f.group, f.region)
+    cells = [bool(cell) for row in found.shown for cell in row]
+    beyond = f"{count(sum(cells))} of {count(len(cells))} cells differ by more than chance"
+    label = f"{group} less {reference}: {beyond}"
+    plot = difference_map(found.difference, found.shown, limit, own, label)
+    dot = "differs by more than chance" if marks_shown(found.shown) else "could be chance"
+    line = (
+        f" Dashed and full line: the {plain(f.region)} in 10 % and 50 % of the images."
+        if own
+        else ""
+    )
+    subtitle = f"{group} less {reference}, share of the heat in a cell. Dot: {dot}.{line}"
+    return Figure("Where the heat differs", subtitle, Drawing((plot,)), "third")
+
+
+def coverage_of(
+    maps: Sequence[MeanMap], attribute: str, level: str, region: str
+) -> tuple[tuple[float, ...], ...] | None:
+    found = next((m for m in maps if (m.attribute, m.level) == (attribute, level)), None)
+    return None if found is None else found.regions.get(region)
+
+
+def pictures_figure(document: ResultDocument, f: Finding) -> Figure | None:
+    six = PictureStore(document).six(f.anchor, *side_names(f))
+    if six is None:
+        return None
+    return Figure("The images nearest to both means", "Heat on the region, decision", six, "full")
+
+
+def strip_figure(c: Comparison) -> Figure | None:
+    """Which word the comparison would have at every other limit."""
+    plot = strip(c)
+    f = c.finding
+    if plot is None or f is None:
+        return None
+    beyond = f"Beyond up to {_limit(f.beyond_up_to)} points, within" if f.beyond_up_to else "Within"
+    title = f"{beyond} from {_limit(f.within_from)}"
+    subtitle = (
+        f"The word at every limit, in points, for {row_name(c).text}. Thick at the left: beyond, "
+        "thin: open, thick at the right: within. Upright: the declared limit"
+    )
+    return Figure(title, subtitle, Drawing((plot,)))
+
+
+def _limit(value: float | None) -> str:
+    return points(value, 0, signed=False)
+
+
+# ── what was tried against it ─────────────────────────────────────────────────────────────────────
+
+
+def trust_figure(document: ResultDocument, c: Comparison, span: str) -> Figure:
+    rows = tuple(row for row in trust_rows(document, c) if row[1])
+    block: Block = Facts(rows) if rows else Paragraph("Nothing was tried.", small=True)
+    return Figure("Can it be believed?", "What was tried against this finding", block, span)
+
+
+def trust_rows(document: ResultDocument, c: Comparison) -> list[tuple[str, str]]:
+    f = c.finding
+    if f is None:
+        return []
+    return [
+        ("As measured", _raw_words(f)),
+        ("At equal prediction", _predicted_words(f)),
+        ("Other outlines", _tipping_words(c)),
+        ("In parts of the data", _parts_words(document, f)),
+        ("Right and wrong decisions", _right_and_wrong(document, f)),
+        ("Resting on", _coverage_words(document, c)),
+    ]
+
+
+def _points_of(found: Interval) -> str:
+    return f"{points(found.estimate, 0)} points" if found.estimate is not None else ""
+
+
+def _raw_words(f: Finding) -> str:
+    raw, adjusted = _points_of(f.raw), _points_of(f.adjusted)
+    if not raw or not adjusted or not f.adjusted_for:
+        return raw
+    return f"{raw}; at equal {together(f.adjusted_for)}, which decides: {adjusted}."
+
+
+def _predicted_words(f: Finding) -> str:
+    found = _points_of(f.adjusted_predicted)
+    return f"{found} at equal predicted class instead of the label." if found else ""
+
+
+def _tipping_words(c: Comparison) -> str:
+    """By how much larger the group's masks would have to be drawn for the word to change."""
+    f = c.finding
+    if f is None or f.mask_tipping is None:
+        return ""
+    change = share_percent(abs(math.expm1(f.mask_tipping)), 0)
+    size = "larger" if f.mask_tipping > 0 else "smaller"
+    return f"The word would change if the outlines of this group were drawn {change} {size}."
+
+
+def _parts_words(document: ResultDocument, f: Finding) -> str:
+    """Whether the difference is the same in every class and beside every other attribute."""
+    parts = [
+        p
+        for p in document.findings
+        if p.code == "GA132"
+        and (p.attribute, p.region, p.reference) == (f.attribute, f.region, f.reference)
+        and p.group.removesuffix(f", within {p.stratum}") == f.group
+        and not p.suppressed
+        and p.adjusted.estimate is not None
+    ]
+    if not parts:
+        return ""
+    sizes = sorted(parts, key=lambda p: p.adjusted.estimate or 0.0)
+    low, high = sizes[0], sizes[-1]
+    ends = f"from {_points_of(low.adjusted)} ({low.stratum}) to {_points_of(high.adjusted)} ({high.stratum})"
+    return f"In {count(len(parts))} parts of the data the difference runs {ends}."
+
+
+def _right_and_wrong(document: ResultDocument, f: Finding) -> str:
+    rows = {(r.level, r.metric): r for r in document.performance if r.attribute == f.attribute}
+    own = [rows.get((f.group, f"heat_{kind}:{f.region}")) for kind in ("right", "wrong")]
+    if f.outcome != "heat_share" or any(
+        r is None or r.suppressed or r.estimate is None for r in own
+    ):
+        return ""
+    right, wrong = (share_percent(r.estimate, 0) for r in own if r is not None)
+    return f"{right} of the heat where the model is right, {wrong} where it is wrong."
+
+
+def _coverage_words(document: ResultDocument, c: Comparison) -> str:
+    many = unit_of(document).many
+    few = f" Provisional: fewer than 20 {many} on one side." if c.provisional else ""
+    if c.coverage is None:
+        return few.strip()
+    return f"{share_percent(c.coverage, 0)} of the {many} of each group, at least.{few}"
+
+
+# ── folded lines ──────────────────────────────────────────────────────────────────────────────────
+
+
+def _open_lines(document: ResultDocument, groups: Sequence[list[Comparison]]) -> list[Block]:
+    if not groups:
+        return []
+    folds = not_too_many([_open_line(document, group) for group in groups])
+    if all(c.margin is None for group in groups for c in group):
+        return [
+            Folds("Not assessed", "No number can be given, for the reason in each line.", folds)
+        ]
+    lede = (
+        "Neither shown to be beyond the limit nor settled as within it, and what would settle it."
+    )
+    return [Folds("Open", lede, folds)]
+
+
+def _open_line(document: ResultDocument, group: Sequence[Comparison]) -> Fold:
+    worst = group[0]
+    own = [c for c in group if c.state is worst.state and c.settled == worst.settled]
+    n = f"{count(len(own))} of {count(len(group))} " if len(group) > 1 else ""
+    size = f"; worst {worst.in_brackets}" if worst.has_number else ""
+    blocks: list[Block] = []
+    f = worst.finding
+    if f is not None and f.sentence:
+        blocks.append(Paragraph(f.sentence))
+    blocks += [Paragraph(line) for line in _settle_lines(document, worst) if line]
+    names = [row_name(c).text.removeprefix(f"{plain(c.attribute)} ") for c in own[1:]]
+    if names:
+        more = f" and {count(len(names) - 10)} more" if len(names) > 10 else ""
+        blocks.append(Paragraph(f"The same holds for {together(names[:10])}{more}."))
+    forest = forest_of(document, group) if worst.state is CellState.OPEN else None
+    blocks += [forest] if forest else []
+    return Fold(
+        anchor=card_anchor_of(worst),
+        name=plain(worst.attribute),
+        title=key_words(worst.key),
+        states=(State(worst.look, f"{n}{worst.word}{size}"),),
+        blocks=tuple(blocks),
+        keep=True,
+    )
+
+
+def _settle_lines(document: ResultDocument, c: Comparison) -> tuple[str, ...]:
+    """Why it is open, and what would settle it."""
+    unit = unit_of(document)
+    why = unit.said_in(c.reason) if c.reason else ""
+    said = f"{_sentence_case(c.word)}: {why}." if why else ""
+    return said, unit.said_in(c.settle)
+
+
+def _within_lines(document: ResultDocument, groups: Sequence[list[Comparison]]) -> list[Block]:
+    """One folded line for each attribute, with its largest difference in every column."""
+    if not groups:
+        return []
+    judged = any(c.margin is not None for group in groups for c in group)
+    folds = []
+    for name, own in grouped_by_attribute(groups).items():
+        parts = tuple(_within_words(group) for group in own)
+        n = sum(map(len, own))
+        look = own[0][0].look
+        words = f"{count(n)} {own[0][0].word if n == 1 else _plural_word(look)}"
+        folds.append(
+            Fold(
+                anchor=anchor_id(f"w {name}"),
+                name=plain(name),
+                title="",
+                states=(State(look, words),),
+                blocks=(Listing(parts),),
+            )
+        )
+    title = "Within the limit" if judged else "No difference shown"
+    return [Folds(title, "", not_too_many(folds))]
+
+
+def _plural_word(look: str) -> str:
+    return "within the limit" if look == "within" else "comparisons show no difference"
+
+
+def grouped_by_attribute(
+    groups: Sequence[list[Comparison]],
+) -> dict[str, list[list[Comparison]]]:
+    found: dict[str, list[list[Comparison]]] = {}
+    for group in groups:
+        found.setdefault(group[0].attribute, []).append(group)
+    return found
+
+
+def _within_words(group: Sequence[Comparison]) -> str:
+    largest = max(group, key=lambda c: c.size)
+    head = f"{key_title(largest.key)}: {count(len(group))} comparison{'s' * (len(group) != 1)}"
+    if not largest.has_number:
+        return f"{head}; the same in every group."
+    name = row_name(largest)
+    held = f" {name.against}" if name.against else ""
+    return f"{head}, {largest_words(largest)}, for {name.group}{held}{_means(largest)}."
+
+
+def _means(c: Comparison) -> str:
+    """ ": 31 % against 29 %": both means as measured."""
+    f = c.finding
+    if f is None or f.mean.estimate is None or f.mean_reference.estimate is None:
+        return ""
+    there, here = _mean_words(c, f.mean.estimate), _mean_words(c, f.mean_reference.estimate)
+    return f": {there} against {here}"
+
+
+# ── signals ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def signal_blocks(document: ResultDocument) -> list[Block]:
+    """What exploratory comparisons hint at: a reason to look, never a verdict."""
+    explored = [
         f
         for f in document.findings
-        if f.code in DECISIVE and (f.method, f.target) == (method, target)
+        if f.test.family == "exploratory" and f.state is CellState.NOT_JUDGED and not f.suppressed
     ]
-    if not chosen:
+    signals = [f for f in explored if f.shown and f.sentence]
+    if not explored:
         return []
-    blocks: list[Block] = [_reading_note(document)]
-    for index, (region, mixed) in enumerate(grouped(chosen, lambda f: f.region).items()):
-        findings = [f for own in grouped(mixed, lambda f: f.attribute).values() for f in own]
-        role = next((r.role for r in document.regions if r.name == region), "")
-        title = f"Heat on {region}: difference between groups"
-        text = (
-            " ".join(f.sentence for f in findings if f.sentence)
-            or "One row per comparison with its interval."
-        )
-        rows = [_forest_row(f) for f in findings]
-        draw = drawn(
-            forest_plot, rows, anchor=f"forest{suffix}-{index + 1}", title=title, text=text
-        )
-        caption = _caption(document, title, rows)
-        table = _contrast_table(document, title, findings)
-        blocks += [
-            Heading(f"Heat on {region}"),
-            *_role_note(role),
-            Drawing(draw, caption),
-            table,
-            _more_on(document, findings),
-        ]
-    return blocks
-
-
-def _caption(document: ResultDocument, title: str, rows: Sequence[ForestRow]) -> str:
-    """What marker, lines, band and strip stand for, in plain words."""
-    parts = [
-        f"{title}. Marker: adjusted difference (raw where there is no adjustment); small tick above: raw difference; n: images of the group.",
-        _line_words(document, rows),
-        _band_words(rows),
+    ranked = sorted(signals, key=lambda f: (f.test.p_adjusted is None, f.test.p_adjusted or 0.0))
+    kinds = grouped(ranked, lambda f: f.code)
+    chosen = [
+        f for index in range(MOST_SIGNALS) for own in kinds.values() for f in own[index : index + 1]
     ]
-    reach = strip_reach(rows)
-    if reach:
-        parts.append(
-            f"Strip at the right: the verdict at every margin, from 0 to {points(reach, 0, signed=False)} points: filled where the "
-            "comparison would be beyond, pale where open, green where within; the upright line is the declared margin."
-        )
-    if any(row.provisional for row in rows):
-        parts.append(f"* provisional: fewer than 20 {unit_of(document).many}.")
-    return " ".join(parts)
-
-
-def _line_words(document: ResultDocument, rows: Sequence[ForestRow]) -> str:
-    alone = f"Line: its {level_words(document)} interval"
-    if not any(row.thick for row in rows):
-        return f"{alone}."
-    rest = f" {alone} where there is no thick one." if any(not row.thick for row in rows) else ""
-    return (
-        "Thin line: how far the difference may reach when all planned comparisons are taken together; beyond exactly where it stays "
-        "outside the band. Thick line: how far it may reach taken alone; within exactly where it lies inside the band."
-        f"{rest}"
+    told = unique(f.sentence for f in chosen[:MOST_SIGNALS])
+    note = (
+        "Not declared beforehand as decisive, p adjusted by Benjamini–Hochberg: a reason to look, not "
+        "a verdict. All of them stand in contrasts.csv."
     )
-
-
-def _band_words(rows: Sequence[ForestRow]) -> str:
-    """What the shaded band is; where no limit was set, there is none."""
-    margins = sorted({row.margin for row in rows if row.margin is not None})
-    if not margins:
-        return "No limit was set here, so no band is drawn."
-    rest = (
-        "; where a row has none, no limit was set"
-        if any(row.margin is None for row in rows)
-        else ""
+    words = f"{count(len(signals))} of {count(len(explored))} give a signal"
+    fold = Fold(
+        anchor="signals",
+        name="",
+        title="Exploratory comparisons",
+        states=(State("differs" if signals else "same", words),),
+        blocks=(Paragraph(note, small=True), *([Listing(told)] if told else [])),
     )
-    return f"The shaded band is the declared margin of {' or '.join(f'±{declared_points(margin)}' for margin in margins)} points{rest}."
-
-
-def _role_note(role: str) -> list[Block]:
-    return (
-        [Paragraph(f"Role: {role} ({ROLE_WORDS[role]}).", small=True)] if role in ROLE_WORDS else []
-    )
-
-
-def _reading_note(document: ResultDocument) -> Block:
-    text = (
-        "How to read: the heat share is the part of an image's heat that falls on a region, from 0 to 100 %. A difference of +10 points means "
-        "that ten more of every hundred parts of heat fall there in this group than in the comparison."
-    )
-    equal = document.method.adjusted_for
-    return Note(
-        f"{text} The adjusted difference compares at equal {together(equal)}." if equal else text
-    )
-
-
-def _is_share(finding: Finding) -> bool:
-    return outcome(finding.outcome).is_share
-
-
-def _difference_cell(finding: Finding, found: Interval) -> Cell:
-    if finding.suppressed:
-        return Cell(WITHHELD)
-    if _is_share(finding):
-        return points_cell(found)
-    signed = partial(decimal, signed=True)
-    return Cell(signed(found.estimate), interval(found.low, found.high, signed))
-
-
-def _mean_cell(finding: Finding) -> Cell:
-    if finding.suppressed:
-        return Cell(WITHHELD)
-    if finding.mean.estimate is None:
-        return Cell(WITHHELD if finding.n_withheld else MISSING)
-    worded = share_percent if _is_share(finding) else decimal
-    reference = (
-        f"vs {worded(finding.mean_reference.estimate)}"
-        if finding.mean_reference.estimate is not None
-        else ""
-    )
-    return Cell(worded(finding.mean.estimate), sub=reference)
-
-
-def _forest_row(f: Finding) -> ForestRow:
-    shown = f.adjusted if f.adjusted.estimate is not None else f.raw
-    if f.suppressed:
-        shown = Interval()
-    thin, thick = _pair(f.thin), _pair(f.thick)
-    low, high = thin or (shown.low, shown.high)
-    return ForestRow(
-        heading=plain(f.attribute),
-        label=comparison(f),
-        n=WITHHELD if f.suppressed or f.n_withheld else count(f.n_images),
-        estimate=shown.estimate,
-        low=low,
-        high=high,
-        thick=thick,
-        raw=f.raw.estimate if f.adjusted.estimate is not None and not f.suppressed else None,
-        state=f.state,
-        shown=f.shown,
-        provisional=f.provisional,
-        margin=f.margin,
-        beyond_up_to=f.beyond_up_to,
-        within_from=f.within_from,
-    )
-
-
-def _pair(limits: Limits) -> tuple[float, float] | None:
-    if limits.low is None or limits.high is None:
-        return None
-    return limits.low, limits.high
-
-
-def _contrast_table(document: ResultDocument, title: str, findings: Sequence[Finding]) -> Table:
-    beside = any(f.adjusted_predicted.estimate is not None for f in findings)
-    heads = columns(
-        "Comparison",
-        "State",
-        ("Mean", "compared with"),
-        ("Raw", "difference"),
-        ("Adjusted", "difference"),
-        *((("Predicted", "at equal prediction"),) if beside else ()),
-        ("p", "adjusted below"),
-        ("p beyond", "adjusted below"),
-        ("p within", ""),
-        ("Detectable", "difference"),
-        ("n", n_unit(document)),
-    )
-    unit = (
-        "Differences in percentage points"
-        if all(map(_is_share, findings))
-        else "Differences in the measure's own unit"
-    )
-    told = (
-        (label, meaning(label, document)) for label in ("p", "p beyond", "p within", "Detectable")
-    )
-    terms = "; ".join(f"{label}: {text}" for label, text in told if text)
-    note = f"{unit}, below each its {level_words(document)} interval. {terms}. Below each p: after adjustment for the number of comparisons."
-    return Table(
-        title, heads, tuple(_contrast_row(document, f, beside=beside) for f in findings), note
-    )
-
-
-def _contrast_row(document: ResultDocument, f: Finding, *, beside: bool) -> Row:
-    """One comparison; ``beside``: the table has a column at equal predicted class."""
-    place: Any = {"anchor": anchor_id(f.anchor), "group": plain(f.attribute)}
-    if f.suppressed:
-        return row(comparison(f), _state_word(f), *(WITHHELD,) * (8 + beside), muted=True, **place)
-    link = link_of_test(document, f.test.name) if f.test.p is not None else ""
-    beyond = Cell(p_value(f.test.p_beyond), sub=p_value(f.test.p_beyond_adjusted))
-    within = Cell(p_value(f.test.p_within))
-    tests = (Cell(p_value(f.test.p), sub=p_value(f.test.p_adjusted), link=link), beyond, within)
-    detectable = points(f.mde80, signed=False) if _is_share(f) else decimal(f.mde80)
-    against = (
-        f"vs {of_clusters(f.n_images_reference, f.n_clusters_reference)}"
-        if f.n_clusters_reference
-        else ""
-    )
-    n = Cell(WITHHELD) if f.n_withheld else Cell(of_clusters(f.n_images, f.n_clusters), sub=against)
-    found = (f.raw, f.adjusted, *((f.adjusted_predicted,) if beside else ()))
-    differences = tuple(_difference_cell(f, one) for one in found)
-    return row(
-        comparison(f), _state_word(f), _mean_cell(f), *differences, *tests, detectable, n, **place
-    )
-
-
-def _state_word(f: Finding) -> Cell:
-    word = state_cell(f)
-    if f.code == "GA104" and f.state is CellState.NOT_JUDGED:
-        return replace(word, text=word.text.replace("disparity", "departure"))
-    if f.state is CellState.NOT_ASSESSED and f.reason:
-        return Cell(word.text, sub=reason_words(f.reason), icon=word.icon)
-    return word
-
-
-def _more_on(document: ResultDocument, findings: Sequence[Finding]) -> Block:
-    """The sentences, and the effect sizes and test details that the table has no room for."""
-    sentences = tuple(filter(None, map(_sentence_with_notes, findings)))
-    heads = columns(
-        "Comparison",
-        ("Ratio", ""),
-        ("Standardised", "difference"),
-        ("Cliff's δ", ""),
-        "Test",
-        ("Statistic", ""),
-        ("df", ""),
-        ("Beyond up to", ""),
-        ("Within from", ""),
-        ("Mask tipping", "% of area"),
-        "Adjusted for",
-    )
-    rows = tuple(_more_row(document, f) for f in findings)
-    blocks: list[Block] = [Listing(sentences)] if sentences else []
-    return Details(
-        "In sentences, with effect sizes and test details",
-        (*blocks, Table("Effect sizes and tests", heads, rows)),
-    )
-
-
-def _sentence_with_notes(f: Finding) -> str:
-    notes = (note[:1].upper() + note[1:] + "." for note in f.notes)
-    return " ".join(filter(None, (f.sentence, *notes)))
-
-
-def _margin(f: Finding, margin: float | None) -> str:
-    """A margin at which the word of the state changes."""
-    if margin is None:
-        return MISSING
-    return points(margin, signed=False) if _is_share(f) else decimal(margin)
-
-
-def _tipping(f: Finding) -> str:
-    """By how much larger the group's masks would have to be drawn for the word to change."""
-    if f.mask_tipping is None:
-        return MISSING
-    return share_percent(math.expm1(f.mask_tipping), 0, signed=True)
-
-
-def _more_row(document: ResultDocument, f: Finding) -> Row:
-    link = link_of_test(document, f.test.name)
-    ratio = f.effect.ratio
-    cells: tuple[Cell | str, ...] = (
-        Cell(decimal(ratio.estimate), sub=interval(ratio.low, ratio.high, decimal)),
-        decimal(f.effect.standardised_difference),
-        decimal(f.effect.cliffs_delta),
-        Cell(f.test.name or MISSING, sub=f.test.family, link=link),
-        decimal(f.test.statistic),
-        decimal(f.test.df, 1),
-        _margin(f, f.beyond_up_to),
-        _margin(f, f.within_from),
-        _tipping(f),
-        listed(f.adjusted_for) or MISSING,
-    )
-    shown = (WITHHELD,) * len(cells) if f.suppressed else cells
-    return row(comparison(f), *shown, group=plain(f.attribute), muted=f.suppressed)
-
-
-def other_blocks(document: ResultDocument) -> list[Block]:
-    """Undefined heat and absent regions, then everything exploratory."""
-    own = [f for f in document.findings if f.code in OUTCOMES_OF_THEIR_OWN]
-    rest = [f for f in document.findings if f.code not in DECISIVE + OUTCOMES_OF_THEIR_OWN]
-    text = "Images without a defined heat share are not counted as zero. Whether they are more frequent in a group is a finding of its own."
-    blocks: list[Block] = []
-    if own:
-        blocks += [
-            Heading("Undefined heat and absent regions"),
-            Paragraph(text),
-            *_tables_by_outcome(document, own),
-        ]
-    text = "Not declared beforehand as decisive; p-values are adjusted by Benjamini–Hochberg. A signal here is a reason to look, not a verdict."
-    if rest:
-        inner = Details(
-            f"{count(len(rest))} exploratory comparisons", tuple(_tables_by_outcome(document, rest))
-        )
-        blocks += [Heading("Exploratory signals"), Paragraph(text), inner]
-    return blocks
-
-
-def _tables_by_outcome(document: ResultDocument, findings: Sequence[Finding]) -> list[Block]:
-    def title(f: Finding) -> str:
-        parts = (
-            outcome(f.outcome).title,
-            f.region,
-            "intersections" if f.code == "GA131" else "",
-        )
-        text = ", ".join(filter(None, parts))
-        return text[:1].upper() + text[1:]
-
-    tables = grouped(findings, title)
-    return [
-        _contrast_table(
-            document,
-            name,
-            [f for part in grouped(own, lambda f: f.attribute).values() for f in part],
-        )
-        for name, own in tables.items()
-    ]
+    return [Folds("Signals", "", (fold,))]

@@ -189,7 +189,7 @@ def verdict_rules(document: ResultDocument) -> list[Block]:
 
 
 def _icon(state: CellState) -> str:
-    return "shown" if state is CellState.NOT_JUDGED else state.value
+    return "differs" if state is CellState.NOT_JUDGED else state.value
 
 
 def card_tables(document: ResultDocument) -> list[Block]:

@@ -1,10 +1,10 @@
-"""Family SECTIONS: each function turns a ``ResultDocument`` into the blocks of one section.
+"""Families SECTIONS and APPENDIX: each function turns a ``ResultDocument`` into blocks.
 
-A section without blocks is left out.
+A section without blocks is left out; the appendix's parts stand folded in the last section.
 
 Nothing here computes a result.  What is worded, sorted, grouped or scaled for display comes from
-the document as it is. The card's ``label`` is the section's title, its ``summary`` the sentence
-below it, its ``source`` the document's fields.
+the document as it is.  The card's ``label`` is the title, its ``summary`` the sentence below it,
+its ``source`` the document's fields.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from gradaudit.number_text import count, decimal, share_percent
+from gradaudit.number_text import count, decimal
 from gradaudit.plan import plan_toml
 from gradaudit.registry import Family
 from gradaudit.report.blocks import (
@@ -22,32 +22,29 @@ from gradaudit.report.blocks import (
     Details,
     Downloads,
     Facts,
-    Gallery,
     Heading,
     Listing,
     Paragraph,
     Table,
-    Tile,
-    VerdictPanel,
-    anchor_id,
     columns,
     data_files,
-    fragment_link,
     row,
 )
-from gradaudit.report.figures.heat_maps import heat_overlay
+from gradaudit.report.comparisons import read_comparisons
 from gradaudit.report.glossary import glossary_blocks
+from gradaudit.report.matrix import attribute_order, matrix_lines
+from gradaudit.report.page_blocks import Fold, State
+from gradaudit.report.sections.attributes import attribute_blocks
 from gradaudit.report.sections.cells import cell_blocks
 from gradaudit.report.sections.data import (
     attribute_table,
-    composition_blocks,
     criteria_blocks,
-    exclusion_blocks,
-    flow_blocks,
+    data_blocks,
     region_table,
 )
-from gradaudit.report.sections.findings import contrast_blocks, other_blocks
-from gradaudit.report.sections.heat import distribution_blocks, map_blocks
+from gradaudit.report.sections.findings import finding_blocks
+from gradaudit.report.sections.gallery import gallery_blocks
+from gradaudit.report.sections.intersections import intersection_blocks
 from gradaudit.report.sections.method import (
     card_tables,
     families,
@@ -56,27 +53,22 @@ from gradaudit.report.sections.method import (
     verdict_rule,
     verdict_rules,
 )
-from gradaudit.report.sections.performance import performance_blocks
+from gradaudit.report.sections.page_one import page_one
 from gradaudit.report.wording import (
-    EACH_TAKES_PART,
     clusters_words,
     grid_words,
     in_brackets,
-    left_out_words,
     listed,
     plain,
     size_words,
     target_words,
-    unique,
-    unmeasured_words,
+    unit_of,
 )
-from gradaudit.result_schema import (
-    AUDIT_STATE_MEANINGS,
-    GalleryItem,
-    ResultDocument,
-)
+from gradaudit.result_schema import CheckOutcome, ResultDocument
 
-SECTIONS: Family[Callable[[ResultDocument], list[Block]]] = Family("report section")
+Blocks = Callable[[ResultDocument], list[Block]]
+SECTIONS: Family[Blocks] = Family("report section")
+APPENDIX: Family[Blocks] = Family("part of the appendix")
 
 GENERAL_LIMITS = (
     "Where the heat lies is not what the model uses. A heat gap and a change of the score when the region is removed "
@@ -91,50 +83,145 @@ GENERAL_LIMITS = (
 """Limits of the method, printed in every report."""
 
 
-MOST_REASONS = 3
-"""Lines of the first screen that say what is in the way of "criteria met"."""
+CHECK_WORDS = {
+    "issue": "read this",
+    "passed": "passed",
+    "skipped": "did not run",
+    "not_applicable": "not applicable",
+}
+"""Word of a check's state, those to be read first."""
 
 
-@SECTIONS.register(label="Verdict", summary="", source="verdict, exclusions")
-def verdict(document: ResultDocument) -> list[Block]:
-    """The first screen: state, sentences, what cannot be told, and what was left out."""
-    facts = document.verdict
-    return [
-        VerdictPanel(
-            state=facts.state,
-            words=facts.words,
-            meaning=AUDIT_STATE_MEANINGS[facts.state],
-            headline=". ".join(map(_capital, filter(None, (facts.headline, facts.second)))),
-            sentences=facts.sentences,
-            links=tuple((fragment_link(anchor_id(a)), a) for a in unique(facts.finding_anchors)),
-            cannot_tell=facts.cannot_tell,
-            left_out=left_out_words(document),
-            in_the_way=in_the_way(document),
-            unmeasured=unmeasured_words(document),
-            about_unmeasured=EACH_TAKES_PART,
-        )
-    ]
+def leading_attributes(document: ResultDocument) -> list[str]:
+    """Attributes, that with the worst finding first."""
+    comparisons = read_comparisons(document)
+    planned = [c for c in comparisons if c.planned] or list(comparisons)
+    return attribute_order(matrix_lines(planned))
 
 
-def in_the_way(document: ResultDocument) -> tuple[str, ...]:
-    """What is in the way of "criteria met", where that is the question; a long list is cut."""
-    reasons = document.verdict.reasons
-    if document.verdict.state not in ("not_met", "insufficient"):
-        return ()
-    more = len(reasons) - MOST_REASONS
-    if more < 2:
-        return reasons
-    return (*reasons[:MOST_REASONS], f"{more} more, in the table of planned comparisons.")
+# ── sections ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+@SECTIONS.register(label="Result", summary="", source="verdict, cells, findings, pictures")
+def summary(document: ResultDocument) -> list[Block]:
+    """The page that decides."""
+    return [page_one(document)]
 
 
 @SECTIONS.register(
-    label="Scope",
-    summary="What was audited: the model, the explained score, the regions, the groups and the criteria.",
-    source="model, data, regions, attributes, criteria",
+    label="Findings",
+    summary="What lies beyond a limit first, then what is open and what would settle it. What lies "
+    "within is one line for each attribute.",
+    source="cells, findings, distributions, difference_maps, pictures",
+)
+def findings(document: ResultDocument) -> list[Block]:
+    """Cards for what lies beyond its limit, folded lines for the rest."""
+    blocks = finding_blocks(document, read_comparisons(document))
+    return blocks or [Paragraph("Nothing was compared, so there is nothing to find.")]
+
+
+@SECTIONS.register(
+    label="Attributes",
+    summary="Every group of every attribute. Unfolded where something lies beyond a limit or is open.",
+    source="cells, findings, performance, heat, mean_maps",
+)
+def attributes(document: ResultDocument) -> list[Block]:
+    """One fold for each attribute: figures, and the matrix of all its groups."""
+    return attribute_blocks(document, read_comparisons(document))
+
+
+@SECTIONS.register(
+    label="Intersections",
+    summary="Mean share of the heat where two attributes meet. Exploratory.",
+    source="findings",
+)
+def intersections(document: ResultDocument) -> list[Block]:
+    """One matrix: the levels of the attribute with the worst finding against those of all others."""
+    return intersection_blocks(document, leading_attributes(document))
+
+
+@SECTIONS.register(
+    label="Data",
+    summary="From the manifest to the comparison that decides.",
+    source="flow, exclusions, size_curves, calibration",
+)
+def data(document: ResultDocument) -> list[Block]:
+    """How many images came through every step, what is missing, and what the groups are made of."""
+    return data_blocks(document, leading_attributes(document))
+
+
+@SECTIONS.register(
+    label="Gallery",
+    summary="Single images: drawn at random within each group, and the extremes, each labelled as "
+    "which. Pictures illustrate; the verdict rests on all images.",
+    source="gallery, images_shown",
+)
+def gallery(document: ResultDocument) -> list[Block]:
+    """A random sample and the extremes, in a viewer."""
+    return gallery_blocks(document)
+
+
+@SECTIONS.register(
+    label="Checks",
+    summary="What was checked about the data and the explanation, and what was not, each with its reason.",
+    source="checks",
+)
+def checks(document: ResultDocument) -> list[Block]:
+    """Every check with its state and reason, also those that did not run."""
+    if not document.checks:
+        return []
+    order = tuple(CHECK_WORDS)
+    ranked = sorted(document.checks, key=lambda c: order.index(c.state))
+    first = [c for c in ranked if c.state != "passed"]
+    passed = [c for c in ranked if c.state == "passed"]
+    blocks: list[Block] = [_check_table(document, "To read, and not run", first)] if first else []
+    if passed:
+        table = _check_table(document, "Passed", passed)
+        words = State("check-passed", f"{count(len(passed))} passed")
+        blocks.append(Fold("passed", "", "Passed", (words,), (table,), keep=True))
+    return blocks
+
+
+def _check_table(document: ResultDocument, caption: str, found: Sequence[CheckOutcome]) -> Table:
+    """Name, state and reason of checks, in the plan's word for clusters."""
+    said = unit_of(document).said_in
+    rows = tuple(
+        row(
+            Cell(said(c.name), sub=c.code),
+            Cell(CHECK_WORDS[c.state], icon=f"check-{c.state}"),
+            said(c.detail) or "No reason was recorded.",
+        )
+        for c in found
+    )
+    return Table(caption, columns("Check", "State", "What was found"), rows)
+
+
+@SECTIONS.register(
+    label="Appendix",
+    summary="How the numbers came about. All of them lie once in the embedded ZIP, as CSV and JSON.",
+    source="the whole document",
+)
+def appendix(document: ResultDocument) -> list[Block]:
+    """The files, and the parts of APPENDIX, each folded."""
+    blocks: list[Block] = [Downloads(data_files(document))]
+    for name in APPENDIX:
+        inner = tuple(APPENDIX.get(name)(document))
+        if inner:
+            blocks.append(Details(APPENDIX.card(name).label, inner, name.replace("_", "-")))
+    return blocks
+
+
+# ── parts of the appendix ─────────────────────────────────────────────────────────────────────────
+
+
+@APPENDIX.register(label="Planned comparisons", summary="", source="cells")
+def planned_comparisons(document: ResultDocument) -> list[Block]:
+    """What plan and manifest promised to settle, and what became of each promise."""
+    return cell_blocks(document)
+
+
+@APPENDIX.register(
+    label="What was audited", summary="", source="model, data, regions, attributes, criteria"
 )
 def scope(document: ResultDocument) -> list[Block]:
     """What was audited, and by which criteria.
@@ -173,117 +260,7 @@ def scope(document: ResultDocument) -> list[Block]:
     return [*blocks, region_table(document), attribute_table(document), *criteria_blocks(document)]
 
 
-@SECTIONS.register(
-    label="Data by subgroup",
-    summary="How many images of each group came through every step, and how the groups differ besides.",
-    source="flow, exclusions",
-)
-def data_by_subgroup(document: ResultDocument) -> list[Block]:
-    """The groups in numbers, from the manifest to the analysis.
-
-    The flow of images, the composition of the groups, and images left out and regions not measured,
-    by reason.
-    """
-    return [*flow_blocks(document), *composition_blocks(document), *exclusion_blocks(document)]
-
-
-@SECTIONS.register(
-    label="Heat",
-    summary="Where the model's heat falls, region by region, and how far the groups differ.",
-    source="cells, findings, heat, mean_maps",
-)
-def heat(document: ResultDocument) -> list[Block]:
-    """Contrasts, distributions and mean maps of the heat.
-
-    Each map method and explained score that was analysed has its own.
-    """
-    pairs = unique((f.method, f.target) for f in document.findings) or unique(
-        (h.method, h.target) for h in document.heat
-    )
-    blocks = cell_blocks(document)
-    for index, (method, target) in enumerate(pairs):
-        if len(pairs) > 1:
-            blocks.append(Heading(f"{method}, {target_words(target)}"))
-        blocks += contrast_blocks(document, method, target, f"{index + 1}" if index else "")
-        blocks += distribution_blocks(document, method, target, f"{index + 1}" if index else "")
-    return [*blocks, *map_blocks(document), *other_blocks(document)]
-
-
-@SECTIONS.register(
-    label="Model performance",
-    summary="How well the model classifies the same groups. Where it does worse by more than chance, "
-    "the verdict says so; its state rests on heat alone.",
-    source="performance",
-)
-def performance(document: ResultDocument) -> list[Block]:
-    """The model's own performance by subgroup, and heat among right and wrong predictions.
-
-    Accuracy, sensitivity, specificity and AUC with intervals, and their differences.
-    """
-    return performance_blocks(document)
-
-
-@SECTIONS.register(
-    label="Gallery",
-    summary="Single images, to see what the numbers are made of. Pictures illustrate; the verdict rests on all images.",
-    source="gallery, images_shown",
-)
-def gallery(document: ResultDocument) -> list[Block]:
-    """A random sample and the extremes, labelled as which."""
-    if not document.images_shown:
-        return [
-            Paragraph(
-                "The plan withholds images: this report holds no picture of any person or object, not even reduced."
-            )
-        ]
-    if not document.gallery:
-        return []
-    names = tuple(r.name for r in document.regions)
-    levels = tuple(
-        (a.name, unique(i.levels[a.name] for i in document.gallery if a.name in i.levels))
-        for a in document.attributes
-    )
-    return [
-        Paragraph(
-            "Each image is labelled with how it was picked: at random (with the run's seed), or because it is an extreme of its group. "
-            "Extremes are not typical. The overlay is the positive part of the map, enlarged bilinearly and scaled to the image's own "
-            "maximum for display only; all numbers use the map as it was measured. Outlines show the regions."
-        ),
-        Gallery(tuple(tile(item, names) for item in document.gallery), names, levels),
-    ]
-
-
-@SECTIONS.register(
-    label="Checks",
-    summary="What was checked about the data and the explanation, passed or not, and what was not checked.",
-    source="checks",
-)
-def checks(document: ResultDocument) -> list[Block]:
-    """Every check with its state and reason, also those that did not run."""
-    if not document.checks:
-        return []
-    words = {
-        "passed": "passed",
-        "issue": "issue",
-        "not_applicable": "not applicable",
-        "skipped": "did not run",
-    }
-    ordered = sorted(
-        document.checks,
-        key=lambda c: ("issue", "passed", "skipped", "not_applicable").index(c.state),
-    )
-    rows = [
-        row(Cell(c.name, sub=c.code), Cell(words[c.state], icon=f"check-{c.state}"), c.detail)
-        for c in ordered
-    ]
-    return [Table("Checks", columns("Check", "Outcome", "Detail"), tuple(rows))]
-
-
-@SECTIONS.register(
-    label="Method",
-    summary="How the numbers came about, with formulas and sources.",
-    source="method",
-)
+@APPENDIX.register(label="Method", summary="", source="method")
 def method(document: ResultDocument) -> list[Block]:
     """Protocol settings, the rule behind each verdict, and the cards of what was used."""
     return [
@@ -296,44 +273,33 @@ def method(document: ResultDocument) -> list[Block]:
     ]
 
 
-@SECTIONS.register(
-    label="Glossary",
-    summary="Every term and column head of this report.",
-    source="method, and the cards in it",
-)
+@APPENDIX.register(label="Glossary", summary="", source="method, and the cards in it")
 def glossary(document: ResultDocument) -> list[Block]:
     """Terms with the card that computes them, then roles and the states of an audit."""
     return glossary_blocks(document)
 
 
-@SECTIONS.register(
-    label="Limits", summary="What no reader should conclude from this report.", source="limits"
-)
+@APPENDIX.register(label="Limits", summary="", source="limits, verdict")
 def limits(document: ResultDocument) -> list[Block]:
     """The limits of every such audit, then those found in this data."""
+    said = unit_of(document).said_in
+    own = (*document.verdict.cannot_tell, *map(said, document.limits))
     found: Block = (
-        Listing(document.limits)
-        if document.limits
+        Listing(own)
+        if own
         else Paragraph("None beyond the general ones was found by the checks that ran.")
     )
     return [
         Heading("Of every audit of this kind"),
         Listing(GENERAL_LIMITS),
-        Heading("Found in this data"),
+        Heading("Of this one"),
         found,
     ]
 
 
-@SECTIONS.register(
-    label="Reproduction",
-    summary="What is needed to run this audit again and to check every number.",
-    source="run, plan, and the whole document",
-)
+@APPENDIX.register(label="Reproduction", summary="", source="run, plan")
 def reproduction(document: ResultDocument) -> list[Block]:
-    """What is needed to run the audit again: command, digests, versions and plan.
-
-    The data files follow in the page itself (see ``data_files``).
-    """
+    """What is needed to run the audit again: command, digests, versions and plan."""
     run = document.run
     facts = [
         ("Started", run.started),
@@ -357,32 +323,4 @@ def reproduction(document: ResultDocument) -> list[Block]:
             )
         )
     blocks.append(Details("The resolved plan (TOML)", (Code(plan_toml(document.plan)),)))
-    blocks.append(Downloads(data_files(document)))
     return blocks
-
-
-def tile(item: GalleryItem, regions: Sequence[str]) -> Tile:
-    # Only embedded pictures and plain path data pass: a result file may come from elsewhere.
-    image = (
-        item.image
-        if re.fullmatch(r"data:image/(jpeg|png|webp);base64,[A-Za-z0-9+/=]+", item.image)
-        else ""
-    )
-    # The first region lies on top: where a derived region shares an edge with it, its own line
-    # stays visible.
-    outlines = tuple(
-        (name, path, regions.index(name) % 4 if name in regions else 0)
-        for name, path in sorted(
-            item.outlines.items(),
-            key=lambda pair: -regions.index(pair[0]) if pair[0] in regions else 1,
-        )
-        if path and re.fullmatch(r"[MLHVCSQTAZmlhvcsqtaz0-9eE+\-., \n]*", path)
-    )
-    overlay = heat_overlay(item.heat, item.width, item.height)
-    right = {True: "right", False: "wrong", None: "not judged"}[item.correct]
-    chance = f" ({share_percent(item.probability, 0)})" if item.probability is not None else ""
-    lines = [("Label", item.label or "unknown"), ("Predicted", f"{item.predicted}{chance}")]
-    lines += [(plain(name), level) for name, level in item.levels.items()]
-    lines += [(f"Heat on {name}", share_percent(value)) for name, value in item.values.items()]
-    picked = tuple(plain(p) for p in item.picked)
-    return Tile(item, image, overlay, outlines, picked, right, tuple(lines), dict(item.values))
