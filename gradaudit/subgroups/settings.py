@@ -17,6 +17,8 @@ class Settings:
     crossed : levels are cells of two attributes, and their additivity is tested as well
     rest_of_two : "rest" stays the reference where two levels are left, so that what is compared
         does not depend on which levels have usable images
+    keep_fit : contrasts keep the fit that they come from (``contrast.Fitted``)
+    ends : of a number, between which its slope is quoted; None: its 10 % and 90 % point
     attribute, site_name : what reasons call the groups and the sites
     Errors: ``InputError`` for a value out of range.
     """
@@ -39,6 +41,8 @@ class Settings:
     crossed: bool = False
     pairwise: bool = False
     rest_of_two: bool = False
+    keep_fit: bool = False
+    ends: tuple[float, float] | None = None
     attribute: str = "the groups"
     site_name: str = "site"
 
