@@ -308,7 +308,7 @@ def data_files(document: ResultDocument) -> tuple[Download, ...]:
         }
     )
     texts = {"result.json": bare.model_dump_json(exclude_defaults=True)} | {
-        name: _csv(rows) for name, rows in tables.items() if rows
+        name: records_csv(rows) for name, rows in tables.items() if rows
     }
     return (archive("gradaudit-data.zip", f"{', '.join(texts)}: every number of this page", texts),)
 
@@ -330,7 +330,7 @@ def archive(name: str, description: str, texts: dict[str, str]) -> Download:
     )
 
 
-def _csv(records: Sequence[Any]) -> str:
+def records_csv(records: Sequence[Any]) -> str:
     """Records as flat columns: nested fields are joined with a dot, lists with a semicolon."""
     flat = [_flat(_without_withheld(record).model_dump()) for record in records]
     header = tuple(dict.fromkeys(name for line in flat for name in line))
