@@ -49,7 +49,6 @@ class Side:
     facts: tuple[tuple[str, str], ...]
     state: str
     words: str
-    headline: str
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ class ChangeRow:
 
 @dataclass(frozen=True)
 class ChangeTable:
-    """All comparisons of one outcome and region, by attribute."""
+    """All comparisons of one outcome and region, by attribute; folded where each change is zero."""
 
     anchor: str
     title: str
@@ -93,6 +92,7 @@ class ChangeTable:
     axis: str
     groups: tuple[tuple[str, tuple[ChangeRow, ...]], ...]
     tally: tuple[tuple[ChangeWord, str], ...]
+    folded: bool
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ def _side(when: str, side: AuditSide, unit: Noun) -> Side:
         ("Measured", side.measured.replace("T", " ").partition("+")[0] + " UTC"),
         ("Limit", limit),
     )  # fmt: skip
-    return Side(when, facts, side.state, side.state_words, side.headline)
+    return Side(when, facts, side.state, side.state_words)
 
 
 def _pairing(document: ComparisonDocument, unit: Noun) -> tuple[str, ...]:
@@ -292,6 +292,7 @@ def _tables(document: ComparisonDocument, unit: Noun) -> Iterable[ChangeTable]:
             axis=_axis(scale),
             groups=tuple(groups),
             tally=tally(c.word for c in own),
+            folded=not region and not any(c.change.estimate for c in own),
         )
 
 

@@ -92,14 +92,14 @@ def _width(c: CellChange) -> float:
 
 
 def fact_sentence(c: CellChange) -> str:
-    """ "On skin tone V–VI, 43 % of the model's heat lay on the ruler before and 9 % after; ..." """
+    """ "On skin tone V–VI, 43 % of the model's heat map lay on the ruler before and 9 % after; ..." """
     means = c.group_before, c.group_after, c.reference_before, c.reference_after
     if None in means or c.comparison not in ("level", "pair"):
         first, second = (_signed(i.estimate) for i in (c.before, c.after))
         return f"{subject(c)}{_where(c)}: the difference was {first} points before and is {second}."
     own, later, other, other_later = (_percent(m) for m in means)
     what = (
-        f"of the model's heat lay on {region_words(c.region)}"
+        f"of the model's heat map lay on {region_words(c.region)}"
         if c.outcome == HEAT
         else "of the images had no defined heat map"
     )
