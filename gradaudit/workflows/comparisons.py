@@ -5,6 +5,7 @@ Loads no torch.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -109,13 +110,21 @@ def compare(
     """
     given = read_plan(plan) if isinstance(plan, str | Path) else plan
     sides = [_opened(source, given) for source in (before, after)]
-    smallest = max(declared.privacy.min_cell for _, declared in sides)
-    first, second = (_audited(meas, declared, smallest) for meas, declared in sides)
+    smallest = max(side.declared.privacy.min_cell for side in sides)
+    first, second = (_audited(side, smallest) for side in sides)
     return AuditComparison(comparison_of(first, second, created_now()))
 
 
-def _opened(source: Source, plan: Plan | None) -> tuple[Measurements, Plan]:
-    """Measurements of one audit, and the plan that it is read by."""
+@dataclass(frozen=True)
+class _Opened:
+    """One audit as it was given; ``document``: its result, where it is of the same plan."""
+
+    meas: Measurements
+    declared: Plan
+    document: ResultDocument | None = None
+
+
+def _opened(source: Source, plan: Plan | None) -> _Opened:
     if isinstance(source, str | Path):
         path = Path(source)
         if path.is_file():
@@ -124,15 +133,17 @@ def _opened(source: Source, plan: Plan | None) -> tuple[Measurements, Plan]:
     if isinstance(source, AuditResult):
         if source.measurements is None:
             raise InputError(_NO_VALUES.format(what="A result without its measurements"))
+        if plan is not None:
+            return _Opened(source.measurements, plan)
         own = build_plan(source.document.plan, "the plan of the result")
-        return source.measurements, plan or own
+        return _Opened(source.measurements, own, source.document)
     meas = source.measurements() if isinstance(source, RunFolder) else source
     if not isinstance(meas, Measurements) or meas.run is None:
         raise InputError(
             "ga.compare takes two run folders, or two results with their measurements; got "
             f"{type(source).__name__}{' without a run record' if isinstance(meas, Measurements) else ''}."
         )
-    return meas, plan or recorded_plan(meas.run)
+    return _Opened(meas, plan or recorded_plan(meas.run))
 
 
 _NO_VALUES = (
@@ -141,10 +152,11 @@ _NO_VALUES = (
 )
 
 
-def _audited(
-    meas: Measurements, declared: Plan, smallest: int
-) -> tuple[ResultDocument, Measurements, Plan, Plan]:
+def _audited(side: _Opened, smallest: int) -> tuple[ResultDocument, Measurements, Plan, Plan]:
     """The result of one audit as both may be shown, under the name of its own."""
+    declared, meas = side.declared, side.meas
+    if side.document is not None and declared.privacy.min_cell == smallest:
+        return side.document, meas, declared, declared
     plan = declared.updated(privacy={"min_cell": smallest, "images": "none"})
     document = build_result(meas, plan).document
     if meas.run is not None:
