@@ -622,7 +622,9 @@ def test_every_kind_of_comparison_has_a_change(sections):
     patients.images["subgroup.site"] = np.where(np.arange(n) % 2 == 0, "arm", "back")
     plan = a_plan(**sections)
     shifts = {("ruler", "tone", "V"): 0.2, ("ruler", "site", "arm"): 0.1}
-    a, b = (ga.build_result(patients.audit(plan, shifts=s, seed=k)) for s, k in ((shifts, 1), ({}, 2)))
+    a, b = (
+        ga.build_result(patients.audit(plan, shifts=s, seed=k)) for s, k in ((shifts, 1), ({}, 2))
+    )
     found, back = ga.compare(a, b), ga.compare(b, a)
     own = next(c for c in found.document.cells if c.attribute == "site" and c.region == "ruler")
     by_site = "site" in sections.get(

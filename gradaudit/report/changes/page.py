@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,9 +46,7 @@ def render_comparison_fragment(document: ComparisonDocument) -> str:
     Its styles apply to nothing else.
     """
     mark = hashlib.sha256(f"{document.comparison_id} {document.created}".encode()).hexdigest()[:8]
-    scoped = (
-        _style().replace(":root", ".gradaudit-changes").replace("\nbody", "\n.gradaudit-changes")
-    )
+    scoped = scoped_style(_style(), ".gradaudit-changes")
     return _template("changes_fragment.html").render(
         document=document, page=page_of(document), style=Markup(scoped), width=WIDTH, mark=mark
     )
@@ -128,6 +127,34 @@ def _environment() -> Environment:
 
 def _template(name: str) -> Template:
     return _environment().get_template(name)
+
+
+_WHOLE_PAGE = (":root", "body", "html")
+
+
+def scoped_style(css: str, scope: str) -> str:
+    """A style sheet whose rules apply to nothing outside ``scope``; light, as notebooks are.
+
+    Rules may stand inside one @media; @page and the dark colours are left out.
+    """
+    css = re.sub(r"/\*.*?\*/", "", css, flags=re.DOTALL)
+    css = re.sub(
+        r"@media screen and \(prefers-color-scheme: dark\) \{.*?\}\s*\}", "", css, flags=re.DOTALL
+    )
+    css = re.sub(r"@page \{[^}]*\}", "", css)
+
+    def narrowed(found: re.Match[str]) -> str:
+        selectors = re.split(r",(?![^()]*\))", found[2])
+        return f"{found[1]} {', '.join(_inside(s.strip(), scope) for s in selectors)} {{"
+
+    return re.sub(r"(^|[{}])\s*([^{}@;]+?)\s*\{", narrowed, css)
+
+
+def _inside(selector: str, scope: str) -> str:
+    first, _, rest = selector.partition(" ")
+    if first in _WHOLE_PAGE:
+        return f"{scope} {rest}".strip()
+    return f"{scope} {selector}"
 
 
 @functools.cache
