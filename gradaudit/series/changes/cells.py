@@ -58,7 +58,7 @@ def cell_changes(
     own = [a for a in asked if a.halves is not None]
     tests = change_tests(
         [a.halves for a in own if a.halves is not None],
-        max(settings.permutations, settings.draws_per_cell * len(asked)),
+        settings.draws(len(asked)),
         settings.seed,
         sites_of_clusters(before, after),
     )

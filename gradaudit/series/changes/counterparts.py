@@ -110,27 +110,34 @@ def _counterpart(
     key: Key, sides: tuple[Audited, Audited], obstacles: Obstacles, places: _Places
 ) -> Counterpart:
     first, second = (side.cells.get(key) for side in sides)
-    asked = Counterpart(key, (first, second))
+    found = Counterpart(key, (first, second))
     if first is None or second is None:
-        return replace(asked, word="not_compared", reason=_alone(key, sides, first is None))
+        return replace(found, word="not_compared", reason=_alone(key, sides, first is None))
     if _is_withheld(sides[0], first) or _is_withheld(sides[1], second):
-        return replace(asked, word="withheld", reason=WITHHELD)
+        return replace(found, word="withheld", reason=WITHHELD)
     if why := obstacles.of_cell(key):
-        return replace(asked, word="not_compared", reason=why)
-    pair = [places.of(k, key) for k in (0, 1)]
+        return replace(found, word="not_compared", reason=why)
+    pair = places.of(0, key), places.of(1, key)
     if set(pair[0].adjusted_for) != set(pair[1].adjusted_for):
-        return replace(asked, word="not_compared", reason=_adjusted_otherwise(*pair))
-    a, b = (place.contrast(key) for place in pair)
+        return replace(found, word="not_compared", reason=_adjusted_otherwise(*pair))
+    return _with_halves(found, pair, (first, second))
+
+
+def _with_halves(
+    found: Counterpart, pair: tuple[_Place, _Place], cells: tuple[PlannedCell, PlannedCell]
+) -> Counterpart:
+    """The counterpart with both differences and means, or why one of them has no number."""
+    a, b = (place.contrast(found.key) for place in pair)
+    missing = replace(found, word="not_compared", reason=_why_no_number(*cells))
     if a is None or b is None:
-        return replace(asked, word="not_compared", reason=_why_no_number(first, second))
-    halves = [_half(c, cell) for c, cell in ((a, first), (b, second))]
-    if halves[0] is None or halves[1] is None:
-        why = _why_no_number(first, second)
-        return replace(asked, word="not_compared", reason=why, contrasts=(a, b))
+        return missing
+    first, second = _half(a, cells[0]), _half(b, cells[1])
+    if first is None or second is None:
+        return replace(missing, contrasts=(a, b))
     means = None
-    if key[1] in ("level", "pair"):
+    if found.key[1] in ("level", "pair"):
         means = group_means(pair[0].rows, a), group_means(pair[1].rows, b)
-    return replace(asked, contrasts=(a, b), halves=(halves[0], halves[1]), means=means)
+    return replace(found, contrasts=(a, b), halves=(first, second), means=means)
 
 
 def _alone(key: Key, sides: tuple[Audited, Audited], is_later: bool) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import metadata
 
 from gradaudit.cohort.gallery import shown_name
@@ -11,9 +12,11 @@ from gradaudit.runs.measurements import Measurements
 from gradaudit.runs.record import digest_of
 from gradaudit.schema.comparison import (
     AuditSide,
+    CellChange,
     ChangeMethod,
     ComparisonDocument,
     ImagePairing,
+    PerformanceChange,
 )
 from gradaudit.series.changes.cells import SMALLEST, cell_changes
 from gradaudit.series.changes.differences import Obstacles, differences
@@ -39,9 +42,10 @@ def comparison_of(
     (``workflows.comparisons`` sees to that).
     """
     pairing = paired(first[1].images, second[1].images)
-    before = Audited(*first, clusters=pairing.clusters_before)
-    after = Audited(*second, clusters=pairing.clusters_after)
-    before, after = with_common_references(before, after)
+    before, after = with_common_references(
+        Audited(*first, clusters=pairing.clusters_before),
+        Audited(*second, clusters=pairing.clusters_after),
+    )
     settings = ChangeSettings.of(before.plan, after.plan)
     obstacles = Obstacles.between(before, after)
     told = differences(before, after, pairing, settings.min_cell)
@@ -63,17 +67,26 @@ def comparison_of(
         cells=cells,
         performance=performance,
         cannot_tell=cannot_tell(told, images, cells),
-        method=ChangeMethod(
-            alpha=settings.alpha,
-            permutations=max(settings.permutations, settings.draws_per_cell * len(cells)),
-            seed=settings.seed,
-            family=len(cells),
-            family_performance=sum(p.change.estimate is not None for p in performance),
-            smallest=SMALLEST,
-            unit=before.document.method.unit,
-            cluster_name=before.plan.analysis.cluster_name,
-        ),
+        method=_method(before, settings, cells, performance),
         min_cell=settings.min_cell,
+    )
+
+
+def _method(
+    before: Audited,
+    settings: ChangeSettings,
+    cells: Sequence[CellChange],
+    performance: Sequence[PerformanceChange],
+) -> ChangeMethod:
+    return ChangeMethod(
+        alpha=settings.alpha,
+        permutations=settings.draws(len(cells)),
+        seed=settings.seed,
+        family=len(cells),
+        family_performance=sum(p.change.estimate is not None for p in performance),
+        smallest=SMALLEST,
+        unit=before.document.method.unit,
+        cluster_name=before.plan.analysis.cluster_name,
     )
 
 

@@ -216,26 +216,28 @@ def _of_one_pair_of_fits(
         shared = np.intersect1d(clusters[0], clusters[1])
     before = _Rows.of([pair[0] for pair in pairs], shared)
     after = _Rows.of([pair[1] for pair in pairs], shared)
-    squares = [_squares(before, after, sign) for sign in (-1, 1)]
-    own = np.sqrt(np.sum(before.scores**2, axis=0) + np.sum(after.scores**2, axis=0))
-    errors = [np.where(np.sqrt(s) > NO_ERROR * own, np.sqrt(s), 0.0) for s in squares]
-    drawn: list[Floats] | None = None
+    errors = _errors(before, after)
     count = len(before.clusters) + len(after.clusters) - len(shared)
+    drawn = None
     if 0 < count <= MOST_PERMUTED and any(e.any() for e in errors):
-        drawn = _permuted(before, after, permutations, seed)
+        drawn = [np.abs(t) for t in _permuted(before, after, permutations, seed)]
     out = []
     for k, (b, a) in enumerate(pairs):
-        statistics = []
-        for value, error, t in zip(
-            (a.estimate - b.estimate, a.estimate + b.estimate),
-            errors,
-            drawn or (None, None),
-            strict=True,
-        ):
-            sizes = None if t is None else np.abs(t[:, k])
-            statistics.append(Statistic(value, float(error[k]), min(a.df, b.df), sizes))
-        out.append(ChangeTest(*statistics))
+        df = min(a.df, b.df)
+        sizes = (None, None) if drawn is None else (drawn[0][:, k], drawn[1][:, k])
+        error, error_of_sum = (float(e[k]) for e in errors)
+        change = Statistic(a.estimate - b.estimate, error, df, sizes[0])
+        out.append(
+            ChangeTest(change, Statistic(a.estimate + b.estimate, error_of_sum, df, sizes[1]))
+        )
     return out
+
+
+def _errors(before: _Rows, after: _Rows) -> list[Floats]:
+    """(k,) errors of the change and of the sum; 0 where they are no more than rounding."""
+    own = np.sqrt(np.sum(before.scores**2, axis=0) + np.sum(after.scores**2, axis=0))
+    found = [np.sqrt(_squares(before, after, sign)) for sign in (-1, 1)]
+    return [np.where(error > NO_ERROR * own, error, 0.0) for error in found]
 
 
 def _squares(before: _Rows, after: _Rows, sign: int) -> Floats:

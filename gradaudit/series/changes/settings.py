@@ -21,6 +21,10 @@ class ChangeSettings:
     min_cell: int
     draws_per_cell: int = 40
 
+    def draws(self, cells: int) -> int:
+        """Permutations of one comparison among so many planned ones."""
+        return max(self.permutations, self.draws_per_cell * cells)
+
     @classmethod
     def of(cls, before: Plan, after: Plan) -> ChangeSettings:
         """The stricter setting of either plan."""
