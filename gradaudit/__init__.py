@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from gradaudit.series.power import power
     from gradaudit.subgroups.comparison import Disparity, disparity
     from gradaudit.workflows.audit import audit
+    from gradaudit.workflows.comparisons import AuditComparison, compare
 
 _MODULE_OF = {
+    "AuditComparison": "workflows.comparisons",
     "AuditResult": "result",
     "Classifier": "models.classifier",
     "Disparity": "subgroups.comparison",
@@ -41,6 +43,7 @@ _MODULE_OF = {
     "analyze": "analysis.findings",
     "audit": "workflows.audit",
     "build_result": "result",
+    "compare": "workflows.comparisons",
     "disparity": "subgroups.comparison",
     "explain": "attribution.explanation",
     "load_classifier": "models.sources",
@@ -53,9 +56,9 @@ _MODULE_OF = {
 }
 
 __all__ = [
-    "AuditResult", "CellState", "Classifier", "Disparity", "Explanation", "Finding", "GradauditError", "Manifest", "Measurements", "Plan",
-    "analyze", "audit", "build_result", "disparity", "explain", "load_classifier", "measure", "power", "read_manifest", "read_plan", "read_run",
-    "region_metrics",
+    "AuditComparison", "AuditResult", "CellState", "Classifier", "Disparity", "Explanation", "Finding", "GradauditError", "Manifest",
+    "Measurements", "Plan", "analyze", "audit", "build_result", "compare", "disparity", "explain", "load_classifier", "measure", "power",
+    "read_manifest", "read_plan", "read_run", "region_metrics",
 ]  # fmt: skip
 
 

@@ -103,9 +103,11 @@ IMAGE_COLUMNS = (
     "cluster",
     "status",
     "reason",
+    "digest",
 )
 """Columns of ``Measurements.images`` beside ``subgroup.<name>``, ``score`` and
-``probability.<class>``.
+``probability.<class>``.  ``digest``: sha256 of the image file; "" where it could not be read, and
+missing in runs of versions that took none.
 """
 
 

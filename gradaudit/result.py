@@ -118,8 +118,8 @@ def build_result(meas: Measurements, plan: Plan | None = None) -> AuditResult:
     picks = pick_images(meas, plan, tables.attributes, suppression.levels)
     gallery = gallery_items(meas, plan, drawing.with_pictures(picks), meas.folder)
     document = ResultDocument(
-        audit_id=digest_of([run.plan_id, plan.model_dump(mode="json")])[:12],
-        created=_created(),
+        audit_id=audit_id_of(run, plan),
+        created=created_now(),
         tool_version=metadata.version("gradaudit"),
         title=plan.report.title or f"Audit of {run.model.source} on {run.data.name}",
         auditor=plan.report.auditor,
@@ -140,6 +140,11 @@ def build_result(meas: Measurements, plan: Plan | None = None) -> AuditResult:
         **vars(_with_shown_names(tables, plan)),
     )
     return AuditResult(document, meas)
+
+
+def audit_id_of(run: RunFile, plan: Plan) -> str:
+    """What an audit is called: twelve digits of what was measured and of the plan."""
+    return digest_of([run.plan_id, plan.model_dump(mode="json")])[:12]
 
 
 def recorded_plan(run: RunFile) -> Plan:
@@ -171,7 +176,7 @@ def _with_shown_names(tables: Tables, plan: Plan) -> Tables:
     return replace(tables, exclusions=tuple(exclusions))
 
 
-def _created() -> str:
+def created_now() -> str:
     """Now, in UTC, or SOURCE_DATE_EPOCH (reproducible-builds.org), to repeat a build."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     moment = (

@@ -15,10 +15,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,13 @@ class DecodedImage:
     raster : Pillow "RGB" or "L" (8 bits per channel), or "F" (grey in [0, 1], from deeper files)
     mode, orientation : the file's own pixel mode and EXIF orientation (1: stored upright), for the
         record
+    digest : sha256 of the file's bytes
     """
 
     raster: Image.Image
     mode: str
     orientation: int = 1
+    digest: str = ""
 
     @property
     def size(self) -> Size:
@@ -84,7 +87,8 @@ def decode_image(source: str | Path, root: Path | None = None) -> DecodedImage:
             warnings.simplefilter(
                 "ignore"
             )  # a damaged EXIF block or a large picture is not the caller's warning
-            return _decode_dicom(content, str(source)) if is_dicom else _decode_pillow(content)
+            image = _decode_dicom(content, str(source)) if is_dicom else _decode_pillow(content)
+            return replace(image, digest=hashlib.sha256(content).hexdigest())
     except ImageError as error:
         raise ImageError(error.reason, f"{source}: {error}") from error
     except (GradauditError, MemoryError):

@@ -216,6 +216,7 @@ def _image_row(
 ) -> dict[str, Any]:
     sample = batch.samples[n]
     row: dict[str, Any] = {"image_id": sample.id, "path": sample.image, "label": sample.label}
+    row["digest"] = batch.digests[n] if batch.digests else ""
     if found is None:
         empty = {
             "predicted": None,

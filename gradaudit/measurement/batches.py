@@ -31,6 +31,7 @@ class ImageBatch:
     reasons : N x R codes of ``records.REASONS``, "" where the mask is usable
     failures : N x (reason, message), ("", "") if readable
     sizes : N x (height, width) as decoded, (0, 0) if unreadable
+    digests : N x sha256 of the image file, "" if unreadable; () where nobody asked
     """
 
     images: torch.Tensor
@@ -40,6 +41,7 @@ class ImageBatch:
     samples: tuple[Sample, ...]
     region_names: tuple[str, ...]
     sizes: tuple[Size, ...]
+    digests: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -81,6 +83,7 @@ def load_batch(
         masks=torch.from_numpy(masks),
         reasons=tuple(item.reasons for item in loaded),
         failures=tuple(item.failure for item in loaded),
+        digests=tuple(item.digest for item in loaded),
         samples=tuple(samples),
         region_names=names,
         sizes=tuple(item.size for item in loaded),

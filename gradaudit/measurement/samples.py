@@ -30,6 +30,7 @@ class DecodedSample:
     reasons : R codes of ``records.REASONS``, "" where the mask is usable
     failure : (reason, message), ("", "") if the image was read
     size : (height, width) as decoded, (0, 0) if unreadable
+    digest : sha256 of the image file, "" if unreadable
     """
 
     image: FloatArray | None
@@ -37,6 +38,7 @@ class DecodedSample:
     reasons: tuple[str, ...]
     failure: tuple[str, str] = ("", "")
     size: Size = (0, 0)
+    digest: str = ""
 
 
 def decode_sample(
@@ -58,6 +60,7 @@ def decode_sample(
         tuple(masks[name][0] for name in names),
         tuple(masks[name][1] for name in names),
         size=image.size,
+        digest=image.digest,
     )
 
 

@@ -253,7 +253,9 @@ def data_files(document: ResultDocument) -> tuple[Download, ...]:
     )
     whole = _rounded(bare.model_dump(mode="json", exclude_defaults=True), _JSON_DIGITS)
     packed = json.dumps(whole, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    texts = {"result.json": packed} | {name: _csv(rows) for name, rows in tables.items() if rows}
+    texts = {"result.json": packed} | {
+        name: records_csv(rows) for name, rows in tables.items() if rows
+    }
     return (archive("gradaudit-data.zip", f"{', '.join(texts)}: every number of this page", texts),)
 
 
@@ -274,7 +276,7 @@ def archive(name: str, description: str, texts: dict[str, str]) -> Download:
     )
 
 
-def _csv(records: Sequence[Any]) -> str:
+def records_csv(records: Sequence[Any]) -> str:
     """Records as flat columns: nested fields are joined with a dot, lists with a semicolon."""
     flat = [_flat(_rounded(_columns_of(record), _CSV_DIGITS)) for record in records]
     header = tuple(dict.fromkeys(name for line in flat for name in line))

@@ -47,6 +47,7 @@ _TEXT_COLUMNS = frozenset(
         "cluster",
         "status",
         "reason",
+        "digest",
         "message",
         "heat_status",
         "method",

@@ -64,10 +64,10 @@ def reference_t(
     if pairs:
         cross = np.column_stack([weights[:, a] * weights[:, b] for a, b in pairs]) * factor
         variance = np.hstack([variance, cross])
-    together = _together(fit)
-    with _one_thread().limit(limits=1, user_api="blas"):
+    together = rows_together(fit)
+    with one_thread().limit(limits=1, user_api="blas"):
         return _permuted(
-            _Remover.of(fit, together),
+            Remover.of(fit, together),
             residuals[together],
             weights[together],
             variance[together],
@@ -78,7 +78,7 @@ def reference_t(
         )
 
 
-def _together(fit: Design) -> Ints:
+def rows_together(fit: Design) -> Ints:
     """An order of the rows in which those of one level lie side by side, where levels are many."""
     if len(fit.counts) > DENSE_LEVELS:
         return np.argsort(fit.codes, kind="stable")
@@ -86,7 +86,7 @@ def _together(fit: Design) -> Ints:
 
 
 @dataclass(frozen=True)
-class _Remover:
+class Remover:
     """Takes the fit of a model out of permuted rows.
 
     basis : (n, p) orthonormal columns; of many levels only the covariates' own, (n, z)
@@ -102,7 +102,7 @@ class _Remover:
     root: Floats | None = None
 
     @classmethod
-    def of(cls, fit: Design, rows: Ints) -> _Remover:
+    def of(cls, fit: Design, rows: Ints) -> Remover:
         if len(fit.counts) <= DENSE_LEVELS:
             return cls(fit.basis()[rows])
         starts = np.r_[0, np.cumsum(fit.counts)[:-1]]
@@ -123,7 +123,7 @@ class _Remover:
 
 
 def _permuted(
-    remover: _Remover,
+    remover: Remover,
     residuals: Floats,
     weights: Floats,
     variance: Floats,
@@ -147,7 +147,7 @@ def _permuted(
 
 
 def _refitted(
-    remover: _Remover,
+    remover: Remover,
     residuals: Floats,
     weights: Floats,
     variance: Floats,
@@ -214,9 +214,9 @@ def permuted_coefficients(
     factor = leverage_factor(fit.leverage)[:, None]
     variance = weights[:, rows] * weights[:, columns] * factor
     blocks = draws(n, permutations, seed, False, _chunk(n))
-    together = _together(fit)
-    remover = _Remover.of(fit, together)
-    with _one_thread().limit(limits=1, user_api="blas"):
+    together = rows_together(fit)
+    remover = Remover.of(fit, together)
+    with one_thread().limit(limits=1, user_api="blas"):
         found = list(
             _refitted(remover, residuals[together], weights[together], variance[together], blocks)
         )
@@ -233,7 +233,7 @@ def _chunk(n: int) -> int:
 
 
 @lru_cache(maxsize=1)
-def _one_thread() -> ThreadpoolController:
+def one_thread() -> ThreadpoolController:
     """Blocks fit the cache of one core; more threads are slower (16 s against 6 s on two cores)."""
     return ThreadpoolController()
 

@@ -80,6 +80,7 @@ class AnalysisSet:
     crossing : (n, c) indicators with which the region's size is crossed
     matched : (n,) blocks whose images have one level of every absorbed factor, or None: as blocks
     sites : (P,) 0..S-1, units above the patients, or None
+    ids : (P,) number of each cluster as it was given, where the settings keep it, or None
     levels : names of the levels
     excluded : reason -> images left out
     """
@@ -100,6 +101,7 @@ class AnalysisSet:
     strata: Strata | None = None
     matched: Ints | None = None
     sites: Ints | None = None
+    ids: Ints | None = None
 
     @cached_property
     def count(self) -> int:
@@ -116,7 +118,7 @@ class AnalysisSet:
 
     def keep(self, rows: Bools) -> AnalysisSet:
         """Those rows alone; clusters and blocks are numbered anew, and strata are not kept."""
-        clusters = pd.factorize(self.clusters[rows])[0]
+        clusters, kept = pd.factorize(self.clusters[rows])
         blocks = clusters if self.blocks is self.clusters else pd.factorize(self.blocks[rows])[0]
         size = None if self.size is None else self.size[rows]
         return replace(
@@ -131,6 +133,7 @@ class AnalysisSet:
             strata=None,
             matched=None,
             sites=None,
+            ids=None if self.ids is None else self.ids[kept],
         )
 
 
@@ -197,8 +200,18 @@ def _with_level_and_value(
         z=np.empty((n, 0)),
         levels=levels,
         excluded=excluded,
+        ids=_ids(observations, clusters) if settings.keep_fit else None,
     )
     return rows, usable
+
+
+def _ids(observations: Observations, clusters: Ints) -> Ints:
+    """(P,) number of each cluster as it was given; clusters that are no numbers have their code."""
+    ids = np.arange(int(clusters.max(initial=-1)) + 1)
+    given = np.asarray(observations.clusters)
+    if observations.clusters is not None and given.dtype.kind in "iu":
+        ids[clusters] = given
+    return ids
 
 
 def _complete(observations: Observations, codes: Ints) -> tuple[Bools, dict[str, int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,11 @@ from gradaudit.number_text import decimal
 from gradaudit.records import CellState
 from gradaudit.stats import multiplicity
 from gradaudit.stats.decision import AgainstMargin, Decision, decide, detectable_difference
-from gradaudit.stats.family import Floats
+from gradaudit.stats.family import Floats, Ints
+from gradaudit.stats.linear_model import Design
+
+if TYPE_CHECKING:
+    from gradaudit.subgroups.cluster_model import ClusterModel
 
 Bools = NDArray[np.bool_]
 Kind = Literal[
@@ -52,6 +56,43 @@ ANALYTIC_PATIENTS = 200
 ANALYTIC_OFF_MODE = 40.0
 
 
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """The fit that an estimate comes from, so that estimates of two data sets can be compared.
+
+    The estimate is ``weights @ (whitened y)``; its error is that of ``weights * residuals``.
+    clusters : (n,) which cluster each row is, in the numbers that the comparison was given
+    y : (n,) outcome of each row, as it is
+    weights, residuals : (n,) whitened by the design
+    flip : rows are differences inside clusters, whose signs are flipped
+    by_site : sites above the clusters are the unit of the error
+    """
+
+    fit: Design
+    clusters: Ints
+    y: Floats
+    weights: Floats
+    residuals: Floats
+    flip: bool
+    by_site: bool
+
+    @classmethod
+    def of(cls, model: ClusterModel, row: int, *, flip: bool) -> Fitted | None:
+        """The fit of one row of a model; None where the numbers of its clusters were not kept."""
+        ids = model.layout.rows.ids
+        if ids is None:
+            return None
+        return cls(
+            fit=model.fit,
+            clusters=ids,
+            y=model.y,
+            weights=model.layout.weights(model.on[row]),
+            residuals=model.residuals,
+            flip=flip,
+            by_site=bool(model.by_site[row]),
+        )
+
+
 @dataclass(frozen=True)
 class Contrast:
     """One comparison; numbers are NaN where a guard withholds them, and ``reason`` says why.
@@ -78,6 +119,7 @@ class Contrast:
         stands beside, and decides nothing
     margin_test : what decides the state once all planned comparisons are known
     entered : clusters of each side that the estimate rests on, where they are fewer than counted
+    fitted : where the settings ask to keep it
     """
 
     kind: Kind
@@ -120,11 +162,12 @@ class Contrast:
     curve: tuple[tuple[float, float, float, float], ...] = ()
     adjusted_predicted: tuple[float, float, float] = NO_MEAN
     margin_test: AgainstMargin | None = field(default=None, repr=False, compare=False)
+    fitted: Fitted | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def columns(cls) -> list[str]:
         """Names of the fields that are numbers and words, in order."""
-        return [f.name for f in fields(cls) if f.name != "margin_test"]
+        return [f.name for f in fields(cls) if f.name not in ("margin_test", "fitted")]
 
     @property
     def is_constant(self) -> bool:

@@ -37,6 +37,7 @@ from gradaudit.subgroups.contrast import (
     PROVISIONAL,
     TWO_SIDED,
     Contrast,
+    Fitted,
     apart_reason,
 )
 from gradaudit.subgroups.model_rows import Hypothesis, ModelRows, with_weights_said
@@ -309,6 +310,8 @@ def _tested(
         method = "site t"
     reference = Reference(draws, float(model.df[a]), method, float(model.skewness[a]))
     contrast = _single(hypothesis.contrast, model, a, reference, settings)
+    if settings.keep_fit:
+        contrast = replace(contrast, fitted=Fitted.of(model, a, flip=flip))
     if contrast.reason or hypothesis.sides is None or not settings.effects:
         return contrast
     return _with_effects(contrast, model, hypothesis)

@@ -34,6 +34,7 @@ class Patients:
     held : what patients are compared within, or None
     sites : (P,) units above the patients, or None
     weights : (P,) precision of each mean, of mean 1, or None where each patient counts once
+    ids : (P,) number of each, where the settings keep it, or None
     """
 
     y: Floats
@@ -46,6 +47,7 @@ class Patients:
     held: Strata | None = None
     sites: Ints | None = None
     weights: Floats | None = None
+    ids: Ints | None = None
 
     @cached_property
     def pooled_mode_share(self) -> float:
@@ -72,6 +74,7 @@ class Patients:
             held=None if self.held is None else self.held.keep(rows),
             sites=None if self.sites is None else self.sites[rows],
             weights=None if self.weights is None else self.weights[rows],
+            ids=None if self.ids is None else self.ids[rows],
         )
 
 
@@ -122,6 +125,7 @@ def collapse(rows: AnalysisSet) -> Patients:
             owners=rows.owners,
             held=None if rows.strata is None else rows.strata.keep(rows.clusters),
             sites=None if rows.sites is None else rows.sites[rows.clusters],
+            ids=None if rows.ids is None else rows.ids[rows.clusters],
         )
 
     def mean(column: Floats) -> Floats:
@@ -140,6 +144,7 @@ def collapse(rows: AnalysisSet) -> Patients:
         owners=rows.owners,
         held=rows.strata,
         sites=rows.sites,
+        ids=rows.ids,
     )
 
 
@@ -260,6 +265,7 @@ class ModelRows:
     varying : (n,) what is compared; patients in strata inside which it does not vary say nothing
     sites : (n,) units above the patients, or None
     weights : (n,) precision of each row, or None where all weigh the same
+    ids : (n,) number of each row's cluster, where the settings keep it, or None
     """
 
     y: Floats
@@ -273,6 +279,7 @@ class ModelRows:
     varying: Floats | Ints | None = None
     sites: Ints | None = None
     weights: Floats | None = None
+    ids: Ints | None = None
 
     @classmethod
     def without_levels(cls, patients: Patients, columns: Floats) -> ModelRows:
@@ -310,6 +317,7 @@ class ModelRows:
             varying=varying,
             sites=patients.sites,
             weights=patients.weights,
+            ids=patients.ids,
         )
 
     def keep(self, rows: Bools | Ints) -> ModelRows:
@@ -324,6 +332,7 @@ class ModelRows:
             varying=None if self.varying is None else self.varying[rows],
             sites=None if self.sites is None else self.sites[rows],
             weights=None if self.weights is None else self.weights[rows],
+            ids=None if self.ids is None else self.ids[rows],
         )
 
     def without(self, name: str) -> ModelRows:

@@ -19,6 +19,8 @@ class Settings:
         does not depend on which levels have usable images
     effects : effect sizes beside the difference are wanted too
     beside : comparisons that decide nothing and stand beside a trend or a curve are wanted too
+    keep_fit : contrasts keep the fit that they come from (``contrast.Fitted``)
+    ends : of a number, between which its slope is quoted; None: its 10 % and 90 % point
     attribute, site_name : what reasons call the groups and the sites
     Errors: ``InputError`` for a value out of range.
     """
@@ -43,6 +45,8 @@ class Settings:
     rest_of_two: bool = False
     effects: bool = True
     beside: bool = True
+    keep_fit: bool = False
+    ends: tuple[float, float] | None = None
     attribute: str = "the groups"
     site_name: str = "site"
 

@@ -106,7 +106,7 @@ def continuous_contrasts(patients: Patients, settings: Settings) -> list[Contras
     found = curve(patients, settings)
     if not settings.beside:
         return [found]
-    low, high = np.quantile(patients.x, [0.1, 0.9])
+    low, high = settings.ends or np.quantile(patients.x, [0.1, 0.9])
     shell, analytic = _slope_shell(patients, "continuous", percentile_names(low, high))
     if low == high:
         shell = replace(shell, reason=ONE_VALUE, provisional=False)

@@ -103,7 +103,7 @@ def _within_slope(rows: AnalysisSet, settings: Settings) -> Contrast:
     Patients whose x hardly varies (under a quarter of the median spread) are left out.
     """
     if settings.continuous:
-        low, high = np.quantile(rows.x, [0.1, 0.9])
+        low, high = settings.ends or np.quantile(rows.x, [0.1, 0.9])
         names = percentile_names(low, high)
     else:
         low, high = rows.x.min(), rows.x.max()
@@ -143,7 +143,14 @@ def _one_sample(rows: AnalysisSet, difference: _Difference, settings: Settings) 
     everyone = np.zeros(n, dtype=np.int64)
     sites = None if rows.sites is None else rows.sites[clusters]
     model_rows = ModelRows(
-        y, strata=everyone, codes=everyone, columns=z, flip=True, owners=rows.owners, sites=sites
+        y,
+        strata=everyone,
+        codes=everyone,
+        columns=z,
+        flip=True,
+        owners=rows.owners,
+        sites=sites,
+        ids=None if rows.ids is None else rows.ids[clusters],
     )
     hypothesis = Hypothesis(shell, np.ones(1), np.zeros(z.shape[1]), None, analytic)
     return estimate_all(model_rows, [hypothesis], settings)[0]

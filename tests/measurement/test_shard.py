@@ -1,5 +1,6 @@
 """Measuring end to end on a small audit: resume after SIGKILL, bad images as rows, thumbnails."""
 
+import hashlib
 import json
 import os
 import pickle
@@ -294,3 +295,17 @@ def test_half_precision_moves_shares_a_little_and_makes_another_run(tmp_path):
     assert 0 < distance.max() < 0.05
     with pytest.raises(RunError, match="speed"):
         ga.measure(table, classifier, half_plan, run=tmp_path / "run")
+
+
+def test_each_image_carries_the_digest_of_its_file(tmp_path):
+    """Two audits are paired by it, so it is of the bytes on disk, and not of the pixels or the name."""
+    table, classifier, plan = open_audit(write_audit(tmp_path, images=8))
+    (tmp_path / "images" / "003.png").write_bytes(b"no picture")
+    meas = ga.measure(table, classifier, plan, tmp_path / "run")
+    for row in meas.images.itertuples():
+        content = (tmp_path / row.path).read_bytes()
+        expected = "" if row.status == "failed" else hashlib.sha256(content).hexdigest()
+        assert row.digest == expected
+    assert (meas.images["digest"] == "").sum() == 1
+    stored = ga.read_run(tmp_path / "run").measurements()
+    assert list(stored.images["digest"]) == list(meas.images["digest"])
