@@ -43,7 +43,10 @@ def power(
     ] = None,
     factors: Annotated[
         str | None,
-        typer.Option("--factors", help="Multiples of the smallest group. Default: 1,2,4,8."),
+        typer.Option(
+            "--factors",
+            help="Multiples of the smallest group (of a number: of all). Default: 1,2,4,8.",
+        ),
     ] = None,
     replicates: Annotated[
         int | None,

@@ -100,6 +100,7 @@ class CellChange(Record):
 
     comparison : level | pair | trend | line; ``line``: the slope of a number from its 10 % to its
         90 % point (its curve has no difference that could be taken twice)
+    adjusted_for : what is held equal, the same in both audits
     before, after : the adjusted difference with its interval, as each audit has it
     change : after - before, with its own interval
     thin : interval of the change that holds for all planned comparisons together; it leaves out 0
@@ -126,6 +127,7 @@ class CellChange(Record):
     state_after: CellState | None = None
     margin_before: float | None = None
     margin_after: float | None = None
+    adjusted_for: tuple[str, ...] = ()
     before: Interval = Interval()
     after: Interval = Interval()
     change: Interval = Interval()

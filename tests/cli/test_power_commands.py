@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from tests.series.open_runs import a_plan, a_run
@@ -95,6 +96,22 @@ def test_a_withheld_group_is_named_and_not_counted(tmp_path, run_command):
     assert "too small to be shown" in out
     assert " 7 " not in out.replace("\n", " ")
     assert "withheld" in out
+
+
+def test_a_curve_has_its_lines_and_says_how_it_is_scaled(tmp_path, run_command):
+    rng = np.random.default_rng(0)
+    age = rng.uniform(20, 80, 80)
+    values = 0.3 + 0.06 * ((age - 50) / 27) ** 2 + 0.13 * rng.standard_normal(80)
+    meas = a_run({"a": 80}, values=values)
+    meas.images["subgroup.tone"] = [f"{a:.2f}" for a in age]
+    run = store_run(meas, a_plan(0.13), tmp_path / "run")
+    code, out, err = run_command("power", run, *QUICK)
+    assert (code, err) == (0, "")
+    assert max(map(len, out.splitlines())) <= 80
+    rows = [line.split() for line in out.splitlines() if line.startswith(" " * 20)]
+    assert [row[:2] for row in rows] == [["1", "80"], ["8", "640"]], out
+    assert "tone: curve, ruler" in out
+    assert "A curve keeps the shape that the run saw" in " ".join(out.split())
 
 
 def test_the_help_shows_an_example_of_both(run_command):

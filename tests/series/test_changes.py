@@ -605,10 +605,10 @@ def test_frames_of_a_comparison(found):
 
 
 @pytest.mark.parametrize("sections", [
-    {"analysis": {"permutations": 199, "site": "hospital"}},
-    {"analysis": {"permutations": 199, "covariates": ["dose"]}},
+    pytest.param({"analysis": {"permutations": 199, "site": "hospital"}}, marks=pytest.mark.slow),
+    pytest.param({"analysis": {"permutations": 199, "covariates": ["dose"]}}, marks=pytest.mark.slow),
     {"subgroups": {"site": {"within": True}}},
-    {"criteria": None},
+    pytest.param({"criteria": None}, marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_every_kind_of_comparison_has_a_change(sections):
     """Sites above patients, covariates, differences inside patients, no criteria."""
@@ -636,3 +636,28 @@ def test_every_kind_of_comparison_has_a_change(sections):
     assert by_site or own.word == "better"
     assert abs(own.change.estimate) == pytest.approx(0.1, abs=0.02)
     assert cell(back, "tone", "V").p == cell(found, "tone", "V").p
+
+
+def test_what_was_held_equal_is_what_the_sentence_says(patients, found):
+    assert set(cell(found, "tone", "V").adjusted_for) == {"region size", "label"}
+    assert "at equal label" not in found.document.facts[1]
+    assert any(
+        words in found.document.facts[1]
+        for words in ("at equal region size and class", "at equal class and region size")
+    )
+    bare = ga.compare(*(patients.audit(labels=False, sized=False, seed=k) for k in (1, 2)))
+    assert cell(bare, "tone", "V").adjusted_for == ()
+    assert "at equal" not in bare.document.facts[1]
+
+
+def test_another_batch_size_is_listed_and_nothing_follows(patients, shortcut):
+    other = patients.audit(
+        a_plan(run={"batch_size": 8}),
+        shifts=V_MORE,
+        seed=1,
+        accuracy={"I": 0.9, "III": 0.9, "V": 0.5},
+    )
+    told = [
+        d for d in ga.compare(shortcut, other).document.differences if d.name == "run.batch_size"
+    ]
+    assert [(d.area, d.after, d.consequence) for d in told] == [("software", "8", "")]

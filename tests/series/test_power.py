@@ -103,11 +103,209 @@ def test_rates_are_moved_by_flipping_and_not_by_shifting():
     assert chance(own, "far end", 8, "beyond") > 0.9
 
 
+# ── curves and pairs ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def a_curve_run(n=80, depth=0.06, seed=0, spread=0.13):
+    """A U over a number between 20 and 80, 0.3 + depth at both ends."""
+    rng = np.random.default_rng(seed)
+    age = rng.uniform(20, 80, n)
+    meas = a_run({"a": n}, values=0.3 + depth * ((age - 50) / 27) ** 2 + spread * rng.standard_normal(n))  # fmt: skip
+    meas.images["subgroup.tone"] = [f"{a:.2f}" for a in age]
+    return meas
+
+
+def cold(meas, rows):
+    """Images without defined heat."""
+    meas.table.loc[rows, ["heat_share", "status", "reason"]] = [np.nan, "no_positive_evidence", "zero_heat"]  # fmt: skip
+    return meas
+
+
+def test_a_curve_has_three_truths_for_every_multiple_of_all_its_patients():
+    frame = of_heat(ga.power(a_curve_run(), plan=a_plan(0.13), factors=(1, 4), replicates=40))
+    assert (frame["comparison"] == "curve").all()
+    assert frame["truth"].tolist() == TRUTHS * 2
+    assert frame["patients"].tolist() == [80] * 3 + [320] * 3
+    assert chance(frame, "none", 4) > 0.95
+    assert chance(frame, "none", 4) > chance(frame, "none", 1) > chance(frame, "as seen", 1)
+    assert chance(frame, "as seen", 4) < chance(frame, "none", 4)
+    assert chance(frame, "far end", 4) < 0.1
+
+
+def test_the_differences_of_a_curve_are_those_of_its_finding():
+    from tests.compared_groups import audited
+
+    meas, plan = a_curve_run(), a_plan(0.13)
+    frame = of_heat(ga.power(meas, plan=plan, factors=(1,), replicates=10))
+    finding = next(f for f in audited(meas, plan).findings if f.curve and f.region)
+    y = np.array(finding.curve)[:, 1]
+    seen, none, far = frame["difference"]
+    assert none == 0
+    assert abs(seen) == pytest.approx(np.ptp(y))
+    assert abs(far) == pytest.approx(max(-finding.thick.low, finding.thick.high))
+    assert seen * far > 0
+
+
+def test_a_u_beyond_the_margin_is_never_promised_within():
+    """Its ends are level: a line through it would be within at any size."""
+    meas = a_curve_run(80, depth=0.25, seed=3)
+    frame = of_heat(ga.power(meas, plan=a_plan(0.13), factors=(1, 8), replicates=30))
+    assert chance(frame, "as seen", 1, "beyond") < 0.9
+    assert chance(frame, "as seen", 8) == 0.0
+    assert chance(frame, "as seen", 8, "beyond") > 0.9
+    assert chance(frame, "none", 8) == 1.0
+
+
+def test_the_words_of_a_curve_speak_of_its_shape_and_of_all_patients():
+    frame = ga.power(a_curve_run(), plan=a_plan(0.13), factors=(1, 2), replicates=10)
+    text = next(text for cell, text in frame.attrs["sentences"].items() if "ruler" in cell)
+    one, two = text.splitlines()
+    assert one.startswith(
+        "1 x the patients (80 in all): If the true curve is the one that this run saw ("
+    )
+    assert two.startswith("2 x the patients (160 in all): ")
+    for line in (one, two):
+        assert "If it is flat: " in line
+        assert "its largest difference lies at the far end of the thick whisker: " in line
+        assert line.count(" %") >= 3
+        assert "group" not in line
+    assert "A curve keeps the shape that the run saw" in frame.attrs["note"]
+    levels = ga.power(an_open_run(), plan=a_plan(), factors=(1,), replicates=10)
+    assert "A curve" not in levels.attrs["note"]
+
+
+def test_few_patients_of_a_curve_never_count():
+    """Fifteen on each half: within, and provisional; with four times as many it counts."""
+    frame = of_heat(ga.power(a_curve_run(30, 0, spread=0.1), plan=a_plan(0.3), factors=(1, 4), replicates=20))  # fmt: skip
+    assert frame.loc[frame["factor"] == 1, "probability_within"].eq(0).all()
+    assert chance(frame, "none", 4) == 1.0
+
+
+def test_a_curve_of_rates_is_flipped_along_the_number():
+    """Undefined heat that rises with age: flat truth is within in a large study, the rise never, and the far end is beyond."""
+    meas = a_curve_run(160, 0, seed=5, spread=0.02)
+    age = meas.images["subgroup.tone"].astype(float).to_numpy()
+    cold(meas, np.random.default_rng(1).random(160) < 0.05 + 0.3 * (age - 20) / 60)
+    plan = a_plan(0.13, criteria={"margin": 0.13, "undefined_margin": 0.3}, privacy={"min_cell": 1})
+    frame = ga.power(meas, plan=plan, factors=(1, 4), replicates=30)
+    own = frame[frame["outcome"] == "undefined"]
+    assert own["truth"].tolist() == TRUTHS * 2
+    assert (own.loc[own["truth"] == "as seen", "difference"] > 0.35).all()
+    assert chance(own, "none", 4) > 0.9
+    assert chance(own, "none", 1) < 0.9
+    assert chance(own, "as seen", 4) == 0.0
+    assert chance(own, "far end", 4, "beyond") > chance(own, "far end", 1, "beyond") > 0
+
+
+def test_a_constant_outcome_over_a_number_is_the_same_under_every_truth():
+    """No image without heat: within, and provisional for its 30 patients alone."""
+    frame = ga.power(a_curve_run(30), plan=a_plan(0.3), factors=(1, 4), replicates=10)
+    own = frame[frame["outcome"] == "undefined"]
+    assert own["probability_within"].tolist() == [0.0] * 3 + [1.0] * 3
+    assert own["difference"].eq(0).all()
+
+
+def test_few_events_over_a_number_have_a_reason_and_no_chance():
+    meas = cold(a_curve_run(80), np.arange(80) < 3)
+    plan = a_plan(0.13, criteria={"margin": 0.13, "undefined_margin": 0.05}, privacy={"min_cell": 1})  # fmt: skip
+    frame = ga.power(meas, plan=plan, factors=(1,), replicates=10)
+    own = frame[frame["outcome"] == "undefined"]
+    assert "nearly every value is the same" in own["reason"].item()
+    assert own["probability_within"].isna().all()
+
+
+def test_a_curve_inside_patients_is_not_assessed_and_not_drawn_again():
+    meas = a_curve_run(160)
+    meas.images["cluster"] = [str(k // 4) for k in range(160)]
+    plan = a_plan(0.08, subgroups={"tone": {"within": True}})
+    frame = of_heat(ga.power(meas, plan=plan, factors=(1,), replicates=10))
+    assert "a smooth curve is not fitted inside clusters" in frame["reason"].item()
+    assert frame[["factor", "patients", "probability_within"]].isna().all(axis=None)
+
+
+def test_sites_are_held_equal_and_said_to_stay():
+    """Heat differs by 40 points between two hospitals: with them declared the curve is as sure as without that difference."""
+    meas, other = (a_curve_run(100, seed=2) for _ in range(2))
+    where = np.arange(100) % 2
+    meas.table["heat_share"] += 0.4 * where
+    for run in (meas, other):
+        run.images["meta.hospital"] = [f"h{k}" for k in where]
+    plan = a_plan(0.13, analysis={"permutations": 999, "site": "hospital"})
+    settings = {"factors": (2,), "replicates": 40}
+    found = ga.power(meas, plan=plan, **settings)
+    same = ga.power(other, plan=plan, **settings)
+    assert "patients of new sites may settle more" in found.attrs["note"]
+    assert "sites" not in ga.power(other, plan=a_plan(0.13), **settings).attrs["note"]
+    for truth in TRUTHS:
+        assert chance(of_heat(found), truth, 2) == pytest.approx(chance(of_heat(same), truth, 2), abs=0.05)  # fmt: skip
+    unheld = ga.power(meas, plan=a_plan(0.13), **settings)
+    assert chance(of_heat(found), "none", 2) > chance(of_heat(unheld), "none", 2) + 0.3
+
+
+def test_the_plan_s_weights_and_alpha_reach_the_curves_that_are_drawn(monkeypatch):
+    """Half of the patients have one image and the others twelve, which count for more with weights = "precision"."""
+    from gradaudit.series import repeated_audits
+
+    asked, notes = [], []
+    of = repeated_audits.disparity_of
+
+    def spied(observations, settings):
+        found = of(observations, settings)
+        asked.append((settings.weights, settings.alpha, settings.permutations))
+        notes.extend(found.contrasts[0].notes)
+        return found
+
+    monkeypatch.setattr(repeated_audits, "disparity_of", spied)
+    meas = a_curve_run(100, seed=4)
+    row = np.repeat(np.arange(100), np.where(np.arange(100) % 2, 1, 12))
+    images, table = (frame.iloc[row].reset_index(drop=True) for frame in (meas.images, meas.table))
+    images["image_id"] = table["image_id"] = [f"i{k}" for k in range(len(row))]
+    images["cluster"] = row.astype(str)
+    table["heat_share"] += 0.35 * np.random.default_rng(6).standard_normal(len(row))
+    meas = replace(meas, images=images, table=table)
+    analysis = {"permutations": 9999, "weights": "precision", "alpha": 0.01}
+    ga.power(meas, plan=a_plan(0.25, analysis=analysis), factors=(1,), replicates=20)
+    assert set(asked) == {("precision", 0.01, 1000)}  # the 1 % point rests on ten statistics
+    assert any("weighted by the precision" in note for note in notes)
+
+
+def test_a_curve_over_too_few_known_values_says_no_number():
+    """Six or ten ages are known at min_cell 11: what is said does not depend on how many."""
+    shown = {}
+    for known in (6, 10):
+        meas = a_curve_run(60)
+        meas.images.loc[known:, "subgroup.tone"] = None
+        plan = a_plan(0.2, subgroups={"tone": {"kind": "continuous"}})
+        frame = of_heat(ga.power(meas, plan=plan, factors=(1, 2), replicates=10))
+        assert frame["comparison"].tolist() == ["curve"]
+        assert frame[["factor", "patients", "difference", "probability_within"]].isna().all(axis=None)  # fmt: skip
+        assert "too small to be shown" in frame["reason"].item()
+        shown[known] = json.dumps([frame.attrs["sentences"], frame.to_json()])
+    assert shown[6] == shown[10]
+
+
+def test_pairs_of_levels_have_rows_of_their_own():
+    """Three unordered levels: each against the rest and every pair; the pair's own difference, and its smaller side."""
+    levels, gaps = {"a": 30, "b": 45, "c": 110}, {"a": 0.02, "b": -0.02}
+    meas = a_run(levels, gaps, spread=0.13)
+    frame = of_heat(ga.power(meas, plan=a_plan(0.07), factors=(1, 4), replicates=40))
+    own = frame[frame["comparison"] == "pair"]
+    pair = own[(own["group"] == "a") & (own["reference"] == "b")]
+    assert pair["truth"].tolist() == TRUTHS * 2
+    assert pair["difference"].iloc[0] == pytest.approx(0.04)
+    assert pair["patients"].tolist() == [30] * 3 + [120] * 3
+    assert chance(pair, "none", 4) > 0.95
+    assert chance(pair, "as seen", 4) < chance(pair, "none", 4)
+    assert chance(pair, "as seen", 4) > chance(pair, "as seen", 1)
+    assert chance(pair, "far end", 4) < 0.1
+    assert "tone: a against b, ruler" in frame.attrs["sentences"]
+
+
 # ── words ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_the_sentence_of_a_cell_has_three_chances():
-    rows = pd.DataFrame({"truth": TRUTHS, "difference": [0.03, 0, 0.08], "probability_within": [0.46, 0.85, 0], "probability_beyond": [0, 0, 0.0]})  # fmt: skip
+    rows = pd.DataFrame({"comparison": "level", "truth": TRUTHS, "difference": [0.03, 0, 0.08], "probability_within": [0.46, 0.85, 0], "probability_beyond": [0, 0, 0.0]})  # fmt: skip
     assert power_sentence(rows) == (
         "If the true difference is what this run saw (3 points): 46 %. If there is none: 85 %. "
         "If it lies at the far end of the thick whisker: 0 %."
@@ -200,15 +398,6 @@ def test_a_run_that_is_settled_everywhere_says_so():
     frame = ga.power(a_run({"dark": 60, "light": 120}, spread=0.02), plan=a_plan())
     assert frame.empty
     assert "every planned cell is settled" in frame.attrs["note"]
-
-
-def test_a_curve_says_why_it_is_not_drawn_again():
-    meas = an_open_run()
-    age = np.random.default_rng(77).normal(50, 10, len(meas.images))
-    meas.images["subgroup.tone"] = [f"{a:.1f}" for a in age]
-    frame = of_heat(ga.power(meas, plan=a_plan(0.03), factors=(1,), replicates=10))
-    assert frame["comparison"].tolist() == ["curve"]
-    assert "not done for curves" in frame["reason"].item()
 
 
 def test_what_is_no_run_is_refused():

@@ -1,5 +1,7 @@
 """Patients drawn again: whole, by level, as new patients; rates moved by as much as was asked."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,9 @@ from gradaudit.series.far_tails import ExtendedTails
 from gradaudit.series.open_cells import reading_of
 from gradaudit.series.resampling import Pool, moved_rates
 from gradaudit.stats.tails import PermutedTails, SkewedT
+from gradaudit.subgroups.analysis_set import Observations
+from gradaudit.subgroups.comparison import disparity_of
+from gradaudit.subgroups.settings import Settings
 from tests.series.open_runs import a_plan, a_run
 
 
@@ -111,3 +116,20 @@ def test_a_larger_statistic_never_has_a_larger_p():
 def test_tails_that_are_not_permuted_stay():
     tails = SkewedT(30.0, 0.1)
     assert ExtendedTails.of(tails, 30.0) is tails
+
+
+# ── what decides alone ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("kind", ["curve", "trend"])
+def test_without_what_stands_beside_the_deciding_contrast_is_the_same(kind):
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0, 10, 90) if kind == "curve" else rng.choice(["I", "II", "III"], 90)
+    seen = Observations(values=rng.random(90), groups=x)
+    order = None if kind == "curve" else ("I", "II", "III")
+    settings = Settings(continuous=kind == "curve", order=order, margin=0.2, permutations=199, omnibus=False)  # fmt: skip
+    whole, alone = (disparity_of(seen, replace(settings, beside=beside)) for beside in (True, False))  # fmt: skip
+    left_out = {c.kind for c in whole.contrasts} - {c.kind for c in alone.contrasts}
+    assert left_out == ({"continuous", "nonlinear"} if kind == "curve" else {"departure"})
+    one, other = (next(c for c in found.contrasts if c.kind == kind) for found in (whole, alone))
+    assert (one.estimate, one.p_within, one.thick) == (other.estimate, other.p_within, other.thick)

@@ -9,6 +9,7 @@ from scipy.interpolate import CubicSpline
 import gradaudit as ga
 from gradaudit.series.far_tails import ExtendedLargest, extended
 from gradaudit.series.repeated_audits import PERMUTATIONS
+from gradaudit.series.resampling import flipped
 from gradaudit.series.shapes import Shape, moved_curves, rates_along
 from gradaudit.stats.decision import LargestDifference
 from gradaudit.stats.tails import PermutedCombinations, PermutedTails, SkewedT
@@ -178,6 +179,22 @@ def test_where_0_or_1_leave_no_room_all_rates_move(rate):
     assert np.ptp(inside) == pytest.approx(0.4, abs=0.01)
     assert wanted.min() >= 0
     assert wanted.max() <= 1
+
+
+@pytest.mark.parametrize("to", [0.0, 0.3, 0.5])
+def test_flipped_rates_have_the_curve_that_a_truth_stands_for(to):
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0, 10, 6000)
+    events = (rng.random(6000) < 0.4 + 0.2 * np.cos(x / 2)).astype(float)
+    seen = Shape.of(curve_of(x, events, analytic=True).curve)
+    assert seen.reach == pytest.approx(0.4, abs=0.06)
+    now, wanted = rates_along(float(events.mean()), seen, seen.scaled(to), x)
+    moved = flipped(events, now, wanted - now, rng)
+    assert set(np.unique(moved)) == {0.0, 1.0}
+    found = Shape.of(curve_of(x, moved, analytic=True).curve)
+    assert found.reach == pytest.approx(to, abs=0.06)
+    if to:
+        assert np.corrcoef(found.y, seen.y)[0, 1] > 0.98
 
 
 # ── far tails of the largest ────────────────────────────────────────────────────────────────────────────────────────

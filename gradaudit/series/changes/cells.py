@@ -196,6 +196,7 @@ def _numbers(
     out: dict[str, Any] = {
         "word": decision.word,
         "changed": decision.changed,
+        "adjusted_for": a.adjusted_for,
         "before": _reported(a.cells[0], c, test.total.estimate - test.change.estimate),
         "after": _reported(a.cells[1], d, test.total.estimate + test.change.estimate),
         "change": Interval(estimate=test.change.estimate, **_ends(found, settings.alpha)),

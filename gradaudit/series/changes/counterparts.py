@@ -57,6 +57,7 @@ class Counterpart:
     means: tuple[GroupMeans, GroupMeans] | None = None
     halves: tuple[Half, Half] | None = None
     counts_shown: bool = False
+    adjusted_for: tuple[str, ...] = ()
 
 
 class _Places:
@@ -137,7 +138,8 @@ def _with_halves(
     means = None
     if found.key[1] in ("level", "pair"):
         means = group_means(pair[0].rows, a), group_means(pair[1].rows, b)
-    return replace(found, contrasts=(a, b), halves=(first, second), means=means)
+    held = pair[0].adjusted_for
+    return replace(found, contrasts=(a, b), halves=(first, second), means=means, adjusted_for=held)
 
 
 def _alone(key: Key, sides: tuple[Audited, Audited], is_later: bool) -> str:

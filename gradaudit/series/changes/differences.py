@@ -24,7 +24,6 @@ NOTHING = "–"
 NO_HEAT = "no difference in heat is compared: another heat map is another quantity"
 OTHERWISE_ADJUSTED = "no difference in heat is compared: it was adjusted for other things"
 _NOT_TOLD = ("report", "columns")
-_OF_THE_MACHINE = ("device", "batch_size", "shard_size", "workers", "accelerate", "precision")
 _NAMES = {
     "criteria.margin": "limit: largest difference in heat held to be immaterial",
     "criteria.undefined_margin": "limit for the rate of undefined heat",
@@ -167,11 +166,10 @@ def _of_plans(a: Plan, b: Plan) -> Iterator[Difference]:
     for key in dict.fromkeys((*flat[0], *flat[1])):
         section, _, rest = key.partition(".")
         first, second = flat[0].get(key), flat[1].get(key)
-        of_machine = section == "run" and rest in _OF_THE_MACHINE
-        if first == second or section in _NOT_TOLD or of_machine or rest.endswith("description"):
+        if first == second or section in _NOT_TOLD or rest.endswith("description"):
             continue
         yield Difference(
-            area=_area(section),
+            area="plan" if key == "run.seed" else _area(section),
             name=_NAMES.get(key, key),
             before=_text(first),
             after=_text(second),
@@ -180,7 +178,7 @@ def _of_plans(a: Plan, b: Plan) -> Iterator[Difference]:
 
 
 def _area(section: str) -> Any:
-    areas = {"criteria": "criteria", "explain": "explanation"}
+    areas = {"criteria": "criteria", "explain": "explanation", "run": "software"}
     return areas.get(section, "model" if section in ("model", "preprocess") else "plan")
 
 

@@ -126,11 +126,15 @@ def change_sentence(c: CellChange) -> str:
     first, second = (_signed(i.estimate) for i in (c.before, c.after))
     ends = interval(c.change.low, c.change.high, _signed_end)
     ends = f" ({ends})" if ends else ""
-    held = " at equal region size and class" if c.outcome == HEAT else ""
+    names = [_HELD.get(name, attribute_words(name)) for name in c.adjusted_for]
+    held = f" at equal {together(names)}" if names else ""
     return (
         f"{said}: from {first} to {second} points{held}, a change of "
         f"{_signed(c.change.estimate)}{ends}."
     )
+
+
+_HELD = {"label": "class", "class": "predicted class"}
 
 
 def _signed(share: float | None) -> str:
