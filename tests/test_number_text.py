@@ -139,7 +139,7 @@ NUMBER_FORMAT = re.compile(r"[,_]|\.\{?\w*\}?[fFgGeE%n]?$|[fFgGeE%]$")
 IN_A_STRING = re.compile(
     r"\{[\w.]*:[-+<>=^0-9]*(?:[,_]|\.\d+|[fFgGeE%](?=\}))[\w%]*\}|%[-+ 0]*\d*\.\d+[fgeFGE]"
 )
-COORDINATES = {"measurement/thumbnails.py", "report/figures/svg.py"}
+COORDINATES = {"measurement/thumbnails.py"}
 """Coordinates of SVG paths: a file format."""
 
 
