@@ -14,11 +14,6 @@ def measured_names(meas: Measurements, plan: Plan) -> Measured:
     columns = [str(c) for c in meas.images.columns]
     carried = [c.removeprefix("meta.") for c in columns if c.startswith("meta.")]
     attributes = [c.removeprefix("subgroup.") for c in columns if c.startswith("subgroup.")]
-    counted = {
-        name: texts(meas.images[f"subgroup.{name}"]).value_counts()
-        for name in attributes
-        if name in plan.subgroups
-    }
     run = meas.run
     recorded = None if run is None or run.plan is None else run.plan.get("regions")
     found = (
@@ -33,8 +28,7 @@ def measured_names(meas: Measurements, plan: Plan) -> Measured:
         else f"the run {meas.folder}",
         remedy=again if run is not None else "add to the table what it lacks",
         levels={
-            name: {str(k): int(n) for k, n in counted[name].items()} if name in counted else {}
-            for name in attributes
+            name: _counted(meas, name) if name in plan.subgroups else {} for name in attributes
         },
         regions=list(dict.fromkeys([*found, *(() if run is None else run.data.regions)])),
         derivations=None
@@ -45,6 +39,12 @@ def measured_names(meas: Measurements, plan: Plan) -> Measured:
         explained=_explained(meas),
         classes=classes_of(meas),
     )
+
+
+def _counted(meas: Measurements, attribute: str) -> dict[str, int]:
+    """Level -> images of it."""
+    found = texts(meas.images[f"subgroup.{attribute}"]).value_counts()
+    return {str(level): int(n) for level, n in found.items()}
 
 
 def _explained(meas: Measurements) -> set[tuple[str, str]]:
