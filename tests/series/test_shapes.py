@@ -75,6 +75,12 @@ def test_a_flat_curve_has_no_shape_and_is_scaled_as_a_line():
     assert flat.scaled(0).reach == 0.0
 
 
+def test_two_points_are_a_line():
+    line = Shape.of([(0.0, 0.0, 0, 0), (2.0, 1.0, 0, 0)])
+    assert line.at(np.array([-1.0, 0.5, 3.0])).tolist() == pytest.approx([-0.5, 0.25, 1.5])
+    assert line.scaled(0.2).y.tolist() == pytest.approx([0, 0.2])
+
+
 # ── moved curves ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 WAYS = {
