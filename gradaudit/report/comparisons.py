@@ -290,8 +290,10 @@ def _pair(limits: Limits) -> Ends | None:
     return limits.low, limits.high
 
 
-def of_key(comparisons: Sequence[Comparison], key: Key) -> list[Comparison]:
-    return [c for c in comparisons if c.key == key]
+def anything_compared(comparisons: Sequence[Comparison]) -> bool:
+    """Whether any comparison of heat has a number; that no map is undefined compares no heat."""
+    heat = [c for c in comparisons if c.outcome == "heat_share"]
+    return any(c.has_number for c in heat or comparisons)
 
 
 def worst_first(comparisons: Sequence[Comparison]) -> list[Comparison]:

@@ -18,6 +18,7 @@ from gradaudit.report.comparisons import (
     LEVEL_KINDS,
     Comparison,
     Key,
+    anything_compared,
     key_title,
     row_name,
 )
@@ -320,11 +321,12 @@ class MatrixMaker:
             c = line.cells.get(key)
             cells.append(heat_cell(c, self.domains[key], linked=c is not None and linked(c)))
         cells += [self.performance.cell(line, metric) for metric in measures]
-        told = [line.cells[key].n for key in keys if key in line.cells]
-        first = next((n for n in told if n is not None), None)
+        numbers = [line.cells[key].n for key in keys if key in line.cells]
+        first = next((n for n in numbers if n is not None), None)
         hidden = any(c.state is CellState.WITHHELD for c in line.cells.values())
         n = count(first) if first is not None else WITHHELD if hidden else "–"
-        link = fragment_link(attribute_anchor(line.attribute)) if first_page else ""
+        told = first_page and anything_compared(self.comparisons)
+        link = fragment_link(attribute_anchor(line.attribute)) if told else ""
         return MatrixRow(row_name(_named(line)), n, tuple(cells), link)
 
 

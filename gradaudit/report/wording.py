@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from gradaudit.number_text import Noun, count, declared_percent
-from gradaudit.records import REASONS, Finding
+from gradaudit.records import REASONS
 from gradaudit.report.blocks import anchor_id, shown_count
-from gradaudit.result_schema import PlannedCell, ResultDocument
+from gradaudit.result_schema import ResultDocument
 
 ALL = "(all)"
 """Attribute and level of rows over every image."""
@@ -29,16 +29,6 @@ def reason_words(reason: str) -> str:
     if not reason:
         return ""
     return REASONS.get(reason) or (reason if " " in reason else plain(reason))
-
-
-def by_attribute(attribute: str) -> str:
-    """A heading: "By skin tone"."""
-    return "All images" if attribute == ALL else f"By {plain(attribute)}"
-
-
-def of_attribute(attribute: str) -> str:
-    """The end of a caption: "by skin tone"."""
-    return "over all images" if attribute == ALL else f"by {plain(attribute)}"
 
 
 def metric_words(name: str) -> str:
@@ -90,11 +80,6 @@ def unit_of(document: ResultDocument) -> Noun:
     return Noun.of(document.data.cluster_name)
 
 
-def n_unit(document: ResultDocument) -> str:
-    """Unit of the column n: "images / patients"."""
-    return f"images / {unit_of(document).many}"
-
-
 def clusters_words(document: ResultDocument) -> str:
     data = document.data
     if data.cluster_declared:
@@ -123,7 +108,6 @@ def level_words(document: ResultDocument) -> str:
 
 NO_REGION = "no region of the image has a heat share"
 """Why an image that is readable and has a heat map is left out all the same."""
-EACH_TAKES_PART = "Every image takes part for each region in which it has a heat share."
 
 
 def images_words(number: int | None) -> str:
@@ -160,32 +144,6 @@ def unmeasured_words(document: ResultDocument) -> tuple[str, ...]:
     return tuple(
         f"{e.region}, {images_words(e.count)}: {e.meaning}" for e in document.exclusions if e.region
     )
-
-
-def comparison(finding: Finding) -> str:
-    """First cell of a contrast's row: who is compared with whom, or the two ends of a trend."""
-    if finding.code == "GA104":
-        return "departure from trend"
-    if finding.curve:
-        return f"largest difference, {finding.reference} to {finding.group}"
-    if finding.code == "GA103":
-        return (
-            f"trend, {finding.reference} to {finding.group}"
-            if finding.group and finding.reference
-            else "trend"
-        )
-    if finding.code == "GA102" or finding.is_slope:
-        return f"trend, {finding.reference} to {finding.group}"
-    reference = "all others" if finding.reference == "rest" else finding.reference
-    return f"{finding.group} against {reference}" if reference else finding.group
-
-
-def cell_comparison(cell: PlannedCell) -> str:
-    """First cell of a planned comparison's row, in the words of ``comparison``."""
-    if cell.comparison in ("level", "pair"):
-        reference = "all others" if cell.reference == "rest" else cell.reference
-        return f"{cell.group} against {reference}"
-    return {"trend": "trend, first to last level", "curve": "over its whole range"}[cell.comparison]
 
 
 def of_clusters(images: int, clusters: int) -> str:

@@ -149,9 +149,8 @@ def test_the_method_section_counts_tests_and_families():
         ["Decisive", "18", "Holm"],
         ["Exploratory", "12", "Benjamini-Hochberg"],
     ]
-    assert [c.text for r in found["What each state means"].rows for c in r.cells[:1]] == list(
-        STATE_WORDS.values()
-    )
+    words = [c.text for r in found["What each state means"].rows for c in r.cells[:1]]
+    assert words == [w.replace("margin", "limit") for w in STATE_WORDS.values()]
 
 
 def test_an_older_document_without_these_cards_still_renders_without_dead_links():

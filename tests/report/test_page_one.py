@@ -439,3 +439,22 @@ def test_page_notebook_and_markdown_show_the_same_rows(seed):
     for line, row in zip(table, rows, strict=True):
         told = [" ".join(cell.text.split()) for cell in row.cells if not cell.quiet]
         assert [text for text in told if text not in line] == []
+
+
+def test_where_nothing_could_be_compared_the_page_is_short_and_leads_nowhere_empty():
+    source = documents.shortcut_document()
+    cells = tuple(
+        c.model_copy(update={"state": CellState.NOT_ASSESSED, "estimate": None, "settled": False, "reason": "no usable image", "finding": ""})
+        for c in source.cells
+    )  # fmt: skip
+    document = source.model_copy(update={"cells": cells, "findings": (), "pictures": ()})
+    html = render_html(document)
+    ids = {a["id"] for _, a in Page(html).tags if "id" in a}
+    assert "attributes" not in ids
+    assert 'href="#a-' not in html
+    assert "no usable image" in Page(html).text
+    assert not re.search(
+        r"\d", " ".join(c.text for row in page_one(document).matrix.rows for c in row.cells[:1])
+    )
+    gallery = html[html.index('<section id="gallery"') :]
+    assert gallery.index("<details>") < gallery.index('class="tile"')

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from gradaudit.number_text import count, decimal, plain_number, share_percent
 from gradaudit.records import CellState
 from gradaudit.report.blocks import Block, Paragraph
-from gradaudit.report.comparisons import Comparison, Key, key_title, key_words
+from gradaudit.report.comparisons import Comparison, Key, anything_compared, key_title, key_words
 from gradaudit.report.figures.curves import Axes, Curve, curve_plot
 from gradaudit.report.figures.distributions import LevelMean, level_plot
 from gradaudit.report.figures.heat_maps import even_spreads, mean_map
@@ -32,7 +32,12 @@ OPEN = (CellState.BEYOND, CellState.OPEN)
 
 
 def attribute_blocks(document: ResultDocument, comparisons: Sequence[Comparison]) -> list[Block]:
-    """One fold for each attribute, the worst first, with a filter above where there are many."""
+    """One fold for each attribute, the worst first, with a filter above where there are many.
+
+    Nothing where no comparison has a number: page one says all there is to say.
+    """
+    if not anything_compared(comparisons):
+        return []
     lines = matrix_lines(comparisons)
     judged = matrix_lines([c for c in comparisons if c.planned]) or lines
     maker = MatrixMaker(document, comparisons)

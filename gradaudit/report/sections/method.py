@@ -8,7 +8,7 @@ The link of a p-value leads to the card of its test here: the formula, one funct
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gradaudit.number_text import MISSING, count, declared_percent, plain_number
 from gradaudit.records import STATE_CONDITIONS, STATE_WORDS, CellState
@@ -22,6 +22,7 @@ from gradaudit.report.blocks import (
     columns,
     row,
 )
+from gradaudit.report.comparisons import LOOKS
 from gradaudit.report.glossary import STATES_ANCHOR, meaning
 from gradaudit.report.wording import (
     card_anchor,
@@ -145,8 +146,7 @@ def families(document: ResultDocument) -> Block:
 def verdict_rule() -> Block:
     """What the word of each state stands for."""
     rows = tuple(
-        row(Cell(STATE_WORDS[state], icon=_icon(state)), text)
-        for state, text in STATE_CONDITIONS.items()
+        row(Cell(_word(state), icon=_icon(state)), text) for state, text in STATE_CONDITIONS.items()
     )
     heads = columns("State", "Condition")
     return Table("What each state means", heads, rows, anchor=STATES_ANCHOR)
@@ -157,23 +157,23 @@ RULES = (
     "groups (and each pair of groups, the trend or the curve), every decisive region, and the "
     "share of images without a defined heat map. A planned comparison that yields no number "
     "stays in the list and counts as open.",
-    "Beyond the margin: tests that the true difference is no larger than the margin, by "
+    "Beyond the limit: tests that the true difference is no larger than the limit, by "
     "permutation with the sign kept, corrected by Holm over all planned comparisons. So many "
     "comparisons do not make “not met” likely by chance.",
-    "Within the margin: two one-sided tests, against a difference of plus and of minus the "
-    "margin, must both reject (TOST). They are not corrected, because “criteria met” needs "
+    "Within the limit: two one-sided tests, against a difference of plus and of minus the "
+    "limit, must both reject (TOST). They are not corrected, because “criteria met” needs "
     "every one of them.",
     "Open: neither is shown. It says how far the difference may reach, not that there is none.",
-    "A comparison within its margin counts as settled only where it rests on {coverage} of "
+    "A comparison within its limit counts as settled only where it rests on {coverage} of "
     "each group's clusters at least, no side has fewer than 20 clusters, and it stays within "
     "where those who could not be seen (no defined heat, no mask) are put at the 10 % and the "
     "90 % point of their group, in opposite directions.",
     "Criteria met: every planned comparison is settled. Not met: at least one lies beyond its "
-    "margin. Else the evidence is insufficient.",
-    "What may be claimed of a difference beyond the margin is the inner end of its thin line "
+    "limit. Else the evidence is insufficient.",
+    "What may be claimed of a difference beyond the limit is the inner end of its thin line "
     "only: “even at the cautious end”.",
     "Known limit: where images are missing by strong selection, a difference beyond the "
-    "margin still passes as within in 8 to 17 of a hundred audits.",
+    "limit still passes as within in 8 to 17 of a hundred audits.",
 )
 """The rules of the verdict in plain words."""
 
@@ -188,20 +188,26 @@ def verdict_rules(document: ResultDocument) -> list[Block]:
     return [Heading("The rules of the verdict"), Listing(rules)]
 
 
+def _word(state: CellState) -> str:
+    """The word of a state as the page says it."""
+    return LOOKS.get(state.value, STATE_WORDS[state])
+
+
 def _icon(state: CellState) -> str:
     return "differs" if state is CellState.NOT_JUDGED else state.value
 
 
 def card_tables(document: ResultDocument) -> list[Block]:
     """One table per family of cards."""
-    return [_card_table(family, cards) for family, cards in sorted(document.method.cards.items())]
+    said = unit_of(document).said_in
+    return [_card_table(name, cards, said) for name, cards in sorted(document.method.cards.items())]
 
 
-def _card_table(family: str, cards: Sequence[dict[str, str]]) -> Block:
+def _card_table(family: str, cards: Sequence[dict[str, str]], said: Callable[[str], str]) -> Block:
     heads = columns("Name", "What it says", "Formula, range below", "Source")
     rows = []
     for card in cards:
-        about = Cell(card.get("summary") or MISSING, sub=card.get("caveat", ""))
+        about = Cell(said(card.get("summary") or MISSING), sub=said(card.get("caveat", "")))
         extent = ", ".join(card[key] for key in ("range", "unit", "direction") if card.get(key))
         name = Cell(
             card.get("label") or card.get("name", ""),

@@ -64,14 +64,21 @@ def _capital(text: str) -> str:
 
 def identity(document: ResultDocument) -> tuple[tuple[str, str, str], ...]:
     """Term, text and digest of the header: what was audited, by whom, when."""
-    data = document.data
     facts = (
-        ("Data", f"{count(data.n_images)} images of {clusters_words(document)}", ""),
+        ("Data", data_words(document), ""),
         ("Model", "", document.model.digest[:8]),
         ("Audit", document.created[:10], document.audit_id),
         ("Auditor", document.auditor, ""),
     )
     return tuple(fact for fact in facts if fact[1] or fact[2])
+
+
+def data_words(document: ResultDocument) -> str:
+    """ "621 images of 300 patients"; without clusters, that each image counts by itself."""
+    images = f"{count(document.data.n_images)} images"
+    if not document.data.cluster_declared:
+        return f"{images}, each counted as independent"
+    return f"{images} of {clusters_words(document)}"
 
 
 def answers(document: ResultDocument) -> tuple[tuple[str, str], ...]:
