@@ -139,11 +139,20 @@ def left_out_words(document: ResultDocument) -> tuple[str, ...]:
     return tuple(said) or ("No image was left out.",)
 
 
+ABSENT = ("empty_mask", "empty_after_crop")
+"""Reasons of an image in which the region was looked for and is not there."""
+
+
 def unmeasured_words(document: ResultDocument) -> tuple[str, ...]:
     """Regions that have no heat share in some images, which are not left out for that."""
-    return tuple(
-        f"{e.region}, {images_words(e.count)}: {e.meaning}" for e in document.exclusions if e.region
-    )
+    out = []
+    for e in document.exclusions:
+        if e.region and e.reason in ABSENT:
+            shows = "shows" if e.count == 1 else "show"
+            out.append(f"{images_words(e.count)} {shows} no {plain(e.region)}")
+        elif e.region:
+            out.append(f"{e.region}, {images_words(e.count)}: {e.meaning}")
+    return tuple(out)
 
 
 def of_clusters(images: int, clusters: int) -> str:

@@ -92,7 +92,9 @@ def _flow_group(document: ResultDocument, r: FlowRow, region: str) -> FlowGroup:
     if r.suppressed and r.n_analysed is None:
         return FlowGroup(name, (WITHHELD,))
     unit = unit_of(document)
-    told = [f"{_images(r.n_analysed)} of {shown_count(r.n_clusters, withheld=True)} {unit.many}"]
+    hidden = r.n_clusters is None
+    of_whom = f"(number of {unit.many} withheld)" if hidden else f"of {unit.counted(r.n_clusters)}"
+    told = [f"{_images(r.n_analysed)} {of_whom}"]
     mix = [
         f"{share_percent(v, 0)} {label}" for label, v in r.label_prevalence.items() if v is not None
     ]
