@@ -132,6 +132,8 @@ def build_result(meas: Measurements, plan: Plan | None = None) -> AuditResult:
         findings=findings,
         gallery=gallery,
         pictures=drawing.pictures(gallery),
+        distributions=drawing.distributions(),
+        difference_maps=drawing.difference_maps(tables.mean_maps),
         method=_method(run, plan, findings),
         plan=plan.model_dump(mode="json"),
         run=_run_record(meas, run),

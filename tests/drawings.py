@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+import compared_groups
+
 from gradaudit.analysis.descriptives import tables_of
 from gradaudit.analysis.figures.drawing import Drawing
 from gradaudit.analysis.findings import analysis_of
@@ -11,6 +13,19 @@ from gradaudit.cohort.population import take_cohorts
 from gradaudit.disclosure.decision import Suppression, decide
 from gradaudit.records import Finding
 from gradaudit.result_schema import AuditVerdict, Tables
+
+
+def a_plan(**changes):
+    """The plan of ``compared_groups`` with few permutations: what is drawn does not hang on them."""
+    return compared_groups.a_plan(**{"analysis": {"permutations": 99}, **changes})
+
+
+def measured(*given, age=False, **how):
+    """The measurements of ``compared_groups``; without ages, whose curves take long."""
+    meas = compared_groups.measured(*given, **how)
+    if not age:
+        del meas.images["subgroup.age"]
+    return meas
 
 
 class Drawn(NamedTuple):

@@ -477,7 +477,10 @@ class Recount:
 
     def drawings(self, document: dict[str, Any]) -> Numbers:
         """What figures are drawn from; ``recount_figures`` counts it."""
-        return recount_figures.pictures(self, document)
+        found: Numbers = {}
+        for part in recount_figures.PARTS:
+            found |= part(self, document)
+        return found
 
     # ── performance ─────────────────────────────────────────────────────────────────────────────────────────────────
 

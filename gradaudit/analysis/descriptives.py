@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from gradaudit.analysis.data_checks import data_checks
 from gradaudit.analysis.data_limits import limits_found, undeclared_site
 from gradaudit.cohort.heat_distributions import (
@@ -23,10 +25,12 @@ from gradaudit.cohort.heat_distributions import (
 )
 from gradaudit.cohort.image_flow import exclusion_rows, flow_rows, label_codes, region_rows
 from gradaudit.cohort.population import Cohort, attribute_facts_of, take_cohorts
+from gradaudit.cohort.size_curves import size_curves
 from gradaudit.disclosure.attacker import least
 from gradaudit.disclosure.decision import Suppression, decide, narrowed_levels
 from gradaudit.disclosure.suppression import apply_min_cell
 from gradaudit.number_text import Noun
+from gradaudit.performance.calibration import calibration_curves
 from gradaudit.performance.table import performance_table, predictions
 from gradaudit.plan import Plan
 from gradaudit.records import Finding
@@ -56,6 +60,8 @@ def tables_of(
     data, predicted = predictions(meas, plan)
     narrowed = narrowed_levels(cohort, plan, predicted)
     performance = performance_table(meas, plan, cohort.groups, references, narrowed)
+    confidence = meas.images["probability"].to_numpy(dtype=float, na_value=np.nan)[predicted]
+    alpha, min_cell = plan.analysis.alpha, suppression.min_cell
     bare = Tables(
         regions=region_rows(cohort, plan),
         attributes=attribute_facts_of(meas, plan, cohort.groups),
@@ -64,9 +70,13 @@ def tables_of(
         heat=with_adjusted_means(heat, findings),
         performance=performance + correctness_rows(cohort, plan),
         mean_maps=map_rows(cohort),
+        calibration=calibration_curves(
+            data, confidence, predicted, cohort.groups, narrowed, min_cell, alpha
+        ),
+        size_curves=size_curves(cohort, plan),
     )
-    shown = apply_min_cell(bare, hidden, references, suppression.min_cell)
-    shown = least(cohort, data, bare, shown, label_codes(cohort), suppression.min_cell)
+    shown = apply_min_cell(bare, hidden, references, min_cell)
+    shown = least(cohort, data, bare, shown, label_codes(cohort), min_cell)
     unit = Noun.of(plan.analysis.cluster_name)
     checks = tuple(
         check.model_copy(update={k: unit.said_in(getattr(check, k)) for k in ("name", "detail")})

@@ -271,7 +271,7 @@ def map_rows(cohort: Cohort) -> tuple[MeanMap, ...]:
     if maps is None or maps.empty or not len(cohort.regions):
         return ()
     index = pd.Index(cohort.meas.images["image_id"].astype(str))
-    heat, rows = _unit_heat(maps, cohort, index)
+    heat, rows = unit_maps(cohort)
     covers = {
         name: _stack(maps.loc[(maps["kind"] == "region") & (maps["name"] == name)], index, np.uint8)
         for name in cohort.regions
@@ -294,8 +294,15 @@ def map_rows(cohort: Cohort) -> tuple[MeanMap, ...]:
     return tuple(found)
 
 
-def _unit_heat(maps: pd.DataFrame, cohort: Cohort, index: pd.Index[Any]) -> tuple[Array, Array]:
-    """Heat maps (k, h, w), each of mass 1, of the anchored images, and their rows in ``index``."""
+def unit_maps(cohort: Cohort) -> tuple[Array, Array]:
+    """The heat maps that mean maps are of, (k, h, w), each of mass 1; and their images' rows (k,).
+
+    They are those of the anchored images on the most common grid; none where no maps were kept.
+    """
+    maps = cohort.meas.maps
+    if maps is None or maps.empty:
+        return np.empty((0, 1, 1)), np.empty(0, dtype=int)
+    index = pd.Index(cohort.meas.images["image_id"].astype(str))
     names = [cohort.target, _first_name(maps, cohort.target)]
     chosen = maps.loc[(maps["kind"] == "heat") & maps["name"].isin(names)]
     heat, rows = _stack(chosen, index, np.float32)

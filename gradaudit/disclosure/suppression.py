@@ -29,7 +29,7 @@ suppression).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -42,7 +42,16 @@ from gradaudit.disclosure.withheld import (
     withheld_regions,
 )
 from gradaudit.records import ALL, DIFFERENCE, STEPS, Cell
-from gradaudit.result_schema import Exclusion, FlowRow, HeatRow, MeanMap, PerformanceRow, Tables
+from gradaudit.result_schema import (
+    CalibrationCurve,
+    Exclusion,
+    FlowRow,
+    HeatRow,
+    MeanMap,
+    PerformanceRow,
+    SizeCurve,
+    Tables,
+)
 
 _OF_ONE_CLASS = frozenset({"sensitivity", "specificity", "ppv", "auc", "calibration_slope"})
 _WITHHELD = "withheld: the cell is small, or would give a small one away"
@@ -54,7 +63,7 @@ def apply_min_cell(
 ) -> Tables:
     """The same tables without small cells.
 
-    tables : flow, exclusions, heat, performance and mean maps, complete; other tables are passed on
+    tables : flow, exclusions, heat, performance, mean maps and curves, complete; others are passed on
     levels : attribute -> levels of which nothing is shown, from ``small_levels``
     references : attribute -> level or "rest"
     returns : tables whose ``suppressed`` marks flow rows of which any count is withheld, and heat
@@ -67,13 +76,17 @@ def apply_min_cell(
         hidden = set(levels.get(name, set()))
         plans[name] = withheld_of(name, tables, hidden, references.get(name, "rest"), min_cell)
     maps = (m for m in tables.mean_maps if _map_is_shown(m, plans[m.attribute], min_cell))
+    heat = tuple(_heat_row(row, plans[row.attribute]) for row in tables.heat)
+    performance = _performance(tables.performance, plans, references, min_cell)
     return replace(
         tables,
         flow=tuple(_flow_row(row, plans[row.attribute]) for row in tables.flow),
         exclusions=tuple(_exclusion(row, plans) for row in tables.exclusions),
-        heat=tuple(_heat_row(row, plans[row.attribute]) for row in tables.heat),
-        performance=_performance(tables.performance, plans, references, min_cell),
+        heat=heat,
+        performance=performance,
         mean_maps=tuple(maps),
+        calibration=tuple(_calibration_shown(tables.calibration, performance)),
+        size_curves=tuple(_sizes_shown(tables.size_curves, heat)),
     )
 
 
@@ -210,6 +223,35 @@ def _withhold(row: PerformanceRow) -> PerformanceRow:
 def _rounded(value: float | None) -> float | None:
     """Two digits, because a share with all its digits tells its base."""
     return None if value is None else round(value, 2) + 0.0  # no minus zero
+
+
+def _calibration_shown(
+    curves: Sequence[CalibrationCurve], performance: Sequence[PerformanceRow]
+) -> Iterator[CalibrationCurve]:
+    """Curves of levels whose accuracy is shown with its number of images, which their bins add up
+    to.
+    """
+    counted = {
+        (row.attribute, row.level): row.n_images for row in performance if row.metric == "accuracy"
+    }
+    for curve in curves:
+        if counted.get((curve.attribute, curve.level)) is not None:
+            yield curve
+
+
+def _sizes_shown(curves: Sequence[SizeCurve], heat: Sequence[HeatRow]) -> Iterator[SizeCurve]:
+    """Curves of levels whose heat row is shown with its number of clusters, which their bins add up
+    to.
+    """
+    own = {(row.method, row.target) for row in heat[:1]}
+    shown = {
+        (row.attribute, row.level, row.region)
+        for row in heat
+        if (row.method, row.target) in own and row.n_clusters is not None
+    }
+    for curve in curves:
+        if (curve.attribute, curve.level, curve.region) in shown:
+            yield curve
 
 
 def _map_is_shown(row: MeanMap, plan: Withheld, min_cell: int) -> bool:

@@ -79,15 +79,13 @@ def performance_table(
     table = [_row(ALL, ALL, name, figure(data, alpha)) for name, figure in FIGURES.items()]
     for attribute, levels in groupings.items():
         codes = levels.cat.codes.to_numpy()[rows]
-        names = [str(level) for level in levels.cat.categories]
-        kept = {level: narrowed.get((attribute, level)) for level in names}
-        parts = _parts(codes, kept, rows)
+        parts = level_parts(attribute, levels, narrowed, rows)
         reference = references.get(attribute, "rest")
         tests = difference_tests(data, _level_of_each(parts, len(rows)), reference, plan)
         for k, (level, members) in enumerate(parts.items()):
             others = parts[reference] if reference in parts else np.flatnonzero(codes != k)
             sides = _Level(attribute, level, reference, members, others)
-            remark = "" if kept[level] is None else OVER_ANALYSED
+            remark = OVER_ANALYSED if (attribute, level) in narrowed else ""
             table += _level_rows(data, sides, tests, alpha, remark)
     return _adjusted_for_multiplicity(table)
 
@@ -103,12 +101,18 @@ class _Level:
     others: Array
 
 
-def _parts(codes: Array, kept: Mapping[str, Array | None], rows: Array) -> dict[str, Array]:
-    """Images of each level; ``kept``: level -> the images that it is restricted to."""
+def level_parts(
+    attribute: str,
+    levels: pd.Series[Any],
+    narrowed: Mapping[tuple[str, str], Array],
+    rows: Array,
+) -> dict[str, Array]:
+    """Level -> its images as rows of the predictions; arguments as of ``performance_table``."""
+    codes = levels.cat.codes.to_numpy()[rows]
     parts = {}
-    for k, (level, narrowed) in enumerate(kept.items()):
-        inside = codes == k
-        parts[level] = np.flatnonzero(inside if narrowed is None else inside & narrowed[rows])
+    for k, level in enumerate(map(str, levels.cat.categories)):
+        inside, kept = codes == k, narrowed.get((attribute, level))
+        parts[level] = np.flatnonzero(inside if kept is None else inside & kept[rows])
     return parts
 
 

@@ -338,7 +338,7 @@ class RunRecord(Record):
 
 @dataclass(frozen=True)
 class Tables:
-    """The nine tables of a result that are not findings, named as the fields of the document."""
+    """The tables of a result that are not findings, named as the fields of the document."""
 
     regions: tuple[RegionFacts, ...] = ()
     attributes: tuple[AttributeFacts, ...] = ()
@@ -347,6 +347,8 @@ class Tables:
     heat: tuple[HeatRow, ...] = ()
     performance: tuple[PerformanceRow, ...] = ()
     mean_maps: tuple[MeanMap, ...] = ()
+    calibration: tuple[CalibrationCurve, ...] = ()
+    size_curves: tuple[SizeCurve, ...] = ()
     checks: tuple[CheckOutcome, ...] = ()
     limits: tuple[str, ...] = ()
 

@@ -450,6 +450,20 @@ def test_the_audit_holds_what_a_recount_has_to_meet(measured: Any, counted: Coun
     assert bool(hidden) == counted.withheld
     assert document["gallery"]
     assert document["mean_maps"]
+    findings = {f["anchor"]: f for f in document["findings"]}
+    for part, told in (("pictures", 6), ("difference_maps", 3), ("distributions", 9)):
+        if (
+            part == "distributions" and counted.withheld
+        ):  # at eleven patients a dot, all are too few
+            continue
+        own = [findings[row["finding"]] for row in document[part]]
+        assert len(own) >= told
+        assert len({f["attribute"] for f in own}) >= (1 if part == "difference_maps" else 2)
+        assert len({f["reference"] == "rest" for f in own}) == 2 or part == "difference_maps"
+    marks = [mark for m in document["difference_maps"] for row in m["shown"] for mark in row]
+    assert counted.withheld or 0 < sum(marks) < len(marks)
+    assert len({c["attribute"] for c in document["calibration"]}) >= (1 if counted.withheld else 4)
+    assert {c["region"] for c in document["size_curves"]} == {"lesion", "ruler"}
 
 
 def test_another_method_in_the_table_moves_no_number_of_the_plans_own(measured: Any) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from gradaudit.analysis.figures.difference_maps import difference_maps
+from gradaudit.analysis.figures.distributions import distributions
 from gradaudit.analysis.figures.pictures import (
     Chooser,
     Nearest,
@@ -22,7 +24,13 @@ from gradaudit.cohort.population import Cohort
 from gradaudit.disclosure.decision import Suppression
 from gradaudit.plan import Plan
 from gradaudit.records import Finding
-from gradaudit.result_schema import GalleryItem, PictureGroup
+from gradaudit.result_schema import (
+    DifferenceMap,
+    Distribution,
+    GalleryItem,
+    MeanMap,
+    PictureGroup,
+)
 
 
 @dataclass(frozen=True)
@@ -64,3 +72,13 @@ class Drawing:
         """The pictures of each drawn finding that the gallery holds."""
         shown = {item.image_id for item in gallery}
         return picture_groups(self.chooser, self.nearest, shown) if shown else ()
+
+    def distributions(self) -> tuple[Distribution, ...]:
+        """Quantile dots of the decisive findings of groups."""
+        return distributions(self.sides, self.findings, self.drawn)
+
+    def difference_maps(self, mean_maps: Sequence[MeanMap]) -> tuple[DifferenceMap, ...]:
+        """A map for each drawn finding of groups; ``mean_maps``: those that are shown."""
+        study = self.sides.study
+        alpha, least = study.plan.analysis.alpha, self.sides.suppression.min_cell
+        return difference_maps(study.cohort, mean_maps, self.drawn, alpha, least)

@@ -6,8 +6,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from compared_groups import a_plan, measured
-from drawings import drawn, findings_of
+from drawings import a_plan, drawn, findings_of, measured
 from planted_levels import planted
 from small_audits import write_audit
 
@@ -163,7 +162,7 @@ def hidden_members(meas, plan, suppression):
 WITHHELD = {
     "a small level": ({"patients": 160, "tone": (0.6, 0.36, 0.04), "gap": 0.3}, None),
     "few unknown": ({"patients": 160, "gap": 0.3}, "tone"),
-    "few unknown ages": ({"patients": 160, "gap": 0.3}, "age"),
+    "few unknown ages": ({"patients": 160, "gap": 0.3, "age": True}, "age"),
     "a small region": ({"patients": 160, "absent": (0.3, 0.2, 0.9), "gap": 0.4}, None),
 }
 
