@@ -34,7 +34,7 @@ from gradaudit.performance.calibration import calibration_curves
 from gradaudit.performance.table import performance_table, predictions
 from gradaudit.plan import Plan
 from gradaudit.records import Finding
-from gradaudit.result_schema import HeatRow, Tables
+from gradaudit.result_schema import CheckOutcome, HeatRow, Tables
 from gradaudit.runs.measurements import Measurements
 
 # ── all of it ─────────────────────────────────────────────────────────────────────────────────────
@@ -77,9 +77,15 @@ def tables_of(
     )
     shown = apply_min_cell(bare, hidden, references, min_cell)
     shown = least(cohort, data, bare, shown, label_codes(cohort), min_cell)
-    unit = Noun.of(plan.analysis.cluster_name)
-    checks = tuple(
-        check.model_copy(update={k: unit.said_in(getattr(check, k)) for k in ("name", "detail")})
-        for check in (*data_checks(meas, plan, shown), undeclared_site(meas, plan))
-    )
+    checks = _checks(meas, plan, shown)
     return replace(shown, checks=checks, limits=limits_found(meas, plan, shown, checks))
+
+
+def _checks(meas: Measurements, plan: Plan, shown: Tables) -> tuple[CheckOutcome, ...]:
+    """Every check of the data, in the plan's own word for clusters."""
+    unit = Noun.of(plan.analysis.cluster_name)
+    out = []
+    for check in (*data_checks(meas, plan, shown), undeclared_site(meas, plan)):
+        told = {name: unit.said_in(getattr(check, name)) for name in ("name", "detail")}
+        out.append(check.model_copy(update=told))
+    return tuple(out)
