@@ -12,7 +12,7 @@ import pandas as pd
 
 from gradaudit.analysis.descriptives import tables_of
 from gradaudit.analysis.figures.drawing import Drawing
-from gradaudit.analysis.findings import analysis_of, refuse_unmeasured_names
+from gradaudit.analysis.findings import Analysis, analysis_of, refuse_unmeasured_names
 from gradaudit.analysis.method_cards import method_cards
 from gradaudit.analysis.verdict import audit_verdict
 from gradaudit.cohort.gallery import gallery_items, pick_images, shown_name
@@ -27,6 +27,7 @@ from gradaudit.records import Finding
 from gradaudit.report import write_report
 from gradaudit.report.render import render_fragment, render_html, to_json
 from gradaudit.result_schema import (
+    AuditVerdict,
     CriteriaFacts,
     DataFacts,
     MethodFacts,
@@ -106,14 +107,7 @@ def build_result(meas: Measurements, plan: Plan | None = None) -> AuditResult:
     analysis = analysis_of(cohorts, suppression, plan)
     findings = analysis.findings
     tables = tables_of(cohorts, heat, suppression, plan, findings)
-    verdict = audit_verdict(
-        findings,
-        analysis.cells,
-        plan,
-        tables.performance,
-        regions=tables.regions,
-        classes=len(classes_of(meas)),
-    )
+    verdict = _verdict(analysis, meas, plan, tables)
     drawing = Drawing.of(cohorts[0], suppression, plan, findings, verdict.fact_finding)
     picks = pick_images(meas, plan, tables.attributes, suppression.levels)
     gallery = gallery_items(meas, plan, drawing.with_pictures(picks), meas.folder)
@@ -147,6 +141,17 @@ def build_result(meas: Measurements, plan: Plan | None = None) -> AuditResult:
 def audit_id_of(run: RunFile, plan: Plan) -> str:
     """What an audit is called: twelve digits of what was measured and of the plan."""
     return digest_of([run.plan_id, plan.model_dump(mode="json")])[:12]
+
+
+def _verdict(analysis: Analysis, meas: Measurements, plan: Plan, tables: Tables) -> AuditVerdict:
+    return audit_verdict(
+        analysis.findings,
+        analysis.cells,
+        plan,
+        tables.performance,
+        regions=tables.regions,
+        classes=len(classes_of(meas)),
+    )
 
 
 def recorded_plan(run: RunFile) -> Plan:
