@@ -151,7 +151,7 @@ def measured(world: World, replicates: int, permutations: int, seed: int = 0) ->
     n = len(errors)
     return {
         "shown": shown / n, "coverage": covered / n, "better": better / n, "worse": worse / n,
-        "bias": float(np.mean(errors)), "sd": float(np.std(errors)), "assessed": n, "replicates": replicates, "permutations": permutations,
+        "mean_error": float(np.mean(errors)), "sd": float(np.std(errors)), "assessed": n, "replicates": replicates, "permutations": permutations,
     }  # fmt: skip
 
 
@@ -173,7 +173,7 @@ def main(
         f = out[name]
         print(
             f"{name:38} shown {100 * f['shown']:5.1f}  coverage {100 * f['coverage']:5.1f}  better {100 * f['better']:5.1f}  "
-            f"worse {100 * f['worse']:5.1f}  bias {100 * f['bias']:+.2f}  {time.time() - begun:.0f} s", flush=True,
+            f"worse {100 * f['worse']:5.1f}  mean error {100 * f['mean_error']:+.2f}  {time.time() - begun:.0f} s", flush=True,
         )  # fmt: skip
     (ROOT / "reports" / "change_worlds.json").write_text(json.dumps(out, indent=1) + "\n")
 

@@ -272,7 +272,15 @@ def browser():
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", [pytest.param(name, marks=in_browser) for name in MADE])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name, marks=[*in_browser, *([pytest.mark.slow] if name == "33 levels" else [])]
+        )
+        for name in MADE
+    ],
+)
 def test_no_window_is_too_narrow_and_nothing_is_violated(browser, tmp_path, name, scheme):
     from axe_playwright_python.sync_playwright import Axe
 
