@@ -288,7 +288,7 @@ def family_of_66(replicates: int, permutations: int, seed: int) -> list[Row]:
 
 @check("false within")
 def false_within(replicates: int, permutations: int, seed: int) -> list[Row]:
-    """A true difference of exactly the margin: how often is it called within the margin?"""
+    """A true difference of exactly the margin: how often is it called within the limit?"""
     out = []
     for n1, n0 in ((50, 50), (100, 100), (20, 300), (200, 200)):
         found = simulate(
@@ -311,7 +311,7 @@ def false_within(replicates: int, permutations: int, seed: int) -> list[Row]:
 
 @check("true within")
 def true_within(replicates: int, permutations: int, seed: int) -> list[Row]:
-    """An equal group (SD .15, margin .05): how often is it called within the margin?  Bounds: what the design found, +- 5 points."""
+    """An equal group (SD .15, margin .05): how often is it called within the limit?  Bounds: what the design found, +- 5 points."""
     out = []
     for n, rate in ((50, 0.15), (100, 0.67), (200, 0.92)):  # against 300
         found = simulate(
@@ -784,7 +784,7 @@ SECTIONS = {
         "V01–V14 hold no disparity; V15 and V16 do.",
     ),
     "families": (
-        "Ordered and continuous attributes, families, within the margin",
+        "Ordered and continuous attributes, families, within the limit",
         "Five ordered groups (300, 120, 60, 25, 12 patients) whose size and class drift, with 10 % zeros; a family of 66 contrasts\n"
         "with one group of 12; a true difference that equals the margin.",
     ),

@@ -126,8 +126,8 @@ class CellState(StrEnum):
 
 
 STATE_WORDS: dict[CellState, str] = {
-    CellState.BEYOND: "beyond the margin",
-    CellState.WITHIN: "within the margin",
+    CellState.BEYOND: "beyond the limit",
+    CellState.WITHIN: "within the limit",
     CellState.OPEN: "open",
     CellState.WITHHELD: "withheld",
     CellState.NOT_ASSESSED: "not assessed",
@@ -135,12 +135,12 @@ STATE_WORDS: dict[CellState, str] = {
 }
 
 STATE_CONDITIONS: dict[CellState, str] = {
-    CellState.BEYOND: "it is shown that the difference is larger than the margin, all planned comparisons taken together",
-    CellState.WITHIN: "it is shown that the difference is smaller than the margin, in either direction",
+    CellState.BEYOND: "it is shown that the difference is larger than the limit, all planned comparisons taken together",
+    CellState.WITHIN: "it is shown that the difference is smaller than the limit, in either direction",
     CellState.OPEN: "neither is shown: the data do not suffice",
     CellState.WITHHELD: "a group is too small to be shown: it counts as open",
     CellState.NOT_ASSESSED: "no number can be given, for the reason beside it: it counts as open",
-    CellState.NOT_JUDGED: "no margin was declared: a difference is shown or not, its importance is not judged",
+    CellState.NOT_JUDGED: "no limit was declared: a difference is shown or not, its importance is not judged",
 }
 """When a comparison has a state; the rule itself is ``stats.decision.decide``."""
 

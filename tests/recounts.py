@@ -1107,7 +1107,7 @@ class Recount:
         return out
 
     def by_student(self, f: dict[str, Any]) -> bool:
-        """Whether it is no permutation: sites are its unit, or nothing among a part of the images is beyond the margin."""
+        """Whether it is no permutation: sites are its unit, or nothing among a part of the images is beyond the limit."""
         answer = self.answer_of(f)
         if not answer.has_number or answer.by_site:
             return answer.has_number

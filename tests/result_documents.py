@@ -82,7 +82,7 @@ def shortcut_document(**changes: Any) -> ResultDocument:
         "1\u202f060 patients). The plan allows a difference of 5 points; this one is +9.0 points even at the cautious end. Worse off: skin tone "
         "V–VI, with more heat where none should be. At equal region size and class: +17 points.",
         "On the lesion itself the heat share in V–VI is 14 points lower (9 to 19) than in all other images.",
-        "For sex, every difference in every decisive region is smaller than the margin of 5 points.",
+        "For sex, every difference in every decisive region is smaller than the limit of 5 points.",
         "For body site, 2 of 8 comparisons stay open: acral sites have too few patients for a verdict.",
     )
     verdict = AuditVerdict(
@@ -109,13 +109,13 @@ def shortcut_document(**changes: Any) -> ResultDocument:
 
 
 def met_document(**changes: Any) -> ResultDocument:
-    """No difference beyond the margin anywhere: criteria met."""
+    """No difference beyond the limit anywhere: criteria met."""
     verdict = AuditVerdict(
         state="met",
         headline="In every declared region, every group's heat share lies within 5 points of all others.",
         sentences=(
             "The largest difference is 1.2 points (−0.9 to 3.3), for acral sites on ruler marks.",
-            "All 16 planned comparisons lie within the margin.",
+            "All 16 planned comparisons lie within the limit.",
         ),
         cannot_tell=(
             "Whether the model relies on what the heat shows.",

@@ -151,15 +151,13 @@ def _withheld_words(attribute: AttributeFacts, tables: Tables, plan: Plan) -> st
 
 def _criteria_words(meas: Measurements, plan: Plan) -> list[str]:
     if plan.criteria is None:
-        return [
-            "No margin was declared, so no limit was set: a difference can be shown, its importance not judged."
-        ]
+        return ["No limit was set: a difference can be shown, its importance not judged."]
     started = "" if meas.run is None else meas.run.started[:10]
     if plan.criteria.declared_on is None:
         return [
-            "The margin carries no date: whether it was declared before the data were seen is not known."
+            "The limit carries no date: whether it was declared before the data were seen is not known."
         ]
     if started and plan.criteria.declared_on.isoformat() > started:
         when = f"on {plan.criteria.declared_on}, after the measuring began ({started})"
-        return [f"The margin was declared {when}: it may have been chosen in sight of the data."]
+        return [f"The limit was declared {when}: it may have been chosen in sight of the data."]
     return []

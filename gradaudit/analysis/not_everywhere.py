@@ -23,7 +23,7 @@ from gradaudit.subgroups.comparison import Disparity
 from gradaudit.subgroups.levels import level_text, sort_levels
 
 NOT_EVERYWHERE_Q = 0.10
-"""Benjamini-Hochberg level at which a stratum's difference is said to lie beyond the margin."""
+"""Benjamini-Hochberg level at which a stratum's difference is said to lie beyond the limit."""
 _MOST_NAMED = 4
 _CLASS = "class "
 Labels = np.ndarray[Any, np.dtype[np.object_]]
@@ -33,7 +33,7 @@ Codes = np.ndarray[Any, np.dtype[np.integer[Any]]]
 @QUESTIONS.register(
     name="GA132",
     label="not the same everywhere",
-    summary="Does the group's difference lie beyond the margin within a class, or within a level of another attribute?",
+    summary="Does the group's difference lie beyond the limit within a class, or within a level of another attribute?",
     formula="group minus reference among the images of one class or level; p of beyond",
     unit="share of heat",
     source="qualitative interaction: Gail & Simon 1985, Biometrics 41:361; Benjamini & Hochberg 1995, q ≤ .10",
@@ -104,7 +104,7 @@ def _within_strata(
 def _beyond_somewhere(
     study: Study, a: Attribute, values: Floats, region: str, margin: float | None
 ) -> Disparity:
-    """The comparison of one stratum; permuted only where an estimate is beyond the margin at all."""
+    """The comparison of one stratum; permuted only where an estimate is beyond the limit at all."""
     found = study.compare(a, values, region, confirmatory=False, margin=margin, analytic=True)
     if any(c.p_beyond < 1 for c in found.contrasts):
         return study.compare(a, values, region, confirmatory=False, margin=margin)
@@ -127,7 +127,7 @@ def _has_small_cell(study: Study, a: Attribute, codes: Codes, seen: Bools) -> bo
 
 
 def not_the_same(findings: Sequence[Finding]) -> list[Finding]:
-    """The strata whose difference lies beyond the margin where that of everybody does not.
+    """The strata whose difference lies beyond the limit where that of everybody does not.
 
     The largest difference comes first.  A stratum beyond in the direction in which everybody is beyond tells nothing new.
     """

@@ -162,7 +162,7 @@ def _run_lines(frame: pd.DataFrame) -> list[str]:
     if frame.empty:
         return [str(frame.attrs["note"])]
     head = _columns(("comparison", "x", "patients", "as seen", "none", "far end"), _RUN_WIDTHS)
-    lines = ["Chance to be shown within the margin (in brackets: beyond it), in %", "", head]
+    lines = ["Chance to be shown within the limit (in brackets: beyond it), in %", "", head]
     for name, rows in frame.groupby("cell", sort=False):
         lines += _wrapped(str(name), "")
         reason = rows["reason"].iloc[0]

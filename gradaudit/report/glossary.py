@@ -73,17 +73,17 @@ TERMS: dict[str, Term] = {
         "one that plan and manifest fix before any number is looked at; “criteria met” needs every one of them"
     ),
     "Beyond": _term(
-        "shown to be larger than the margin, all planned comparisons taken together",
+        "shown to be larger than the limit, all planned comparisons taken together",
         "statistic.p_beyond",
         "statistic.holm",
     ),
     "Within": _term(
-        "shown to be smaller than the margin in either direction, by two one-sided tests (TOST)",
+        "shown to be smaller than the limit in either direction, by two one-sided tests (TOST)",
         "statistic.p_within",
     ),
     "Open": _term("neither beyond nor within: the data do not suffice"),
     "Settled": _term(
-        "within the margin, on enough of each group, and with nothing to object: what “criteria met” needs of every planned comparison"
+        "within the limit, on enough of each group, and with nothing to object: what “criteria met” needs of every planned comparison"
     ),
     "Coverage": _term(
         "smallest share of a group's clusters that the numbers of a comparison rest on"
@@ -97,15 +97,15 @@ TERMS: dict[str, Term] = {
         "statistic.decide",
     ),
     "Beyond up to": _term(
-        "largest margin at which a comparison would be beyond", "statistic.decide"
+        "largest limit at which a comparison would be beyond", "statistic.decide"
     ),
-    "Within from": _term("margin from which on a comparison would be within", "statistic.decide"),
+    "Within from": _term("limit from which on a comparison would be within", "statistic.decide"),
     "Difference": _term("group minus comparison, adjusted where something is held equal"),
     "Worse off": _term(
         "the group with more heat on a region that should draw none, or less on one that should draw it"
     ),
     "State": _term(
-        "what a comparison says of its margin, if it has one: see “What each state means”"
+        "what a comparison says of its limit, if it has one: see “What each state means”"
     ),
     "Provisional": _term("verdict that rests on fewer than 20 clusters on one side"),
     "Decisive": _term(

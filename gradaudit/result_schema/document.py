@@ -87,9 +87,9 @@ AUDIT_STATE_WORDS: dict[str, str] = {
 }
 
 AUDIT_STATE_MEANINGS: dict[str, str] = {
-    "met": "Every planned comparison shows that the groups differ by less than the declared margin.",
-    "not_met": "At least one planned comparison shows a disparity between groups that goes beyond its declared margin.",
-    "insufficient": "No disparity beyond the declared margin is shown, and at least one planned comparison is not settled.",
+    "met": "Every planned comparison shows that the groups differ by less than the declared limit.",
+    "not_met": "At least one planned comparison shows a disparity between groups that goes beyond its declared limit.",
+    "insufficient": "No disparity beyond the declared limit is shown, and at least one planned comparison is not settled.",
     "none_declared": "Disparities are described; nobody declared how large one may be, so none is judged.",
 }
 
@@ -104,7 +104,7 @@ class Question(Record):
 class AuditVerdict(Record):
     """The verdict of the whole audit: ``sentences`` are generated from findings, 3 to 5 of them,
     worst first.  ``second``: "not the same in every class: ..." where a group's difference lies
-    beyond the margin in a part of the patients alone; "" elsewhere.  ``fact``: the plain fact in at
+    beyond the limit in a part of the patients alone; "" elsewhere.  ``fact``: the plain fact in at
     most 25 words, with both groups' means ("On skin tone V–VI, 43 % of the model's heat map lies on
     the ruler; on other skin tones, 8 %."); ``limit``: what the plan allows, in one sentence.
     ``fact_finding``: anchor of the finding that the fact tells, "" where it tells none.

@@ -144,7 +144,7 @@ def _why_not(cell: PlannedCell, finding: Finding | None) -> str:
         shown = finding is not None and finding.n_withheld
         return f"not assessed: {finding.reason if shown and finding else cell.reason}"
     if cell.state is CellState.WITHIN and not cell.provisional:
-        return f"within its margin, and more patients of the same kind do not help: {cell.reason}"
+        return f"within its limit, and more patients of the same kind do not help: {cell.reason}"
     if finding.thick.low is None or finding.thick.high is None:
         return "its numbers are withheld, or its whisker has no end"
     constant = finding.thick.low == finding.thick.high

@@ -62,5 +62,5 @@ def _size(factor: float, rows: pd.DataFrame) -> str:
 
 def _chance(within: float, beyond: float) -> str:
     """The chance of "within", and that of "beyond" where there is any."""
-    shown = f", beyond the margin {percent_in_text(beyond)}" if round(100 * beyond) else ""
+    shown = f", beyond the limit {percent_in_text(beyond)}" if round(100 * beyond) else ""
     return f"{percent_in_text(within)}{shown}"

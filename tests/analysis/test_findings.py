@@ -452,7 +452,7 @@ NO_ORDER = {"tone": {"reference": "rest"}}
 
 @pytest.fixture(scope="module")
 def small_group():
-    """A shortcut in V-VI, of whom ten patients are left; every other comparison is within the margin."""
+    """A shortcut in V-VI, of whom ten patients are left; every other comparison is within the limit."""
     meas = without_clusters(measured(1, patients=700, spread=0.25, gap=0.3), "tone", "V-VI", 10)
     plan = a_plan(subgroups=NO_ORDER)
     return meas, plan, audited(meas, plan)

@@ -139,7 +139,7 @@ def answer(estimate, *, withheld=False):
 
 
 def test_a_withheld_number_decides_nothing_not_even_beside_others():
-    """Far beyond the margin as it is, it is one more cell with p = 1: the others stay as cautious as without it."""
+    """Far beyond the limit as it is, it is one more cell with p = 1: the others stay as cautious as without it."""
     seen = [answer(0.13), answer(0.05)]
     hidden = judged_contrasts([*seen, answer(0.90, withheld=True)], [0.10] * 3, 0.05)
     absent = judged_contrasts([*seen, Answer()], [0.10] * 3, 0.05)

@@ -666,9 +666,9 @@ TOO_SMALL = "withheld, because a group is too small to be shown"
 @pytest.mark.parametrize(
     ("state", "cells", "expected"),
     [
-        ("met", [WITHIN], "the only planned comparison lies within the margin"),
-        ("met", [WITHIN] * 2, "both planned comparisons lie within the margin"),
-        ("met", [WITHIN] * 16, "all 16 planned comparisons lie within the margin"),
+        ("met", [WITHIN], "the only planned comparison lies within the limit"),
+        ("met", [WITHIN] * 2, "both planned comparisons lie within the limit"),
+        ("met", [WITHIN] * 16, "all 16 planned comparisons lie within the limit"),
         ("insufficient", [], "there is no comparison that the criteria could be held against"),
         ("insufficient", [OPEN], "the only planned comparison is not settled: 1 stays open"),
         ("insufficient", [OPEN] * 2, "both planned comparisons are not settled: 2 stay open"),
@@ -686,7 +686,7 @@ def test_headlines_count_planned_comparisons_in_good_english(state, cells, expec
 def test_a_comparison_that_does_not_count_is_not_called_settled():
     cells = [_cell(WITHIN), _cell(WITHIN, settled=False)]
     assert headline("insufficient", [], cells) == (
-        "1 of 2 planned comparisons is not settled: 1 lies within the margin and does not count as settled"
+        "1 of 2 planned comparisons is not settled: 1 lies within the limit and does not count as settled"
     )
 
 
@@ -714,10 +714,10 @@ def test_the_tally_names_every_state_once():
         lines = summary_sentences([], (), cells)[1]
         return next(line for line in lines if "planned" in line)
 
-    assert tally(WITHIN) == "The only planned comparison lies within the margin."
-    assert tally(BEYOND, BEYOND) == "Both planned comparisons lie beyond the margin."
+    assert tally(WITHIN) == "The only planned comparison lies within the limit."
+    assert tally(BEYOND, BEYOND) == "Both planned comparisons lie beyond the limit."
     assert tally(BEYOND, WITHIN, WITHIN, OPEN, NOT_ASSESSED) == (
-        "Of 5 planned comparisons, 1 lies beyond the margin, 1 stays open, 1 is not assessed and 2 lie within the margin."
+        "Of 5 planned comparisons, 1 lies beyond the limit, 1 stays open, 1 is not assessed and 2 lie within the limit."
     )
     assert tally() == "No comparison was planned."
     for state in CellState:
@@ -741,7 +741,7 @@ def test_a_summary_has_three_to_five_sentences():
         "Finding 0.",
         "Finding 1.",
         "Finding 2.",
-        "All 7 planned comparisons lie beyond the margin.",
+        "All 7 planned comparisons lie beyond the limit.",
         "Undefined.",
     )
     assert len(_lines([("One.", _example(WITHIN))])) == 3
@@ -808,7 +808,7 @@ def test_the_worst_of_undefined_heat_is_told_where_the_heat_share_fills_the_summ
     ]
     mild, bad = _of_kind("undefined", WITHIN), _of_kind("undefined", BEYOND)
     cells = [_cell(BEYOND)] * 6
-    tally = "All 6 planned comparisons lie beyond the margin."
+    tally = "All 6 planned comparisons lie beyond the limit."
     found = _lines([*heat, ("Mild.", mild), ("Bad.", bad)], (), cells)
     assert found == ("Heat 0.", "Heat 1.", "Heat 2.", tally, "Bad.")
     assert _lines([heat[0], ("Bad.", bad)], (), cells) == ("Heat 0.", "Bad.", tally)
@@ -835,7 +835,7 @@ def test_the_summary_claims_nothing_that_was_not_looked_at():
     """Three sentences at least: what else was compared comes before the claim that nothing else was."""
     beyond, undefined = ("Beyond.", _example(BEYOND)), ("Undefined.", _of_kind("undefined", WITHIN))
     cells = [_cell(BEYOND)]
-    tally = "The only planned comparison lies beyond the margin."
+    tally = "The only planned comparison lies beyond the limit."
     assert _lines([beyond, undefined], (), cells) == ("Beyond.", tally, "Undefined.")
     assert _lines([beyond], (), cells)[2] == "Nothing else was compared."
     gone = ("Not assessed.", _of_kind("undefined", NOT_ASSESSED))
@@ -868,8 +868,8 @@ def test_signals_are_counted_and_none_is_no_reason_to_look():
 @pytest.mark.parametrize(
     ("cell", "finding", "said"),
     [
-        (_cell(BEYOND), _example(BEYOND), "Skin tone V–VI against all others, heat share on the ruler: beyond the margin, +12 points even at the cautious end (10 points are allowed)."),
-        (_cell(BEYOND), None, "Skin tone V–VI against all others, heat share on the ruler: beyond the margin (10 points are allowed)."),
+        (_cell(BEYOND), _example(BEYOND), "Skin tone V–VI against all others, heat share on the ruler: beyond the limit, +12 points even at the cautious end (10 points are allowed)."),
+        (_cell(BEYOND), None, "Skin tone V–VI against all others, heat share on the ruler: beyond the limit (10 points are allowed)."),
         (_cell(OPEN), _example(OPEN), "Skin tone V–VI against all others, heat share on the ruler: open, anything from −3.0 to +26 points (10 points are allowed)."),
         (_cell(OPEN, margin=0.025), None, "Skin tone V–VI against all others, heat share on the ruler: open (2.5 points are allowed)."),
         (_cell(WITHHELD, reason="a group of this comparison is too small to be shown"), None, "Skin tone V–VI against all others, heat share on the ruler: withheld: a group of this comparison is too small to be shown."),
@@ -877,7 +877,7 @@ def test_signals_are_counted_and_none_is_no_reason_to_look():
         (_cell(NOT_ASSESSED), None, "Skin tone V–VI against all others, heat share on the ruler: not assessed."),
         (
             _cell(WITHIN, settled=False, reason="it rests on 62 % of the clusters of a group (80 % are needed)"), None,
-            "Skin tone V–VI against all others, heat share on the ruler: within the margin, but it does not count: it rests on 62 % of the patients of a group "
+            "Skin tone V–VI against all others, heat share on the ruler: within the limit, but it does not count: it rests on 62 % of the patients of a group "
             "(80 % are needed).",
         ),
         (_cell(OPEN, comparison="trend", group="", reference=""), None, "Skin tone, from the first level to the last, heat share on the ruler: open (10 points are allowed)."),
@@ -945,10 +945,10 @@ def test_what_cannot_be_told_names_five_counts_the_rest_and_keeps_what_is_withhe
     declared = Plan(criteria=CriteriaPlan(margin=0.1))
     assert _line("Withheld", hidden, declared).endswith("What is not shown cannot be called met.")
     assert (
-        _line("Without a declared margin", [])
-        == "Without a declared margin, no difference can be called important or unimportant."
+        _line("Without a declared limit", [])
+        == "Without a declared limit, no difference can be called important or unimportant."
     )
-    assert _line("Without a declared margin", [], declared) == ""
+    assert _line("Without a declared limit", [], declared) == ""
 
 
 # ── where the model itself does worse ─────────────────────────────────────────────────────────────────────────────────

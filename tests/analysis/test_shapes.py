@@ -180,7 +180,7 @@ HEAD = contrast("level", "C", "rest", 0.30)
         (contrast("pair", "A", "C", -0.32), True),
         (contrast("pair", "A", "C", 0.32), False),
         (contrast("pair", "A", "B", 0.30), False),
-        (contrast("pair", "A", "C", -0.46, half=0.20), False),  # 16 points left: beyond the margin
+        (contrast("pair", "A", "C", -0.46, half=0.20), False),  # 16 points left: beyond the limit
     ],
 )
 def test_the_rule_by_hand(other, expected):

@@ -780,7 +780,7 @@ def test_the_state_of_the_audit_claims_what_its_rule_looked_at():
     assert verdict.state in ("met", "insufficient")
     assert (
         AUDIT_STATE_MEANINGS["not_met"]
-        == "At least one planned comparison shows a disparity between groups that goes beyond its declared margin."
+        == "At least one planned comparison shows a disparity between groups that goes beyond its declared limit."
     )
 
 

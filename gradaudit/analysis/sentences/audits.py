@@ -86,7 +86,7 @@ def headline(state: AuditState, decisive_: Sequence[Finding], cells: Sequence[Pl
     told = told_first(decisive_)
     judged = [cell for cell in cells if cell.margin is not None]
     if state == "met":
-        return f"{_all(len(judged))} {'lies' if len(judged) == 1 else 'lie'} within the margin"
+        return f"{_all(len(judged))} {'lies' if len(judged) == 1 else 'lie'} within the limit"
     if state == "not_met":
         beyond = [f for f in told if f.state is CellState.BEYOND]
         return _headline_of(beyond[0]) if beyond else _tally_words(judged)
@@ -189,7 +189,7 @@ def _signals(findings: Sequence[Finding]) -> str:
 
 
 def _tally_words(cells: Sequence[PlannedCell]) -> str:
-    """ "of 5 planned comparisons, 1 lies beyond the margin and 4 lie within it" """
+    """ "of 5 planned comparisons, 1 lies beyond the limit and 4 lie within it" """
     if not cells:
         return "no comparison was planned"
     n = len(cells)
@@ -213,19 +213,19 @@ def _parts(cells: Sequence[PlannedCell]) -> list[str]:
 
 
 _TALLIES: tuple[tuple[Callable[[PlannedCell], bool], str, str], ...] = (
-    (lambda c: c.state is CellState.BEYOND, "lies beyond the margin", "lie beyond the margin"),
+    (lambda c: c.state is CellState.BEYOND, "lies beyond the limit", "lie beyond the limit"),
     (lambda c: c.state is CellState.OPEN, "stays open", "stay open"),
     (lambda c: c.state is CellState.WITHHELD, f"is {_TOO_SMALL}", f"are {_TOO_SMALL}"),
     (lambda c: c.state is CellState.NOT_ASSESSED, "is not assessed", "are not assessed"),
     (
         lambda c: c.state is CellState.WITHIN and not c.settled,
-        "lies within the margin and does not count as settled",
-        "lie within the margin and do not count as settled",
+        "lies within the limit and does not count as settled",
+        "lie within the limit and do not count as settled",
     ),
     (
         lambda c: c.state is CellState.WITHIN and c.settled,
-        "lies within the margin",
-        "lie within the margin",
+        "lies within the limit",
+        "lie within the limit",
     ),
     (
         lambda c: c.state is CellState.NOT_JUDGED,
@@ -283,7 +283,7 @@ def _why(cell: PlannedCell, f: Finding | None) -> str:
         sure = (
             "" if f is None or end is None else f", {end_against(f, end)} even at the cautious end"
         )
-        return f"beyond the margin{sure} ({allowed})"
+        return f"beyond the limit{sure} ({allowed})"
     if cell.state is CellState.OPEN:
         reach = "" if f is None else reach_words(f)
         return f"open{f', anything from {reach}' if reach else ''} ({allowed})"
@@ -318,6 +318,6 @@ def what_cannot_be_told(decisive_: Sequence[Finding], plan: Plan) -> tuple[str, 
         )
     if plan.criteria is None:
         lines.append(
-            "Without a declared margin, no difference can be called important or unimportant."
+            "Without a declared limit, no difference can be called important or unimportant."
         )
     return tuple(lines)

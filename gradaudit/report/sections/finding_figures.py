@@ -96,6 +96,7 @@ def map_figure(document: ResultDocument, f: Finding) -> Figure | None:
     if found is None or not found.difference:
         return None
     group, reference = side_names(f)
+    reference = "all others" if f.reference in ("rest", "") else reference
     limit = largest_difference([m.difference for m in document.difference_maps])
     own = coverage_of(document.mean_maps, f.attribute, f.group, f.region)
     cells = [bool(cell) for row in found.shown for cell in row]
