@@ -310,10 +310,14 @@ def main() -> int:
     kept = stored()
     for name in [] if given.report else given.only:
         rows = kept[name]["rows"] if given.add and name in kept else []
-        for k in range(given.pilots or WORLDS[name].pilots):
+        seed, left = given.seed, given.pilots or WORLDS[name].pilots
+        while left:
             start = time.process_time()
-            rows += compared(WORLDS[name], given.seed + k, given.replicates, given.draws)
-            print(f"{name} {given.seed + k}: {time.process_time() - start:.0f} s", flush=True)
+            found = list(compared(WORLDS[name], seed, given.replicates, given.draws))
+            print(f"{name} {seed}: {time.process_time() - start:.0f} s", flush=True)
+            rows += found
+            left -= bool(found)  # of a pilot that is settled nothing is said
+            seed += 1
         kept[name] = {"replicates": given.replicates, "draws": given.draws, "rows": rows}
         STORE.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     report(kept)
