@@ -722,8 +722,9 @@ def teeth(replicates: int, permutations: int, seed: int) -> list[Row]:
 
 
 def of_the_verdict(name: str, replicates: int, permutations: int, seed: int) -> list[Row]:
-    figures = verdict_worlds.CHECKS[name](replicates, permutations, seed)
-    return [Row(name, *figure, replicates, "verdict") for figure in figures]
+    own = verdict_worlds.taken(name, replicates)
+    figures = verdict_worlds.CHECKS[name](own, permutations, seed)
+    return [Row(name, *figure, own, "verdict") for figure in figures]
 
 
 for _name in verdict_worlds.CHECKS:
@@ -803,7 +804,7 @@ SECTIONS = {
     "verdict": (
         "The verdict over many comparisons",
         "Worlds of `tests/worlds2.py`: families of 1, 4, 10 and 40 planned cells, what is held equal, curves, whole audits.\n"
-        "Families of 40 cells, curves and whole audits take a part of the replicates (a tenth, a quarter, a twentieth).",
+        "Families of 40 cells, curves and whole audits take a part of the replicates asked for; the column says how many were taken.",
     ),
     "teeth": (
         "Methods that fail",

@@ -24,6 +24,12 @@ REGIONS = {1: 1, 4: 2, 10: 2, 40: 4}
 """Number of planned cells -> regions of that family."""
 COMPARED = {1: (1,), 4: (1, 1), 10: (1, 2, 2), 40: (1, 2, 3, 4)}
 """Number of planned cells -> how many levels of each attribute are compared with its last one."""
+SMALLEST = {
+    "": ("60 and more, skewed", 0.035),
+    "s": ("smallest level 25, skewed", 0.035),
+    "t": ("smallest level 12, skewed", 0.045),
+}
+"""End of a family's name -> its smallest level in words, and how often it may be "not met" at the margin."""
 SD, MARGIN = 0.15, 0.10
 TYPE_ONE = (0.035, 0.065)
 
@@ -103,31 +109,28 @@ def at_the_margin(
     cells: int, small: str, replicates: int, permutations: int, seed: int
 ) -> list[Figure]:
     """Every cell differs by exactly the margin: how often is the audit "not met"?"""
-    n = _fewer(cells, replicates)
-    found = states(f"M{cells:02d}{small}", cells, n, permutations, seed)
-    words = "smallest level 25, skewed" if small else "60 and more, skewed"
+    found = states(f"M{cells:02d}{small}", cells, replicates, permutations, seed)
+    words, bound = SMALLEST[small]
     return [
         (
             f"not met, {cells} cells at the margin, {words}",
             found.get("not_met", 0.0),
             None,
-            _upper(0.035, n),
+            _upper(bound, replicates),
         )
     ]
 
 
 def one_at_the_margin(cells: int, replicates: int, permutations: int, seed: int) -> list[Figure]:
     """One cell differs by the margin, the others not at all: how often is the audit "met"?"""
-    n = _fewer(cells, replicates)
-    found = states(f"O{cells:02d}", cells, n, permutations, seed)
-    return [
-        (f"met, one of {cells} cells at the margin", found.get("met", 0.0), None, _upper(0.05, n))
-    ]
+    found = states(f"O{cells:02d}", cells, replicates, permutations, seed)
+    met = found.get("met", 0.0)
+    return [(f"met, one of {cells} cells at the margin", met, None, _upper(0.05, replicates))]
 
 
 def no_difference(cells: int, replicates: int, permutations: int, seed: int) -> list[Figure]:
     """No difference anywhere, each margin four standard errors wide: how often is the audit "met"?"""
-    n, least = _fewer(cells, replicates), {1: 0.92, 4: 0.88, 10: 0.78, 40: 0.43}[cells]
+    n, least = replicates, {1: 0.92, 4: 0.88, 10: 0.78, 40: 0.43}[cells]
     found = states(f"N{cells:02d}", cells, n, permutations, seed, errors=4.0)
     return [
         (f"met, {cells} cells without a difference, margin/SE 4", found.get("met", 0.0), least - (0.06 if n < 200 else 0), None),
@@ -135,13 +138,17 @@ def no_difference(cells: int, replicates: int, permutations: int, seed: int) -> 
     ]  # fmt: skip
 
 
-def _fewer(cells: int, replicates: int) -> int:
-    """Forty cells take a second and more each."""
-    return replicates if cells < 40 else max(20, replicates // 10)
+def taken(name: str, replicates: int) -> int:
+    """How many of the replicates asked for a check takes: forty cells need seconds for each."""
+    if name in AUDITS:
+        return max(20, replicates // 20)
+    if name in (*ALIASED, *CURVES):
+        return replicates // 4
+    return max(20, replicates // 10) if name[1:3] == "40" else replicates
 
 
 for _m in (1, 4, 10, 40):
-    for _small in ("", "s"):
+    for _small in SMALLEST:
         CHECKS[f"M{_m:02d}{_small}"] = partial(at_the_margin, _m, _small)
     CHECKS[f"O{_m:02d}"] = partial(one_at_the_margin, _m)
     CHECKS[f"N{_m:02d}"] = partial(no_difference, _m)
@@ -221,17 +228,18 @@ for _name in ("images", "images_informative", "images_informative_one_group", "i
 def aliased(name: str, replicates: int, permutations: int, seed: int) -> list[Figure]:
     """Site and group are one, or nearly: nothing may be said "at equal site"."""
     told = 0
-    for r in range(replicates // 4):
+    for r in range(replicates):
         c = compared(
             worlds2.draw(name, np.random.default_rng((seed, r))),
             permutations=permutations,
             margin=MARGIN,
         ).contrasts[0]
         told += c.state is not CellState.NOT_ASSESSED or "cannot be told apart" not in c.reason
-    return [("anything said at equal site", told / (replicates // 4), None, 0.0)]
+    return [("anything said at equal site", told / replicates, None, 0.0)]
 
 
-CHECKS |= {name: partial(aliased, name) for name in ("aliased", "aliased_2")}
+ALIASED = ("aliased", "aliased_2")
+CHECKS |= {name: partial(aliased, name) for name in ALIASED}
 
 
 # ── curves ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -239,7 +247,7 @@ CHECKS |= {name: partial(aliased, name) for name in ("aliased", "aliased_2")}
 
 def curve(name: str, replicates: int, permutations: int, seed: int) -> list[Figure]:
     """The largest difference between two points of a curve, against a margin of 10 points."""
-    n, shown = replicates // 4, []
+    n, shown = replicates, []
     words: dict[str, int] = {}
     for r in range(n):
         d = worlds2.draw(name, np.random.default_rng((seed, r)))
@@ -266,10 +274,8 @@ def curve(name: str, replicates: int, permutations: int, seed: int) -> list[Figu
     return [("within", within, None, _upper(0.05, n)), ("beyond", beyond, None, _upper(0.05, n))]
 
 
-CHECKS |= {
-    name: partial(curve, name)
-    for name in ("curve_flat", "curve_line_margin", "curve_u_margin", "curve_u_30")
-}
+CURVES = ("curve_flat", "curve_line_margin", "curve_u_margin", "curve_u_30")
+CHECKS |= {name: partial(curve, name) for name in CURVES}
 
 
 # ── whole audits ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -285,7 +291,7 @@ AUDITS: dict[str, tuple[tuple[str, ...], dict[str, float], str]] = {
 def audit(name: str, replicates: int, permutations: int, seed: int) -> list[Figure]:
     """The verdict of a whole audit, from measurements to words."""
     attributes, criteria, what = AUDITS[name]
-    n, met, second = max(20, replicates // 20), 0, 0
+    n, met, second = replicates, 0, 0
     margins = {"margin": MARGIN, "undefined_margin": 0.10} | criteria
     for r in range(n):
         frame = worlds2.draw(name, np.random.default_rng((seed, r)))

@@ -213,7 +213,7 @@ def _method(run: RunFile, plan: Plan, findings: tuple[Finding, ...]) -> MethodFa
         confirmatory_contrasts=sum(f.test.family == "confirmatory" for f in findings),
         exploratory_contrasts=sum(f.test.family == "exploratory" for f in findings),
         adjusted_for=tuple(adjusted),
-        cards=method_cards(run.cards),
+        cards=method_cards(run.cards, plan.analysis),
     )
 
 

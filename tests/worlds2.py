@@ -383,6 +383,12 @@ WORLDS = {
         for m in (1, 4, 10, 40)
     },
     **{
+        f"M{m:02d}t": World(
+            family(m, small=12), 0.10, ("not met",), 0.045, "the same, smallest level 12, skewed"
+        )
+        for m in (1, 4, 10, 40)
+    },
+    **{
         f"O{m:02d}": World(
             family(m, which="one"),
             0.10,

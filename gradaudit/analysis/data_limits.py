@@ -13,6 +13,7 @@ import pandas as pd
 from scipy import special
 
 from gradaudit.analysis.data_checks import listed, withheld_whole
+from gradaudit.number_text import Noun
 from gradaudit.plan import Plan, measured_target
 from gradaudit.result_schema import AttributeFacts, CheckOutcome, Tables
 from gradaudit.runs.measurements import Measurements
@@ -131,7 +132,8 @@ def limits_found(
         for attribute in tables.attributes
         if (text := _withheld_words(attribute, tables, plan))
     ]
-    return (*sentences, *_criteria_words(meas, plan))
+    unit = Noun.of(plan.analysis.cluster_name)
+    return tuple(unit.said_in(text) for text in (*sentences, *_criteria_words(meas, plan)))
 
 
 def _withheld_words(attribute: AttributeFacts, tables: Tables, plan: Plan) -> str:

@@ -26,6 +26,7 @@ from gradaudit.cohort.population import Cohort, attribute_facts_of, take_cohorts
 from gradaudit.disclosure.attacker import least
 from gradaudit.disclosure.decision import Suppression, decide, narrowed_levels
 from gradaudit.disclosure.suppression import apply_min_cell
+from gradaudit.number_text import Noun
 from gradaudit.performance.table import performance_table, predictions
 from gradaudit.plan import Plan
 from gradaudit.records import Finding
@@ -66,5 +67,9 @@ def tables_of(
     )
     shown = apply_min_cell(bare, hidden, references, suppression.min_cell)
     shown = least(cohort, data, bare, shown, label_codes(cohort), suppression.min_cell)
-    checks = (*data_checks(meas, plan, shown), undeclared_site(meas, plan))
+    unit = Noun.of(plan.analysis.cluster_name)
+    checks = tuple(
+        check.model_copy(update={k: unit.said_in(getattr(check, k)) for k in ("name", "detail")})
+        for check in (*data_checks(meas, plan, shown), undeclared_site(meas, plan))
+    )
     return replace(shown, checks=checks, limits=limits_found(meas, plan, shown, checks))

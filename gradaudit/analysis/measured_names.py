@@ -42,10 +42,14 @@ def measured_names(meas: Measurements, plan: Plan) -> Measured:
         else {name: region["derive"] for name, region in recorded.items() if region.get("derive")},
         columns=[*carried, *attributes, *columns],
         pair_columns=carried,
-        explained=set(
-            zip(meas.table["method"].astype(str), meas.table["target"].astype(str), strict=True)
-        )
-        if len(meas.table)
-        else (),
+        explained=_explained(meas),
         classes=classes_of(meas),
     )
+
+
+def _explained(meas: Measurements) -> set[tuple[str, str]]:
+    """Every (method, target) that is in the table."""
+    if not len(meas.table):
+        return set()
+    found = meas.table[["method", "target"]].drop_duplicates()
+    return set(zip(found["method"].astype(str), found["target"].astype(str), strict=True))

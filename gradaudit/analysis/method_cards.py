@@ -16,6 +16,7 @@ from typing import Any
 from gradaudit.analysis.questions import QUESTIONS
 from gradaudit.metrics.mass import METRICS
 from gradaudit.performance import differences, intervals, metrics, pseudo_values, ranking
+from gradaudit.plan import AnalysisPlan
 from gradaudit.registry import Family
 from gradaudit.stats.family import STATISTICS
 from gradaudit.subgroups.contrast_tests import estimate_all
@@ -59,16 +60,21 @@ STATISTICS.register(
 )(pseudo_values.pseudo_values)
 
 
-def method_cards(recorded: Mapping[str, dict[str, str]]) -> dict[str, tuple[dict[str, str], ...]]:
+def method_cards(
+    recorded: Mapping[str, dict[str, str]], settings: AnalysisPlan | None = None
+) -> dict[str, tuple[dict[str, str], ...]]:
     """The cards of each family, as the result document holds them.
 
     A card has the fields of ``Card`` and ``function``, the name to look up.
 
     recorded : cards of the map method and the explained score, by "method" and "target", as the run
         kept them
-    Statistics that audits do not use (those that ``need`` an option of ``disparity``) are left out.
+    settings : the plan's [analysis]; None: its defaults
+    Statistics that this audit did not use are left out: those that ``need`` an option of
+    ``disparity``, or a key of [analysis] that stands at its default.
     """
-    statistics = tuple(card for card in _cards_of(STATISTICS) if not card["needs"])
+    used = _changed(settings or AnalysisPlan())
+    statistics = tuple(card for card in _cards_of(STATISTICS) if _is_used(card["needs"], used))
     return {
         EXPLANATION: tuple(recorded[key] for key in ("method", "target") if key in recorded),
         METRICS.title: _cards_of(METRICS),
@@ -76,6 +82,18 @@ def method_cards(recorded: Mapping[str, dict[str, str]]) -> dict[str, tuple[dict
         STATISTICS.title: statistics,
         FIGURES: tuple(_from_docstring(name, figure) for name, figure in metrics.FIGURES.items()),
     }
+
+
+def _changed(settings: AnalysisPlan) -> set[str]:
+    """Keys of [analysis] that do not stand at their default."""
+    given, default = settings.model_dump(), AnalysisPlan().model_dump()
+    return {name for name, value in given.items() if value != default[name]}
+
+
+def _is_used(needs: str, changed: set[str]) -> bool:
+    """Whether the statistic of a card needs nothing, or a key of the plan that was set."""
+    asked = re.findall(r"\[analysis\] (\w+)", needs)
+    return not needs or any(name in changed for name in asked)
 
 
 def _cards_of(family: Family[Any]) -> tuple[dict[str, str], ...]:

@@ -27,6 +27,7 @@ NOT_EVERYWHERE_Q = 0.10
 _MOST_NAMED = 4
 _CLASS = "class "
 Labels = np.ndarray[Any, np.dtype[np.object_]]
+Codes = np.ndarray[Any, np.dtype[np.integer[Any]]]
 
 
 @QUESTIONS.register(
@@ -72,7 +73,7 @@ def _within_strata(
     names = [level_text(level) for level in named]
     present = np.unique(codes[seen & (codes >= 0)])
     levels = sort_levels([names[k] for k in present])
-    small = _has_small_cell(study, a, strata, seen)
+    small = _has_small_cell(study, a, codes, seen)
     if len(levels) < 2 or len(levels) * max(len(a.levels), 1) > MOST_CELLS:
         return
     place = Draft(
@@ -110,13 +111,16 @@ def _beyond_somewhere(
     return found
 
 
-def _has_small_cell(study: Study, a: Attribute, strata: Labels, seen: Bools) -> bool:
+def _has_small_cell(study: Study, a: Attribute, codes: Codes, seen: Bools) -> bool:
     """Whether a cell of group and stratum holds few images or clusters: counts would tell it."""
-    groups = a.values if a.kind != "continuous" else np.full(len(seen), "all", dtype=object)
-    cells = pd.DataFrame({"a": groups, "b": strata, "cluster": study.cohort.cluster})[seen]
-    sizes = cells.groupby(["a", "b"])["cluster"].agg(["size", "nunique"])
-    smallest = study.plan.privacy.min_cell
-    return any(is_small(int(n), smallest) for n in sizes.to_numpy().ravel())
+    groups = np.zeros(len(seen), dtype=np.int64) if a.kind == "continuous" else a.codes
+    used = seen & (codes >= 0) & (groups >= 0)
+    cells = groups[used] * (int(codes.max(initial=0)) + 1) + codes[used]
+    clusters = study.cohort.cluster
+    patients = int(clusters.max(initial=0)) + 1
+    each_once = np.unique(cells * patients + clusters[used]) // patients
+    sizes = (*np.bincount(cells), *np.bincount(each_once))
+    return any(is_small(int(n), study.plan.privacy.min_cell) for n in sizes)
 
 
 # ── what the verdict says of it ───────────────────────────────────────────────────────────────────

@@ -115,7 +115,7 @@ class Study:
         return self.primary and region in self.confirmatory_regions
 
     @cached_property
-    def label(self) -> np.ndarray[Any, Any] | None:
+    def label(self) -> pd.Categorical | None:
         """True class of each image, at which decisive differences are held equal; None without any.
 
         Whatever is explained: the predicted class is moved by what the model looks at, so holding
@@ -124,17 +124,18 @@ class Study:
         return self._column("label")
 
     @cached_property
-    def predicted(self) -> np.ndarray[Any, Any] | None:
+    def predicted(self) -> pd.Categorical | None:
         """Predicted class of each image, whose adjusted figure stands beside."""
         return self._column("predicted")
 
-    def _column(self, name: str) -> np.ndarray[Any, Any] | None:
+    def _column(self, name: str) -> pd.Categorical | None:
+        """One column of the images, its texts as codes; None where all are missing."""
         if name not in self.images or not self.images[name].notna().any():
             return None
-        column = self.images[name].astype(object)
-        return np.asarray(column.where(column.notna(), None).to_numpy())
+        codes, values = pd.factorize(self.images[name].astype(object))
+        return pd.Categorical.from_codes(codes, values)
 
-    def site(self, besides: str) -> np.ndarray[Any, Any] | None:
+    def site(self, besides: str) -> pd.Categorical | None:
         """The declared site of each image; None where the attribute itself is the site."""
         name = self.plan.analysis.site
         if name is None or name == besides:
@@ -169,11 +170,13 @@ class Study:
         area: Floats | None = None,
         analytic: bool = False,
         pairwise: bool = False,
+        effects: bool = True,
     ) -> Disparity:
         """How one outcome, a value per image, differs over one attribute.
 
         ``region``: its size is a covariate; ``area`` takes the place of that size where it is
         given. ``pairwise``: three or more unordered levels are compared with each other too.
+        ``effects``: effect sizes are wanted too.
 
         Nothing is remembered: no outcome is compared twice, and a memory keyed by names once gave
         one region's numbers to another.
@@ -184,7 +187,7 @@ class Study:
         settings = self.settings(
             a, confirmatory=confirmatory, margin=margin, analytic=analytic, pairwise=pairwise
         )
-        return disparity_of(observations, settings)
+        return disparity_of(observations, replace(settings, effects=effects))
 
     def observations(
         self,
@@ -201,7 +204,7 @@ class Study:
             area = self.cohort.area[:, self.cohort.regions.index(region)]
         return Observations(
             values=values,
-            groups=a.values,
+            groups=a.groups,
             area_share=area if sized else None,
             label=self.label if sized else None,
             covariates=self.covariates(a.name) if adjust else None,
@@ -281,7 +284,13 @@ class Study:
             raw = found
             if found.adjusted_for:
                 raw = self.compare(
-                    a, values, where, confirmatory=False, adjust=False, pairwise=confirmatory
+                    a,
+                    values,
+                    where,
+                    confirmatory=False,
+                    adjust=False,
+                    pairwise=confirmatory,
+                    effects=False,
                 )
             said = (NO_LABELS,) if sized and self.label is None else ()
             yield from _drafts_of(replace(place, attribute=a.name, notes=said), a, found, raw)

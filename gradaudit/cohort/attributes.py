@@ -48,6 +48,13 @@ class Attribute:
         return pd.Index(self.levels, dtype=object).get_indexer(pd.Index(self.values, dtype=object))
 
     @cached_property
+    def groups(self) -> Array | pd.Categorical:
+        """``values`` with text as codes, which many comparisons need not read anew."""
+        if self.kind == "continuous":
+            return self.values
+        return pd.Categorical(self.values, categories=pd.Index(self.levels, dtype=object))
+
+    @cached_property
     def known(self) -> Array:
         """(n,) whose level is known."""
         if self.kind == "continuous":

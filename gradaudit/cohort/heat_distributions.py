@@ -201,9 +201,10 @@ def _distribution(means: Array, alpha: float) -> dict[str, Any]:
 def _cluster_means(values: Array, cluster: Array) -> Array:
     """Per cluster, the mean of its finite values; clusters without one are left out."""
     finite = np.isfinite(values)
-    _, inverse = np.unique(cluster[finite], return_inverse=True)
-    size = np.bincount(inverse)
-    means: Array = np.bincount(inverse, weights=values[finite]) / size if len(size) else np.empty(0)
+    own = cluster[finite]
+    size = np.bincount(own)
+    there = size > 0
+    means: Array = np.bincount(own, weights=values[finite])[there] / size[there]
     return means
 
 

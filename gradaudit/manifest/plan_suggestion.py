@@ -94,6 +94,8 @@ _PLAN_END = """
 
 # [criteria]                             # without it the report estimates and judges nothing
 # margin = 0.05                          # largest disparity in heat share held to be immaterial
+# undefined_margin = 0.10                # the same of the share of images without any heat
+# min_coverage = 0.80                    # "met" needs this share of each group's patients seen
 # declared_by = "..."
 # declared_on = 2026-01-31
 # rationale = "..."

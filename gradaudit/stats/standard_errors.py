@@ -63,7 +63,7 @@ def bell_mccaffrey(fit: Design, weights: Floats) -> Floats:
     summary="Cluster-robust standard error: images of a patient weighted 1/n, or patients of a site.",
     formula="SE² = Σ_p (w_pᵀ A_p e_p)²,  A_p = (I − H_pp)^(−1/2)",
     source="Bell & McCaffrey 2002; Pustejovsky & Tipton 2018, J. Bus. Econ. Stat. 36:672",
-    needs='disparity(unit="image") or disparity(site=…)',
+    needs='[analysis] site, or disparity(unit="image")',
 )
 def cr2(basis: Floats, residuals: Floats, weights: Floats, clusters: Ints) -> tuple[float, float]:
     """CR2 standard error and Bell-McCaffrey degrees of freedom of one contrast.

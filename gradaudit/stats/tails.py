@@ -139,8 +139,9 @@ def skewness_of_estimate(weights: Floats, residuals: Floats) -> float:
     weights, residuals : (n,)
     """
     terms = weights * residuals
-    square = float(np.sum(terms**2))
-    return float(np.sum(terms**3)) / square**1.5 if square > 0 else 0.0
+    squares = terms * terms
+    square = float(squares.sum())
+    return float(squares @ terms) / square**1.5 if square > 0 else 0.0
 
 
 # ── many statistics together ──────────────────────────────────────────────────────────────────────

@@ -15,7 +15,6 @@ import pandas as pd
 
 from gradaudit.number_text import plain_number
 from gradaudit.records import CROSS
-from gradaudit.stats import effect_sizes
 from gradaudit.stats.decision import MarginTest
 from gradaudit.stats.family import Floats, Ints
 from gradaudit.stats.rare_outcomes import share_bound
@@ -40,6 +39,7 @@ from gradaudit.subgroups.model_rows import (
     ModelLevels,
     ModelRows,
     Patients,
+    Sides,
     images_related,
     patient_rows,
     relied_on,
@@ -129,7 +129,7 @@ class _Comparison:
 
 
 def _comparison(
-    patients: Patients,
+    sides: Sides,
     levels: Sequence[str],
     level: int,
     base: int | None,
@@ -137,9 +137,9 @@ def _comparison(
     kind: Kind = "level",
 ) -> _Comparison:
     """Counts and means of both sides, and the reason where a guard withholds the verdict."""
-    a = patients.codes == level
-    b = ~a if base is None else patients.codes == base
-    n, m = int(a.sum()), int(b.sum())
+    patients, own = sides.patients, sides.of(level)
+    other = sides.of(level, others=True) if base is None else sides.of(base)
+    a, b, n, m = own.rows, other.rows, own.count, other.count
     (reason, provisional, analytic), entered = _guarded(patients, a, b, settings)
     group = levels[level]
     reference = "the rest" if base is None else f"group {levels[base]}"
@@ -148,12 +148,12 @@ def _comparison(
         kind=kind,
         group=group,
         reference="rest" if base is None else levels[base],
-        n_images=int(patients.images[a].sum()),
+        n_images=own.images,
         n_clusters=n,
-        n_images_reference=int(patients.images[b].sum()),
+        n_images_reference=other.images,
         n_clusters_reference=m,
-        mean=effect_sizes.mean_interval(patients.y[a], settings.alpha),
-        mean_reference=effect_sizes.mean_interval(patients.y[b], settings.alpha),
+        mean=own.mean,
+        mean_reference=other.mean,
         reason=reason,
         provisional=provisional,
         entered=entered if entered != (n, m) else None,
@@ -209,12 +209,13 @@ def _level_contrasts(
 
     All are in one model, or alone where region sizes hardly overlap.
     """
+    sides = Sides(patients, settings.alpha)
     comparisons = [
-        _comparison(patients, rows.levels, level, base, settings)
+        _comparison(sides, rows.levels, level, base, settings)
         for level, base in comparisons_of(patients.codes, rows.levels, settings)
     ]
     for level, other in pairs_of(patients.codes, rows.levels, settings):
-        comparisons.append(_comparison(patients, rows.levels, level, other, settings, "pair"))
+        comparisons.append(_comparison(sides, rows.levels, level, other, settings, "pair"))
     out = [c.contrast for c in comparisons]
     together: list[int] = []
     for i, c in enumerate(comparisons):
@@ -359,7 +360,8 @@ def _restricted(
     low, high = interval
     used = patients.keep((patients.size >= low) & (patients.size <= high))
     kind = whole.contrast.kind
-    few = _comparison(used, rows.levels, whole.level, whole.base, settings, kind)
+    sides = Sides(used, settings.alpha)
+    few = _comparison(sides, rows.levels, whole.level, whole.base, settings, kind)
     if few.contrast.reason or low >= high:
         reason = f"region sizes overlap too little: {few.contrast.reason or 'no common size'}"
         return replace(whole.contrast, reason=reason, provisional=False)
@@ -402,11 +404,11 @@ def _additivity(patients: Patients, levels: Sequence[str], settings: Settings) -
         return []
     counts = np.bincount(used.codes, minlength=len(levels))[large]
     hat = _additive_hat([levels[k] for k in large], counts)
-    hypotheses = []
+    hypotheses, sides = [], Sides(patients, settings.alpha)
     for row, level in enumerate(large.tolist()):
         on = np.zeros(model_levels.width)
         on[model_levels.place[large]] = np.eye(len(large))[row] - hat[row]
-        cell = _comparison(patients, levels, level, None, settings)
+        cell = _comparison(sides, levels, level, None, settings)
         if np.abs(on).max() < 1e-9 or cell.contrast.reason:
             continue
         shell = replace(

@@ -9,14 +9,13 @@ reference distribution is drawn from.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
-from scipy.stats import rankdata
 
-from gradaudit.stats import effect_sizes, linear_model, permutation, standard_errors, tails
+from gradaudit.stats import linear_model, permutation, standard_errors, tails
 from gradaudit.stats.family import Floats, Ints
 from gradaudit.stats.strata import held_by
 from gradaudit.subgroups.contrast import MIN_PATIENTS, Bools
@@ -67,6 +66,11 @@ class Layout:
         """Weights w (n,) with w @ y the estimate, y whitened by the design."""
         absorbed, columns = self.coefficients(row)
         return np.asarray(self.fit.row_weights(absorbed, columns[list(self.fit.kept)]))
+
+    def all_weights(self, rows: Sequence[Row]) -> Floats:
+        """The weights of several functions side by side, (n, m)."""
+        absorbed, columns = map(np.array, zip(*map(self.coefficients, rows), strict=True))
+        return np.asarray(self.fit.row_weights(absorbed, columns[:, list(self.fit.kept)]).T)
 
     def is_estimable(self, row: Row) -> bool:
         """Whether the data say anything of it: it is not aliased with what is held equal."""
@@ -193,8 +197,16 @@ class ClusterModel:
         return np.asarray(np.round(self.adjusted, 12))
 
     @cached_property
-    def ranks(self) -> Floats:
-        return np.asarray(rankdata(self.rankable))
+    def level_means(self) -> tuple[Floats, Floats]:
+        """What adjusted means are sums of, and its HC2 covariance: (G + 1,), (G + 1, G + 1).
+
+        The first G are the level effects, the last what the covariates add at their means.
+        """
+        width, none = self.layout.width, np.zeros(len(self.center))
+        rows = [(level, none) for level in np.eye(width)] + [(np.zeros(width), self.center)]
+        weights = self.layout.all_weights(rows)
+        covariance = standard_errors.hc2(self.fit, self.residuals, weights)
+        return weights.T @ self.fit.whitened(self.y), covariance
 
     @cached_property
     def spread(self) -> float:
@@ -213,13 +225,6 @@ class ClusterModel:
         """The two sides of a hypothesis, in the order of the model's rows."""
         return [self.layout.moved(side) for side in hypothesis.sides or ()]
 
-    def cliffs_delta(self, a: Bools, b: Bools) -> float:
-        """Cliff's delta of adjusted values; two sides that are everybody share one ranking."""
-        if not (a | b).all():
-            return float(effect_sizes.cliffs_delta(self.rankable[a], self.rankable[b]))
-        n, m = int(a.sum()), int(b.sum())
-        return float(2 * (self.ranks[a].sum() - n * (n + 1) / 2) / (n * m) - 1)
-
 
 def fit_model(layout: Layout, hypotheses: Sequence[Hypothesis]) -> ClusterModel | str:
     """The fitted model with the estimates of all hypotheses, or why it cannot be estimated."""
@@ -229,7 +234,7 @@ def fit_model(layout: Layout, hypotheses: Sequence[Hypothesis]) -> ClusterModel 
     on = [row for hypothesis in hypotheses for row in hypothesis.coefficients]
     spans = _spans(hypotheses)
     residuals = fit.residuals(rows.y)
-    weights = np.column_stack([layout.weights(row) for row in on])
+    weights = layout.all_weights(on)
     estimates = weights.T @ fit.whitened(rows.y)
     covariance = standard_errors.hc2(fit, residuals, weights)
     se, df = np.sqrt(np.diag(covariance)), _degrees_of_freedom(fit, weights, spans)
@@ -398,11 +403,7 @@ def _permutable(model: ClusterModel, seed: int) -> tuple[linear_model.Design, Fl
         precision = layout.rows.keep(rows).weights
         fit = linear_model.design(codes, layout.columns[rows], width, precision)
         residuals = residuals[rows]
-    weights = []
-    for row in model.on:
-        levels, columns = _design_coefficients(row, fit, stratified=layout.stratified)
-        weights.append(fit.row_weights(levels, columns[list(fit.kept)]))
-    return fit, residuals, np.column_stack(weights)
+    return fit, residuals, replace(layout, fit=fit).all_weights(model.on)
 
 
 def _sampled(model: ClusterModel, seed: int) -> Ints:

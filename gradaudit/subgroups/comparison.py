@@ -242,7 +242,9 @@ def _with_predicted(
     contrasts: Sequence[Contrast], observations: Observations, settings: Settings
 ) -> list[Contrast]:
     """The contrasts with the same difference at equal explained class, by Student's t."""
-    cheap = replace(settings, analytic=True, omnibus=False, margin=None, unit="patient")
+    cheap = replace(
+        settings, analytic=True, omnibus=False, margin=None, unit="patient", effects=False
+    )
     found = disparity_of(replace(observations, label=None), cheap)
     beside = {(c.kind, c.group, c.reference): c for c in found.contrasts}
     out = []

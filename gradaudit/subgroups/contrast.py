@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -251,8 +251,9 @@ def judge(
         adjusted = c.p if alone else c.p_adjusted if np.isfinite(c.p_adjusted) else float(own)
         given = None if alone else next(decisions)
         level = alpha if alone else alpha / (len(tests) + missing)
-        judged = with_decision(c, given, judged=margin is not None and not alone)
-        out.append(with_difference(judged, adjusted, alpha=alpha, level=level))
+        changes = _decided(c, given, judged=margin is not None and not alone)
+        changes |= _differing(c, adjusted, alpha=alpha, level=level)
+        out.append(replace(c, **changes))
     return tuple(out)
 
 
@@ -261,11 +262,15 @@ def with_difference(c: Contrast, p_adjusted: float, *, alpha: float, level: floa
 
     level : that one comparison of the family keeps, alpha / m
     """
+    return replace(c, **_differing(c, p_adjusted, alpha=alpha, level=level))
+
+
+def _differing(c: Contrast, p_adjusted: float, *, alpha: float, level: float) -> dict[str, Any]:
     mde = c.mde80
     if np.isfinite(c.se) and np.isfinite(mde):
         mde = detectable_difference(c.se, c.df, level)
     shown = bool(np.isfinite(p_adjusted) and p_adjusted <= alpha)
-    return replace(c, p_adjusted=p_adjusted, shown=shown, mde80=mde)
+    return {"p_adjusted": p_adjusted, "shown": shown, "mde80": mde}
 
 
 def with_decision(c: Contrast, decision: Decision | None, *, judged: bool) -> Contrast:
@@ -273,40 +278,45 @@ def with_decision(c: Contrast, decision: Decision | None, *, judged: bool) -> Co
 
     judged : a margin was declared for it
     """
+    changes = _decided(c, decision, judged=judged)
+    return c if changes == {"state": c.state} else replace(c, **changes)
+
+
+def _decided(c: Contrast, decision: Decision | None, *, judged: bool) -> dict[str, Any]:
     if not judged:
-        state = CellState.NOT_ASSESSED if c.reason else CellState.NOT_JUDGED
-        return replace(c, state=state)
+        return {"state": CellState.NOT_ASSESSED if c.reason else CellState.NOT_JUDGED}
     if c.is_constant:
         return _constant(c)
     if decision is None or (c.reason and decision.word != "within"):
-        return replace(c, state=CellState.NOT_ASSESSED)
+        return {"state": CellState.NOT_ASSESSED}
+    bound: dict[str, Any] = {}
     if c.reason:  # too few values differ for a test, and yet a bound lies within the margin
         assert c.margin_test is not None
-        c = replace(c, reason="", estimate=c.margin_test.estimate, notes=(*c.notes, c.reason))
-    return replace(
-        c,
-        state=CellState(decision.word),
-        p_beyond=decision.p_beyond,
-        p_beyond_adjusted=decision.p_beyond_adjusted,
-        p_within=decision.p_within,
-        thin=decision.thin,
-        thick=decision.thick,
-        beyond_up_to=decision.beyond_up_to,
-        within_from=decision.within_from,
-    )
+        notes = (*c.notes, c.reason)
+        bound = {"reason": "", "estimate": c.margin_test.estimate, "notes": notes}
+    return {
+        **bound,
+        "state": CellState(decision.word),
+        "p_beyond": decision.p_beyond,
+        "p_beyond_adjusted": decision.p_beyond_adjusted,
+        "p_within": decision.p_within,
+        "thin": decision.thin,
+        "thick": decision.thick,
+        "beyond_up_to": decision.beyond_up_to,
+        "within_from": decision.within_from,
+    }
 
 
-def _constant(c: Contrast) -> Contrast:
+def _constant(c: Contrast) -> dict[str, Any]:
     """An outcome that is the same everywhere differs nowhere: within any margin."""
-    return replace(
-        c,
-        state=CellState.WITHIN,
-        estimate=0.0,
-        p_within=0.0,
-        thin=(0.0, 0.0),
-        thick=(0.0, 0.0),
-        beyond_up_to=0.0,
-        within_from=0.0,
-        reason="",
-        notes=tuple(dict.fromkeys((*c.notes, CONSTANT))),
-    )
+    return {
+        "state": CellState.WITHIN,
+        "estimate": 0.0,
+        "p_within": 0.0,
+        "thin": (0.0, 0.0),
+        "thick": (0.0, 0.0),
+        "beyond_up_to": 0.0,
+        "within_from": 0.0,
+        "reason": "",
+        "notes": tuple(dict.fromkeys((*c.notes, CONSTANT))),
+    }

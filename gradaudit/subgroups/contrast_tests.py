@@ -14,7 +14,7 @@ import numpy as np
 from scipy import special
 from scipy.stats import fisher_exact
 
-from gradaudit.stats import effect_sizes, multiplicity, permutation, standard_errors
+from gradaudit.stats import effect_sizes, multiplicity, permutation
 from gradaudit.stats.decision import MarginTest, detectable_difference
 from gradaudit.stats.family import Floats
 from gradaudit.stats.rare_outcomes import agresti_caffo
@@ -204,7 +204,8 @@ def with_standing(
             return replace(contrast, reason=reason, provisional=False)
         if effective == 0:
             return replace(contrast, reason="determined by the other columns of the model")
-    contrast = replace(contrast, provisional=contrast.provisional or effective < PROVISIONAL)
+    if effective < PROVISIONAL and not contrast.provisional:
+        contrast = replace(contrast, provisional=True)
     return _with_those_who_entered(contrast, hypothesis, rows, layout)
 
 
@@ -311,7 +312,7 @@ def _tested(
     contrast = _single(hypothesis.contrast, model, a, reference, settings)
     if settings.keep_fit:
         contrast = replace(contrast, fitted=Fitted.of(model, a, flip=flip))
-    if contrast.reason or hypothesis.sides is None:
+    if contrast.reason or hypothesis.sides is None or not settings.effects:
         return contrast
     return _with_effects(contrast, model, hypothesis)
 
@@ -327,7 +328,10 @@ def _single(
     q = reference.critical(settings.alpha)
     if not np.isfinite(q):
         return replace(contrast, reason=NO_LIMIT, provisional=False)
-    tested = replace(
+    test = None
+    if settings.margin is not None:
+        test = MarginTest(estimate, se, settings.margin, reference.tails)
+    return replace(
         contrast,
         estimate=estimate,
         se=se,
@@ -340,10 +344,8 @@ def _single(
         mde80=detectable_difference(se, reference.df, settings.alpha),
         method=reference.method,
         permutations=reference.permutations,
+        margin_test=test,
     )
-    if settings.margin is None:
-        return tested
-    return replace(tested, margin_test=MarginTest(estimate, se, settings.margin, reference.tails))
 
 
 def _with_effects(contrast: Contrast, model: ClusterModel, hypothesis: Hypothesis) -> Contrast:
@@ -351,18 +353,18 @@ def _with_effects(contrast: Contrast, model: ClusterModel, hypothesis: Hypothesi
     ratio, delta = contrast.ratio, np.nan
     if contrast.kind in TWO_SIDED:
         ratio = _ratio_of_means(model, hypothesis.on_levels, contrast.critical)
-        delta = model.cliffs_delta(*model.sides_of(hypothesis))
+        a, b = model.sides_of(hypothesis)
+        delta = effect_sizes.cliffs_delta(model.rankable[a], model.rankable[b])
     standardized = contrast.estimate / model.spread if model.spread > 0 else np.nan
     return replace(contrast, ratio=ratio, standardised_difference=standardized, cliffs_delta=delta)
 
 
 def _ratio_of_means(model: ClusterModel, on: Floats, q: float) -> tuple[float, float, float]:
     """Ratio of the adjusted means of the levels with positive and negative coefficients."""
-    sides = [model.layout.weights((np.maximum(sign * on, 0), model.center)) for sign in (1, -1)]
-    weights = np.column_stack(sides)
-    covariance = standard_errors.hc2(model.fit, model.residuals, weights)
+    means, covariance = model.level_means
+    sides = np.array([[*np.maximum(sign * on, 0), 1.0] for sign in (1, -1)])
     ratio: tuple[float, float, float] = effect_sizes.ratio_of_means(
-        weights.T @ model.fit.whitened(model.y), covariance, q
+        sides @ means, sides @ covariance @ sides.T, q
     )
     return ratio
 

@@ -54,8 +54,13 @@ class Patients:
         return effect_sizes.mode_share(self.y)
 
     def mode_share(self, rows: Bools) -> float:
-        """Share of the modal value among some rows (computed once where they are all rows)."""
-        return self.pooled_mode_share if rows.all() else effect_sizes.mode_share(self.y[rows])
+        """Share of the modal value among some rows; nothing to count where no value comes twice."""
+        count = int(np.count_nonzero(rows))
+        if count == len(self.y):
+            return self.pooled_mode_share
+        if count and round(self.pooled_mode_share * len(self.y)) == 1:
+            return 1 / count
+        return effect_sizes.mode_share(self.y[rows])
 
     def keep(self, rows: Bools | Ints) -> Patients:
         return replace(
@@ -71,6 +76,40 @@ class Patients:
             weights=None if self.weights is None else self.weights[rows],
             ids=None if self.ids is None else self.ids[rows],
         )
+
+
+@dataclass(frozen=True)
+class Side:
+    """Patients on one side of comparisons, with what every comparison says of them.
+
+    rows : (P,) which they are      count, images : how many      mean : with its t interval
+    """
+
+    rows: Bools
+    count: int
+    images: int
+    mean: tuple[float, float, float]
+
+
+class Sides:
+    """The sides of all comparisons between levels; each is looked at once.
+
+    alpha : 1 - coverage of the intervals of means
+    """
+
+    def __init__(self, patients: Patients, alpha: float) -> None:
+        self.patients, self._alpha = patients, alpha
+        self._seen: dict[tuple[int, bool], Side] = {}
+
+    def of(self, level: int, *, others: bool = False) -> Side:
+        """The patients of a level, or all others."""
+        if (level, others) not in self._seen:
+            patients = self.patients
+            rows = (patients.codes != level) if others else (patients.codes == level)
+            mean = effect_sizes.mean_interval(patients.y[rows], self._alpha)
+            count, images = int(np.count_nonzero(rows)), int(patients.images[rows].sum())
+            self._seen[level, others] = Side(rows, count, images, mean)
+        return self._seen[level, others]
 
 
 def collapse(rows: AnalysisSet) -> Patients:

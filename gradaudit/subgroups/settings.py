@@ -19,6 +19,7 @@ class Settings:
         does not depend on which levels have usable images
     keep_fit : contrasts keep the fit that they come from (``contrast.Fitted``)
     ends : of a number, between which its slope is quoted; None: its 10 % and 90 % point
+    effects : effect sizes beside the difference are wanted too
     attribute, site_name : what reasons call the groups and the sites
     Errors: ``InputError`` for a value out of range.
     """
@@ -43,6 +44,7 @@ class Settings:
     rest_of_two: bool = False
     keep_fit: bool = False
     ends: tuple[float, float] | None = None
+    effects: bool = True
     attribute: str = "the groups"
     site_name: str = "site"
 

@@ -254,7 +254,7 @@ class _Curve:
     def weights(self) -> Floats:
         """(n, k) row weights of the coefficients."""
         rows = self.model.on[: self.width]
-        return np.column_stack([self.model.layout.weights(row) for row in rows])
+        return self.model.layout.all_weights(rows)
 
     @cached_property
     def estimates(self) -> Floats:
@@ -308,7 +308,7 @@ class _Curve:
         """
         a, b = self.model.spans[1]
         estimates = self.model.estimates[a:b]
-        weights = np.column_stack([self.model.layout.weights(row) for row in self.model.on[a:b]])
+        weights = self.model.layout.all_weights(self.model.on[a:b])
         df = standard_errors.bell_mccaffrey(self.model.fit, weights)
         reach = special.stdtrit(df, 1 - alpha / 2) * self.model.se[a:b]
         rows = np.column_stack([self.points, estimates, estimates - reach, estimates + reach])

@@ -339,6 +339,16 @@ def test_a_planted_limit_is_found_and_said(name, check, words):
     assert checks_of(clean)[0][check].state != "issue"
 
 
+def test_checks_and_limits_speak_of_the_units_of_the_plan():
+    clean = sample(900, np.random.default_rng(1), failing=0.0)
+    few = planted_limits()("few", clean)
+    found, limits = checks_of(few, OPEN.updated(analysis={"cluster_name": "person/people"}))
+    detail = found["Enough people per group"].detail
+    assert detail.startswith("Few people in tone = IV (12)")
+    assert detail in limits
+    assert not any("cluster" in text for text in limits)
+
+
 def test_declarations_that_limit_are_said():
     meas = sample(200, np.random.default_rng(0))
     run = run_file(cluster_declared=False, started="2026-03-01T00:00:00+00:00")

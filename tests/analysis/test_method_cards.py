@@ -11,6 +11,7 @@ from html_pages import Page
 
 from gradaudit.analysis import finding_records
 from gradaudit.analysis.method_cards import function_name, method_cards
+from gradaudit.plan import AnalysisPlan
 from gradaudit.records import STATE_WORDS
 from gradaudit.report.blocks import Details, Drawing, Table
 from gradaudit.report.glossary import TERMS, meaning
@@ -93,6 +94,22 @@ def test_cards_of_what_audits_do_not_use_are_left_out():
     assert {"holm", "reference_t", "wilson_clustered", "obuchowski_variance"} <= names
     assert names.isdisjoint({"cr2", "max_t"})
     assert {"cr2", "max_t"} <= set(STATISTICS)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "own"),
+    [
+        ("weights", "precision", {"variance_components", "precision_weights", "p_of_sizes"}),
+        ("site", "hospital", {"cr2"}),
+    ],
+)
+def test_cards_that_a_key_of_the_plan_brings_in_are_there(key, value, own):
+    def names(settings):
+        return {card["name"] for card in method_cards({}, settings)["statistic"]}
+
+    plain = names(AnalysisPlan())
+    assert names(AnalysisPlan(**{key: value})) - plain == own
+    assert names(AnalysisPlan(covariates=("age",))) == plain
 
 
 def test_functions_are_named_as_a_reader_imports_them():

@@ -1106,3 +1106,15 @@ def test_html_counts_and_escapes(folder: Path) -> None:
     assert "3 images" in shown
     assert repr(manifest).startswith("Manifest('manifest.csv': 3 images")
     assert len(repr(manifest)) < 200
+
+
+def test_the_suggested_criteria_are_those_of_a_plan(folder):
+    text = suggest_plan(write(folder, "image_path,sex\na.png,male\nb.png,female\n"))
+    start = text.index("# [criteria]")
+    plan = build_plan(tomllib.loads(re.sub(r"(?m)^# ?", "", text[start:])))
+    assert plan.criteria.undefined_margin == 0.10
+    assert (
+        plan.criteria.min_coverage
+        == build_plan({"criteria": {"margin": 0.1}}).criteria.min_coverage
+    )
+    assert set(plan.criteria.model_fields_set) == set(type(plan.criteria).model_fields)

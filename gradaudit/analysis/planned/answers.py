@@ -40,10 +40,13 @@ def answers_of(
         if own is not None:
             found.setdefault(own, given)
     attributes = {a.name: a for a in study.attributes}
-    places = {(key.region, key.outcome): _Seen.of(study, key) for key in keys}
+    places: dict[tuple[str, str], _Seen] = {}
     out = []
     for key in keys:
-        a, place = attributes[key.attribute], places[key.region, key.outcome]
+        where = key.region, key.outcome
+        if where not in places:
+            places[where] = _Seen.of(study, key)
+        a, place = attributes[key.attribute], places[where]
         sides = sides_of(a, key.kind, key.group, key.reference)
         out.append(_answer(_Asked(study, a, key, place, sides), found.get(key), hidden))
     return out
@@ -178,6 +181,7 @@ def _thick_whisker(asked: _Asked, draft: Draft, values: Floats) -> tuple[float, 
         area=area,
         analytic=True,
         pairwise=key.kind == "pair",
+        effects=False,
     )
     own = draft.contrast
     for c in found.contrasts:
