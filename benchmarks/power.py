@@ -90,7 +90,7 @@ def levels_world(sizes: dict[str, int], skewed: bool) -> Callable[[np.random.Gen
 WORLDS = {
     "curve": World(curve_world(80, False), "curve", 0.13, 4, "a number, 80 patients, normal heat"),
     "curve_skewed": World(
-        curve_world(100, True), "curve", 0.13, 4, "a skewed number, 100 patients, skewed heat"
+        curve_world(100, True), "curve", 0.13, 5, "a skewed number, 100 patients, skewed heat"
     ),
     "pairs": World(
         levels_world({"a": 30, "b": 45, "c": 110}, False),

@@ -432,6 +432,8 @@ def test_parts_are_those_of_the_document():
         "heat",
         "performance",
         "mean_maps",
+        "calibration",
+        "size_curves",
         "checks",
         "limits",
     }
