@@ -52,7 +52,8 @@ class Attribute:
         """``values`` with text as codes, which many comparisons need not read anew."""
         if self.kind == "continuous":
             return self.values
-        return pd.Categorical(self.values, categories=pd.Index(self.levels, dtype=object))
+        levels: pd.Index[Any] = pd.Index(self.levels, dtype=object)
+        return pd.Categorical.from_codes(np.asarray(self.codes, dtype=np.int64), levels)
 
     @cached_property
     def known(self) -> Array:
