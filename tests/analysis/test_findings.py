@@ -173,11 +173,12 @@ def test_two_outcomes_of_one_name_are_compared_each_by_itself():
     """Whatever a question calls its outcomes, and whether or not it says a region: other values, other numbers."""
     meas, plan = measured(12, patients=60), a_plan()
     tone = meas.images["subgroup.tone"].to_numpy(object)
+    levels = tuple(sorted(set(tone)))
     study = Study(
         take_cohort(meas, plan),
         plan,
         meas.table,
-        (Attribute("tone", "categorical", tone, None, "rest", None),),
+        (Attribute("tone", "categorical", tone, None, "rest", None, levels),),
         primary=True,
     )
     drawn = np.random.default_rng(12).random((2, len(tone)))
