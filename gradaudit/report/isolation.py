@@ -14,11 +14,13 @@ from jinja2 import pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup, escape
 
+from gradaudit.number_text import NARROW_SPACE
 from gradaudit.report.wording import plain
 from gradaudit.result_schema import ResultDocument
 
 _TURNING = {"R", "AL", "AN"}
 _MARKS = {"RLE", "RLO", "RLI", "LRE", "LRO", "LRI", "FSI"}
+_BEFORE_PERCENT = re.compile(r"(?<=\d) (?=%)")
 _ISOLATED = Markup("<bdi>{}</bdi>")
 
 
@@ -47,9 +49,13 @@ def _has(text: str, directions: set[str]) -> bool:
 
 @pass_context
 def prose(context: Context, text: object) -> Markup:
-    """A text of the page, escaped, its names from right to left isolated."""
+    """A text of the page, escaped, its names from right to left isolated.
+
+    A percent sign stays on the line of its number.
+    """
     pattern: re.Pattern[str] | None = context.get("isolated")
-    parts = pattern.split(str(text)) if pattern is not None else [str(text)]
+    together = _BEFORE_PERCENT.sub(NARROW_SPACE, str(text))
+    parts = pattern.split(together) if pattern is not None else [together]
     shown = [_piece(part, name=bool(n % 2)) for n, part in enumerate(parts)]
     return Markup("").join(shown)
 

@@ -923,7 +923,7 @@ def test_what_is_open_in_one_region_is_not_called_open_in_every_region():
     decisive = [_example(NOT_ASSESSED), _example(WITHIN, region="lesion")]
     assert (
         _line("Nothing can be said", decisive)
-        == "Nothing can be said about Skin tone V–VI in at least one declared region: see the reasons beside each comparison."
+        == "Nothing can be said about skin tone V–VI in at least one declared region: see the reasons beside each comparison."
     )
     assert "in at least one declared region" in _line("Nothing can be said", decisive[:1] * 2)
 
@@ -932,7 +932,7 @@ def test_what_cannot_be_told_names_five_counts_the_rest_and_keeps_what_is_withhe
     def groups(n, state=NOT_ASSESSED, **changes):
         return [_example(state, group=f"g{k}", **changes) for k in range(n)]
 
-    names = [f"Skin tone g{k}" for k in range(5)]
+    names = [f"skin tone g{k}" for k in range(5)]
     assert f"about {', '.join(names)} in at least" in _line("Nothing can", groups(5))
     assert f"about {', '.join(names)} and 2 more in at least" in _line("Nothing can", groups(7))
     assert _line("Nothing can", groups(2, WITHHELD, suppressed=True)) == ""

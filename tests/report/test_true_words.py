@@ -883,3 +883,11 @@ def test_a_row_of_the_matrix_is_named_by_its_kind(judged):
             assert name.against == ("" if c.reference == "rest" else f"against {c.reference}")
         seen.add(c.kind)
     assert {"level", "trend", "curve"} <= seen
+
+
+def test_a_percent_sign_stays_on_the_line_of_its_number():
+    html = render_html(documents.shortcut_document())
+    shown = re.sub(r"<(style|script)[^>]*>.*?</\1>", "", html, flags=re.S)
+    broken = [text for text in re.findall(r">([^<]+)<", shown) if re.search(r"\d %", text)]
+    assert "\u202f%" in shown
+    assert not broken, broken[:5]

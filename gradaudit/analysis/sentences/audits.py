@@ -301,7 +301,7 @@ def what_cannot_be_told(decisive_: Sequence[Finding], plan: Plan) -> tuple[str, 
     ]
     gone = sorted(
         {
-            capital(group_words(f))
+            group_words(f)
             for f in decisive_
             if f.state is CellState.NOT_ASSESSED and f.code == "GA101" and not f.suppressed
         }
@@ -310,7 +310,7 @@ def what_cannot_be_told(decisive_: Sequence[Finding], plan: Plan) -> tuple[str, 
         lines.append(
             f"Nothing can be said about {listed(gone)} in at least one declared region: see the reasons beside each comparison."
         )
-    hidden = sorted({capital(subject_words(f)) for f in decisive_ if f.suppressed})
+    hidden = sorted({subject_words(f) for f in decisive_ if f.suppressed})
     if hidden:
         verdict = " What is not shown cannot be called met." if plan.criteria is not None else ""
         lines.append(
