@@ -361,7 +361,7 @@ def test_declarations_that_limit_are_said():
     assert "after the measuring began" in text
     assert "estimated by an algorithm" in text
     assert "counts as independent" in text
-    assert "No margin was declared" in " ".join(checks_of(meas)[1])
+    assert "No limit was set" in " ".join(checks_of(meas)[1])
     assert "carries no date" in " ".join(checks_of(meas, OPEN.updated(criteria={"margin": 0.1}))[1])
 
 
