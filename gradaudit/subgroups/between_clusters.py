@@ -39,6 +39,7 @@ from gradaudit.subgroups.model_rows import (
     ModelLevels,
     ModelRows,
     Patients,
+    Side,
     Sides,
     images_related,
     patient_rows,
@@ -222,7 +223,8 @@ def _level_contrasts(
     for i, c in enumerate(comparisons):
         if c.contrast.reason:
             continue
-        interval = _common_support(patients, *c.sides)
+        beside = sides.of(c.level, others=True) if c.base is None else sides.of(c.base)
+        interval = _common_support(sides.of(c.level), beside)
         if interval is None:
             together.append(i)
         else:
@@ -332,21 +334,20 @@ def _image_rows(rows: AnalysisSet, inside: Bools) -> ImageRows:
 # ── common support of region size ─────────────────────────────────────────────────────────────────
 
 
-def _common_support(patients: Patients, a: Bools, b: Bools) -> tuple[float, float] | None:
+def _common_support(a: Side, b: Side) -> tuple[float, float] | None:
     """Interval of logit region size that both sides reach; None where it need not be applied.
 
     It need not where 80 % of the smaller side's patients are inside the 1-99 % range of the larger
     side.
     """
-    if patients.size is None:
+    small, large = (a, b) if a.count <= b.count else (b, a)
+    if small.sizes is None:
         return None
-    small, large = (a, b) if a.sum() <= b.sum() else (b, a)
-    low, high = np.quantile(patients.size[large], [0.01, 0.99])
-    sizes = patients.size[small]
-    if np.mean((sizes >= low) & (sizes <= high)) >= OVERLAP:
+    low, high = large.common_sizes
+    if np.mean((small.sizes >= low) & (small.sizes <= high)) >= OVERLAP:
         return None
-    own_low, own_high = np.quantile(sizes, [0.01, 0.99])
-    return max(float(low), float(own_low)), min(float(high), float(own_high))
+    own_low, own_high = small.common_sizes
+    return max(low, own_low), min(high, own_high)
 
 
 def _restricted(

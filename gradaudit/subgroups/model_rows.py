@@ -83,12 +83,21 @@ class Side:
     """Patients on one side of comparisons, with what every comparison says of them.
 
     rows : (P,) which they are      count, images : how many      mean : with its t interval
+    sizes : (count,) logit region sizes, or None
     """
 
     rows: Bools
     count: int
     images: int
     mean: tuple[float, float, float]
+    sizes: Floats | None
+
+    @cached_property
+    def common_sizes(self) -> tuple[float, float]:
+        """The 1-99 % range of the sizes."""
+        assert self.sizes is not None
+        low, high = np.quantile(self.sizes, [0.01, 0.99])
+        return float(low), float(high)
 
 
 class Sides:
@@ -108,7 +117,8 @@ class Sides:
             rows = (patients.codes != level) if others else (patients.codes == level)
             mean = effect_sizes.mean_interval(patients.y[rows], self._alpha)
             count, images = int(np.count_nonzero(rows)), int(patients.images[rows].sum())
-            self._seen[level, others] = Side(rows, count, images, mean)
+            sizes = None if patients.size is None else patients.size[rows]
+            self._seen[level, others] = Side(rows, count, images, mean, sizes)
         return self._seen[level, others]
 
 
