@@ -270,7 +270,10 @@ def level_estimate(
     those = _InModel.of(patients, len(rows.levels))
     hypothesis = _level_hypothesis(comparison, those)
     model_rows = ModelRows.with_levels(those.patients, those.levels)
-    layout = lay_out(rows_for(hypothesis, model_rows, lay_out(model_rows)))
+    layout = lay_out(model_rows)
+    own = rows_for(hypothesis, model_rows, layout)
+    if own is not model_rows:
+        layout = lay_out(own)
     if layout is None or not all(layout.is_estimable(row) for row in hypothesis.coefficients):
         return None
     model = fit_model(layout, [hypothesis])

@@ -41,6 +41,7 @@ def answers_of(
             found.setdefault(own, given)
     attributes = {a.name: a for a in study.attributes}
     places: dict[tuple[str, str], _Seen] = {}
+    known = {a.name: known_share(study.cohort, a) for a in study.attributes}
     out = []
     for key in keys:
         where = key.region, key.outcome
@@ -48,7 +49,8 @@ def answers_of(
             places[where] = _Seen.of(study, key)
         a, place = attributes[key.attribute], places[where]
         sides = sides_of(a, key.kind, key.group, key.reference)
-        out.append(_answer(_Asked(study, a, key, place, sides), found.get(key), hidden))
+        asked = _Asked(study, a, key, place, sides, known[a.name])
+        out.append(_answer(asked, found.get(key), hidden))
     return out
 
 
@@ -72,13 +74,17 @@ class _Seen:
 
 @dataclass(frozen=True)
 class _Asked:
-    """One planned cell: its outcome over the images, and who is on which side."""
+    """One planned cell: its outcome over the images, and who is on which side.
+
+    known : share of the patients whose level of the attribute is known
+    """
 
     study: Study
     attribute: Attribute
     key: CellKey
     place: _Seen
     sides: Sides
+    known: float
 
 
 def _answer(asked: _Asked, draft: Draft | None, hidden: AbstractSet[int]) -> Answer:
@@ -122,9 +128,8 @@ def _reservations(asked: _Asked, draft: Draft, share: float | None) -> Iterator[
     if criteria is None or draft.margin is None or not has_word:
         return
     needed = criteria.min_coverage
-    known = known_share(asked.study.cohort, asked.attribute)
-    if known < needed:
-        seen, floor = told_apart(known, needed, 0)
+    if asked.known < needed:
+        seen, floor = told_apart(asked.known, needed, 0)
         yield f"the attribute is known for {seen} of the clusters ({floor} are needed)"
     if share is None or share < needed:
         seen, floor = told_apart(share or 0.0, needed, 0)
