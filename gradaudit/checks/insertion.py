@@ -290,11 +290,11 @@ def _box(boxes: Any, coverage: Pixels) -> Sequence[Bools | None]:
     if boxes is None:
         return [None] * len(coverage)
     found = _coverage("boxes", boxes, coverage.shape, "(D, H, W)") > 0
-    cut = ((coverage > 0) & ~found).any((1, 2))
-    if cut.any():
+    cut = [bool((mask[~box] > 0).any()) for mask, box in zip(coverage, found, strict=True)]
+    if any(cut):
         raise InputError(
-            f"boxes: a box holds the whole region; {int(cut.sum())} of {len(cut)} do not, "
-            f"e.g. that of donor {int(np.flatnonzero(cut)[0])}."
+            f"boxes: a box holds the whole region; {sum(cut)} of {len(cut)} do not, "
+            f"e.g. that of donor {cut.index(True)}."
         )
     return list(found)
 
