@@ -89,11 +89,11 @@ def build() -> None:
             "id": row["file"],
             "label": "PNEUMONIA" if sick else "NORMAL",
             "cluster": row["file"].split("_")[0] if sick else row["file"].rsplit("-", 1)[0],
-            "subgroup.ap_text": "with A-P" if row["ap_text"] else "without",
+            "subgroup.A-P_text": "present" if row["A-P_text"] else "absent",
             "subgroup.typeface": row["typeface"],
             "subgroup.size": "large" if pixels >= LARGE else "small",
-            "region.ap_text": row["ap_text"],
-            "region.letter_r": row["letter_r"],
+            "region.A-P_text": row["A-P_text"],
+            "region.letter_R": row["letter_R"],
             "region.lungs": row["lungs"],
         })  # fmt: skip
     with (BUILD / "manifest.csv").open("w", newline="", encoding="utf-8") as file:

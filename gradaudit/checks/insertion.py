@@ -24,10 +24,11 @@ from gradaudit.models.borrowing import borrowed
 from gradaudit.models.classifier import Classifier
 from gradaudit.models.inputs_outputs import call, first_tensor
 from gradaudit.models.sources import with_logits
+from gradaudit.number_text import plain_number
 
 INSERTION_COLUMNS = (
-    "n", "donor", "tv", "tv_sham", "effect", "signed", "logit", "flipped", "flipped_sham",
-    "area_share", "status", "reason",
+    "n", "donor", "tv", "tv_sham", "effect", "signed", "signed_sham", "logit", "flipped",
+    "flipped_sham", "area_share", "status", "reason",
 )  # fmt: skip
 RIM = 2
 """Width of the donor's surroundings that are pasted around the pixels the sham fills, in pixels."""
@@ -39,6 +40,7 @@ _WORDS = {
     "no_place": "every donor's patch would hide what must stay in view",
     NON_FINITE: "a score is not a finite number",
 }
+_ROUNDING = 1e-5  # of masks that were shrunk to the network's size
 _AT_ONCE = 21  # images in one pass, each as it is, pasted and with its sham
 
 
@@ -76,6 +78,7 @@ def region_insertion(
         tv, tv_sham : half the summed absolute change of the probabilities (total variation, 0 to
             1), with the region pasted, and with its sham      effect : tv - tv_sham
         signed : probability of the positive class with the region, less with the sham
+        signed_sham : with the sham, less that of the image as it is
         logit : the same of its log odds
         flipped, flipped_sham : whether the decision changes
         area_share : of the image that is pasted over
@@ -239,7 +242,7 @@ def _row(
     n: int, donor: int, status: str, patches: Sequence[_Patch], told: _Told | None
 ) -> dict[str, Any]:
     row: dict[str, Any] = {"n": n, "donor": donor}
-    row |= dict.fromkeys(("tv", "tv_sham", "effect", "signed", "logit"), float("nan"))
+    row |= dict.fromkeys(INSERTION_COLUMNS[2:8], float("nan"))
     row |= {"flipped": None, "flipped_sham": None}
     row["area_share"] = float(patches[donor].box.mean()) if donor >= 0 else float("nan")
     if told is not None and not np.isfinite(told.probabilities).all():
@@ -249,6 +252,7 @@ def _row(
         tv, tv_sham = (0.5 * float(np.abs(p[k] - p[0]).sum()) for k in (1, 2))
         row |= {"tv": tv, "tv_sham": tv_sham, "effect": tv - tv_sham}
         row["signed"] = float(told.signed[1] - told.signed[2])
+        row["signed_sham"] = float(told.signed[2] - told.signed[0])
         row["logit"] = float(told.odds[1] - told.odds[2])
         decisions = p.argmax(1)
         row["flipped"], row["flipped_sham"] = (bool(decisions[k] != decisions[0]) for k in (1, 2))
@@ -281,9 +285,12 @@ def _coverage(name: str, value: Any, shape: tuple[int, ...], letters: str) -> Pi
     found = _array(value)
     if found.shape != shape:
         raise InputError(f"{name}: expected {letters} = {shape}; got {found.shape}.")
-    if not ((found >= 0) & (found <= 1)).all():
-        raise InputError(f"{name}: expected shares of each pixel in [0, 1]; other values are held.")
-    return found
+    if not ((found >= -_ROUNDING) & (found <= 1 + _ROUNDING)).all():
+        raise InputError(
+            f"{name}: expected shares of each pixel in [0, 1]; got values "
+            f"from {plain_number(float(found.min()))} to {plain_number(float(found.max()))}."
+        )
+    return found.clip(0, 1)
 
 
 def _box(boxes: Any, coverage: Pixels) -> Sequence[Bools | None]:

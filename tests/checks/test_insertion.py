@@ -14,7 +14,7 @@ from gradaudit.checks.fills import filled, surroundings, widened
 from gradaudit.checks.insertion import INSERTION_COLUMNS, RIM, region_insertion
 from gradaudit.errors import InputError, ModelError
 
-COLUMNS = ("n", "donor", "tv", "tv_sham", "effect", "signed", "logit", "flipped", "flipped_sham", "area_share", "status", "reason")  # fmt: skip
+COLUMNS = ("n", "donor", "tv", "tv_sham", "effect", "signed", "signed_sham", "logit", "flipped", "flipped_sham", "area_share", "status", "reason")  # fmt: skip
 SENSITIVE = ("fill_sensitive", "ghost")
 """Networks that react to what is put into an image, whatever it is: the sham takes that away, on average."""
 
@@ -196,7 +196,7 @@ def slowly(clf, image, donor, mask, box, random):
     p = np.exp(z) / np.exp(z).sum(1, keepdims=True)
     odds = np.log(p[:, 1] / (1 - p[:, 1]))
     tv = [0.5 * sum(abs(p[k, c] - p[0, c]) for c in range(p.shape[1])) for k in (1, 2)]
-    return {"tv": tv[0], "tv_sham": tv[1], "effect": tv[0] - tv[1], "signed": p[1, 1] - p[2, 1], "logit": odds[1] - odds[2],
+    return {"tv": tv[0], "tv_sham": tv[1], "effect": tv[0] - tv[1], "signed": p[1, 1] - p[2, 1], "signed_sham": p[2, 1] - p[0, 1], "logit": odds[1] - odds[2],
             "flipped": p[1].argmax() != p[0].argmax(), "flipped_sham": p[2].argmax() != p[0].argmax(), "area_share": box.mean()}  # fmt: skip
 
 
@@ -280,6 +280,14 @@ def test_numpy_and_half_precision_images_are_read_too():
     pd.testing.assert_frame_equal(found, wanted, check_exact=False, atol=1e-6)
 
 
+def test_masks_that_were_shrunk_are_read_in_spite_of_their_rounding():
+    clf = plain(roughness)
+    images, (donors, masks) = pictures(3), marked(pictures(2, seed=1))
+    wanted = region_insertion(clf, images, donors, masks)
+    rounded = masks * (1 + 2e-6) - 1e-9 * (masks == 0)
+    pd.testing.assert_frame_equal(region_insertion(clf, images, donors, rounded), wanted)
+
+
 def test_a_donor_without_the_region_is_never_drawn_and_says_so_where_it_is_named():
     clf = plain(roughness)
     images, (donors, masks) = pictures(12), marked(pictures(3, seed=1))
@@ -338,7 +346,9 @@ def test_a_score_that_is_no_number_is_a_row_with_its_reason():
     images, (donors, masks) = pictures(3), marked(pictures(1, seed=1))
     table = region_insertion(plain(score), images, donors, masks)
     assert table["status"].tolist() == ["non_finite"] * 3
-    assert table[["tv", "effect", "signed", "logit", "flipped"]].isna().all(axis=None)
+    assert (
+        table[["tv", "effect", "signed", "signed_sham", "logit", "flipped"]].isna().all(axis=None)
+    )
     assert "finite" in table["reason"][0]
 
 
@@ -347,7 +357,7 @@ def test_of_more_classes_the_sign_is_told_of_the_named_one_alone():
     clf = ga.Classifier.wrap(module, classes=["a", "b", "c"])
     images, (donors, masks) = pictures(3), marked(pictures(2, seed=1))
     unnamed = region_insertion(clf, images, donors, masks)
-    assert unnamed[["signed", "logit"]].isna().all(axis=None)
+    assert unnamed[["signed", "signed_sham", "logit"]].isna().all(axis=None)
     assert unnamed["effect"].notna().all()
     signed = [region_insertion(clf, images, donors, masks, positive=name)["signed"] for name in ("a", "b", 2)]  # fmt: skip
     np.testing.assert_allclose(sum(s.to_numpy() for s in signed), 0, atol=1e-9)
