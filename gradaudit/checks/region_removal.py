@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gradaudit.checks.control_patches import control_patch
-from gradaudit.checks.fills import FILLS, Pixels, filled, part, surroundings, widened
+from gradaudit.checks.fills import FILLS, Bools, Pixels, filled, part, surroundings, widened
 from gradaudit.errors import ImageError, InputError
 from gradaudit.models.borrowing import borrowed
 from gradaudit.models.classifier import Classifier
@@ -150,35 +150,33 @@ class Removal:
         self, image: Pixels, masks: NDArray[np.float32], n: int, r: int, number: int
     ) -> Iterator[_Altered]:
         """One image with one region removed, by each fill and dose, and with its control filled."""
-        area = float(masks[r].mean())
-        goes = widened(masks[r])
+        area, place = float(masks[r].mean()), self._place(masks, r, number)
         names = [(fill, dose) for fill in self.settings.fills for dose in self.settings.doses]
+        for k, (fill, dose) in enumerate(names):
+            one = _Altered(n, r, fill, dose, area, place.status)
+            random = self._random(number, r, k + 1)
+            for name, goes, source in place.patches:
+                one.pictures[name] = filled(image, part(goes, dose), source, fill, random)
+            yield one
+
+    def _place(self, masks: NDArray[np.float32], r: int, number: int) -> _Place:
+        """Which pixels go with a region and its control, and where their fills come from."""
         if not (masks[r] > 0).any():
-            yield from (_Altered(n, r, *name, area, "empty_mask") for name in names)
-            return
+            return _Place("empty_mask")
         others = [k for k in range(len(masks)) if k != r and k not in self.background]
-        taken = np.zeros_like(goes)
-        for k in others:
-            taken |= masks[k] > 0
-        goes &= ~taken | (masks[r] > 0)  # its margin does not reach into another region
+        taken = (masks[others] > 0).any(axis=0)
+        # its margin does not reach into another region
+        goes = widened(masks[r]) & (~taken | (masks[r] > 0))
         free = ~(taken | goes)
         source = surroundings(goes, free)
         if source is None:
-            yield from (_Altered(n, r, *name, area, NO_SURROUNDINGS) for name in names)
-            return
+            return _Place(NO_SURROUNDINGS)
+        removed = ("removed", goes, source)
         control = control_patch(goes, free, self._random(number, r))
-        status = OK if control is not None else NO_CONTROL
-        for k, (fill, dose) in enumerate(names):
-            one = _Altered(n, r, fill, dose, area, status)
-            own = part(goes, dose)
-            random = self._random(number, r, k + 1)
-            one.pictures["removed"] = filled(image, own, source, fill, random)
-            if control is not None:
-                around = surroundings(control, free & ~goes)
-                patch = part(control, dose)
-                taken_from = source if around is None else around
-                one.pictures["control"] = filled(image, patch, taken_from, fill, random)
-            yield one
+        if control is None:
+            return _Place(NO_CONTROL, (removed,))
+        around = surroundings(control, free)
+        return _Place(OK, (removed, ("control", control, source if around is None else around)))
 
     def _random(self, *numbers: int) -> np.random.Generator:
         return np.random.default_rng([self.settings.seed, *numbers])
@@ -249,6 +247,17 @@ class _Scores:
     def variation(self, other: _Scores) -> float:
         """Total variation distance of the two distributions, 0 to 1."""
         return 0.5 * float(np.abs(self.probabilities - other.probabilities).sum())
+
+
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """What is filled in one image.
+
+    patches : name of the picture, pixels that go (H, W), pixels that their fill is taken from
+    """
+
+    status: str
+    patches: tuple[tuple[str, Bools, Bools], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
