@@ -21,6 +21,7 @@ REASONS: dict[str, str] = {
     "empty_after_crop": "the region lies outside the part of the image that the network sees",
     "mask_below_cell": "the region is smaller than one cell of the heat map's grid: localisation is not resolved",
     "full_mask": "the region covers the whole image, so ranking metrics have nothing to compare with",
+    "no_control": "no place in the image is free for a patch like the region",
     "zero_heat": "the heat map has no positive evidence",
     "flat": "the heat map is the same everywhere",
     "non_finite": "the heat map or the score is not a finite number",
@@ -109,6 +110,14 @@ IMAGE_COLUMNS = (
 ``probability.<class>``.  ``digest``: sha256 of the image file; "" where it could not be read, and
 missing in runs of versions that took none.
 """
+
+
+EFFECT_COLUMNS = (
+    "fill", "dose", "tv", "tv_control", "effect", "signed", "logit", "flipped", "flipped_control",
+    "area_share", "status", "reason",
+)  # fmt: skip
+"""Columns of ``Measurements.effects`` beside image_id, region and ``drawn.<attribute>``; see
+``checks.region_removal.region_effects``."""
 
 
 # ── findings ──────────────────────────────────────────────────────────────────────────────────────

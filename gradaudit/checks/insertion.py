@@ -94,15 +94,7 @@ def region_insertion(
     clf = clf if isinstance(clf, Classifier) else Classifier.wrap(clf)
     FILLS.get(fill)
     x, y = _pictures(images, donors)
-    shape = (len(y), *y.shape[2:])
-    coverage = _coverage("masks", masks, shape, "(D, H, W)")
-    others = _coverage("taken", taken, shape, "(D, H, W)") > 0
-    pasted = [
-        _Patch.of(*one, fill)
-        for one in zip(y, coverage, _box(boxes, coverage), others, strict=True)
-    ]
-    if not any(patch.status != "empty_mask" for patch in pasted):
-        raise InputError("masks: no donor holds the region; each of them is empty.")
+    pasted = _patches(y, masks, boxes, taken, fill)
     in_view = _coverage("keep", keep, (len(x), *x.shape[2:]), "(N, H, W)") > 0
     named = _named(donors_of, len(x), len(y))
     chosen = [
@@ -115,6 +107,18 @@ def region_insertion(
         part = range(start, min(start + _AT_ONCE, len(x)))
         rows += _rows(clf, positive, x, pasted, {n: chosen[n] for n in part}, seed)
     return pd.DataFrame(rows, columns=list(INSERTION_COLUMNS))
+
+
+def _patches(donors: Pixels, masks: Any, boxes: Any, taken: Any, fill: str) -> list[_Patch]:
+    """What each donor brings.  Errors: ``InputError`` where none of them holds the region."""
+    shape = (len(donors), *donors.shape[2:])
+    coverage = _coverage("masks", masks, shape, "(D, H, W)")
+    others = _coverage("taken", taken, shape, "(D, H, W)") > 0
+    brought = zip(donors, coverage, _box(boxes, coverage), others, strict=True)
+    pasted = [_Patch.of(*one, fill) for one in brought]
+    if not any(patch.status != "empty_mask" for patch in pasted):
+        raise InputError("masks: no donor holds the region; each of them is empty.")
+    return pasted
 
 
 # ── what is pasted ────────────────────────────────────────────────────────────────────────────────

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from gradaudit.demos.dermoscopy_marks import draw_hairs, draw_ink, draw_ruler
-from gradaudit.demos.dermoscopy_scene import Lesion, Scene
+from gradaudit.demos.dermoscopy_scene import Lesion, Scene, layer_stream
 from gradaudit.demos.dermoscopy_textures import (
     TURN,
     Field,
@@ -32,7 +32,9 @@ TONES: dict[str, tuple[int, int, int]] = {
 """sRGB color of untanned skin for each Fitzpatrick type, as a dermatoscope's lamp shows it."""
 
 REGION_VALUES = {"skin": 1, "lesion": 2, "ruler": 3, "ink": 4, "outside": 5}
-"""Values of the index mask. A pixel has the value of what lies on top; hairs do not count."""
+"""Values of the index mask. A pixel has the value of what lies on top; hairs do not count.
+
+The ruler has every pixel that it changes, its soft border with it."""
 
 MELANIN = np.array([0.62, 1.00, 1.32], np.float32)
 BLOOD = np.array([0.10, 0.62, 0.50], np.float32)
@@ -48,32 +50,40 @@ class Rendered:
 
 
 def render(scene: Scene, size: int = 160) -> Rendered:
-    """Draw one scene as a square of ``size`` pixels."""
-    rng = np.random.default_rng(scene.seed)
+    """Draw one scene as a square of ``size`` pixels.
+
+    Each layer draws from a random stream of its own. So two scenes that differ only in their ruler
+    have equal pixels outside the ruler's mask, and two that differ only in their tone have equal
+    masks.
+    """
     line = ((np.arange(size) + 0.5) * (2 / size) - 1).astype(np.float32)
     y, x = (
         np.ascontiguousarray(np.broadcast_to(line[:, None], (size, size))),
         np.ascontiguousarray(np.broadcast_to(line, (size, size))),
     )
-    skin = _skin(scene, rng, size)
-    depth, inside = _outline(scene.lesion, rng, x, y)
-    rgb = _pigment(scene, rng, skin, depth, inside, x, y)
+    skin = _skin(scene, size)
+    depth, inside = _outline(scene.lesion, layer_stream(scene, "outline"), x, y)
+    rgb = _pigment(scene, skin, depth, inside, x, y)
     regions = np.where(depth > 0, REGION_VALUES["lesion"], REGION_VALUES["skin"]).astype(np.uint8)
     if scene.ink:
-        rgb, cover = draw_ink(rgb, rng, depth, x, y)
+        rgb, cover = draw_ink(rgb, layer_stream(scene, "ink"), depth, x, y)
         regions[cover > 0.5] = REGION_VALUES["ink"]
-    rgb = draw_hairs(rgb, scene, rng)
+    rgb = draw_hairs(rgb, scene, layer_stream(scene, "hair"))
+    outside = _instrument_edge(scene, x, y)
+    regions[outside > 0.5] = REGION_VALUES["outside"]
     if scene.ruler:
-        rgb, cover = draw_ruler(rgb, rng, scene.ruler_size)
-        regions[cover > 0.5] = REGION_VALUES["ruler"]
-    rgb, cover = _light_and_lens(rgb, scene, rng, x, y)
-    regions[cover > 0.5] = REGION_VALUES["outside"]
+        rgb, touched = draw_ruler(
+            rgb, layer_stream(scene, "ruler"), scene.ruler_size, outside <= 0.5
+        )
+        regions[touched] = REGION_VALUES["ruler"]
+    rgb = _light_and_lens(rgb, outside, layer_stream(scene, "light"), x, y)
     pixels = (np.clip(rgb, 0, 1) * 255 + 0.5).astype(np.uint8)
     return Rendered(np.ascontiguousarray(pixels.transpose(1, 2, 0)), regions)
 
 
-def _skin(scene: Scene, rng: np.random.Generator, size: int) -> Field:
+def _skin(scene: Scene, size: int) -> Field:
     """Skin alone: tone, mottling, vessels, furrows and follicles; (3, S, S), sRGB in [0, 1]."""
+    rng = layer_stream(scene, "skin")
     tone = np.array(TONES[scene.tone], np.float32) / 255
     tone = tone * np.float32(rng.normal(1, 0.035)) * rng.normal(1, 0.012, 3).astype(np.float32)
     melanin = 0.05 * noise_field(rng, size, 0.5) + 0.025 * noise_field(rng, size, 0.09)
@@ -161,7 +171,6 @@ def _outline(lesion: Lesion, rng: np.random.Generator, x: Field, y: Field) -> tu
 
 def _pigment(
     scene: Scene,
-    rng: np.random.Generator,
     skin: Field,
     depth: Field,
     inside: Field,
@@ -169,7 +178,7 @@ def _pigment(
     y: Field,
 ) -> Field:
     """The lesion over the skin: base, network, globules, blotches, veil, regression."""
-    lesion, size = scene.lesion, x.shape[0]
+    lesion, size, rng = scene.lesion, x.shape[0], layer_stream(scene, "pigment")
     melanin = _pattern(lesion, rng, depth, x, y)
     blood = rng.uniform(0.05, 0.25) + 0.06 * noise_field(rng, size, 0.25)
     veil, pale = np.zeros_like(depth), np.zeros_like(depth)
@@ -257,13 +266,21 @@ def _blotches(
     return out
 
 
+def _instrument_edge(scene: Scene, x: Field, y: Field) -> Field:
+    """Coverage of the dark edge of a round instrument, (S, S) in [0, 1]; 0 where there is none."""
+    if not scene.circle:
+        return np.zeros_like(x)
+    radius = layer_stream(scene, "edge").uniform(1.00, 1.16)
+    return smooth_step((np.sqrt(x * x + y * y) - radius) / 0.012)
+
+
 def _light_and_lens(
-    rgb: Field, scene: Scene, rng: np.random.Generator, x: Field, y: Field
-) -> tuple[Field, Field]:
+    rgb: Field, outside: Field, rng: np.random.Generator, x: Field, y: Field
+) -> Field:
     """Effects of light and instrument.
 
-    Uneven light, reflections in the immersion film, vignette or the dark edge of the instrument,
-    blur and grain.
+    Uneven light, reflections in the immersion film, vignette, the dark edge of the instrument, blur
+    and grain.
     """
     size = x.shape[0]
     angle, slope = rng.uniform(0, 2 * math.pi), rng.uniform(0.0, 0.12)
@@ -277,13 +294,8 @@ def _light_and_lens(
         cx, cy, radius = *rng.uniform(-0.85, 0.85, 2), rng.uniform(0.015, 0.05)
         ring = np.sqrt((x - cx) ** 2 + (y - cy) ** 2) - radius
         light += rng.uniform(0.15, 0.45) * np.exp(-((ring / 0.010) ** 2))
-    rgb = rgb * light
-    outside: Field = np.zeros_like(square)
-    if scene.circle:
-        outside = smooth_step((np.sqrt(square) - rng.uniform(1.00, 1.16)) / 0.012)
-        rgb = mixture(rgb, np.float32(0.03), outside)
+    rgb = mixture(rgb * light, np.float32(0.03), outside)
     rgb = blurred(rgb, rng.uniform(0.35, 0.85) * size / 192)
     grain = np.stack([noise_field(rng, size, 0.0) for _ in range(3)])
-    return rgb * (
-        1 + 0.013 * grain
-    ) + 0.002 * grain, outside  # the camera exposes dark skin longer: grain follows the light
+    # the camera exposes dark skin longer: grain follows the light
+    return np.asarray(rgb * (1 + 0.013 * grain) + 0.002 * grain, np.float32)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import binary_dilation
 
 from gradaudit.demos.dermoscopy_scene import Scene
 from gradaudit.demos.dermoscopy_textures import Field, mixture, noise_field, smooth_step
@@ -27,7 +29,8 @@ def draw_hairs(rgb: Field, scene: Scene, rng: np.random.Generator) -> Field:
         shade = int(rng.integers(170, 255))
         pen.line([tuple(p) for p in curve], fill=shade, width=max(1, width), joint="curve")
     cover = np.asarray(canvas.resize((size, size), Image.Resampling.BOX), np.float32) / 255
-    fair = scene.tone in ("I", "II") and rng.uniform() < 0.4
+    luck = rng.uniform()
+    fair = scene.tone in ("I", "II") and luck < 0.4
     colour = np.array([0.42, 0.30, 0.18] if fair else [0.10, 0.07, 0.06], np.float32)
     rgb = mixture(rgb, colour[:, None, None], np.float32(0.85) * cover)
     return np.asarray(rgb + 0.05 * np.roll(cover, 1, (0, 1)) * (1 - cover), np.float32)
@@ -74,17 +77,24 @@ def _arc(rng: np.random.Generator, depth: Field, x: Field, y: Field) -> Field:
     return smooth_step((half - np.abs(line)) / 0.010) * smooth_step(along)
 
 
-def draw_ruler(rgb: Field, rng: np.random.Generator, width: float) -> tuple[Field, Field]:
-    """A strip of scale along one side, of paper or clear plastic."""
+def draw_ruler(
+    rgb: Field, rng: np.random.Generator, width: float, seen: NDArray[np.bool_]
+) -> tuple[Field, NDArray[np.bool_]]:
+    """A strip of scale along one side, of paper or clear plastic, where it is ``seen``.
+
+    returns : (picture, touched); touched (S, S) is true for every pixel that the strip can change,
+        with the one pixel around it into which the lens blurs it
+    """
     size, scale = rgb.shape[1], 2
     tall = max(6, round(width * size * scale))
     strip = _scale_strip(rng, round(1.7 * size * scale), tall, max(3.0, 0.021 * size * scale))
-    marks, cover = _place(strip, rng, size, scale, tall)
+    marks, cover = (plane * seen for plane in _place(strip, rng, size, scale, tall))
     white = rng.uniform(0.80, 0.95) if rng.uniform() < 0.7 else rng.uniform(0.40, 0.60)
     paper = PAPER * rng.normal(1, 0.02, 3).astype(np.float32)
     tint = paper[:, None, None] * (0.96 + 0.02 * noise_field(rng, size, 0.3))
-    rgb = mixture(rgb, tint, white * cover)
-    return mixture(rgb, np.float32(0.08), 0.9 * marks), cover
+    rgb = mixture(mixture(rgb, tint, white * cover), np.float32(0.08), 0.9 * marks)
+    touched = binary_dilation((cover > 0) | (marks > 0), np.ones((3, 3), bool))
+    return rgb, np.asarray(touched, bool)
 
 
 def _scale_strip(rng: np.random.Generator, long: int, tall: int, step: float) -> Image.Image:

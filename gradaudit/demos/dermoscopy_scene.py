@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+Layer = Literal["skin", "outline", "pigment", "ink", "hair", "edge", "ruler", "light"]
 
 
 @dataclass(frozen=True)
@@ -41,3 +46,12 @@ class Scene:
     circle: bool
     seed: int
     ruler_size: float = 0.13
+
+
+def layer_stream(scene: Scene, layer: Layer) -> np.random.Generator:
+    """The random numbers of one layer of a scene.
+
+    They depend on the scene's seed and on nothing else that the scene shows: a layer that is left
+    out, or drawn in another colour, moves no other.
+    """
+    return np.random.default_rng([scene.seed, get_args(Layer).index(layer)])

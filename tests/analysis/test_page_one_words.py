@@ -533,6 +533,7 @@ def numbers_in(text, names):
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 @given(audits())
+@pytest.mark.slow
 def test_every_audit_has_a_fact_that_is_its_findings(audit):
     findings, cells, rows, plan = audit
     verdict = audit_verdict(findings, cells, plan, rows, classes=2)
@@ -589,6 +590,7 @@ WORLDS = {
 
 @pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.slow
 def test_the_fact_holds_the_means_of_the_table(world, seed):
     how, changes = WORLDS[world]
     meas, plan = measured(seed, **how), a_plan(**changes)
@@ -635,6 +637,7 @@ def test_the_fact_holds_the_means_of_the_table(world, seed):
         assert answers(verdict)[1].endswith(f"in {100 * others.mean():.0f} %.")
 
 
+@pytest.mark.slow
 def test_the_worlds_reach_every_state():
     states = set()
     for how, changes in WORLDS.values():

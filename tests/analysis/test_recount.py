@@ -91,7 +91,12 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return measure_with_gallery(manifest, classifier_of(plan, root), plan, folder / "run"), plan
 
 
-@pytest.fixture(scope="module", params=SETTINGS)
+QUICK = "small cells withheld"
+"""The setting that is counted wherever tests run; the others take as long each, and are marked slow."""
+COUNTED = [pytest.param(s, marks=() if s == QUICK else pytest.mark.slow) for s in SETTINGS]
+
+
+@pytest.fixture(scope="module", params=COUNTED)
 def counted(request: pytest.FixtureRequest, measured: Any) -> Counted:
     from gradaudit.result import build_result
 

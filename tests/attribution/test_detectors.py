@@ -60,6 +60,7 @@ def setting(request):
     return net, x, clf, reason, found
 
 
+@pytest.mark.slow
 def test_the_backbones_last_layer_is_chosen(setting):
     _, _, clf, reason, _ = setting
     assert clf.layer.startswith("detector.backbone.body.")
@@ -67,6 +68,7 @@ def test_the_backbones_last_layer_is_chosen(setting):
     assert reason
 
 
+@pytest.mark.slow
 def test_every_candidate_is_there_and_the_detector_is_as_before(setting):
     net, x, _, _, found = setting
     holder = getattr(net, "roi_heads", net)

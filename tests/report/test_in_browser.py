@@ -100,6 +100,7 @@ def open_page(browser, reports):
 
 @pytest.mark.parametrize("name", ["shortcut", "insufficient", "hostile", "random"])
 @pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.slow
 def test_page_opens_quietly_and_fits_the_window(open_page, name, width):
     page = open_page(name, width)
     assert page.heard == []
@@ -277,6 +278,7 @@ def test_nothing_sticky_covers_more_than_a_tenth_at_400_percent(open_page):
 
 
 @pytest.mark.parametrize("width", [320, 360, 768, 1280, 1920])
+@pytest.mark.slow
 def test_no_sideways_overflow_with_long_names_at_any_width(open_page, width):
     page = open_page("random", width)
     assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -56,6 +56,7 @@ def ends_of(path: str) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.slow
 def test_shape_word_number_and_whisker_of_every_cell_agree(seed):
     """Beyond exactly where the thin line is drawn outside the band, within exactly where the thick one is drawn inside it."""
     html = render_html(random_results.random_document(seed))
@@ -145,6 +146,7 @@ def test_without_a_limit_there_is_no_band_and_no_word_of_one(seed):
 
 
 @pytest.mark.parametrize("seed", range(12))
+@pytest.mark.slow
 def test_what_is_withheld_or_not_assessed_shows_no_number(seed):
     document = random_results.random_document(seed)
     for c in read_comparisons(document):

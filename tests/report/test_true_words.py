@@ -398,6 +398,7 @@ def few_levels(seed):
 
 
 @pytest.mark.parametrize("seed", range(12))
+@pytest.mark.slow
 def test_no_sentence_of_a_random_audit_sets_a_level_against_itself(seed):
     rng = np.random.default_rng(1000 + seed)
     ends = {"tone": {"order": NAMES[:3]}} if rng.random() < 0.5 else {}

@@ -382,6 +382,7 @@ def test_shared_patients_make_the_interval_narrower_than_strangers(found, result
         ({"subgroups": {"tone": {"order": ["V", "III", "I"]}}}, "order of its levels", None),
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_what_is_another_comparison_is_named_with_its_reason(
     patients, shortcut, sections, words, left
 ):
@@ -436,6 +437,7 @@ def test_levels_attributes_and_regions_of_one_audit_alone_are_named(patients, sh
     assert len(places) == len(document.cells)  # every planned comparison of either audit once
 
 
+@pytest.mark.slow
 def test_one_plan_for_both_takes_away_what_differs(patients, shortcut):
     other = patients.audit(a_plan(criteria={"margin": 0.5, "undefined_margin": 0.1}), seed=2)
     assert ga.compare(shortcut, other).document.differences[0].area == "criteria"
@@ -461,6 +463,7 @@ def test_relabelled_and_redrawn_images_are_listed(patients, shortcut, clean):
     assert "outline of ruler in paired images" not in told
 
 
+@pytest.mark.slow
 def test_a_number_is_compared_along_one_line():
     patients = Patients(aged=True)
     a, b = patients.audit(seed=1), patients.audit(seed=2)
@@ -610,6 +613,7 @@ def test_frames_of_a_comparison(found):
     {"subgroups": {"site": {"within": True}}},
     pytest.param({"criteria": None}, marks=pytest.mark.slow),
 ])  # fmt: skip
+@pytest.mark.slow
 def test_every_kind_of_comparison_has_a_change(sections):
     """Sites above patients, covariates, differences inside patients, no criteria."""
     patients = Patients(seed=3)

@@ -46,6 +46,7 @@ def said_again(name):
 
 
 @pytest.mark.parametrize("name", ["curve", "pairs"])
+@pytest.mark.slow
 def test_what_is_said_happens(name):
     rows = rows_of(name)
     assert {row["truth"] for row in rows} == {"as seen", "none", "far end"}
@@ -54,6 +55,7 @@ def test_what_is_said_happens(name):
 
 
 @pytest.mark.parametrize("name", ["curve", "pairs"])
+@pytest.mark.slow
 def test_a_version_that_takes_every_truth_for_none_turns_it_red(name, monkeypatch):
     rows_of(name)  # before anything is broken
     monkeypatch.setattr(repeated_audits, "difference_of", lambda cell, truth: 0.0)
@@ -63,6 +65,7 @@ def test_a_version_that_takes_every_truth_for_none_turns_it_red(name, monkeypatc
 
 
 @pytest.mark.parametrize("name", ["curve", "pairs"])
+@pytest.mark.slow
 def test_a_version_that_leaves_estimates_as_they_are_turns_it_red(name, monkeypatch):
     rows_of(name)  # before anything is broken
     monkeypatch.setattr(repeated_audits, "_with_difference", lambda found, cell, truth: iter(found))
@@ -71,6 +74,7 @@ def test_a_version_that_leaves_estimates_as_they_are_turns_it_red(name, monkeypa
     assert sizes_of_errors(rows) > EMPTY
 
 
+@pytest.mark.slow
 def test_a_version_that_keeps_the_size_turns_it_red(monkeypatch):
     rows_of("curve")  # before anything is broken
     monkeypatch.setattr(repeated_audits.Pool, "grown", lambda pool, factor, smallest: pool.counts)

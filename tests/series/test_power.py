@@ -68,6 +68,7 @@ def pilot_as_truth(meas, plan, difference, draws, seed):
     return words.count("within") / draws, words.count("beyond") / draws
 
 
+@pytest.mark.slow
 def test_with_the_pilot_as_truth_it_says_what_happens():
     """The bound of the page is a mean error of 3 points and a mean absolute one of 5 over many pilots; here one pilot with the error of its draws."""
     meas, plan = an_open_run(), a_plan()
@@ -223,6 +224,7 @@ def test_a_curve_inside_patients_is_not_assessed_and_not_drawn_again():
     assert frame[["factor", "patients", "probability_within"]].isna().all(axis=None)
 
 
+@pytest.mark.slow
 def test_sites_are_held_equal_and_said_to_stay():
     """Heat differs by 40 points between two hospitals: with them declared the curve is as sure as without that difference."""
     meas, other = (a_curve_run(100, seed=2) for _ in range(2))

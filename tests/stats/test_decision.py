@@ -65,6 +65,7 @@ def test_words_and_whiskers_equal_the_formulas(m):
     assert words_seen == {"beyond", "within", "open"} or m == 1
 
 
+@pytest.mark.slow
 def test_no_word_contradicts_its_picture_in_ten_thousand_random_tables():
     """Beyond: the thin whisker does not enter the band.  Within: the thick one lies inside it.  Half of the draws are
     discrete, so that statistics, and ends and margins, tie."""

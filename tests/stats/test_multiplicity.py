@@ -1,6 +1,7 @@
 """Corrections against statsmodels; max-T by hand; every statistic has its card."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
@@ -14,6 +15,7 @@ from gradaudit.stats import (
 
 @settings(max_examples=25)  # statsmodels takes some tenths of a second each
 @given(st.lists(st.floats(1e-9, 1), min_size=1, max_size=30))
+@pytest.mark.slow
 def test_corrections_equal_statsmodels(p):
     np.testing.assert_allclose(multiplicity.holm(p), multipletests(p, method="holm")[1], rtol=1e-12)
     np.testing.assert_allclose(

@@ -148,6 +148,7 @@ def test_no_map_without_a_shown_mean_map_of_each_level():
     ("patients", "min_cell", "told"),
     [(9, 1, 0), (10, 1, 1), (10, 11, 0), (11, 11, 1), (1, 1, 0), (0, 1, 0)],
 )
+@pytest.mark.slow
 def test_a_side_of_few_patients_has_no_map(patients, min_cell, told):
     """Mean maps are given as shown, so that this guard alone decides."""
     meas = measured(0, patients=150)

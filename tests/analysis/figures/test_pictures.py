@@ -169,6 +169,7 @@ WITHHELD = {
 
 @pytest.mark.parametrize("world", WITHHELD)
 @pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.slow
 def test_nobody_of_a_withheld_cell_is_shown(world, seed):
     how, unknown = WITHHELD[world]
     meas, plan = measured(seed, **how), a_plan(privacy={"min_cell": 11})
