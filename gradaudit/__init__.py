@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gradaudit.analysis.findings import analyze
     from gradaudit.attribution.explanation import Explanation, explain
+    from gradaudit.checks.insertion import region_insertion
     from gradaudit.checks.region_removal import region_effects
     from gradaudit.errors import GradauditError
     from gradaudit.manifest.reading import Manifest, read_manifest
@@ -54,6 +55,7 @@ _MODULE_OF = {
     "read_plan": "plan",
     "read_run": "runs.folder",
     "region_effects": "checks.region_removal",
+    "region_insertion": "checks.insertion",
     "region_metrics": "measurement.batch_rows",
 }
 
@@ -61,7 +63,7 @@ __all__ = [
     "AuditComparison", "AuditResult", "CellState", "Classifier", "Disparity", "Explanation", "Finding", "GradauditError", "Manifest",
     "Measurements", "Plan", "analyze", "audit", "build_result", "compare", "disparity", "explain", "load_classifier", "measure", "power",
     "read_manifest", "read_plan", "read_run",
-    "region_effects", "region_metrics",
+    "region_effects", "region_insertion", "region_metrics",
 ]  # fmt: skip
 
 

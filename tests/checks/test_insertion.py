@@ -426,6 +426,10 @@ def test_what_the_network_raises_is_told():
         region_insertion(plain(broken), **GOOD)
 
 
+def test_it_is_a_public_name():
+    assert ga.region_insertion is region_insertion
+
+
 def test_settings_are_named():
     """Fills, seed and the like are never given by place."""
     kinds = [p.kind for p in inspect.signature(region_insertion).parameters.values()]
