@@ -29,6 +29,7 @@ from gradaudit.records import EFFECT_COLUMNS
 
 STANDARD_FILLS = ("ring", "mean")
 OK, NO_CONTROL, NO_SURROUNDINGS, NON_FINITE = "ok", "no_control", "full_mask", "non_finite"
+_ROUNDING = 1e-5  # of masks that were shrunk to the network's size
 _AT_ONCE = 64  # altered images in one pass
 
 
@@ -326,7 +327,7 @@ def _checked(images: Any, masks: Any) -> tuple[Tensor, Tensor]:
             "region_effects: expected images (N, C, H, W) and masks (N, R, H, W) of the same N, H, W; "
             f"got {tuple(x.shape)} and {tuple(m.shape)}."
         )
-    outside = ~((m >= 0) & (m <= 1)).flatten(1).all(1)
+    outside = ~((m >= -_ROUNDING) & (m <= 1 + _ROUNDING)).flatten(1).all(1)
     if outside.any():
         raise InputError(
             f"masks: expected coverage in [0, 1]; {int(outside.sum())} of {len(m)} images hold other "
@@ -334,7 +335,7 @@ def _checked(images: Any, masks: Any) -> tuple[Tensor, Tensor]:
         )
     if not len(x):
         raise InputError("region_effects: there is no image.")
-    return x, m
+    return x, m.clamp(0, 1)
 
 
 def _tensor(value: Any) -> Tensor:

@@ -241,3 +241,14 @@ def test_masks_outside_their_range_are_counted():
     image, mask = one_square()
     with pytest.raises(InputError, match=r"1 of 1 images hold other values, e\.g\. image 0"):
         ga.region_effects(Bright(), image, mask * 255)
+
+
+@pytest.mark.parametrize(("excess", "taken"), [(2.4e-7, True), (1e-5, True), (1e-4, False)])
+def test_masks_that_shrinking_left_a_little_above_one_are_taken(excess, taken):
+    image, mask = one_square()
+    plain = ga.region_effects(Bright(), image, mask)
+    if not taken:
+        with pytest.raises(InputError, match="expected coverage"):
+            ga.region_effects(Bright(), image, mask * (1 + excess))
+        return
+    assert ga.region_effects(Bright(), image, mask * (1 + 0.9 * excess)).equals(plain)
