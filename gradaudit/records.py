@@ -116,8 +116,7 @@ EFFECT_COLUMNS = (
     "fill", "dose", "tv", "tv_control", "effect", "signed", "logit", "flipped", "flipped_control",
     "area_share", "status", "reason",
 )  # fmt: skip
-"""Columns of ``Measurements.effects`` beside image_id, region and ``drawn.<attribute>``; see
-``checks.region_removal.region_effects``."""
+"""Columns of ``region_effects`` beside the numbers n of the image and r of the region."""
 
 
 # ── findings ──────────────────────────────────────────────────────────────────────────────────────

@@ -29,14 +29,14 @@ from gradaudit.attribution.methods import (
 )
 from gradaudit.attribution.scores import Score
 from gradaudit.attribution.targets import TargetContext, narrowed, resolve_target
-from gradaudit.errors import ImageError, InputError, TargetError
+from gradaudit.errors import InputError, TargetError
 from gradaudit.metrics.upsampling import upsample
 from gradaudit.models.classifier import Classifier, unwrap
 from gradaudit.models.inputs_outputs import (
     Inputs,
     batch_size,
     first_tensor,
-    is_out_of_memory,
+    in_parts,
     map_tensors,
 )
 from gradaudit.models.output_activation import may_be_activated
@@ -191,7 +191,7 @@ class _Work:
 
     def all_rows(self, chunk: int | None) -> tuple[Tensor, Tensor, Tensor]:
         """Raw maps, scores and outputs of every image, in as many passes as memory asks for."""
-        parts = _backed_off(self.rows, self.count, chunk)
+        parts = in_parts(self.rows, self.count, chunk)
         maps, scores, outputs = (torch.cat(part) for part in zip(*parts, strict=True))
         return maps, scores, outputs
 
@@ -321,34 +321,6 @@ def _on_device(module: nn.Module, images: Inputs) -> Inputs:
         lambda t: t.to(weights.device, weights.dtype if t.is_floating_point() else t.dtype), images
     )
     return moved
-
-
-def _backed_off(
-    work: Callable[[slice], tuple[Tensor, ...]], count: int, chunk: int | None
-) -> list[tuple[Tensor, ...]]:
-    """``work`` over consecutive rows; where memory runs out, the rest goes on in half the size.
-
-    Errors: ``ImageError`` with the reason ``out_of_memory`` when one image alone does not fit.
-    """
-    parts, start, size = [], 0, max(1, min(chunk or count, count))
-    while start < count:
-        stop, failure = min(start + size, count), ""
-        try:
-            parts.append(work(slice(start, stop)))
-            start = stop
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            failure = str(error)
-        if failure and size == 1:
-            raise ImageError(
-                "out_of_memory", f"One image alone does not fit into the device's memory: {failure}"
-            )
-        if failure:  # outside the handler, whose traceback keeps the failed pass alive
-            size = max(1, (stop - start) // 2)
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-    return parts
 
 
 def _statuses(raw: Tensor, score: Tensor) -> tuple[Any, ...]:

@@ -14,16 +14,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from gradaudit.checks.fills import FILLS, Bools, Pixels, filled, surroundings, widened
+from gradaudit.checks.scores import (
+    AT_ONCE,
+    Scores,
+    as_pixels,
+    giving_logits,
+    is_coverage,
+    scores_of,
+)
 from gradaudit.errors import InputError
-from gradaudit.models.borrowing import borrowed
 from gradaudit.models.classifier import Classifier
-from gradaudit.models.inputs_outputs import call, first_tensor
-from gradaudit.models.sources import with_logits
 from gradaudit.number_text import plain_number
 
 INSERTION_COLUMNS = (
@@ -40,8 +43,6 @@ _WORDS = {
     "no_place": "every donor's patch would hide what must stay in view",
     NON_FINITE: "a score is not a finite number",
 }
-_ROUNDING = 1e-5  # of masks that were shrunk to the network's size
-_AT_ONCE = 21  # images in one pass, each as it is, pasted and with its sham
 
 
 def region_insertion(
@@ -91,7 +92,6 @@ def region_insertion(
     Errors: ``InputError`` for shapes, values, classes and fills that do not fit, and where no donor
     holds the region; ``ModelError`` as in ``explain``.
     """
-    clf = clf if isinstance(clf, Classifier) else Classifier.wrap(clf)
     FILLS.get(fill)
     x, y = _pictures(images, donors)
     pasted = _patches(y, masks, boxes, taken, fill)
@@ -101,10 +101,10 @@ def region_insertion(
         _choice(pasted, in_view[n], named[n], np.random.default_rng([seed, n]))
         for n in range(len(x))
     ]
-    clf = with_logits(clf, torch.from_numpy(x[:4]).to(_device(clf.module)))
+    clf = giving_logits(clf, x)
     rows: list[dict[str, Any]] = []
-    for start in range(0, len(x), _AT_ONCE):
-        part = range(start, min(start + _AT_ONCE, len(x)))
+    for start in range(0, len(x), AT_ONCE // 3):
+        part = range(start, min(start + AT_ONCE // 3, len(x)))
         rows += _rows(clf, positive, x, pasted, {n: chosen[n] for n in part}, seed)
     return pd.DataFrame(rows, columns=list(INSERTION_COLUMNS))
 
@@ -189,77 +189,37 @@ def _rows(
     chosen: dict[int, tuple[int, str]],
     seed: int,
 ) -> list[dict[str, Any]]:
-    """The rows of some images, scored in one pass."""
+    """The rows of some images, scored together."""
     shown = {}
     for n, (donor, status) in chosen.items():
         if status == OK:
             random = np.random.default_rng([seed, n, 1])
             shown[n] = (images[n], *patches[donor].onto(images[n], random))
-    told = dict(zip(shown, _told(clf, positive, list(shown.values())), strict=True))
-    return [_row(n, *chosen[n], patches, told.get(n)) for n in chosen]
-
-
-@dataclass(frozen=True)
-class _Told:
-    """What the network says of one image: as it is, pasted, with its sham.
-
-    probabilities : (3, K)      odds : (3,) log odds of the positive class, NaN where there is none
-    signed : (3,) its probability
-    """
-
-    probabilities: NDArray[np.float64]
-    signed: NDArray[np.float64]
-    odds: NDArray[np.float64]
-
-
-def _told(
-    clf: Classifier, positive: str | int | None, shown: Sequence[tuple[Pixels, ...]]
-) -> list[_Told]:
-    if not shown:
-        return []
-    batch = torch.from_numpy(np.stack([picture for three in shown for picture in three]))
-    with borrowed(clf.module), torch.no_grad():
-        output = call(clf.module, batch.to(_device(clf.module)))
-        logits = _two_or_more(first_tensor(output, clf.output).double().cpu())
-    index = _positive(clf, positive, logits.shape[1])
-    shares = logits.softmax(1)
-    signed = odds = torch.full((len(batch),), float("nan"), dtype=torch.float64)
-    if index is not None:
-        rest = [k for k in range(logits.shape[1]) if k != index]
-        signed, odds = shares[:, index], logits[:, index] - logits[:, rest].logsumexp(1)
-    parts = (value.reshape(len(shown), 3, -1).numpy() for value in (shares, signed, odds))
-    return [_Told(p, s[:, 0], z[:, 0]) for p, s, z in zip(*parts, strict=True)]
-
-
-def _two_or_more(logits: Tensor) -> Tensor:
-    """(N, K) logits of two classes or more; a single one is that of the second of two."""
-    if logits.ndim == 1 or (logits.ndim == 2 and logits.shape[1] == 1):
-        return torch.stack([torch.zeros(len(logits)), logits.reshape(-1)], dim=1).double()
-    if logits.ndim != 2:
-        raise InputError(
-            f"The model's output has shape {tuple(logits.shape)}; class scores (N, K) are needed."
-        )
-    return logits
+    pictures = [picture for three in shown.values() for picture in three]
+    scores = scores_of(clf, pictures, positive)
+    told = {n: scores[3 * k : 3 * k + 3] for k, n in enumerate(shown)}
+    return [_row(n, *chosen[n], patches, told.get(n, ())) for n in chosen]
 
 
 def _row(
-    n: int, donor: int, status: str, patches: Sequence[_Patch], told: _Told | None
+    n: int, donor: int, status: str, patches: Sequence[_Patch], told: Sequence[Scores]
 ) -> dict[str, Any]:
+    """The row of one image; ``told``: of it as it is, pasted and with its sham, or nothing."""
     row: dict[str, Any] = {"n": n, "donor": donor}
     row |= dict.fromkeys(INSERTION_COLUMNS[2:8], float("nan"))
     row |= {"flipped": None, "flipped_sham": None}
     row["area_share"] = float(patches[donor].box.mean()) if donor >= 0 else float("nan")
-    if told is not None and not np.isfinite(told.probabilities).all():
+    if told and not all(scores.finite for scores in told):
         status = NON_FINITE
-    elif told is not None:
-        p = told.probabilities
-        tv, tv_sham = (0.5 * float(np.abs(p[k] - p[0]).sum()) for k in (1, 2))
-        row |= {"tv": tv, "tv_sham": tv_sham, "effect": tv - tv_sham}
-        row["signed"] = float(told.signed[1] - told.signed[2])
-        row["signed_sham"] = float(told.signed[2] - told.signed[0])
-        row["logit"] = float(told.odds[1] - told.odds[2])
-        decisions = p.argmax(1)
-        row["flipped"], row["flipped_sham"] = (bool(decisions[k] != decisions[0]) for k in (1, 2))
+    elif told:
+        plain, pasted, sham = told
+        row["tv"], row["tv_sham"] = pasted.variation(plain), sham.variation(plain)
+        row["effect"] = row["tv"] - row["tv_sham"]
+        row["signed"] = pasted.signed - sham.signed
+        row["signed_sham"] = sham.signed - plain.signed
+        row["logit"] = pasted.logit - sham.logit
+        row["flipped"] = pasted.decision != plain.decision
+        row["flipped_sham"] = sham.decision != plain.decision
     return row | {"status": status, "reason": _WORDS[status]}
 
 
@@ -267,7 +227,7 @@ def _row(
 
 
 def _pictures(images: Any, donors: Any) -> tuple[Pixels, Pixels]:
-    x, y = _array(images), _array(donors)
+    x, y = as_pixels(images), as_pixels(donors)
     for name, value in (("images", x), ("donors", y)):
         if value.ndim != 4:
             raise InputError(
@@ -286,10 +246,10 @@ def _coverage(name: str, value: Any, shape: tuple[int, ...], letters: str) -> Pi
     """Shares of pixels (n, H, W) in [0, 1]; zeros where none are given."""
     if value is None:
         return np.zeros(shape, np.float32)
-    found = _array(value)
+    found = as_pixels(value)
     if found.shape != shape:
         raise InputError(f"{name}: expected {letters} = {shape}; got {found.shape}.")
-    if not ((found >= -_ROUNDING) & (found <= 1 + _ROUNDING)).all():
+    if not is_coverage(found).all():
         raise InputError(
             f"{name}: expected shares of each pixel in [0, 1]; got values "
             f"from {plain_number(float(found.min()))} to {plain_number(float(found.max()))}."
@@ -322,24 +282,3 @@ def _named(donors_of: Sequence[int] | None, images: int, donors: int) -> Sequenc
             f"donors_of: expected numbers of donors, 0 to {donors - 1}; got {outside[0]}."
         )
     return named
-
-
-def _positive(clf: Classifier, name: str | int | None, classes: int) -> int | None:
-    if name is None:
-        return 1 if classes == 2 else None
-    index = name if isinstance(name, int) else clf.class_index(name)
-    if index is None or not 0 <= index < classes:
-        known = ", ".join(clf.classes or map(str, range(classes)))
-        raise InputError(f"positive: {name!r} is no class of the model ({known}).")
-    return index
-
-
-def _array(value: Any) -> NDArray[np.float32]:
-    tensor = value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
-    found: NDArray[np.float32] = tensor.detach().to("cpu", torch.float32).numpy()
-    return found
-
-
-def _device(module: nn.Module) -> torch.device:
-    tensors = (*module.parameters(), *module.buffers())
-    return tensors[0].device if tensors else torch.device("cpu")

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gradaudit.attribution.explanation import Explanation, explain
-from gradaudit.errors import ImageError, InputError, ModelError
+from gradaudit.errors import ImageError, InputError
 from gradaudit.measurement.batches import ImageBatch
 from gradaudit.metrics.mass import METRICS, area_share, heat_share, reasons
 from gradaudit.metrics.ranking import RANKED, ranked_metrics
 from gradaudit.metrics.upsampling import project, upsample, whole_projection
 from gradaudit.models.classifier import Classifier
+from gradaudit.models.inputs_outputs import probabilities
 from gradaudit.number_text import plain_number
 from gradaudit.plan import Plan
 
@@ -196,19 +197,6 @@ def _explanation(batch: ImageBatch, usable: list[int], clf: Classifier, plan: Pl
 
 def _or(value: int | None, other: int) -> int:
     return other if value is None else value
-
-
-def probabilities(outputs: Tensor) -> Tensor:
-    """(N, C) float64: softmax of the logits; sigmoid of a single logit as (1 - p, p)."""
-    values = outputs.double()
-    if values.ndim == 1 or values.shape[1] == 1:
-        p = torch.sigmoid(values.reshape(-1))
-        return torch.stack([1 - p, p], dim=1)
-    if values.ndim > 2:
-        raise ModelError(
-            f"The model's output has shape {tuple(outputs.shape)}; an audit needs class scores (N, C)."
-        )
-    return values.softmax(1)
 
 
 def _image_row(

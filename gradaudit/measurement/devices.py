@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from gradaudit.errors import GradauditError
-from gradaudit.models.classifier import Classifier
+from gradaudit.models.classifier import Classifier, device_of
 
 Progress = Callable[[int, int], None]
 """Called with (images done, images in all), first at the start with what an earlier run had
@@ -40,10 +40,3 @@ def on_device(classifier: Classifier, device: str) -> Classifier:
         raise GradauditError(
             f"Device {device!r} cannot be used here: {str(error).splitlines()[0]}"
         ) from error
-
-
-def device_of(classifier: Classifier) -> torch.device:
-    """Where the network's weights lie; the processor where it has none."""
-    for tensor in (*classifier.module.parameters(), *classifier.module.buffers()):
-        return tensor.device
-    return torch.device("cpu")

@@ -20,9 +20,9 @@ from gradaudit.manifest.reading import Manifest
 from gradaudit.manifest.unmeasured import Measured, refuse_unmeasured
 from gradaudit.measurement.acceleration import Acceleration, accelerated
 from gradaudit.measurement.batches import load_batch
-from gradaudit.measurement.devices import device_of, on_device
+from gradaudit.measurement.devices import on_device
 from gradaudit.measurement.run_record import run_record
-from gradaudit.models.classifier import Classifier
+from gradaudit.models.classifier import Classifier, device_of
 from gradaudit.models.sources import with_logits
 from gradaudit.plan import Plan
 from gradaudit.runs.folder import RunFolder, Shard, cut_into_shards, local_path, open_run

@@ -14,8 +14,7 @@ from gradaudit.attribution.methods import CAMS
 from gradaudit.attribution.targets import TARGETS
 from gradaudit.manifest.reading import Manifest
 from gradaudit.measurement.acceleration import Acceleration
-from gradaudit.measurement.devices import device_of
-from gradaudit.models.classifier import Classifier
+from gradaudit.models.classifier import Classifier, device_of
 from gradaudit.plan import Plan
 from gradaudit.runs.record import RunData, RunFile, RunModel, digest_of
 

@@ -87,6 +87,13 @@ class Classifier:
         )
 
 
+def device_of(classifier: Classifier) -> torch.device:
+    """Where the network's weights lie; the processor where it has none."""
+    for tensor in (*classifier.module.parameters(), *classifier.module.buffers()):
+        return tensor.device
+    return torch.device("cpu")
+
+
 def unwrap(module: nn.Module) -> nn.Module:
     """The network inside ``DataParallel``, ``DistributedDataParallel`` and ``torch.compile``.
 

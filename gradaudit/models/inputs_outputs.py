@@ -12,7 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from gradaudit.errors import ForwardError, GradauditError, TargetError, in_words, place_besides
+from gradaudit.errors import (
+    ForwardError,
+    GradauditError,
+    ImageError,
+    ModelError,
+    TargetError,
+    in_words,
+    place_besides,
+)
 
 
 def call(module: nn.Module, inputs: Inputs) -> Any:
@@ -103,3 +111,44 @@ def map_tensors(function: Callable[[Tensor], Tensor], inputs: Any) -> Any:
 def replaced(output: Any, old: Tensor, new: Tensor) -> Any:
     """The output with one tensor in it exchanged for another."""
     return new if output is old else tree_map(lambda leaf: new if leaf is old else leaf, output)
+
+
+def in_parts(
+    work: Callable[[slice], tuple[Tensor, ...]], count: int, chunk: int | None
+) -> list[tuple[Tensor, ...]]:
+    """``work`` over consecutive rows; where memory runs out, the rest goes on in half the size.
+
+    Errors: ``ImageError`` with the reason ``out_of_memory`` when one image alone does not fit.
+    """
+    parts, start, size = [], 0, max(1, min(chunk or count, count))
+    while start < count:
+        stop, failure = min(start + size, count), ""
+        try:
+            parts.append(work(slice(start, stop)))
+            start = stop
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            failure = str(error)
+        if failure and size == 1:
+            raise ImageError(
+                "out_of_memory", f"One image alone does not fit into the device's memory: {failure}"
+            )
+        if failure:  # outside the handler, whose traceback keeps the failed pass alive
+            size = max(1, (stop - start) // 2)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+    return parts
+
+
+def probabilities(outputs: Tensor) -> Tensor:
+    """(N, C) float64: softmax of the logits; sigmoid of a single logit as (1 - p, p)."""
+    values = outputs.double()
+    if values.ndim == 1 or values.shape[1] == 1:
+        p = torch.sigmoid(values.reshape(-1))
+        return torch.stack([1 - p, p], dim=1)
+    if values.ndim > 2:
+        raise ModelError(
+            f"The model's output has shape {tuple(outputs.shape)}; an audit needs class scores (N, C)."
+        )
+    return values.softmax(1)

@@ -22,7 +22,7 @@ from gradaudit.attribution.methods import CAMS, SCORES, WEIGHTS, contributions
 from gradaudit.attribution.scores import class_logits
 from gradaudit.attribution.targets import TargetContext, resolve_target
 from gradaudit.errors import LayerError
-from gradaudit.measurement.batch_rows import probabilities
+from gradaudit.models.inputs_outputs import probabilities
 from gradaudit.number_text import finite_or_none
 from gradaudit.workflows.explanation_records import layer_of, what_failed
 from gradaudit.workflows.explanation_session import ExplainSession, words_of

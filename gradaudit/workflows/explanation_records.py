@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from gradaudit.attribution.explanation import Explanation
 from gradaudit.errors import GradauditError, InputError, ModelError
-from gradaudit.measurement.batch_rows import probabilities
-from gradaudit.measurement.devices import device_of
-from gradaudit.models.classifier import Classifier
+from gradaudit.models.classifier import Classifier, device_of
+from gradaudit.models.inputs_outputs import probabilities
 from gradaudit.number_text import finite_or_none
 from gradaudit.workflows.explanation_session import NO_LAYER_FOUND, ExplainSession
 from gradaudit.workflows.image_files import FoundImages, Unreadable

@@ -15,8 +15,7 @@ from gradaudit.attribution.explanation import Explanation, explain
 from gradaudit.attribution.layer_choice import resolve_layer
 from gradaudit.attribution.methods import CAMS, NO_LAYER
 from gradaudit.errors import GradauditError, ImageError, InputError
-from gradaudit.measurement.devices import device_of
-from gradaudit.models.classifier import Classifier
+from gradaudit.models.classifier import Classifier, device_of
 from gradaudit.models.sources import with_logits
 from gradaudit.plan import Plan
 from gradaudit.spelling import hint_in_brackets

@@ -12,8 +12,7 @@ from gradaudit.attribution.layer_choice import choose_layer
 from gradaudit.errors import ForwardError, ModelError
 from gradaudit.images.decoding import decode_image
 from gradaudit.images.preprocessing import Preprocess, preprocess_image
-from gradaudit.measurement.devices import device_of
-from gradaudit.models.classifier import Classifier
+from gradaudit.models.classifier import Classifier, device_of
 from gradaudit.models.sources import with_logits
 
 _USUAL_SIZE = (224, 224)

@@ -24,11 +24,12 @@ from torch import nn
 from gradaudit.attribution.explanation import explain, fuse
 from gradaudit.errors import ImageError, InputError, LayerError, TargetError
 from gradaudit.measurement import batch_rows
-from gradaudit.measurement.batch_rows import measure_batch, probabilities, region_metrics
+from gradaudit.measurement.batch_rows import measure_batch, region_metrics
 from gradaudit.measurement.batches import ImageBatch
 from gradaudit.metrics.mass import METRICS, relevance_mass_accuracy
 from gradaudit.metrics.upsampling import project, upsample
 from gradaudit.models.classifier import Classifier
+from gradaudit.models.inputs_outputs import probabilities
 from gradaudit.models.torchvision_compat import import_torchvision
 from gradaudit.plan import Plan
 from gradaudit.records import HEAT_STATUSES, REASONS, TABLE_COLUMNS, Sample

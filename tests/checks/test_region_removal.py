@@ -215,6 +215,7 @@ def test_scores_that_are_no_numbers_have_no_effect():
         ({"doses": (0.0,)}, "shares of the region above 0"),
         ({"doses": (1.5,)}, "shares of the region above 0"),
         ({"target": "label"}, 'expected "predicted"'),
+        ({"target": "class:7"}, "7 is no class of the model"),
     ],
 )
 def test_settings_that_cannot_be_used_are_named(change, message):
